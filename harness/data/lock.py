@@ -1,0 +1,82 @@
+"""The lock beside a suite: what its splits held when they were pinned, so that everybody scores the same rows.
+
+`suites/<suite>.lock` is JSON: by split id the digest, n and number of positives. It is written once, verified by every
+later run, and changed on purpose only.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import DataError
+from harness.records import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What is pinned of a split."""
+
+    digest: str
+    n: int
+    positives: int
+
+
+def path_for(suite_path: Path) -> Path:
+    """The lock that belongs to a suite file."""
+    return suite_path.with_suffix(".lock")
+
+
+def describe(split: Split) -> Locked:
+    """What would be pinned of a split."""
+    return Locked(split.digest, len(split.examples), sum(example.label for example in split.examples))
+
+
+def read(path: Path) -> dict[str, Locked] | None:
+    """The pinned splits by id, or None where there is no lock.
+
+    Raises:
+        DataError: the file is not a lock.
+    """
+    if not path.is_file():
+        return None
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return {split_id: Locked(**entry) for split_id, entry in document["splits"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise DataError(f"{path}: is not a lock ({problem}); restore it, or make it anew with --update-lock") from None
+
+
+def write(path: Path, splits: Iterable[Split]) -> None:
+    """Pin these splits."""
+    document = {"version": 1, "splits": {split.split_id: asdict(describe(split)) for split in splits}}
+    path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def check(path: Path, locked: dict[str, Locked], splits: Iterable[Split]) -> None:
+    """Hold splits against the lock.
+
+    Raises:
+        DataError: lists every split that differs or is not pinned.
+    """
+    problems = []
+    for split in splits:
+        pinned, found = locked.get(split.split_id), describe(split)
+        if pinned is None:
+            problems.append(f"{path}: split {split.split_id!r} is not pinned")
+        elif pinned != found:
+            problems.append(
+                f"{path}: split {split.split_id!r} has other rows than were pinned: "
+                f"digest {found.digest[:12]}… (n {found.n}, {found.positives} positive) "
+                f"against {pinned.digest[:12]}… (n {pinned.n}, {pinned.positives} positive)"
+            )
+    if problems:
+        raise DataError("\n".join([*problems, "To accept these rows: `harness data SUITE --update-lock`"]))
+
+
+def summary(split: Split, *, trained_on: bool) -> dict[str, Any]:
+    """What `harness data` tells of a split: its use, size, balance, clusters (None without) and digest."""
+    clusters = {example.cluster for example in split.examples} - {None}
+    use = "train" if trained_on else "test"
+    return {"split": split.split_id, "use": use, **asdict(describe(split)), "clusters": len(clusters) or None}

@@ -1,0 +1,148 @@
+"""Tasks on this machine: one process per worker, each computing with one thread.
+
+One thread each is faster than one task with all threads, since much of a small model's work is not parallel inside,
+and makes results independent of the number of cores and of workers.
+"""
+
+import multiprocessing
+import queue
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol, TypeVar
+
+from harness.errors import RunError
+from harness.progress import Advance, Progress
+
+T = TypeVar("T")
+R = TypeVar("R")
+_POLL_SECONDS = 0.2
+
+
+class EachDone(Protocol):
+    """Apply a function of (item, progress) to items; yield (item, result) as they are done."""
+
+    def __call__(self, function: Callable[[T, Progress], R], items: Sequence[T]) -> Iterator[tuple[T, R]]: ...
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C; `under_way` are the items that were being worked on."""
+
+    def __init__(self, under_way: Sequence[Any]) -> None:
+        super().__init__()
+        self.under_way = tuple(under_way)
+
+
+@contextmanager
+def workers(count: int, progress: Progress) -> Iterator[EachDone]:
+    """So many worker processes, started when there is something to do; with one worker, this process itself."""
+    if count == 1:
+        yield lambda function, items: _one_after_the_other(function, items, progress)
+        return
+    pool = _Pool(count, progress)
+    try:
+        yield pool.each_done
+    finally:
+        pool.close()
+
+
+def _one_after_the_other(
+    function: Callable[[T, Progress], R], items: Sequence[T], progress: Progress
+) -> Iterator[tuple[T, R]]:
+    for item in items:
+        try:
+            result = function(item, progress)
+        except KeyboardInterrupt:
+            raise Interrupted([item]) from None
+        yield item, result
+
+
+class _Pool:
+    """Worker processes that live until closed, so that what they imported serves one batch of items after another."""
+
+    def __init__(self, count: int, progress: Progress) -> None:
+        self.count, self.progress = count, progress
+        self.context = multiprocessing.get_context("spawn")  # a forked torch may deadlock
+        self.news: Any = self.context.Queue()
+        self.executor: ProcessPoolExecutor | None = None
+
+    def each_done(self, function: Callable[[T, Progress], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
+        """Hand the items to the workers and yield results as they come."""
+        if not items:
+            return
+        self.executor = self.executor or ProcessPoolExecutor(self.count, self.context, _start, (self.news,))
+        futures: dict[Future[R], T] = {self.executor.submit(_call, function, item): item for item in items}
+        shown, pending = _Shown(self.progress), set(futures)
+        try:
+            while pending:
+                done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
+                shown.drain(self.news)
+                for future in done:
+                    yield futures[future], future.result()
+        except BrokenProcessPool:
+            raise RunError("a worker process died, killed or out of memory; try again with fewer --workers") from None
+        except KeyboardInterrupt:
+            under_way = [item for future, item in futures.items() if future.running()]
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise Interrupted(under_way) from None
+        finally:
+            shown.close()
+
+    def close(self) -> None:
+        """Let the workers go; what they have not begun is dropped."""
+        if self.executor is not None:
+            self.executor.shutdown(wait=True, cancel_futures=True)
+        self.news.close()
+
+
+_news: Any = None
+
+
+def _start(news: Any) -> None:
+    """In a worker: where to report progress to. Ctrl-C is the parent's affair."""
+    global _news
+    _news = news
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _call(function: Callable[[T, Progress], R], item: T) -> R:
+    return function(item, _report)
+
+
+@contextmanager
+def _report(label: str, total: int) -> Iterator[Advance]:
+    """A `Progress` that sends what it is told to the parent."""
+    _news.put((label, total, 0, ""))
+    yield lambda units, note: _news.put((label, total, units, note))
+    _news.put((label, None, 0, ""))
+
+
+class _Shown:
+    """The tasks that workers report, shown by the parent's own `Progress`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.open: dict[str, tuple[ExitStack, Advance]] = {}
+
+    def drain(self, news: Any) -> None:
+        """Show all that has been reported since."""
+        while True:
+            try:
+                label, total, units, note = news.get_nowait()
+            except queue.Empty:
+                return
+            if total is None:
+                self.open.pop(label)[0].close()
+                continue
+            if label not in self.open:
+                stack = ExitStack()
+                self.open[label] = stack, stack.enter_context(self.progress(label, total))
+            self.open[label][1](units, note)
+
+    def close(self) -> None:
+        """End what is still shown."""
+        for stack, _ in self.open.values():
+            stack.close()

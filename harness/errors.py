@@ -1,0 +1,67 @@
+"""What can go wrong, as one tree. Each error says what, where and what to do, and carries the process's exit code.
+
+::
+
+    HarnessError                  everything the harness raises on purpose
+    ├── UsageError         2      the call or its inputs are wrong; nothing was stored
+    │   ├── SuiteError     2      the suite file: every problem at once, `file: path: message`
+    │   ├── DataError      2      a split's rows: missing, malformed, not the ones that were pinned
+    │   │   ├── FetchError 2      a file that had to come over the network did not
+    │   │   └── LeakError  2      a model would be scored on rows that it was trained on
+    │   └── StoreError     2      the DuckDB file: unreadable, of another version, or held by another process
+    └── RunError           3      one model could not be trained or scored; the others go on
+        ├── TrainingError  3      training diverged or could not start
+        └── AdapterError   3      an adapter is damaged, or not provably loaded
+
+The command line prints the message without a traceback. Anything else that escapes is a bug and keeps its traceback.
+"""
+
+from collections.abc import Sequence
+
+
+class HarnessError(Exception):
+    """Base of all errors that the harness raises on purpose."""
+
+    exit_code = 3
+
+
+class UsageError(HarnessError):
+    """The call or its inputs are wrong. Nothing was stored."""
+
+    exit_code = 2
+
+
+class SuiteError(UsageError):
+    """A suite file has problems; `problems` lists them all, each as `file: path: message`."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(UsageError):
+    """A split's rows are missing, malformed or not the ones that were pinned."""
+
+
+class FetchError(DataError):
+    """A file that had to come over the network did not."""
+
+
+class LeakError(DataError):
+    """A model would be scored on rows that it was trained on."""
+
+
+class StoreError(UsageError):
+    """The DuckDB file cannot be read, has another version, or is held by another process."""
+
+
+class RunError(HarnessError):
+    """One model could not be trained or scored; the others go on."""
+
+
+class TrainingError(RunError):
+    """Training diverged or could not start."""
+
+
+class AdapterError(RunError):
+    """An adapter is damaged, or not provably loaded."""

@@ -1,0 +1,35 @@
+"""Declared competitors made ready to score: a row of `BACKENDS` per kind.
+
+    classifier = load(model, ingredients)
+    scores = classifier.predict(texts, advance)    # probabilities of class 1, in the order of the texts
+
+A backend is a function from a declaration and its `Ingredients` to a `Classifier`. torch and scikit-learn are imported
+by the backends that need them, when they are asked for.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from harness.declarations import Model
+from harness.models.protocol import Classifier, Ingredients
+
+BACKENDS: Mapping[str, str] = {
+    "majority": "harness.models.baseline:majority",
+    "tfidf": "harness.models.baseline:tfidf",
+    "probe": "harness.models.transformer:probe",
+    "transformer": "harness.models.transformer:transformer",
+    "peft": "harness.models.peft:peft",
+}
+"""Backend name to `module:function`, so that naming one imports no other's libraries."""
+
+
+def load(model: Model, ingredients: Ingredients) -> Classifier:
+    """A declared model, ready to predict.
+
+    Raises:
+        RunError: its weights are damaged, do not fit, or are not provably in place.
+    """
+    module, _, function = BACKENDS[model.backend].partition(":")
+    backend: Callable[[Any, Ingredients], Classifier] = getattr(import_module(module), function)
+    return backend(model, ingredients)

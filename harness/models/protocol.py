@@ -1,0 +1,45 @@
+"""What every scored model looks like from outside, and what it is made from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from harness.progress import Advance
+from harness.stats import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a classifier says of n texts."""
+
+    scores: Floats
+    """Shape (n,), probability of class 1, in the order of the texts."""
+    tokens: int | None
+    """Tokens read, special ones included and padding excluded; None without a tokenizer."""
+    truncated: int | None
+    """Texts that were cut; None without a tokenizer."""
+
+
+class Classifier(Protocol):
+    """Something that tells positive from negative texts."""
+
+    def predict(self, texts: Sequence[str], advance: Advance) -> Scores:
+        """Score texts, advancing by as many as were scored."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """What a backend may use to make a model. Each takes what its declaration asks for."""
+
+    seed: int | None
+    max_length: int
+    """Tokens, special ones included."""
+    base_dir: Path | None
+    """Folder of the foundation model."""
+    adapter_dir: Path | None
+    """Folder of trained weights."""
+    train_texts: Sequence[str]
+    """Rendered texts of the training split, for models that are fitted when they are loaded; empty otherwise."""
+    train_labels: Sequence[int]

@@ -1,0 +1,201 @@
+"""Models on the transformers library: an untrained head, weights trained without PEFT, a probe on the frozen encoder.
+
+Inference sorts texts by length and packs batches by a budget of padded tokens, so that little of the arithmetic is
+padding, and returns scores in the order of the texts.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from harness.declarations import ProbeModel, TransformerModel
+from harness.errors import RunError
+from harness.models.protocol import Classifier, Ingredients, Scores
+from harness.progress import Advance
+from harness.stats import Floats
+
+TOKENS_PER_BATCH = 2048
+"""Padded tokens in one forward pass."""
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+# What is newly made, missing or unused in a checkpoint is checked below, name by name; the library's report of it
+# would say that every head should be trained, of models whose point is that it was not.
+transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # untyped there
+transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch within the block: sums come out the same on any number of cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Encoded:
+    """Texts as token ids, cut at `max_length`."""
+
+    def __init__(self, folder: Path, texts: Sequence[str], max_length: int) -> None:
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        whole = self.tokenizer(list(texts), verbose=False)["input_ids"]
+        long = [i for i, ids in enumerate(whole) if len(ids) > max_length]
+        if long:
+            cut = self.tokenizer([texts[i] for i in long], truncation=True, max_length=max_length)["input_ids"]
+            for i, ids in zip(long, cut, strict=True):
+                whole[i] = ids
+        self.ids: list[list[int]] = whole
+        self.lengths = np.array([len(ids) for ids in whole])
+        self.truncated = len(long)
+
+    def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Padded tensors of shape (len(indices), longest of them)."""
+        padded = self.tokenizer.pad({"input_ids": [self.ids[i] for i in indices]}, return_tensors="pt")
+        return {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
+
+
+def packed(lengths: Sequence[int] | np.ndarray[Any, Any], budget: int) -> Iterator[list[int]]:
+    """Indices in batches of at most `budget` padded tokens (one text at least), the longest texts first."""
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, budget // int(lengths[order[start]]))
+        yield order[start : start + size].tolist()
+        start += size
+
+
+def forward_all(
+    encoded: Encoded, step: Callable[[dict[str, torch.Tensor]], torch.Tensor], advance: Advance
+) -> torch.Tensor:
+    """Apply a function of a batch, giving shape (batch, k), to all texts: shape (n, k) float64 in the texts' order."""
+    parts, order = [], []
+    with torch.inference_mode(), one_thread():
+        for indices in packed(encoded.lengths, TOKENS_PER_BATCH):
+            parts.append(step(encoded.batch(indices)).double())
+            order += indices
+            advance(len(indices), "")
+    result = torch.empty_like(torch.cat(parts))
+    result[torch.tensor(order)] = torch.cat(parts)
+    return result
+
+
+class SequenceClassifier:
+    """A transformers sequence classification model with two labels."""
+
+    def __init__(self, model: torch.nn.Module, tokenizer_dir: Path, max_length: int, precision: str) -> None:
+        self.model = model.to(DTYPES[precision]).eval()
+        self.tokenizer_dir, self.max_length = tokenizer_dir, max_length
+
+    def predict(self, texts: Sequence[str], advance: Advance) -> Scores:
+        """Probabilities of class 1, by softmax in float64.
+
+        Raises:
+            RunError: the model gave something that is not a number.
+        """
+        encoded = Encoded(self.tokenizer_dir, texts, self.max_length)
+        logits = forward_all(encoded, lambda batch: self.model(**batch).logits, advance)
+        scores = np.asarray(torch.softmax(logits, dim=1)[:, 1].numpy(), dtype=np.float64)
+        if not np.isfinite(scores).all():
+            raise RunError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not numbers")
+        return Scores(scores, int(encoded.lengths.sum()), encoded.truncated)
+
+
+def untrained(folder: Path, seed: int, *, attention: str = "sdpa") -> torch.nn.Module:
+    """The base in float32 with a fresh two-label head drawn from `seed`; the global generator is left as it was.
+
+    Raises:
+        RunError: the checkpoint lacks more than a head, or holds weights that the architecture has no place for.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            num_labels=2,
+            dtype=torch.float32,
+            local_files_only=True,
+            attn_implementation=attention,
+            output_loading_info=True,
+        )
+    encoder = f"{model.base_model_prefix}."
+    lost = sorted(name for name in report["missing_keys"] if name.startswith(encoder))
+    if lost or report["mismatched_keys"]:
+        raise RunError(f"{folder}: the checkpoint lacks weights of the encoder: {', '.join(lost[:5])}")
+    return model  # type: ignore[no-any-return]  # transformers' Auto classes are untyped
+
+
+def trained(folder: Path) -> torch.nn.Module:
+    """A complete model as `full` training saved it.
+
+    Raises:
+        RunError: the file's tensors and the model's parameters are not the same, name by name and value by value.
+    """
+    from safetensors.torch import load_file
+
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+    )
+    differing = sorted({*report["missing_keys"], *report["unexpected_keys"]})
+    live = model.state_dict()
+    differing += [
+        name
+        for name, tensor in load_file(folder / "model.safetensors").items()
+        if name not in live or not torch.equal(live[name], tensor)
+    ]
+    if differing:
+        raise RunError(f"{folder}: weights on disk are not the ones in the model: {', '.join(differing[:5])}")
+    return model  # type: ignore[no-any-return]  # transformers' Auto classes are untyped
+
+
+def transformer(model: TransformerModel, ingredients: Ingredients) -> Classifier:
+    """The base with an untrained head, or the trained model of `adapter`."""
+    assert ingredients.base_dir is not None
+    if ingredients.adapter_dir is not None:
+        network = trained(ingredients.adapter_dir)
+    else:
+        assert ingredients.seed is not None
+        network = untrained(ingredients.base_dir, ingredients.seed)
+    return SequenceClassifier(network, ingredients.base_dir, ingredients.max_length, model.precision)
+
+
+class Probe:
+    """Logistic regression over the mean token state of a frozen encoder (Alain & Bengio 2016), fitted at once."""
+
+    def __init__(self, model: ProbeModel, ingredients: Ingredients) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        assert ingredients.base_dir is not None
+        self.folder, self.max_length = ingredients.base_dir, ingredients.max_length
+        self.encoder: Any = AutoModel.from_pretrained(self.folder, dtype=torch.float32, local_files_only=True)
+        self.encoder = self.encoder.to(DTYPES[model.precision]).eval()
+        self.head = LogisticRegression(C=model.C, max_iter=1000)
+        states, _ = self._states(ingredients.train_texts, lambda done, note: None)
+        self.head.fit(states, ingredients.train_labels)
+
+    def _states(self, texts: Sequence[str], advance: Advance) -> tuple[Floats, Encoded]:
+        encoded = Encoded(self.folder, texts, self.max_length)
+
+        def mean_state(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            mask = batch["attention_mask"].unsqueeze(-1)
+            summed: torch.Tensor = (self.encoder(**batch).last_hidden_state * mask).sum(1)
+            return summed / mask.sum(1)
+
+        return forward_all(encoded, mean_state, advance).numpy(), encoded
+
+    def predict(self, texts: Sequence[str], advance: Advance) -> Scores:
+        """Probabilities of class 1."""
+        states, encoded = self._states(texts, advance)
+        scores = np.asarray(self.head.predict_proba(states)[:, 1], dtype=np.float64)
+        return Scores(scores, int(encoded.lengths.sum()), encoded.truncated)
+
+
+def probe(model: ProbeModel, ingredients: Ingredients) -> Classifier:
+    """Fit the linear probe."""
+    return Probe(model, ingredients)

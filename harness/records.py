@@ -1,0 +1,167 @@
+"""The nouns of the project as frozen records. Plain data: no behaviour, no I/O.
+
+Every field is documented where it stands. `None` means "there is no such number", never zero.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Status: TypeAlias = Literal["started", "success", "cancelled", "error"]
+Outcome: TypeAlias = Literal["pass", "fail", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled review."""
+
+    example_id: str
+    """Digest of label, title and content (32 hex digits); the second identical row of a split gets `-2`, and so on."""
+    title: str
+    """The review's title; empty where the source has none."""
+    content: str
+    """The review's body."""
+    label: int
+    """0 negative, 1 positive."""
+    cluster: str | None
+    """What examples have in common that makes them correlated, such as the review a sentence is from."""
+    text_digest: str
+    """Digest of title and content without the label (32 hex digits): equal texts are found whatever their labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A named, digest-pinned, ordered set of examples."""
+
+    split_id: str
+    examples: tuple[Example, ...]
+    digest: str
+    """SHA-256 over the ordered example ids and clusters (64 hex digits)."""
+    source: Mapping[str, Any]
+    """The rule in the suite file that made it, as JSON-able values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one run says of one example."""
+
+    example_id: str
+    predicted: int
+    """0 or 1: 1 where `score` is above one half."""
+    score: float
+    """Probability of class 1, in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number about a run, with its uncertainty."""
+
+    name: str
+    value: float | None
+    """None where it is not defined, as F1 is without any positive."""
+    ci_low: float | None
+    """Lower end of the 95 % interval."""
+    ci_high: float | None
+    """Upper end of the 95 % interval."""
+    n: int
+    """Examples that it was computed from."""
+    higher_is_better: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRecord:
+    """Trained weights on disk and where they came from."""
+
+    adapter_digest: str
+    """SHA-256 over the weights and configuration files (64 hex digits)."""
+    adapter_id: str
+    method: str
+    """`lora`, `ia3`, … or `full` for every weight."""
+    params: Mapping[str, Any]
+    base_digest: str
+    trained_on: str
+    """Digest of the split that it was trained on."""
+    n_trainable: int
+    """Parameters that training could change, the head included."""
+    seed: int
+    train_seconds: float
+    peak_bytes: int
+    """Largest resident set of the training process up to the end of this training."""
+    size_bytes: int
+    """Bytes on disk of the weights and their configuration."""
+    card: Mapping[str, Any]
+    """The whole training card."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One model, one seed, one split: all that went in and what it came to; its predictions are kept beside it."""
+
+    run_id: str
+    """Unique to this execution."""
+    run_key: str
+    """Digest of every input that can change the predictions."""
+    suite: str
+    suite_digest: str
+    split_id: str
+    split_digest: str
+    model_id: str
+    configuration: str
+    """Digest of the model with everything but its seed."""
+    seed: int | None
+    """None for a model without randomness."""
+    adapter_digest: str | None
+    status: Status
+    error: str | None
+    spec: Mapping[str, Any]
+    """What `run_key` is the digest of, spelled out."""
+    packages: Mapping[str, str]
+    hardware: Mapping[str, Any]
+    git_commit: str | None
+    git_dirty: bool | None
+    started_at: datetime
+    """UTC, without time zone."""
+    finished_at: datetime
+    seconds: float | None
+    """Wall time of prediction alone, loading excluded."""
+    tokens: int | None
+    """Tokens the model read, special ones included and padding excluded; None where it has no tokenizer."""
+    truncated: int | None
+    """Examples cut at `max_length`."""
+    metrics: tuple[Metric, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of one rule of a gate."""
+
+    suite_digest: str
+    gate_id: str
+    """The rule in words: `lora on amazon-test: accuracy >= 0.84`."""
+    judged_at: datetime
+    outcome: Outcome
+    blocking: bool
+    """Whether this outcome fails the command."""
+    reason: str
+    """One sentence with the numbers that decided."""
+    numbers: Mapping[str, Any]
+    """Those numbers by name: `value`, `ci_low`, `ci_high`, `n`, `limit`, …"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """A run's predictions beside the truth, as arrays of n examples in the split's order."""
+
+    example_ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    """Shape (n,), 0 or 1."""
+    predicted: NDArray[np.int64]
+    """Shape (n,), 0 or 1."""
+    scores: NDArray[np.float64]
+    """Shape (n,), probability of class 1."""
+    clusters: NDArray[np.str_] | None
+    """Shape (n,), or None where the split names no clusters."""

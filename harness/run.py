@@ -1,0 +1,144 @@
+"""Scoring one model on one split. Knows no database and no other models.
+
+job = Job(…)                          # everything that can change the predictions, digested in `run_key`
+classifier = load(job)
+scored = score(job, classifier, advance)
+"""
+
+import time
+import traceback
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from harness import metrics, models, provenance
+from harness.declarations import Model, Suite
+from harness.errors import HarnessError, RunError
+from harness.models.protocol import Classifier, Ingredients
+from harness.progress import Advance
+from harness.records import Outcomes, Prediction, Run, Split, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One model with one seed, to be scored on one split."""
+
+    suite: Suite
+    model: Model
+    seed: int | None
+    split: Split
+    ingredients: Ingredients
+    adapter_digest: str | None
+    configuration: str
+    run_key: str
+    spec: Mapping[str, Any]
+    """What `run_key` is the digest of."""
+    git_commit: str | None
+    git_dirty: bool | None
+    blocked: str | None = None
+    """Why it cannot be scored, such as an adapter whose training failed."""
+
+    @property
+    def label(self) -> str:
+        """For people: model, seed and split."""
+        seed = "" if self.seed is None else f" seed {self.seed}"
+        return f"{self.model.id}{seed} on {self.split.split_id}"
+
+
+class Scored(NamedTuple):
+    """A run and what it predicted, in the order of the split; no predictions unless it succeeded."""
+
+    run: Run
+    predictions: tuple[Prediction, ...]
+
+
+def load(job: Job) -> Classifier:
+    """The job's model, ready to predict."""
+    if job.blocked is not None:
+        raise RunError(job.blocked)
+    return models.load(job.model, job.ingredients)
+
+
+def score(job: Job, classifier: Classifier, advance: Advance) -> Scored:
+    """Predict the split's examples and compute the suite's metrics.
+
+    Raises:
+        RunError: the classifier's scores are not one probability for each example.
+    """
+    started_at = provenance.now()
+    text = job.suite.text
+    texts = [text.render(example.title, example.content) for example in job.split.examples]
+    began = time.perf_counter()
+    answer = classifier.predict(texts, advance)
+    seconds = time.perf_counter() - began
+    scores = np.asarray(answer.scores, dtype=np.float64)
+    if scores.shape != (len(texts),) or not ((scores >= 0) & (scores <= 1)).all():
+        raise RunError(f"{job.label}: expected {len(texts)} probabilities, one for each example")
+    predictions = tuple(
+        Prediction(example.example_id, int(score > 0.5), float(score))
+        for example, score in zip(job.split.examples, scores, strict=True)
+    )
+    outcomes = _outcomes(job.split, predictions)
+    values = tuple(metrics.summarise(spec.name, [outcomes], _generator(job)) for spec in job.suite.metric)
+    run = replace(
+        _run(job, started_at, "success", None),
+        seconds=seconds,
+        tokens=answer.tokens,
+        truncated=answer.truncated,
+        metrics=values,
+    )
+    return Scored(run, predictions)
+
+
+def unfinished(job: Job, started_at: datetime, status: Status, problem: BaseException) -> Scored:
+    """The record of a run that failed or was cancelled."""
+    text = str(problem) if isinstance(problem, HarnessError) else "".join(traceback.format_exception(problem))
+    return Scored(_run(job, started_at, status, text or type(problem).__name__), ())
+
+
+def _run(job: Job, started_at: datetime, status: Status, error: str | None) -> Run:
+    return Run(
+        run_id=uuid.uuid4().hex,
+        run_key=job.run_key,
+        suite=job.suite.name,
+        suite_digest=job.suite.digest,
+        split_id=job.split.split_id,
+        split_digest=job.split.digest,
+        model_id=job.model.id,
+        configuration=job.configuration,
+        seed=job.seed,
+        adapter_digest=job.adapter_digest,
+        status=status,
+        error=error,
+        spec=job.spec,
+        packages=provenance.packages(),
+        hardware=provenance.hardware(),
+        git_commit=job.git_commit,
+        git_dirty=job.git_dirty,
+        started_at=started_at,
+        finished_at=provenance.now(),
+        seconds=None,
+        tokens=None,
+        truncated=None,
+        metrics=(),
+    )
+
+
+def _outcomes(split: Split, predictions: tuple[Prediction, ...]) -> Outcomes:
+    clusters = [example.cluster for example in split.examples]
+    return Outcomes(
+        example_ids=tuple(prediction.example_id for prediction in predictions),
+        labels=np.array([example.label for example in split.examples], dtype=np.int64),
+        predicted=np.array([prediction.predicted for prediction in predictions], dtype=np.int64),
+        scores=np.array([prediction.score for prediction in predictions], dtype=np.float64),
+        clusters=None if None in clusters else np.array(clusters, dtype=np.str_),
+    )
+
+
+def _generator(job: Job) -> np.random.Generator:
+    """Seeded by the run key: the same run has the same intervals wherever it is made."""
+    return np.random.default_rng(int(job.run_key[:16], 16))

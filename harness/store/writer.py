@@ -1,0 +1,130 @@
+"""Records into the store. Rows go in as Arrow batches; a run appears with all its predictions or not at all."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from harness.records import AdapterRecord, Prediction, Run, Split, Verdict
+from harness.store.connection import Connection, transaction
+
+
+def write_split(connection: Connection, suite: str, split: Split, *, with_text: bool) -> None:
+    """Store a split and its examples, unless this content is there. Texts only where the suite allows it.
+
+    A split that was stored without texts gains them when a suite that allows it brings the same rows, and one that was
+    stored with them loses them when the suite no longer does.
+    """
+    rows = pa.table(
+        {
+            "digest": pa.array([split.digest] * len(split.examples), pa.string()),
+            "example_id": pa.array([e.example_id for e in split.examples], pa.string()),
+            "position": pa.array(range(len(split.examples)), pa.int32()),
+            "label": pa.array([e.label for e in split.examples], pa.int8()),
+            "cluster": pa.array([e.cluster for e in split.examples], pa.string()),
+            "text_digest": pa.array([e.text_digest for e in split.examples], pa.string()),
+            "title": pa.array([e.title if with_text else None for e in split.examples], pa.string()),
+            "content": pa.array([e.content if with_text else None for e in split.examples], pa.string()),
+        }
+    )
+    with _registered(connection, rows), transaction(connection):
+        connection.execute(
+            "INSERT OR IGNORE INTO split VALUES (?, ?, ?, ?, ?)",
+            [split.split_id, split.digest, suite, _json(split.source), len(split.examples)],
+        )
+        stored = connection.execute(
+            "SELECT count(*), count(content) FROM example WHERE digest = ?", [split.digest]
+        ).fetchall()
+        wanted = len(split.examples)
+        if stored != [(wanted, wanted if with_text else 0)]:
+            connection.execute("INSERT OR REPLACE INTO example SELECT * FROM new_rows")
+
+
+def write_adapter(connection: Connection, adapter: AdapterRecord) -> None:
+    """Store what an adapter is and how it was trained, unless these weights are known."""
+    row = asdict(adapter)
+    row["params"], row["card"] = _json(adapter.params), _json(adapter.card)
+    with transaction(connection):
+        _insert(connection, "adapter", row, ignore=True)
+
+
+def write_run(connection: Connection, run: Run, predictions: Sequence[Prediction]) -> None:
+    """Store a run, its predictions (in any order, one for each example of its split) and its metrics at once.
+
+    Only a success has predictions; those of a run with another status are not kept.
+
+    Raises:
+        ValueError: the predictions are not those of the run's split, one each, or not 0 or 1 with a score in [0, 1].
+            Nothing is stored then.
+    """
+    row = {name: getattr(run, name) for name in Run.__dataclass_fields__ if name != "metrics"}
+    row |= {name: _json(row[name]) for name in ("spec", "packages", "hardware")}
+    rows = pa.table(
+        {
+            "run_id": pa.array([run.run_id] * len(predictions), pa.string()),
+            "example_id": pa.array([p.example_id for p in predictions], pa.string()),
+            "predicted": pa.array([p.predicted for p in predictions], pa.int64()),
+            "score": pa.array([p.score for p in predictions], pa.float64()),
+        }
+    )
+    with _registered(connection, rows), transaction(connection):
+        _insert(connection, "run", row)
+        if run.status == "success":
+            _check_predictions(connection, run)
+            connection.execute("INSERT INTO prediction SELECT * FROM new_rows")
+        for metric in run.metrics:
+            _insert(connection, "metric", {"run_id": run.run_id, **asdict(metric)})
+
+
+def _check_predictions(connection: Connection, run: Run) -> None:
+    unmatched = connection.execute(
+        """SELECT count(*) FROM (SELECT example_id, 1 AS times FROM example WHERE digest = ?) e
+           FULL JOIN (SELECT example_id, count(*) AS times FROM new_rows GROUP BY example_id) p USING (example_id)
+           WHERE e.times IS DISTINCT FROM p.times""",
+        [run.split_digest],
+    ).fetchall()
+    if unmatched != [(0,)]:
+        raise ValueError(f"predictions of run {run.run_id} do not match the examples of split {run.split_id!r}")
+    impossible = connection.execute(
+        "SELECT count(*) FROM new_rows WHERE (predicted IN (0, 1) AND score BETWEEN 0 AND 1) IS NOT TRUE"
+    ).fetchall()
+    if impossible != [(0,)]:
+        raise ValueError(f"predictions of run {run.run_id} must be 0 or 1, with a score from 0 to 1")
+
+
+@contextmanager
+def _registered(connection: Connection, rows: pa.Table) -> Iterator[None]:
+    """The rows as a table `new_rows`, for as long as the block lasts.
+
+    A transaction goes inside the block, not around it: nothing can be unregistered while a failed transaction waits for
+    its rollback, and the error would be lost.
+    """
+    connection.register("new_rows", rows)
+    try:
+        yield
+    finally:
+        connection.unregister("new_rows")
+
+
+def write_verdicts(connection: Connection, verdicts: Sequence[Verdict]) -> None:
+    """Store the outcome of judging a suite's gates."""
+    with transaction(connection):
+        for verdict in verdicts:
+            numbers = {**verdict.numbers, "reason": verdict.reason, "blocking": verdict.blocking}
+            row = {name: getattr(verdict, name) for name in ("suite_digest", "gate_id", "judged_at", "outcome")}
+            _insert(connection, "verdict", {**row, "numbers": _json(numbers)})
+
+
+def _insert(connection: Connection, table: str, row: Mapping[str, Any], *, ignore: bool = False) -> None:
+    """One row into a table whose columns the row names; names come from our records, never from input."""
+    columns, marks = ", ".join(row), ", ".join("?" * len(row))
+    verb = "INSERT OR IGNORE" if ignore else "INSERT"
+    connection.execute(f"{verb} INTO {table} ({columns}) VALUES ({marks})", list(row.values()))
+
+
+def _json(value: Any) -> str:
+    """As the store keeps it. A number that is not one raises ValueError: what is absent is None."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)

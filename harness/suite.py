@@ -1,0 +1,241 @@
+"""A suite file: the one place that says which models are scored on which rows, and what must hold.
+
+`load` reads TOML and returns a frozen `Suite`, or raises one `SuiteError` that lists every problem as
+`file: path: message`. Nothing is inherited and nothing is looked up elsewhere: unknown keys, dangling references and
+impossible values are errors.
+
+    suite = load(Path("suites/quickstart.toml"))
+    suite.model[0].id, suite.digest
+
+`python -m harness.suite` prints the JSON Schema that editors use (`suites/suite.schema.json`).
+"""
+
+import json
+import math
+import re
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.declarations import (
+    ID_PATTERN,
+    PROJECT_PATTERN,
+    SHA256_PATTERN,
+    TEMPLATE_PATTERN,
+    WITHOUT_PEFT,
+    Suite,
+)
+from harness.errors import SuiteError
+
+
+def by_id(items: Any, wanted: str) -> Any:
+    """The item of a suite's table that has this id; the suite was checked, so it is there."""
+    return next(item for item in items if item.id == wanted)
+
+
+def load(path: Path) -> Suite:
+    """Read and check a suite file.
+
+    Raises:
+        SuiteError: with every problem of the file, each as `file: path: message`.
+    """
+    try:
+        return _checked(tomllib.loads(path.read_bytes().decode("utf-8")), path)
+    except FileNotFoundError:
+        problem = "there is no such file"
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+    except UnicodeDecodeError as error:
+        problem = f"is not UTF-8 (byte {error.start})"
+    except RecursionError:
+        problem = "is nested too deeply"
+    except ValueError as error:  # TOMLDecodeError is one; so is an integer of thousands of digits
+        problem = f"is not TOML: {error}"
+    raise SuiteError([f"{path}: file: {problem}"])
+
+
+def _checked(data: dict[str, Any], file: Path) -> Suite:
+    """The suite that these tables declare; each place in the file is reported at most once."""
+    data.pop("$schema", None)
+    suite, problems = None, dict(_value_problems(data))
+    try:
+        suite = Suite.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        for place, message in _shape_problems(error, data):
+            problems.setdefault(place, message)
+    for place, message in _reference_problems(data):
+        problems.setdefault(place, message)
+    if problems or suite is None:
+        raise SuiteError([f"{file}: {place}: {message}" for place, message in problems.items()])
+    return suite
+
+
+_PLAIN_MESSAGES = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a table",
+    "extra_forbidden": "unknown key",
+    "finite_number": "must be a finite number",
+    "float_type": "must be a number",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "int_type": "must be a whole number",
+    "json_invalid": "is nested too deeply",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "missing": "is required",
+    "model_type": "must be a table",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must not be empty",
+    "string_type": "must be a string",
+    "too_long": "has too many items; at most {max_length} are possible",
+    "too_short": "has too few items; at least {min_length} needed",
+    "tuple_type": "must be a list",
+    "union_tag_invalid": "must be one of {expected_tags}",
+    "union_tag_not_found": "is required",
+    "value_error": "{error}",
+}
+"""In words of the suite file, by pydantic's type of error; any other keeps pydantic's words."""
+
+_PATTERNS = {
+    ID_PATTERN: "must be lower-case letters, digits and . _ + - only, beginning with a letter or digit",
+    PROJECT_PATTERN: "must be a project's name: letters, digits and . _ - only, beginning with a letter or digit",
+    SHA256_PATTERN: "must be a SHA-256 digest: 64 hex digits in lower case",
+    TEMPLATE_PATTERN: "must hold {content}, where the review goes",
+}
+
+
+def _place(steps: Sequence[str | int]) -> str:
+    """Where in the file, as `split[0].take`; keys that TOML would quote are quoted."""
+    place = ""
+    for step in steps:
+        if isinstance(step, int):
+            place += f"[{step}]"
+        else:
+            key = step if re.fullmatch(r"[A-Za-z0-9_-]+", step) else json.dumps(step)
+            place += f".{key}" if place else key
+    return place or "file"
+
+
+def _value_problems(value: Any, steps: tuple[str | int, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Values that TOML has and a suite cannot keep, wherever they stand: dates and times, nan, inf."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _value_problems(item, (*steps, key))
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _value_problems(item, (*steps, position))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield _place(steps), f"must be a finite number, not {value}"
+    elif not isinstance(value, str | int | float):
+        yield _place(steps), f"must not be a date or time; write it in quotes if it is meant as text: {str(value)!r}"
+
+
+def _shape_problems(error: ValidationError, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Unknown keys, missing keys and impossible values, in the words of the suite file."""
+    problems = error.errors(include_url=False)
+    for problem in problems:
+        kind, context, steps = problem["type"], problem.get("ctx", {}), list(problem["loc"])
+        inside = any(other["loc"][: len(steps)] == problem["loc"] != other["loc"] for other in problems)
+        if kind == "too_short" and inside:
+            continue  # wrong items, not too few of them
+        if steps[:1] in (["base"], ["model"]):
+            del steps[2:3]  # the table's kind, which is no key
+        if kind.startswith("union_tag"):
+            steps.append(context["discriminator"].strip("'"))
+        if kind == "string_pattern_mismatch":
+            message = _PATTERNS[context["pattern"]]
+        else:
+            words = _PLAIN_MESSAGES.get(kind, problem["msg"].replace("{", "{{").replace("}", "}}"))
+            message = words.format(**{name: _plain(value) for name, value in context.items()})
+        if len(steps) == 1 and kind == "tuple_type":
+            message = f"must be a list of tables: write [[{steps[0]}]] above each"
+        yield _place(steps), message
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _reference_problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What crosses tables, found on the raw ones so that it is listed even when a shape is wrong too."""
+    tables = {name: _tables(data, name) for name in ("split", "base", "adapter", "model", "metric", "gate")}
+    ids = {}
+    for name, rows in tables.items():
+        key = "name" if name == "metric" else "id"
+        named = [_text(row, key) for row in rows]
+        ids[name] = {value for value in named if value is not None}
+        for position, value in enumerate(named):
+            if value is not None and value in named[:position]:
+                yield f"{name}[{position}].{key}", f"{value!r} is already taken"
+
+    def dangling(place: str, table: str, value: str | None) -> Iterator[tuple[str, str]]:
+        unreadable = table in data and not isinstance(data[table], list)
+        if value is not None and value not in ids[table] and not unreadable:
+            known = f"known: {', '.join(sorted(ids[table]))}" if ids[table] else f"no {table} is declared"
+            yield place, f"there is no {table} {value!r} ({known})"
+
+    trained_on = {_text(_table(adapter, "train"), "split") for adapter in tables["adapter"]}
+    trained_on |= {_text(model, "train_split") for model in tables["model"]}
+    for i, adapter in enumerate(tables["adapter"]):
+        yield from dangling(f"adapter[{i}].base", "base", _text(adapter, "base"))
+        yield from dangling(f"adapter[{i}].train.split", "split", _text(_table(adapter, "train"), "split"))
+    methods = {_text(adapter, "id"): _text(adapter, "method") for adapter in tables["adapter"]}
+    for i, model in enumerate(tables["model"]):
+        for key, table in (("base", "base"), ("adapter", "adapter"), ("train_split", "split")):
+            yield from dangling(f"model[{i}].{key}", table, _text(model, key))
+        used = _text(model, "adapter")
+        method, backend = methods.get(used) if used is not None else None, _text(model, "backend")
+        if method in WITHOUT_PEFT and backend == "peft":
+            yield f"model[{i}].backend", f"method {method!r} trains without PEFT; use backend 'transformer'"
+        if method is not None and method not in WITHOUT_PEFT and backend == "transformer":
+            yield f"model[{i}].backend", f"method {method!r} is a PEFT adapter; use backend 'peft'"
+    yield from dangling("primary_metric", "metric", _text(data, "primary_metric"))
+    rules: list[tuple[int, list[Any]]] = []
+    for i, gate in enumerate(tables["gate"]):
+        for key in ("model", "split", "metric"):
+            yield from dangling(f"gate[{i}].{key}", key, _text(gate, key))
+        if (split := _text(gate, "split")) is not None and split in trained_on:
+            yield f"gate[{i}].split", f"{split!r} is trained on; a gate needs a split that no model has seen"
+        for rule in ("non_inferior_to", "superior_to"):
+            other = _text(_table(gate, rule), "model")
+            yield from dangling(f"gate[{i}].{rule}.model", "model", other)
+            if other is not None and other == _text(gate, "model"):
+                yield f"gate[{i}].{rule}.model", f"{other!r} would be compared with itself"
+        for rule in ("min", "max", "non_inferior_to", "superior_to"):
+            if rule in gate:
+                stated = [rule, *(gate.get(key) for key in ("model", "split", "metric", rule))]
+                earlier = next((position for position, other in rules if other == stated), None)
+                if earlier is not None:
+                    yield f"gate[{i}].{rule}", f"gate[{earlier}] already has this rule"
+                rules.append((i, stated))
+    if ids["split"] and not ids["split"] - trained_on:
+        yield "split", "every split is trained on; none is left to score"
+
+
+def _tables(data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    rows = data.get(name)
+    return [row if isinstance(row, dict) else {} for row in rows] if isinstance(rows, list) else []
+
+
+def _table(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = row.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(row: Mapping[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    return value if isinstance(value, str) else None
+
+
+def json_schema() -> str:
+    """The JSON Schema of suite files, for editors."""
+    return json.dumps(Suite.model_json_schema(), indent=2, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json_schema())

@@ -1,0 +1,97 @@
+"""Results as tables on stdout: finished rows in, nothing computed. An absent number is a dash, never a stand-in."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.records import Run, Verdict
+
+Row = Mapping[str, Any]
+
+
+def show_splits(suite: str, rows: Sequence[Row]) -> None:
+    """What `harness data` found."""
+    columns = ["split", "use", "n", "positive", "clusters", "digest"]
+    cells = []
+    for r in rows:
+        counts = [f"{r['n']:,}", f"{r['positives']:,}", _text(r["clusters"])]
+        cells.append([r["split"], r["use"], *counts, r["digest"][:16]])
+    _print(f"{suite}: splits", columns, cells, numbers=["n", "positive", "clusters"])
+
+
+def show_adapters(suite: str, rows: Sequence[Row]) -> None:
+    """What `harness train` has on disk."""
+    columns = ["adapter", "method", "seed", "trainable", "train s", "bytes", "folder"]
+    cells = []
+    for r in rows:
+        cost = [f"{r['n_trainable']:,}", _number(r["train_seconds"], 1), f"{r['size_bytes']:,}"]
+        cells.append([r["adapter_id"], r["method"], str(r["seed"]), *cost, r["folder"]])
+    _print(f"{suite}: adapters", columns, cells, numbers=columns[2:6])
+
+
+def show_results(suite: str, metric: str, rows: Sequence[Row]) -> None:
+    """What `harness evaluate` came to."""
+    columns = ["split", "model", "seeds", metric, "95 % interval", "n"]
+    cells = []
+    for r in rows:
+        value = [_number(r["value"]), _interval(r["ci_low"], r["ci_high"])]
+        cells.append([r["split"], r["model"], str(r["seeds"]), *value, f"{r['n']:,}"])
+    _print(f"{suite}: {metric}, mean over seeds", columns, cells, numbers=columns[2:])
+
+
+def show_verdicts(suite: str, verdicts: Sequence[Verdict]) -> None:
+    """What `harness gate` decided."""
+    cells = []
+    for verdict in verdicts:
+        tolerated = "" if verdict.blocking or verdict.outcome == "pass" else " (warning)"
+        cells.append([verdict.outcome + tolerated, verdict.gate_id, verdict.reason])
+    _print(f"{suite}: gates", ["outcome", "rule", "numbers"], cells)
+
+
+def show_runs(store: str, runs: Sequence[Run]) -> None:
+    """What `harness ls` lists."""
+    columns = ["run", "status", "suite", "model", "seed", "split", "accuracy", "started (UTC)"]
+    cells = []
+    for run in runs:
+        accuracy = next((metric.value for metric in run.metrics if metric.name == "accuracy"), None)
+        place = [run.suite, run.model_id, _text(run.seed), run.split_id]
+        cells.append([run.run_id[:12], run.status, *place, _number(accuracy), f"{run.started_at:%Y-%m-%d %H:%M:%S}"])
+    _print(f"{len(runs)} runs in {store}", columns, cells, numbers=["seed", "accuracy"])
+
+
+def show_run(run: Run) -> None:
+    """What `harness show` tells of one run."""
+    facts = [[name, _text(value)] for name, value in asdict(run).items() if name != "metrics"]
+    _print(f"run {run.run_id}", ["field", "value"], facts)
+    cells = [[m.name, _number(m.value), _interval(m.ci_low, m.ci_high), f"{m.n:,}"] for m in run.metrics]
+    columns = ["metric", "value", "95 % interval", "n"]
+    _print("metrics", columns, cells, numbers=columns[1:])
+
+
+def _print(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    # Piped into a file or another program, a table must not be folded at 80 columns.
+    width = None if sys.stdout.isatty() else 200
+    Console(highlight=False, markup=False, width=width).print(table)
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "–" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name}: {_text(inner)}" for name, inner in value.items())
+    return "–" if value is None else str(value)

@@ -1,0 +1,59 @@
+"""How the command line speaks: bars and warnings on stderr, JSON results on stdout."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+from harness.progress import Advance
+
+stderr = Console(stderr=True, highlight=False)
+
+
+class Bars:
+    """A `Progress` that draws bars on a terminal; elsewhere, as in CI, it writes a line for each task done."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.drawn = RichProgress(*columns, TextColumn("{task.fields[note]}"), console=stderr, transient=True)
+        self.open_tasks = 0
+
+    @contextmanager
+    def __call__(self, label: str, total: int) -> Iterator[Advance]:
+        """Show a task for as long as the block lasts."""
+        began = time.monotonic()
+        last_note = ""
+        task = self.drawn.add_task(label, total=total, note="")
+
+        def advance(units: int, note: str) -> None:
+            nonlocal last_note
+            last_note = note or last_note
+            self.drawn.update(task, advance=units, note=note)
+
+        self.open_tasks += 1
+        if stderr.is_terminal:
+            self.drawn.start()
+        try:
+            yield advance
+        finally:
+            self.open_tasks -= 1
+            self.drawn.remove_task(task)
+            if stderr.is_terminal and not self.open_tasks:
+                self.drawn.stop()
+        say(f"{label}: {total:,} in {time.monotonic() - began:.1f} s{', ' if last_note else ''}{last_note}")
+
+
+def say(message: str) -> None:
+    """One line of progress or warning, on stderr, as it is."""
+    stderr.print(message, markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """A result for programs, on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")

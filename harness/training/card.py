@@ -1,0 +1,63 @@
+"""The training card: what an adapter is, where it came from and what it cost, beside its weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from harness import digest
+from harness.errors import AdapterError
+from harness.records import AdapterRecord
+
+CARD = "harness-card.json"
+TRAINED_ON = "trained-on.txt"
+_WEIGHTS = ["adapter_model.safetensors", "adapter_config.json", "model.safetensors", "config.json"]
+
+
+def adapter_digest(folder: Path) -> str:
+    """SHA-256 over an adapter's weights and configuration; the card, which holds timings, does not count."""
+    return digest.of_files(folder, _WEIGHTS)
+
+
+def size_bytes(folder: Path) -> int:
+    """Bytes on disk of weights and configuration."""
+    return sum((folder / name).stat().st_size for name in _WEIGHTS if (folder / name).is_file())
+
+
+def write(folder: Path, card: dict[str, Any], text_digests: list[str]) -> None:
+    """Put a card and the digests of the training texts into an adapter's folder."""
+    (folder / CARD).write_text(json.dumps(card, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / TRAINED_ON).write_text("".join(f"{line}\n" for line in sorted(text_digests)), encoding="utf-8")
+
+
+def read(folder: Path) -> AdapterRecord:
+    """The record of a trained adapter, after checking that the weights are still the ones the card is about.
+
+    Raises:
+        AdapterError: the card is missing or damaged, or the weights changed since.
+    """
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        record = AdapterRecord(
+            adapter_digest=card["adapter_digest"],
+            adapter_id=card["adapter_id"],
+            method=card["method"],
+            params=card["params"],
+            base_digest=card["base"]["digest"],
+            trained_on=card["trained_on"]["digest"],
+            n_trainable=card["n_trainable"],
+            seed=card["seed"],
+            train_seconds=card["train_seconds"],
+            peak_bytes=card["peak_bytes"],
+            size_bytes=card["size_bytes"],
+            card=card,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise AdapterError(f"{folder}: has no readable {CARD} ({problem}); delete the folder to train anew") from None
+    if adapter_digest(folder) != record.adapter_digest:
+        raise AdapterError(f"{folder}: the weights are not the ones its card is about; delete the folder to train anew")
+    return record
+
+
+def trained_on(folder: Path) -> list[str]:
+    """Digests of the texts that an adapter was trained on."""
+    return (folder / TRAINED_ON).read_text(encoding="utf-8").split()

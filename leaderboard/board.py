@@ -1,0 +1,156 @@
+"""What a leaderboard says, as frozen records. Numbers, not text: `index_page` and `model_page` do the wording.
+
+`None` means "there is no such number", never zero.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.declarations import SplitRule, Suite
+from harness.metrics import Difference
+from harness.records import AdapterRecord, Metric, Run, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Counts of examples by true label and predicted label."""
+
+    true_positive: int
+    false_positive: int
+    false_negative: int
+    true_negative: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRun:
+    """One seed of an entry."""
+
+    run: Run
+    metrics: Mapping[str, Metric]
+    """By name, in the suite's order: as stored, or from the predictions where the store has no such metric."""
+    confusion: Confusion
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One declared model on one split, over its seeds. It exists even where no run does."""
+
+    model_id: str
+    split_id: str
+    backend: str
+    method: str
+    """The adapter's method (`lora`, …, `full`), or the backend of a model without one."""
+    base_id: str | None
+    adapter_id: str | None
+    expected_seeds: tuple[int | None, ...]
+    """As declared; `(None,)` for a model without randomness."""
+    runs: tuple[ScoredRun, ...]
+    """Those that are in the store, in the order of `expected_seeds`."""
+    metrics: Mapping[str, Metric]
+    """Means over the seeds with 95 % intervals, by name in the suite's order; empty without runs."""
+    primary: Metric | None
+    """The suite's primary metric of `metrics`; None without runs."""
+    adapters: tuple[AdapterRecord, ...]
+    """What is known of the trained weights, in the order of `runs`."""
+    n_trainable: int | None
+    train_seconds: float | None
+    """Mean over the seeds."""
+    size_bytes: int | None
+    """On disk, of one seed's weights and configuration; the largest."""
+    peak_bytes: int | None
+    """Largest resident set of any seed's training."""
+    examples_per_second: float | None
+    """Median over the runs; loading excluded."""
+    tier: int | None
+    """From 1; None where the entry is not ranked."""
+
+    @property
+    def untrained_head(self) -> bool:
+        """Whether this is a base whose classification head was never trained: its score is chance."""
+        return self.backend == "transformer" and self.adapter_id is None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every declared seed has its run."""
+        return len(self.runs) == len(self.expected_seeds)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the entry takes part in the tiers."""
+        defined = self.primary is not None and self.primary.value is not None
+        return defined and self.complete and not self.untrained_head
+
+    @property
+    def badges(self) -> tuple[str, ...]:
+        """What a reader must know before believing the score."""
+        found = ["untrained head"] if self.untrained_head else []
+        n_expected, seeded = len(self.expected_seeds), self.expected_seeds != (None,)
+        if not self.runs:
+            found.append("not run")
+        elif not self.complete:
+            found.append(f"{len(self.runs)} of {n_expected} seeds")
+        elif seeded and n_expected == 1:
+            found.append("1 seed")
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Entries that the data cannot tell apart from the first of them."""
+
+    number: int
+    """From 1, the best."""
+    model_ids: tuple[str, ...]
+    gap: Difference | None
+    """What opened this tier: its first entry minus the first of the tier before, paired; None for tier 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The entries of one scored split."""
+
+    split: SplitRule
+    split_digest: str | None
+    """None where nothing was scored on it."""
+    n: int | None
+    """Examples."""
+    n_clusters: int | None
+    """None where the split names no clusters."""
+    entries: tuple[Entry, ...]
+    """The ranked ones from best to worst, then those that are in no tier, the same way, then those without a score."""
+    tiers: tuple[Tier, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How the leader stands to another entry of its split."""
+
+    model_id: str
+    difference: Difference
+    """Leader minus the other, in the metric's own unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The one thing to know of a suite: who leads on its first split, and by how much."""
+
+    leader: Entry
+    tied: tuple[str, ...]
+    """Models of the leader's tier."""
+    comparisons: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A suite's leaderboard."""
+
+    suite: Suite
+    sections: tuple[Section, ...]
+    """One per scored split, in the suite's order."""
+    headline: Headline | None
+    """None while no entry of the first split is ranked."""
+    verdicts: tuple[Verdict, ...]
+
+    def entries_of(self, model_id: str) -> tuple[Entry, ...]:
+        """A model's entry on each scored split, in the suite's order."""
+        return tuple(entry for section in self.sections for entry in section.entries if entry.model_id == model_id)

@@ -1,0 +1,77 @@
+"""What both kinds of page say in the same words: scores in cells, verdicts, seeds, how intervals were made.
+
+The rows of `templates/_parts.html`, as finished text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.records import Metric, Verdict
+from leaderboard import charts, formats
+from leaderboard.board import Entry, Section
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A score and, beneath it, its interval."""
+
+    value: str
+    interval: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictRow:
+    """The outcome of a gate."""
+
+    outcome: str
+    sign: str
+    gate_id: str
+    reason: str
+    consequence: str
+
+
+def cell(metric: Metric | None) -> Cell:
+    """A metric as text."""
+    if metric is None:
+        return Cell(formats.ABSENT, "")
+    return Cell(formats.score(metric.value), formats.interval(metric.ci_low, metric.ci_high))
+
+
+def seeds_text(entry: Entry) -> str:
+    """How many seeds: `3`, `2 of 3`, or a dash where there is no randomness."""
+    if not entry.complete:
+        return f"{len(entry.runs)} of {len(entry.expected_seeds)}"
+    return formats.ABSENT if entry.expected_seeds == (None,) else str(len(entry.expected_seeds))
+
+
+def verdict_rows(verdicts: Sequence[Verdict]) -> tuple[VerdictRow, ...]:
+    """Gates' outcomes as text."""
+    signs = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
+    return tuple(
+        VerdictRow(
+            verdict.outcome,
+            signs[verdict.outcome],
+            verdict.gate_id,
+            verdict.reason,
+            "" if verdict.outcome == "pass" else "fails the gate" if verdict.blocking else "warns only",
+        )
+        for verdict in verdicts
+    )
+
+
+def mark(entry: Entry, label: str) -> charts.Mark | None:
+    """An entry's score as a point in a chart, or None where it has none."""
+    metric = entry.primary
+    if metric is None or metric.value is None:
+        return None
+    values = [scored.metrics[metric.name].value for scored in entry.runs]
+    seeds = tuple(value for value in values if value is not None) if len(values) > 1 else ()
+    return charts.Mark(label, metric.value, metric.ci_low, metric.ci_high, seeds, not entry.ranked)
+
+
+def interval_method(section: Section, name: str) -> str:
+    """How this split's intervals were made, as a sentence."""
+    units = "clusters" if section.n_clusters is not None else "examples"
+    method = f"95 % intervals: bootstrap over {units} and seeds"
+    wilson = name == "accuracy" and section.n_clusters is None
+    return f"{method}; Wilson where there is one run." if wilson else f"{method}."

@@ -1,0 +1,111 @@
+"""Every job of the project, for people and for CI: `nox -s evaluate`, `nox -s tests`, `nox --list`.
+
+All sessions share one environment, `.nox/dev`, which the `dev` session builds once and rebuilds only when what it is
+made from changes. The others run its interpreter and need no network while it stands.
+"""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import nox
+import nox.command
+
+nox.options.sessions = ["tests", "lint", "types", "imports"]
+nox.options.error_on_external_run = False
+
+ROOT = Path(__file__).parent
+VENV = ROOT / ".nox" / "dev"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = str(BIN / ("python.exe" if os.name == "nt" else "python"))
+STAMP = VENV / "inputs.sha256"
+QUICKSTART = "suites/quickstart.toml"
+
+
+def inputs_digest() -> str:
+    """Digest of what the environment is made from: the interpreter, the declared packages and their constraints."""
+    made_from = [sys.version, str(ROOT), *((ROOT / name).read_text() for name in ("pyproject.toml", "constraints.txt"))]
+    return hashlib.sha256("\0".join(made_from).encode()).hexdigest()
+
+
+def stands() -> bool:
+    """Whether the environment is there and made from the current inputs."""
+    return STAMP.is_file() and STAMP.read_text() == inputs_digest() and Path(PYTHON).exists()
+
+
+@nox.session(venv_backend="venv", reuse_venv=True)
+def dev(session: nox.Session) -> None:
+    """Build the environment that all sessions share, unless it stands."""
+    if stands():
+        session.log("the shared environment stands")
+        return
+    STAMP.unlink(missing_ok=True)
+    session.install("-c", "constraints.txt", "-e", ".[dev]", silent=False)
+    STAMP.write_text(inputs_digest())
+
+
+def run(session: nox.Session, *words: str) -> None:
+    """Run a module of the shared environment."""
+    session.run(PYTHON, "-m", *words, external=True)
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def tests(session: nox.Session) -> None:
+    """Run the tests with branch coverage; what follows `--` goes to pytest."""
+    run(session, "pytest", "--cov", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def evaluate(session: nox.Session) -> None:
+    """The main job: train and score the quickstart suite, render the board, judge its gates."""
+    suites = session.posargs or [QUICKSTART]
+    run(session, "harness", "validate", *suites)
+    failed = []
+    for suite in suites:
+        # A model that failed and a gate that is red are on the board too; they fail the session once it is rendered.
+        for verb in ("evaluate", "gate"):
+            try:
+                run(session, "harness", verb, suite)
+            except nox.command.CommandFailed:
+                failed.append(f"{verb} {suite}")
+    run(session, "harness", "site", *suites)
+    if failed:
+        session.error(f"failed: {', '.join(failed)}")
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def gate(session: nox.Session) -> None:
+    """Judge the gates on what is stored."""
+    run(session, "harness", "gate", *(session.posargs or [QUICKSTART]))
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def site(session: nox.Session) -> None:
+    """Render the leaderboard from what is stored."""
+    run(session, "harness", "site", *(session.posargs or [QUICKSTART]))
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def lint(session: nox.Session) -> None:
+    """Check style and format with ruff."""
+    run(session, "ruff", "check", ".")
+    run(session, "ruff", "format", "--check", ".")
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def types(session: nox.Session) -> None:
+    """Check types with mypy, strictly, tests included."""
+    run(session, "mypy")
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def imports(session: nox.Session) -> None:
+    """Check that the layers hold."""
+    session.run(str(BIN / "lint-imports"), external=True)
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def bench(session: nox.Session) -> None:
+    """Time training and scoring on the quickstart's rows; prints, asserts nothing."""
+    session.run(PYTHON, "benchmarks/throughput.py", *session.posargs, external=True)

@@ -1,0 +1,281 @@
+"""A store with made-up splits and runs, written through the harness's own writer and read back by its own reader."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness import digest, metrics, suite
+from harness.declarations import Suite
+from harness.records import AdapterRecord, Example, Outcome, Outcomes, Prediction, Run, Split, Verdict
+from harness.store import writer
+from harness.store.connection import Connection, opened
+from harness.suite import by_id
+from leaderboard import entries, render
+from leaderboard.board import Board
+
+NOON = datetime.fromisoformat("2026-03-01T12:00")
+
+MODELS = """
+[[model]]
+id = "majority"
+backend = "majority"
+train_split = "train"
+
+[[model]]
+id = "tfidf"
+backend = "tfidf"
+train_split = "train"
+ngram_range = [1, 2]
+sublinear_tf = true
+C = 1.0
+
+[[model]]
+id = "tiny"
+backend = "transformer"
+base = "tiny-base"
+seeds = [13, 42, 87]
+precision = "fp32"
+
+[[model]]
+id = "tiny+lora"
+backend = "peft"
+adapter = "lora"
+precision = "fp32"
+
+[[model]]
+id = "tiny+ia3"
+backend = "peft"
+adapter = "ia3"
+precision = "fp32"
+"""
+
+
+def suite_toml(
+    *,
+    name: str = "demo",
+    primary: str = "accuracy",
+    other_metrics: Sequence[str] = ("f1", "log_loss"),
+    splits: Sequence[str] = ("test", "elsewhere"),
+    models: str = MODELS,
+    description: str = "Made-up reviews.",
+    gate: bool = True,
+) -> str:
+    """A suite file with a split to train on, the given ones to score, and five competitors."""
+    tables = [f'version = 1\nname = "{name}"\ndescription = "{description}"\nprimary_metric = "{primary}"']
+    tables.append('[text]\ntemplate = "{title} {content}"\nmax_length = 64')
+    for split_id in ("train", *splits):
+        tables.append(
+            f'[[split]]\nid = "{split_id}"\nsource = "sdist"\nproject = "reviews"\nversion = "1.0"\n'
+            f'sha256 = "{"a" * 64}"\nmembers = ["{split_id}.tsv"]\ncolumns = ["content", "rating"]\n'
+            'rating = "rating"\nmin_abs_rating = 1.0'
+        )
+    tables.append(
+        '[[base]]\nid = "tiny-base"\nsource = "package"\npackage = "tiny"\nversion = "1"\npath = "tiny"\n'
+        f'sha256 = "{"b" * 64}"'
+    )
+    for adapter_id, method, seeds in (("lora", "lora", [13, 42, 87]), ("ia3", "ia3", [13])):
+        tables.append(
+            f'[[adapter]]\nid = "{adapter_id}"\nbase = "tiny-base"\nmethod = "{method}"\nparams = {{ r = 8 }}\n'
+            'train = { split = "train", epochs = 3, learning_rate = 1e-3, batch_size = 32, warmup_share = 0.1,'
+            f' weight_decay = 0.0, max_grad_norm = 1.0, precision = "auto", seeds = {seeds} }}'
+        )
+    tables.append(models)
+    tables += [f'[[metric]]\nname = "{name}"' for name in dict.fromkeys([primary, *other_metrics])]
+    if gate:
+        tables.append(
+            f'[[gate]]\nmodel = "tfidf"\nsplit = "{splits[0]}"\nmetric = "{primary}"\nmin = 0.5\n'
+            'on_inconclusive = "fail"'
+        )
+    return "\n\n".join(tables) + "\n"
+
+
+@dataclass
+class Bench:
+    """A suite and a store to put made-up results into."""
+
+    suite: Suite
+    connection: Connection
+    run_keys: list[str] = field(default_factory=list)
+
+    def add_split(self, split_id: str, n: int, *, clusters: int | None = None, digest_of: str = "") -> Split:
+        """n examples, every second one positive, dealt out to clusters in turn."""
+        examples = tuple(
+            Example(
+                example_id=digest.of_json([split_id, i])[:32],
+                title="",
+                content="",
+                label=i % 2,
+                cluster=f"c{i % clusters}" if clusters else None,
+                text_digest=digest.of_json(["text", split_id, i])[:32],
+            )
+            for i in range(n)
+        )
+        split = Split(split_id, examples, digest.of_json([split_id, n, digest_of]), {"source": "made up"})
+        writer.write_split(self.connection, self.suite.name, split, with_text=False)
+        return split
+
+    def add_adapter(self, adapter_id: str, seed: int, **changes: Any) -> AdapterRecord:
+        """Weights that were never trained, but have a record that says so."""
+        declared = by_id(self.suite.adapter, adapter_id)
+        record = AdapterRecord(
+            adapter_digest=digest.of_json([adapter_id, seed]),
+            adapter_id=adapter_id,
+            method=declared.method,
+            params=declared.params,
+            base_digest="b" * 64,
+            trained_on="d" * 64,
+            n_trainable=12_345,
+            seed=seed,
+            train_seconds=40.0 + seed / 100,
+            peak_bytes=1_234_567_890,
+            size_bytes=590_400,
+            card={},
+        )
+        record = replace(record, **changes)
+        writer.write_adapter(self.connection, record)
+        return record
+
+    def add_run(
+        self,
+        model_id: str,
+        split: Split,
+        seed: int | None = None,
+        *,
+        right: float,
+        noise: float = 0.1,
+        adapter: AdapterRecord | None = None,
+        metric_names: Sequence[str] | None = None,
+        **changes: Any,
+    ) -> Run:
+        """A run that has exactly this share of the examples right.
+
+        Args:
+            model_id: who.
+            split: on what.
+            seed: None for a model without randomness.
+            right: share of correct predictions.
+            noise: how much the errors of two runs differ; at 0 the same examples are hard for all.
+            adapter: the weights, for a trained model.
+            metric_names: which metrics are stored; those of the suite by default.
+            changes: fields of the run to set otherwise.
+        """
+        n = len(split.examples)
+        chance = np.random.default_rng(int(digest.of_json([model_id, split.split_id, seed])[:8], 16))
+        hardness = np.random.default_rng(7).random(n) + noise * chance.random(n)
+        correct = hardness.argsort().argsort() < round(right * n)
+        labels = np.array([example.label for example in split.examples])
+        confidence = 0.51 + 0.48 * chance.random(n)
+        scores = np.where(labels == correct, confidence, 1 - confidence)
+        predicted = (scores > 0.5).astype(np.int64)
+        ids = tuple(example.example_id for example in split.examples)
+        clusters = None if split.examples[0].cluster is None else np.array([str(e.cluster) for e in split.examples])
+        outcomes = Outcomes(ids, labels, predicted, scores, clusters)
+        names = [spec.name for spec in self.suite.metric] if metric_names is None else metric_names
+        run_key = digest.of_json([self.suite.name, model_id, split.digest, seed])
+        run = Run(
+            run_id=f"{model_id}-{split.split_id}-{seed}-{len(self.run_keys)}",
+            run_key=run_key,
+            suite=self.suite.name,
+            suite_digest=self.suite.digest,
+            split_id=split.split_id,
+            split_digest=split.digest,
+            model_id=model_id,
+            configuration=digest.of_json(model_id),
+            seed=seed,
+            adapter_digest=adapter.adapter_digest if adapter else None,
+            status="success",
+            error=None,
+            spec={},
+            packages={"numpy": "2.1.0", "torch": "2.9.1"},
+            hardware={"processor": "Imaginary 9000", "cores": 2},
+            git_commit="c" * 40,
+            git_dirty=False,
+            started_at=NOON,
+            finished_at=NOON + timedelta(seconds=len(self.run_keys)),
+            seconds=2.0,
+            tokens=n * 30,
+            truncated=0,
+            metrics=tuple(metrics.summarise(name, [outcomes], np.random.default_rng(0)) for name in names),
+        )
+        run = replace(run, **changes)
+        predictions = [Prediction(*row) for row in zip(ids, predicted.tolist(), scores.tolist(), strict=True)]
+        writer.write_run(self.connection, run, predictions)
+        self.run_keys.append(run.run_key)
+        return run
+
+    def add_verdict(self, gate_id: str, outcome: Outcome, reason: str, *, blocking: bool = False) -> None:
+        """The outcome of a rule, all judged at the same time."""
+        verdict = Verdict(self.suite.digest, gate_id, NOON, outcome, blocking, reason, {"value": 0.9})
+        writer.write_verdicts(self.connection, [verdict])
+
+    def fill(self, split: Split, rights: Mapping[str, float]) -> None:
+        """Every declared seed of the named models on a split, seeds a little apart from each other."""
+        for model_id, right in rights.items():
+            model = by_id(self.suite.model, model_id)
+            adapter_id = getattr(model, "adapter", None)
+            declared = (
+                by_id(self.suite.adapter, adapter_id).train.seeds if adapter_id else getattr(model, "seeds", None)
+            )
+            for i, seed in enumerate(declared or (None,)):
+                adapter = self.add_adapter(adapter_id, seed) if adapter_id and seed is not None else None
+                self.add_run(model_id, split, seed, right=right + 0.01 * i, adapter=adapter)
+
+    def board(self) -> Board:
+        """What the leaderboard reads of all this."""
+        return entries.read(self.connection, self.suite, self.run_keys)
+
+    def pages(self) -> dict[str, str]:
+        """What the leaderboard prints of all this."""
+        return render.render([self.board()])
+
+
+def open_bench(folder: Path, stores: ExitStack, arguments: dict[str, Any]) -> Bench:
+    """A bench in a folder; its store stays open as long as the stack."""
+    name = arguments.get("name", "demo")
+    file = folder / f"{name}.toml"
+    file.write_text(suite_toml(**arguments), encoding="utf-8")
+    return Bench(suite.load(file), stores.enter_context(opened(folder / f"{name}.duckdb")))
+
+
+@pytest.fixture
+def bench_of(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """Makes a bench; the arguments are those of the suite file."""
+    with ExitStack() as stores:
+        yield lambda **arguments: open_bench(tmp_path, stores, arguments)
+
+
+@pytest.fixture
+def bench(bench_of: Callable[..., Bench]) -> Bench:
+    """An empty store beside the usual suite."""
+    return bench_of()
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Everything there: five models on two splits, one of them in clusters, and two verdicts. Only to be read."""
+    with ExitStack() as stores:
+        bench = open_bench(tmp_path_factory.mktemp("filled"), stores, {})
+        test, elsewhere = bench.add_split("test", 120), bench.add_split("elsewhere", 90, clusters=30)
+        bench.fill(test, {"majority": 0.5, "tfidf": 0.7, "tiny": 0.5, "tiny+lora": 0.9, "tiny+ia3": 0.89})
+        bench.fill(elsewhere, {"majority": 0.5, "tfidf": 0.6, "tiny": 0.5, "tiny+lora": 0.8, "tiny+ia3": 0.7})
+        bench.add_verdict("tfidf on test: accuracy >= 0.5", "pass", "0.700 [0.612, 0.775] is above 0.5.")
+        bench.add_verdict("tiny+lora on test: accuracy >= 0.95", "fail", "0.910 is below 0.95.", blocking=True)
+        yield bench
+
+
+@pytest.fixture(scope="session")
+def board(filled: Bench) -> Board:
+    """The filled store's board."""
+    return filled.board()
+
+
+@pytest.fixture(scope="session")
+def site(board: Board) -> dict[str, str]:
+    """The filled store's pages."""
+    return render.render([board])

@@ -1,0 +1,274 @@
+"""From stored runs to a board: aggregation over seeds, order, tiers, and what is missing."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from harness import metrics
+from harness.declarations import Suite
+from harness.store import reader, writer
+from leaderboard import entries
+from leaderboard.board import Board, Entry, Section
+
+if TYPE_CHECKING:
+    from tests.leaderboard.conftest import Bench
+
+
+def of(section: Section, model_id: str) -> Entry:
+    return next(entry for entry in section.entries if entry.model_id == model_id)
+
+
+def order(section: Section) -> list[str]:
+    return [entry.model_id for entry in section.entries]
+
+
+def test_every_scored_split_has_a_section_in_the_suites_order_and_the_training_split_has_none(board: Board) -> None:
+    assert [section.split.id for section in board.sections] == ["test", "elsewhere"]
+
+
+def test_an_entrys_score_is_the_mean_over_its_seeds_with_an_interval_around_it(board: Board) -> None:
+    entry = of(board.sections[0], "tiny+lora")
+    assert entry.primary is not None
+    assert entry.primary.value is not None
+    assert entry.primary.value == pytest.approx((0.90 + 0.91 + 0.92) / 3, abs=0.003)
+    assert entry.primary.ci_low is not None
+    assert entry.primary.ci_high is not None
+    assert entry.primary.ci_low < entry.primary.value < entry.primary.ci_high
+    assert entry.primary.n == 120
+    assert [scored.run.seed for scored in entry.runs] == [13, 42, 87]
+    assert list(entry.metrics) == ["accuracy", "f1", "log_loss"]
+
+
+def test_an_entry_of_one_run_shows_that_runs_own_interval(board: Board) -> None:
+    entry = of(board.sections[1], "tfidf")
+    assert entry.metrics == {metric.name: metric for metric in entry.runs[0].run.metrics}
+
+
+def test_a_metric_that_was_never_stored_is_made_from_the_predictions(bench: "Bench") -> None:
+    run = bench.add_run("tfidf", bench.add_split("test", 40), right=0.75, metric_names=["accuracy"])
+    entry = of(bench.board().sections[0], "tfidf")
+    assert [metric.name for metric in run.metrics] == ["accuracy"]
+    expected = metrics.summarise("f1", [reader.outcomes(bench.connection, run.run_id)], np.random.default_rng(0))
+    assert entry.metrics["f1"].value == expected.value
+
+
+def test_entries_are_sorted_from_best_to_worst_where_higher_is_better(board: Board) -> None:
+    assert order(board.sections[0]) == ["tiny+lora", "tiny+ia3", "tfidf", "majority", "tiny"]
+
+
+def test_entries_are_sorted_from_best_to_worst_where_lower_is_better(bench_of: "Callable[..., Bench]") -> None:
+    bench = bench_of(primary="brier")
+    bench.fill(bench.add_split("test", 120), {"majority": 0.5, "tfidf": 0.7, "tiny+lora": 0.9})
+    section = bench.board().sections[0]
+    assert order(section)[:3] == ["tiny+lora", "tfidf", "majority"]
+    values = [entry.primary.value for entry in section.entries[:3] if entry.primary is not None]
+    assert values == sorted(values, key=lambda value: value or 0.0)
+    assert [tier.model_ids for tier in section.tiers] == [("tiny+lora",), ("tfidf",), ("majority",)]
+    gap = section.tiers[1].gap
+    assert gap is not None
+    assert gap.ci_low > 0, "the entry of the next tier has the greater loss"
+
+
+def test_entries_that_the_data_cannot_separate_share_a_tier(bench: "Bench") -> None:
+    bench.fill(bench.add_split("test", 120), {"tiny+lora": 0.9, "tiny+ia3": 0.9, "tfidf": 0.6})
+    section = bench.board().sections[0]
+    assert [tier.model_ids for tier in section.tiers] == [("tiny+lora", "tiny+ia3"), ("tfidf",)]
+    assert [entry.tier for entry in section.entries[:3]] == [1, 1, 2]
+
+
+def test_a_tier_is_held_against_its_first_entry_and_not_against_the_neighbour(bench_of: "Callable[..., Bench]") -> None:
+    declared = "".join(f'[[model]]\nid = "m{i}"\nbackend = "majority"\ntrain_split = "train"\n\n' for i in range(4))
+    bench = bench_of(models=declared, gate=False)
+    split = bench.add_split("test", 200)
+    for i, right in enumerate((0.90, 0.87, 0.84, 0.81)):
+        bench.add_run(f"m{i}", split, right=right, noise=1.0)
+    section = bench.board().sections[0]
+    outcomes = {
+        s.run.model_id: reader.outcomes(bench.connection, s.run.run_id) for e in section.entries for s in e.runs
+    }
+
+    def apart(a: str, b: str) -> bool:
+        found = metrics.difference("accuracy", [outcomes[a]], [outcomes[b]], np.random.default_rng(0))
+        return found is not None and (found.ci_low > 0 or found.ci_high < 0)
+
+    assert not any(apart(f"m{i}", f"m{i + 1}") for i in range(3)), "neighbours are alike, or this shows nothing"
+    assert apart("m0", "m3")
+    assert section.tiers[0].model_ids[0] == "m0"
+    assert "m3" not in section.tiers[0].model_ids
+
+
+def test_a_later_tier_is_held_against_its_own_first_entry(bench: "Bench") -> None:
+    bench.fill(bench.add_split("test", 120), {"tiny+lora": 0.9, "tfidf": 0.6, "majority": 0.6})
+    section = bench.board().sections[0]
+    assert [tier.model_ids for tier in section.tiers] == [("tiny+lora",), ("majority", "tfidf")]
+
+
+def test_errors_on_the_same_examples_separate_what_single_intervals_do_not(bench: "Bench") -> None:
+    split = bench.add_split("test", 200)
+    bench.add_run("tfidf", split, right=0.85, noise=0.0)
+    bench.add_run("majority", split, right=0.80, noise=0.0)
+    section = bench.board().sections[0]
+    better, worse = (of(section, name).primary for name in ("tfidf", "majority"))
+    assert better is not None
+    assert worse is not None
+    assert better.ci_low is not None
+    assert worse.ci_high is not None
+    assert better.ci_low < worse.ci_high, "the intervals overlap"
+    assert [tier.model_ids for tier in section.tiers] == [("tfidf",), ("majority",)]
+
+
+def test_an_untrained_head_is_marked_and_in_no_tier_however_lucky(bench: "Bench") -> None:
+    bench.fill(bench.add_split("test", 120), {"tfidf": 0.6, "tiny": 0.9})
+    section = bench.board().sections[0]
+    entry = of(section, "tiny")
+    assert entry.badges == ("untrained head",)
+    assert entry.tier is None
+    assert order(section)[0] == "tfidf"
+    assert all("tiny" not in tier.model_ids for tier in section.tiers)
+
+
+def test_one_training_seed_is_marked_but_a_model_without_randomness_is_not(board: Board) -> None:
+    section = board.sections[0]
+    assert of(section, "tiny+ia3").badges == ("1 seed",)
+    assert of(section, "tfidf").badges == ()
+    assert of(section, "tiny+lora").badges == ()
+
+
+def test_a_model_without_runs_is_shown_without_numbers(bench: "Bench") -> None:
+    bench.fill(bench.add_split("test", 60), {"tfidf": 0.7})
+    entry = of(bench.board().sections[0], "tiny+lora")
+    assert entry.badges == ("not run",)
+    assert (entry.primary, entry.tier, entry.runs) == (None, None, ())
+    assert (entry.n_trainable, entry.train_seconds, entry.size_bytes, entry.peak_bytes) == (None, None, None, None)
+    assert entry.examples_per_second is None
+
+
+def test_a_model_with_some_of_its_seeds_keeps_its_score_but_is_in_no_tier(bench: "Bench") -> None:
+    split = bench.add_split("test", 60)
+    bench.fill(split, {"tfidf": 0.7})
+    for seed in (13, 87):
+        bench.add_run("tiny+lora", split, seed, right=0.9)
+    section = bench.board().sections[0]
+    entry = of(section, "tiny+lora")
+    assert entry.badges == ("2 of 3 seeds",)
+    assert entry.tier is None
+    assert entry.primary is not None
+    assert order(section)[:2] == ["tfidf", "tiny+lora"]
+
+
+def test_an_undefined_score_is_in_no_tier_and_comes_last(bench_of: "Callable[..., Bench]") -> None:
+    bench = bench_of(primary="mcc")
+    split = bench.add_split("test", 40)
+    only_positive = replace(split, examples=tuple(replace(e, label=1) for e in split.examples), digest="e" * 64)
+    writer.write_split(bench.connection, "demo", only_positive, with_text=False)
+    bench.add_run("majority", only_positive, right=1.0)
+    entry = of(bench.board().sections[0], "majority")
+    assert entry.primary is not None
+    assert entry.primary.value is None
+    assert entry.tier is None
+    assert bench.board().headline is None
+
+
+def test_an_empty_store_gives_a_board_of_missing_models(bench: "Bench") -> None:
+    board = bench.board()
+    assert board.headline is None
+    assert [entry.badges for entry in board.sections[0].entries if not entry.untrained_head] == [("not run",)] * 4
+    assert of(board.sections[0], "tiny").badges == ("untrained head", "not run")
+    assert (board.sections[0].n, board.sections[0].n_clusters, board.sections[0].split_digest) == (None, None, None)
+
+
+def test_cost_comes_from_the_adapters_and_speed_from_the_median_run(bench: "Bench") -> None:
+    split = bench.add_split("test", 60)
+    for seed, seconds, trained in ((13, 1.0, 30.0), (42, 2.0, 40.0), (87, 6.0, 80.0)):
+        adapter = bench.add_adapter("lora", seed, train_seconds=trained, peak_bytes=1000 + seed, size_bytes=seed)
+        bench.add_run("tiny+lora", split, seed, right=0.9, adapter=adapter, seconds=seconds)
+    entry = of(bench.board().sections[0], "tiny+lora")
+    assert entry.train_seconds == 50.0
+    assert (entry.n_trainable, entry.size_bytes, entry.peak_bytes) == (12_345, 87, 1087)
+    assert entry.examples_per_second == 30.0
+
+
+def test_numbers_that_nobody_measured_stay_absent(bench: "Bench") -> None:
+    bench.add_run("tiny+ia3", bench.add_split("test", 60), 13, right=0.9, adapter_digest="f" * 64, seconds=None)
+    entry = of(bench.board().sections[0], "tiny+ia3")
+    assert (entry.n_trainable, entry.train_seconds, entry.examples_per_second) == (None, None, None)
+
+
+def test_clusters_are_counted_where_the_split_names_them(board: Board) -> None:
+    test, elsewhere = board.sections
+    assert (test.n, test.n_clusters) == (120, None)
+    assert (elsewhere.n, elsewhere.n_clusters) == (90, 30)
+
+
+def test_runs_of_unknown_models_and_failed_runs_do_not_count(bench: "Bench") -> None:
+    split = bench.add_split("test", 60)
+    good = bench.add_run("tfidf", split, right=0.8)
+    outcomes = {good.run_id: reader.outcomes(bench.connection, good.run_id)}
+    failed = replace(good, run_id="x", status="error", finished_at=good.finished_at + timedelta(days=1))
+    strange = replace(good, run_id="y", model_id="nobody")
+    board = entries.build(bench.suite, [good, failed, strange], outcomes, {}, [])
+    assert of(board.sections[0], "tfidf").runs[0].run == good
+    assert len(board.sections[0].entries) == len(bench.suite.model)
+
+
+def test_of_two_runs_of_one_seed_the_later_counts(bench: "Bench") -> None:
+    split = bench.add_split("test", 60)
+    runs = [bench.add_run("tfidf", split, right=right, run_id=str(right)) for right in (0.8, 0.6)]
+    outcomes = {run.run_id: reader.outcomes(bench.connection, run.run_id) for run in runs}
+    board = entries.build(bench.suite, runs[::-1], outcomes, {}, [])
+    assert of(board.sections[0], "tfidf").runs[0].run.run_id == "0.6"
+
+
+def test_the_headline_names_the_leader_its_equals_and_the_best_untrained_competitors(board: Board) -> None:
+    headline = board.headline
+    assert headline is not None
+    assert headline.leader.model_id == "tiny+lora"
+    assert headline.tied == ("tiny+ia3",)
+    assert [comparison.model_id for comparison in headline.comparisons] == ["tfidf"]
+    assert headline.comparisons[0].difference.value == pytest.approx(0.91 - 0.70, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("rights", "named"),
+    [
+        ({"majority": 0.5, "tiny+lora": 0.9}, ["majority"]),
+        ({"tiny+ia3": 0.5, "tiny+lora": 0.9}, ["tiny+ia3"]),
+        ({"tiny+lora": 0.9}, []),
+    ],
+)
+def test_the_headline_compares_with_the_next_best_thing_there_is(
+    bench: "Bench", rights: dict[str, float], named: list[str]
+) -> None:
+    bench.fill(bench.add_split("test", 120), rights)
+    headline = bench.board().headline
+    assert headline is not None
+    assert [comparison.model_id for comparison in headline.comparisons] == named
+
+
+def test_a_difference_is_the_same_number_from_either_side(bench: "Bench") -> None:
+    bench.fill(bench.add_split("test", 120), {"tiny+lora": 0.9, "tfidf": 0.6})
+    board = bench.board()
+    gap = board.sections[0].tiers[1].gap
+    assert board.headline is not None
+    ahead = board.headline.comparisons[0].difference
+    assert gap is not None
+    assert (gap.value, gap.ci_low, gap.ci_high) == (-ahead.value, -ahead.ci_high, -ahead.ci_low)
+
+
+def test_nothing_depends_on_the_order_in_which_runs_come(filled: "Bench", board: Board) -> None:
+    runs = list(reader.latest_runs(filled.connection, filled.run_keys).values())
+    outcomes = {run.run_id: reader.outcomes(filled.connection, run.run_id) for run in runs}
+
+    def numbers(suite: Suite, turned: int) -> list[tuple[object, ...]]:
+        board = entries.build(suite, runs[::turned], outcomes, {}, [])
+        return [(e.model_id, e.tier, e.metrics) for section in board.sections for e in section.entries]
+
+    assert numbers(filled.suite, 1) == numbers(filled.suite, -1)
+
+
+def test_verdicts_of_the_suite_come_along(board: Board) -> None:
+    assert [verdict.outcome for verdict in board.verdicts] == ["pass", "fail"]

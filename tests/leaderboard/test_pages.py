@@ -1,0 +1,388 @@
+"""Rendered pages: numbers as stored, hostile text harmless, markup sound, links whole, nothing from the network."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from harness.errors import UsageError
+from harness.store import writer
+from leaderboard import formats, render
+from leaderboard.board import Board
+
+if TYPE_CHECKING:
+    from tests.leaderboard.conftest import Bench
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+HOSTILE = "</td><script>alert('&')</script>"
+
+
+class Page(HTMLParser):
+    """Collects a page's elements and text, and complains about tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """What is there to read, with single spaces, also between cells."""
+        return re.sub(r" (?=[;.])", "", " ".join(" ".join(self.words).split()))
+
+    def attributes(self, *names: str) -> Iterator[str]:
+        return (value for _, attrs in self.elements for name, value in attrs.items() if name in names)
+
+
+def parsed(files: dict[str, str]) -> dict[str, Page]:
+    return {name: Page(text) for name, text in files.items() if name.endswith(".html")}
+
+
+def test_there_is_an_index_a_style_sheet_and_a_page_per_declared_model(site: dict[str, str]) -> None:
+    assert sorted(site) == [
+        "demo/majority.html",
+        "demo/tfidf.html",
+        "demo/tiny+ia3.html",
+        "demo/tiny+lora.html",
+        "demo/tiny.html",
+        "index.html",
+        "static/style.css",
+    ]
+
+
+def test_the_same_store_gives_the_same_bytes(filled: "Bench") -> None:
+    assert filled.pages() == filled.pages()
+
+
+def test_every_page_is_well_formed_and_says_its_language_and_title(site: dict[str, str]) -> None:
+    for name, page in parsed(site).items():
+        tags = [tag for tag, _ in page.elements]
+        assert ("html", {"lang": "en"}) in page.elements, name
+        assert tags.count("title") >= 1, name
+        assert tags.count("h1") == 1, name
+        assert tags.count("main") == 1, name
+        levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h\d", tag)]
+        assert all(below <= above + 1 for above, below in pairwise(levels)), f"{name}: a heading's level is left out"
+        ids = list(page.attributes("id"))
+        assert len(ids) == len(set(ids)), f"{name}: an id is there twice"
+
+
+def test_every_table_has_a_caption_and_scoped_heads(site: dict[str, str]) -> None:
+    for name, page in parsed(site).items():
+        tags = [tag for tag, _ in page.elements]
+        assert tags.count("table") == tags.count("caption"), name
+        assert all(attrs.get("scope") in {"col", "row", "rowgroup"} for tag, attrs in page.elements if tag == "th"), (
+            name
+        )
+
+
+def test_every_internal_link_leads_to_a_rendered_file_and_to_an_id_that_is_there(site: dict[str, str]) -> None:
+    files = site
+    pages = parsed(files)
+    for name, page in pages.items():
+        for link in page.attributes("href", "src"):
+            if link == "data:,":
+                continue
+            parts = urlsplit(link)
+            target = _resolve(name, unquote(parts.path))
+            assert target in files, f"{name} links to {link}"
+            if parts.fragment:
+                assert unquote(parts.fragment) in set(pages[target].attributes("id")), f"{name} links to {link}"
+
+
+def _resolve(page: str, path: str) -> str:
+    """A relative link as a file name of the site; an empty path is the page itself."""
+    steps: list[str] = []
+    for step in (PurePosixPath(page).parent / path if path else PurePosixPath(page)).parts:
+        if step == "..":
+            steps.pop()
+        else:
+            steps.append(step)
+    return "/".join(steps)
+
+
+def test_nothing_is_loaded_from_the_network_and_nothing_is_executed(site: dict[str, str]) -> None:
+    for name, text in site.items():
+        assert "http:" not in text, name
+        assert "https:" not in text, name
+        assert "@import" not in text, name
+        assert "url(" not in text, name
+        assert "<script" not in text, name
+        assert not re.search(r"\son\w+=", text), name
+
+
+def test_hostile_text_from_the_store_stays_text(bench_of: "Callable[..., Bench]") -> None:
+    bench = bench_of(description=HOSTILE)
+    split = bench.add_split("test", 40)
+    surroundings: dict[str, Any] = {"packages": {HOSTILE: HOSTILE}, "hardware": {"processor": HOSTILE}}
+    keys: dict[str, Any] = {"run_id": HOSTILE, "run_key": HOSTILE, "git_commit": HOSTILE}
+    bench.add_run("tfidf", split, right=0.8, **surroundings, **keys)
+    adapter = bench.add_adapter("ia3", 13, trained_on=HOSTILE, base_digest=HOSTILE, adapter_digest=HOSTILE)
+    bench.add_run("tiny+ia3", split, 13, right=0.8, adapter=adapter)
+    bench.add_verdict(f"tfidf on test: {HOSTILE}", "fail", HOSTILE)
+    files = bench.pages()
+    for page in parsed(files).values():
+        assert "script" not in [tag for tag, _ in page.elements]
+    pages = parsed(files)
+    assert pages["index.html"].text.count(HOSTILE) == 3, "description, rule and reason"
+    assert pages["demo/tfidf.html"].text.count(HOSTILE) >= 7
+    assert pages["demo/tiny+ia3.html"].text.count(HOSTILE) >= 3
+
+
+def test_hostile_ids_stay_text_even_if_a_suite_was_never_checked(board: Board) -> None:
+    models = tuple(model.model_copy(update={"id": f"{model.id}{HOSTILE}"}) for model in board.suite.model)
+    sections = tuple(
+        replace(
+            section,
+            split=section.split.model_copy(update={"id": f"{section.split.id}{HOSTILE}"}),
+            entries=tuple(
+                replace(entry, model_id=f"{entry.model_id}{HOSTILE}", tier=None) for entry in section.entries
+            ),
+            tiers=(),
+        )
+        for section in board.sections
+    )
+    changed = Board(board.suite.model_copy(update={"model": models}), sections, None, ())
+    for page in parsed(render.render([changed])).values():
+        assert "script" not in [tag for tag, _ in page.elements]
+
+
+def test_scores_on_the_page_are_those_of_the_store(filled: "Bench", board: Board, site: dict[str, str]) -> None:
+    pages = parsed(site)
+    for section in board.sections:
+        for entry in section.entries:
+            for page in (pages["index.html"], pages[f"demo/{entry.model_id}.html"]):
+                for metric in entry.metrics.values():
+                    expected = f"{formats.score(metric.value)} {formats.interval(metric.ci_low, metric.ci_high)}"
+                    assert expected in page.text
+    rows = filled.connection.execute(
+        "SELECT model_id, value, ci_low, ci_high FROM metric JOIN run USING (run_id)"
+    ).fetchall()
+    assert len(rows) == 2 * 9 * 3
+    for model_id, value, low, high in rows:
+        assert f"{value:.3f} [{low:.3f}, {high:.3f}]" in pages[f"demo/{model_id}.html"].text
+
+
+def test_the_query_on_the_page_recomputes_the_accuracy_on_the_page(filled: "Bench", site: dict[str, str]) -> None:
+    page = Page(site["demo/tiny+lora.html"])
+    queries = re.findall(r"Accuracy (\d\.\d{3}), recomputed by (SELECT .*?;)", page.text)
+    assert len(queries) == 6
+    for accuracy, query in queries:
+        row = filled.connection.execute(query).fetchone()
+        assert row is not None
+        assert f"{row[0]:.3f}" == accuracy
+        assert row[1] in (120, 90)
+
+
+def test_a_run_id_with_a_quote_does_not_leave_its_literal(bench: "Bench") -> None:
+    bench.add_run("tfidf", bench.add_split("test", 40), right=0.8, run_id="it's'; DROP TABLE run; --")
+    page = Page(bench.pages()["demo/tfidf.html"])
+    found = re.search(r"SELECT .*;", page.text.split("Definition")[-1])
+    assert found is not None
+    query = found[0].split(" Environment")[0]
+    row = bench.connection.execute(query).fetchone()
+    assert row == (0.8, 40)
+
+
+def test_the_headline_says_who_leads_by_how_much_and_over_what(board: Board, site: dict[str, str]) -> None:
+    text = Page(site["index.html"]).text
+    assert board.headline is not None
+    ahead = board.headline.comparisons[0].difference
+    metric = board.headline.leader.metrics["accuracy"]
+    assert (
+        f"tiny+lora leads: accuracy {formats.score(metric.value)} {formats.interval(metric.ci_low, metric.ci_high)}"
+        f" on 120 examples of test over 3 seeds; ahead of tfidf by {ahead.value:.3f}"
+        f" [{ahead.ci_low:.3f}, {ahead.ci_high:.3f}]; not separable from tiny+ia3."
+    ) in text
+
+
+def test_the_headline_admits_a_lead_that_may_be_chance(bench: "Bench") -> None:
+    split = bench.add_split("test", 60)
+    bench.add_run("tfidf", split, right=0.70, noise=1.0)
+    bench.add_run("majority", split, right=0.68, noise=1.0)
+    text = Page(bench.pages()["index.html"]).text
+    assert re.search(r"not separable from majority: difference \+0\.01\d \[−0\.\d{3}, 0\.\d{3}\]\.", text)
+
+
+def test_where_lower_is_better_the_leader_is_ahead_by_a_positive_number(bench_of: "Callable[..., Bench]") -> None:
+    bench = bench_of(primary="log_loss")
+    bench.fill(bench.add_split("test", 120), {"tfidf": 0.6, "tiny+lora": 0.9})
+    text = Page(bench.pages()["index.html"]).text
+    assert "lower is better" in text
+    assert re.search(r"tiny\+lora leads: log loss .* ahead of tfidf by \d\.\d{3} \[\d", text)
+    assert re.search(r"Tier 2 begins at tfidf: \d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\] behind tiny\+lora\.", text)
+
+
+def test_tiers_group_the_rows_and_each_boundary_is_explained(site: dict[str, str]) -> None:
+    text = Page(site["index.html"]).text
+    assert re.search(
+        r"Tier 1 1 tiny\+lora .* tiny\+ia3 .* Tier 2 2 tfidf .* Tier 3 3 majority .* Not ranked – tiny ", text
+    )
+    assert re.search(r"Tier 2 begins at tfidf: 0\.2\d\d \[0\.\d{3}, 0\.\d{3}\] behind tiny\+lora\.", text)
+    assert "No correction for multiple comparisons is applied yet" in text
+
+
+def test_intervals_and_n_are_explained_in_each_sections_summary(site: dict[str, str]) -> None:
+    text = Page(site["index.html"]).text
+    assert (
+        "Accuracy on 120 examples; higher is better. 95 % intervals: bootstrap over examples and seeds;"
+        " Wilson where there is one run."
+    ) in text
+    assert (
+        "Accuracy on 90 examples in 30 clusters; higher is better. 95 % intervals: bootstrap over clusters and seeds."
+        in text
+    )
+
+
+def test_a_models_page_says_on_which_splits_the_intervals_were_made_differently(site: dict[str, str]) -> None:
+    text = Page(site["demo/tfidf.html"]).text
+    assert "test: 95 % intervals: bootstrap over examples and seeds; Wilson where there is one run." in text
+    assert "elsewhere: 95 % intervals: bootstrap over clusters and seeds." in text
+
+
+def test_badges_missing_runs_and_absent_numbers_are_on_the_page(bench: "Bench") -> None:
+    split = bench.add_split("test", 60)
+    bench.fill(split, {"tiny": 0.5, "tiny+ia3": 0.8})
+    bench.add_run("tiny+lora", split, 13, right=0.9)
+    pages = parsed(bench.pages())
+    index = pages["index.html"].text
+    assert "tiny untrained head" in index
+    assert "tiny+ia3 1 seed" in index
+    assert re.search(r"tiny\+lora 1 of 3 seeds LoRA on tiny-base 0\.900 \[0\.\d+, 0\.\d+\] 1 of 3 – – – – 30\.0", index)
+    assert "tfidf not run TF-IDF + logistic regression – 0 of 1 – – – – –" in index
+    assert "There is no run of seed 42, 87 on test; harness evaluate makes it." in pages["demo/tiny+lora.html"].text
+    assert "There is no run on test; harness evaluate makes it." in pages["demo/tfidf.html"].text
+    assert "Nothing has been scored on this split yet." in index
+
+
+def test_a_models_page_has_its_definition_digests_verdicts_and_surroundings(board: Board, site: dict[str, str]) -> None:
+    text = Page(site["demo/tiny+lora.html"]).text
+    for entry in board.entries_of("tiny+lora"):
+        for scored in entry.runs:
+            run = scored.run
+            for value in (
+                run.run_id,
+                run.run_key,
+                run.configuration,
+                run.split_digest,
+                run.adapter_digest,
+                run.suite_digest,
+            ):
+                assert str(value) in text
+        for record in entry.adapters:
+            assert record.base_digest in text
+            assert record.trained_on in text
+    for phrase in (
+        "[adapter]", "train.epochs 3", 'method "lora"', "params.r 8", "[base]", "[split]", "[text]", "12,345", "590 kB",
+        "40.4 s", "1.2 GB", "Imaginary 9000", "torch 2.9.1", "c" * 40, "is below 0.95", "fails the gate",
+    ):  # fmt: skip
+        assert phrase in text, phrase
+    assert "is above 0.5" not in text, "a verdict on another model"
+    assert "uncommitted" not in text
+
+
+def test_confusions_add_up_over_seeds(board: Board, site: dict[str, str]) -> None:
+    text = Page(site["demo/tiny+lora.html"]).text
+    counts = [scored.confusion for scored in board.entries_of("tiny+lora")[0].runs]
+    tp, fn = sum(c.true_positive for c in counts), sum(c.false_negative for c in counts)
+    assert tp + fn == 180
+    assert "test: 360 predictions, 3 seeds added up" in text
+    assert f"is positive {tp} {tp / 180:.3f} {fn} {fn / 180:.3f}" in text
+
+
+def test_runs_in_different_surroundings_are_told_apart(bench: "Bench") -> None:
+    split = bench.add_split("test", 40)
+    bench.add_run("tiny+lora", split, 13, right=0.9)
+    bench.add_run("tiny+lora", split, 42, right=0.9, git_dirty=True)
+    bench.add_run("tiny+lora", split, 87, right=0.9, git_commit=None, git_dirty=None, seconds=None, truncated=None)
+    text = Page(bench.pages()["demo/tiny+lora.html"]).text
+    assert "Environment of test, seed 13 " in text
+    assert f"Environment of test, seed 42 git commit {'c' * 40} with uncommitted changes" in text
+    assert "Environment of test, seed 87 git commit –" in text
+
+
+def test_a_model_that_never_predicts_a_class_has_a_dash_and_no_crash(bench_of: "Callable[..., Bench]") -> None:
+    bench = bench_of(primary="roc_auc")
+    split = bench.add_split("test", 40)
+    one_class = replace(split, examples=tuple(replace(e, label=0) for e in split.examples), digest="e" * 64)
+    writer.write_split(bench.connection, "demo", one_class, with_text=False)
+    bench.add_run("tfidf", one_class, right=0.8)
+    text = Page(bench.pages()["demo/tfidf.html"]).text
+    assert "is positive 0 – 0 –" in text
+
+
+def test_gates_that_were_declared_but_never_judged_are_said_to_be_so(bench_of: "Callable[..., Bench]") -> None:
+    assert "1 declared, none judged" in Page(bench_of().pages()["index.html"]).text
+    assert "This suite declares no gates." in Page(bench_of(name="free", gate=False).pages()["index.html"]).text
+
+
+def test_an_empty_store_still_renders(bench: "Bench") -> None:
+    pages = parsed(bench.pages())
+    assert "No model is ranked yet" in pages["index.html"].text
+    assert "not run" in pages["demo/tfidf.html"].text
+
+
+def test_one_split_needs_no_matrix(bench_of: "Callable[..., Bench]") -> None:
+    bench = bench_of(splits=("test",))
+    bench.fill(bench.add_split("test", 40), {"tfidf": 0.8})
+    assert "side by side" not in bench.pages()["index.html"]
+
+
+def test_several_suites_share_one_index(bench_of: "Callable[..., Bench]") -> None:
+    boards = [bench_of(name=name).board() for name in ("one", "two")]
+    files = render.render(boards)
+    page = parsed(files)["index.html"]
+    assert {"one/tfidf.html", "two/tfidf.html"} <= set(files)
+    assert {"suite:one", "suite:two", "split:one:test", "split:two:test"} <= set(page.attributes("id"))
+    assert [tag for tag, _ in page.elements].count("h1") == 1
+
+
+def test_no_suites_give_a_page_that_says_so() -> None:
+    assert "No suite was given" in Page(render.render([])["index.html"]).text
+
+
+@pytest.mark.parametrize("names", [("demo", "demo"), ("index.html",), ("static",)])
+def test_names_that_would_share_a_file_are_refused(board: Board, names: tuple[str, ...]) -> None:
+    boards = [replace(board, suite=board.suite.model_copy(update={"name": name})) for name in names]
+    with pytest.raises(UsageError, match="suite"):
+        render.render(boards)
+
+
+def test_text_has_enough_contrast_in_both_palettes(site: dict[str, str]) -> None:
+    def luminance(colour: str) -> float:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    palettes = re.findall(r":root \{(.*?)\}", site["static/style.css"], flags=re.DOTALL)
+    assert len(palettes) == 2
+    for palette in palettes:
+        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", palette))
+        for text in ("ink", "soft", "accent", "pass", "fail", "inconclusive"):
+            dark, light = sorted([luminance(colours[text]), luminance(colours["paper"])])
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{text}: {colours[text]}"

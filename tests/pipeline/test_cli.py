@@ -1,0 +1,205 @@
+"""The command line as people meet it: help, exit codes, JSON, errors without tracebacks."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.store.connection import opened
+
+Command = Callable[..., Any]
+QUICKSTART = Path(__file__).parents[2] / "suites" / "quickstart.toml"
+VERBS = ["validate", "data", "train", "evaluate", "gate", "ls", "show", "site"]
+
+
+@pytest.fixture
+def evaluated(harness: Command, suite_path: Path) -> Path:
+    """The made-up suite with two quick models scored."""
+    words = ["--model", "tfidf", "--model", "majority", "--workers", "1"]
+    assert harness("evaluate", suite_path, *words).code == 0
+    return suite_path
+
+
+@pytest.mark.parametrize("words", [["--help"], ["validate", str(QUICKSTART)], *[[verb, "--help"] for verb in VERBS]])
+def test_quick_verbs_import_neither_torch_nor_pandas(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom harness.cli import app\n"
+        f"try:\n    app({words!r})\nexcept SystemExit as exit:\n    assert exit.code == 0, exit.code\n"
+        "heavy = {'torch', 'pandas', 'transformers', 'sklearn', 'scipy', 'duckdb', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_help_answers_at_once() -> None:
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "harness", "--help"], capture_output=True, check=True)
+        seconds.append(time.perf_counter() - began)
+    # The best of five: what is asked is what it costs, not what else the machine is doing.
+    assert min(seconds) < 0.5
+
+
+def test_a_bad_suite_is_told_whole_and_ends_with_2(harness: Command, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text('version = 1\nname = "bad"\ncolour = "red"\n')
+    for verb in ("validate", "data", "train", "evaluate", "gate", "site"):
+        result = harness(verb, path)
+        assert result.code == 2
+        assert f"{path}: colour: unknown key" in result.err
+        assert f"{path}: split: is required" in result.err
+        assert "Traceback" not in result.err
+
+
+def test_validate_tells_of_every_file(harness: Command, suite_path: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "none.toml"
+    result = harness("validate", suite_path, missing, "--json")
+    assert result.code == 2
+    assert [entry["ok"] for entry in result.json()] == [True, False]
+    assert result.json()[1]["problems"] == [f"{missing}: file: there is no such file"]
+    assert harness("validate", suite_path).out == f"{suite_path}: ok\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["evaluate", "--model", "gpt"], "there is no model 'gpt' (known: majority, tfidf,"),
+        (["evaluate", "--split", "train"], "there is no split to score 'train' (known: test)"),
+        (["evaluate", "--engine", "slurm"], "there is no engine 'slurm' (known: local)"),
+        (["train", "--adapter", "qlora"], "there is no adapter 'qlora' (known: lora, full)"),
+    ],
+)
+def test_an_unknown_name_is_told_with_the_known_ones(
+    harness: Command, suite_path: Path, words: list[str], expected: str
+) -> None:
+    result = harness(words[0], suite_path, *words[1:])
+    assert result.code == 2
+    assert expected in result.err
+
+
+def test_without_a_store_the_reader_is_told_what_to_run(harness: Command, suite_path: Path) -> None:
+    for words in (["ls"], ["show", "abc"], ["gate", suite_path], ["site", suite_path]):
+        result = harness(*words)
+        assert result.code == 2
+        assert "there is no store here yet; run `harness evaluate SUITE` first" in result.err
+
+
+def test_no_network_ends_with_2_and_stores_nothing(
+    harness: Command, suite_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
+    result = harness("evaluate", suite_path)
+    assert result.code == 2
+    assert "could not fetch the source distribution made-up==1.0" in result.err
+    assert not (tmp_path / "runs" / "harness.duckdb").exists()
+
+
+def test_a_held_store_is_told_with_its_holder(harness: Command, evaluated: Path, tmp_path: Path) -> None:
+    db = tmp_path / "runs" / "harness.duckdb"
+    code = (
+        f"import duckdb, sys\nc = duckdb.connect({str(db)!r})\nc.execute('CREATE TABLE IF NOT EXISTS held (i INT)')\n"
+        "print('held', flush=True)\nsys.stdin.read()"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        result = harness("ls")
+    finally:
+        holder.communicate("")
+    assert result.code == 2
+    assert f"process {holder.pid} holds this store" in result.err
+
+
+def test_data_pins_once_and_verifies_after(harness: Command, suite_path: Path) -> None:
+    first = harness("data", suite_path, "--json")
+    assert first.code == 0
+    assert "pinned 2 splits" in first.err
+    assert [(row["split"], row["use"]) for row in first.json()] == [("train", "train"), ("test", "test")]
+    lock = suite_path.with_suffix(".lock")
+    before = lock.read_bytes()
+    second = harness("data", suite_path)
+    assert (second.code, second.err, lock.read_bytes()) == (0, "", before)
+    assert "made-up: splits" in second.out
+
+
+def test_train_tells_what_it_made(harness: Command, suite_path: Path) -> None:
+    result = harness("train", suite_path, "--adapter", "lora", "--workers", "1")
+    assert result.code == 0
+    assert result.out.count("lora") >= 2
+    rows = harness("train", suite_path, "--adapter", "lora", "--workers", "1", "--json").json()
+    assert [(row["method"], row["seed"]) for row in rows] == [("lora", 1), ("lora", 2)]
+    assert all(Path(row["folder"], "adapter_model.safetensors").is_file() for row in rows)
+
+
+def test_gate_ends_with_1_when_a_rule_fails_and_stores_the_verdict(
+    harness: Command, evaluated: Path, tmp_path: Path
+) -> None:
+    passed = harness("gate", evaluated, "--json")
+    assert (passed.code, passed.json()[0]["outcome"]) == (0, "pass")
+    evaluated.write_text(evaluated.read_text().replace("min = 0.5", "max = 0.2"))
+    failed = harness("gate", evaluated)
+    assert failed.code == 1
+    assert "tfidf on test: accuracy <= 0.2" in failed.out
+    with opened(tmp_path / "runs" / "harness.duckdb", read_only=True) as connection:
+        stored = connection.execute("SELECT outcome FROM verdict ORDER BY judged_at").fetchall()
+    assert stored == [("pass",), ("fail",)]
+
+
+def test_a_gate_on_a_model_that_was_not_scored_fails(harness: Command, evaluated: Path) -> None:
+    evaluated.write_text(evaluated.read_text().replace('model = "tfidf"\nsplit', 'model = "probe"\nsplit'))
+    result = harness("gate", evaluated, "--json")
+    assert result.code == 1
+    assert result.json()[0]["reason"] == "probe on test has no current run in the store; evaluate the suite first"
+
+
+def test_a_gate_on_a_run_of_another_declaration_is_stale_and_fails(harness: Command, evaluated: Path) -> None:
+    evaluated.write_text(evaluated.read_text().replace("C = 10.0", "C = 1.0"))
+    result = harness("gate", evaluated, "--json")
+    assert result.code == 1
+    assert "has no current run in the store" in result.json()[0]["reason"]
+
+
+def test_a_suite_without_gates_cannot_be_judged(harness: Command, evaluated: Path) -> None:
+    evaluated.write_text(evaluated.read_text().split("[[gate]]")[0])
+    assert harness("gate", evaluated).code == 2
+
+
+def test_ls_and_show_tell_of_runs(harness: Command, evaluated: Path) -> None:
+    runs = harness("ls", "--json").json()
+    assert {run["model_id"] for run in runs} == {"tfidf", "majority"}
+    assert "2 runs in" in harness("ls").out
+    shown = harness("show", runs[0]["run_id"][:10])
+    assert shown.code == 0
+    assert runs[0]["run_key"] in shown.out
+    assert harness("show", runs[0]["run_id"], "--json").json() == runs[0]
+    assert "no run's id begins with 'zzz'" in harness("show", "zzz").err
+    assert "2 runs' ids begin with ''" in harness("show", "").err
+
+
+def test_site_is_rendered_and_a_second_time_unchanged(harness: Command, evaluated: Path, tmp_path: Path) -> None:
+    out = tmp_path / "site"
+    first = harness("site", evaluated, "--out", out, "--json")
+    assert first.code == 0
+    assert (out / "index.html").is_file()
+    assert first.json()["changed"] > 0
+    assert harness("site", evaluated, "--out", out, "--json").json()["changed"] == 0
+    assert "tfidf" in (out / "index.html").read_text()
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(configured: Any, suite_path: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "harness", "evaluate", str(suite_path), "--model", "majority", "--json"]
+    environment = os.environ | {"HARNESS_DB": str(tmp_path / "x.duckdb")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["scored"] == 1
+    assert "scored 1, already stored 0, failed 0" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,225 @@
+"""The main job on a small real world: train, score, store, judge; and what happens when something breaks on the way."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.store.connection import opened
+
+Command = Callable[..., Any]
+
+
+def query(db: Path, sql: str) -> list[tuple[Any, ...]]:
+    """Rows of the store."""
+    with opened(db, read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "harness.duckdb"
+
+
+def test_a_first_evaluation_scores_all_and_a_second_nothing(harness: Command, suite_path: Path) -> None:
+    first = harness("evaluate", suite_path, "--workers", "1", "--json")
+    assert first.code == 0, first.err
+    assert first.json()["scored"] == 8
+    assert {row["model"] for row in first.json()["results"]} == {
+        "majority", "tfidf", "untrained", "probe", "tiny+lora", "tiny-full",
+    }  # fmt: skip
+    second = harness("evaluate", suite_path, "--workers", "1", "--json")
+    assert (second.code, second.json()["scored"], second.json()["reused"]) == (0, 0, 8)
+    assert second.json()["results"] == first.json()["results"]
+    assert "scored 0, already stored 8, failed 0" in second.err
+
+
+def test_the_store_recomputes_every_accuracy_and_f1_exactly(harness: Command, suite_path: Path, db: Path) -> None:
+    assert harness("evaluate", suite_path, "--workers", "1").code == 0
+    rows = query(
+        db,
+        """SELECT m.name, m.value, CASE m.name
+               WHEN 'accuracy' THEN avg((predicted = label)::INT)
+               ELSE 2.0 * sum(predicted * label) / nullif(sum(predicted) + sum(label), 0) END
+           FROM metric m JOIN run USING (run_id) JOIN prediction p USING (run_id)
+           JOIN example e ON e.digest = run.split_digest AND e.example_id = p.example_id
+           WHERE m.name IN ('accuracy', 'f1') GROUP BY m.run_id, m.name, m.value""",
+    )
+    assert len(rows) == 16
+    assert all(stored == recomputed for _, stored, recomputed in rows)
+
+
+def test_predictions_do_not_depend_on_the_folder_or_on_the_number_of_workers(
+    harness: Command, suite_path: Path, tmp_path: Path
+) -> None:
+    exported = []
+    for folder, workers in (("one", 1), ("two", 2)):
+        db = tmp_path / folder / "harness.duckdb"
+        result = harness("evaluate", suite_path, "--db", db, "--workers", workers)
+        assert result.code == 0, result.err
+        exported.append(
+            query(
+                db,
+                """SELECT model_id, seed, run_key, adapter_digest, example_id, predicted, score
+                   FROM prediction JOIN run USING (run_id) ORDER BY ALL""",
+            )
+        )
+    assert len(exported[0]) > 8 * 40
+    assert exported[0] == exported[1]
+
+
+def test_another_seed_template_or_precision_is_another_run(harness: Command, suite_path: Path, db: Path) -> None:
+    text = suite_path.read_text()
+    only = ("evaluate", suite_path, "--model", "untrained", "--workers", "1", "--json")
+    assert harness(*only).json()["scored"] == 2
+    changes = [("seeds = [1, 2]\nprecision", "seeds = [1, 3]\nprecision", 1), ('"{content}"', '"So: {content}"', 2)]
+    for old, new, expected in changes:
+        suite_path.write_text(text.replace(old, new, 1))
+        assert harness(*only).json()["scored"] == expected
+    configurations = query(db, "SELECT count(DISTINCT configuration), count(DISTINCT run_key) FROM run")
+    assert configurations == [(2, 5)]
+
+
+def test_a_metric_or_a_gate_that_is_added_costs_no_forward_pass(harness: Command, suite_path: Path) -> None:
+    assert harness("evaluate", suite_path, "--model", "tfidf", "--workers", "1").code == 0
+    suite_path.write_text(suite_path.read_text().replace("[[gate]]", '[[metric]]\nname = "brier"\n\n[[gate]]'))
+    again = harness("evaluate", suite_path, "--model", "tfidf", "--workers", "1", "--json")
+    assert (again.json()["scored"], again.json()["reused"]) == (0, 1)
+
+
+def test_limit_scores_the_first_examples_under_a_key_of_their_own(harness: Command, suite_path: Path, db: Path) -> None:
+    only = ("evaluate", suite_path, "--model", "tfidf", "--workers", "1", "--json")
+    (row,) = harness(*only, "--limit", "5").json()["results"]
+    assert row["n"] == 5
+    (whole,) = harness(*only).json()["results"]
+    assert whole["n"] > 5
+    assert query(db, "SELECT count(DISTINCT run_key), count(DISTINCT split_digest) FROM run") == [(2, 2)]
+
+
+def test_fresh_scores_again_what_is_stored(harness: Command, suite_path: Path, db: Path) -> None:
+    only = ("evaluate", suite_path, "--model", "tfidf", "--workers", "1", "--json")
+    harness(*only)
+    assert harness(*only, "--fresh").json()["scored"] == 1
+    assert query(db, "SELECT count(*) FROM run") == [(2,)]
+    assert query(db, "SELECT count(*) FROM leaderboard") == [(1,)]
+
+
+def test_a_model_that_fails_is_stored_as_an_error_and_the_others_go_on(
+    harness: Command, suite_path: Path, db: Path
+) -> None:
+    text = suite_path.read_text()
+    suite_path.write_text(text.replace('["query", "value"]', '["no_such_module"]'))
+    result = harness("evaluate", suite_path, "--workers", "1", "--json")
+    assert result.code == 3
+    assert result.json()["scored"] == 6
+    assert "failed: tiny+lora seed 1 on test: " in result.err
+    assert "Traceback" not in result.err
+    errors = query(db, "SELECT model_id, seed, error FROM run WHERE status = 'error' ORDER BY seed")
+    assert [(model, seed) for model, seed, _ in errors] == [("tiny+lora", 1), ("tiny+lora", 2)]
+    assert all("No modules were targeted" in error for *_, error in errors)
+    suite_path.write_text(text)
+    mended = harness("evaluate", suite_path, "--workers", "1", "--json")
+    assert (mended.code, mended.json()["scored"], mended.json()["reused"]) == (0, 2, 6)
+
+
+def test_a_damaged_adapter_fails_its_model_only(harness: Command, suite_path: Path, tmp_path: Path) -> None:
+    assert harness("train", suite_path, "--workers", "1").code == 0
+    (weights,) = (tmp_path / "runs" / "adapters" / "lora").glob("seed-1-*/adapter_model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    result = harness("evaluate", suite_path, "--workers", "1", "--json")
+    assert result.code == 3
+    (failed,) = result.json()["failed"]
+    assert failed["model"] == "tiny+lora"
+    assert "the weights are not the ones its card is about" in failed["error"]
+
+
+def test_an_unknown_method_is_refused_before_anything_is_trained(
+    harness: Command, suite_path: Path, tmp_path: Path
+) -> None:
+    suite_path.write_text(suite_path.read_text().replace('method = "lora"', 'method = "telepathy"'))
+    result = harness("evaluate", suite_path, "--workers", "1")
+    assert result.code == 2
+    assert f"{suite_path}: adapter[0]: there is no method 'telepathy'" in result.err
+    assert not (tmp_path / "runs" / "adapters").exists()
+
+
+def test_a_lock_that_does_not_agree_stops_everything(harness: Command, suite_path: Path, db: Path) -> None:
+    assert harness("data", suite_path).code == 0
+    text = suite_path.read_text()
+    suite_path.write_text(text.replace("stop = 1.0", "stop = 0.9"))
+    result = harness("evaluate", suite_path, "--workers", "1")
+    assert result.code == 2
+    assert "split 'test' has other rows than were pinned" in result.err
+    assert not db.exists()
+    assert harness("data", suite_path).code == 2
+    assert harness("data", suite_path, "--update-lock").code == 0
+    assert harness("evaluate", suite_path, "--workers", "1", "--model", "majority").code == 0
+
+
+def test_scoring_rows_that_are_trained_on_is_refused(harness: Command, suite_path: Path, db: Path) -> None:
+    suite_path.write_text(suite_path.read_text().replace("start = 0.6, stop = 1.0", "start = 0.5, stop = 1.0"))
+    result = harness("evaluate", suite_path, "--workers", "1")
+    assert result.code == 2
+    assert "what uses split 'train' was trained on" in result.err
+    assert not db.exists()
+
+
+def test_ctrl_c_leaves_the_store_whole_and_the_next_call_goes_on(
+    configured: Any, suite_path: Path, db: Path, harness: Command
+) -> None:
+    text = suite_path.read_text()
+    suite_path.write_text(text.replace("epochs = 4", "epochs = 900"))
+    command = [sys.executable, "-m", "harness", "evaluate", str(suite_path), "--workers", "2"]
+    process = subprocess.Popen(command, env=os.environ | {"HARNESS_DB": str(db)}, stderr=subprocess.PIPE, text=True)
+    partial = db.parent / "adapters" / "lora"
+    deadline = time.monotonic() + 60
+    while not (partial.is_dir() and list(partial.glob(".*.partial"))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "interrupted; what was finished is stored" in err
+    assert "Traceback" not in err
+    suite_path.write_text(text)
+    result = harness("evaluate", suite_path, "--workers", "1", "--json")
+    assert (result.code, result.json()["scored"]) == (0, 8)
+
+
+def test_a_worker_that_is_killed_ends_the_command_with_a_reason(
+    configured: Any, suite_path: Path, db: Path, harness: Command
+) -> None:
+    text = suite_path.read_text()
+    suite_path.write_text(text.replace("epochs = 4", "epochs = 900"))
+    command = [sys.executable, "-m", "harness", "evaluate", str(suite_path), "--workers", "2"]
+    process = subprocess.Popen(command, env=os.environ | {"HARNESS_DB": str(db)}, stderr=subprocess.PIPE, text=True)
+    partial = db.parent / "adapters" / "lora"
+    deadline = time.monotonic() + 60
+    while not (partial.is_dir() and list(partial.glob(".*.partial"))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [c for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
+    os.kill(int(workers[0]), signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3, err
+    assert "a worker process died" in err
+
+
+def test_adapters_that_came_before_the_store_are_told_to_it(
+    harness: Command, suite_path: Path, db: Path, tmp_path: Path
+) -> None:
+    assert harness("train", suite_path, "--workers", "1").code == 0
+    db.unlink()
+    assert harness("evaluate", suite_path, "--workers", "1").code == 0
+    stored = query(db, "SELECT adapter_id, seed FROM adapter ORDER BY ALL")
+    assert stored == [("full", 1), ("lora", 1), ("lora", 2)]
+    shutil.rmtree(tmp_path / "runs" / "adapters")
+    gate = harness("gate", suite_path)
+    assert gate.code == 0, "a gate on a model without an adapter needs none"

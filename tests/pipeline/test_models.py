@@ -1,0 +1,231 @@
+"""Every backend through the production path: a real tiny BERT, real PEFT adapters, real logistic regressions."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness import models, training
+from harness.declarations import Suite
+from harness.errors import AdapterError, DataError, RunError
+from harness.gather import Materials, Workspace, gather
+from harness.jobs import plan
+from harness.models import bases
+from harness.models.transformer import Encoded, packed, untrained
+from harness.progress import silent
+from harness.run import Job
+from harness.suite import load
+from harness.training import loop
+
+TEXTS = [
+    "the phone is great",
+    "it is broken",
+    "the manual is awful and the cable is bad and noisy",
+    "fine",
+    "the " * 60,
+]
+
+
+def skip_note(units: int, note: str) -> None:
+    """Progress that nobody watches."""
+
+
+@pytest.fixture
+def world(configured: Any, suite_path: Path, tmp_path: Path) -> tuple[Suite, Materials, Workspace]:
+    """A suite with its splits and base gathered, and its adapters trained."""
+    suite, workspace = load(suite_path), Workspace(suite_path, tmp_path / "runs" / "x.duckdb")
+    materials = gather(suite, workspace)
+    for job in training.jobs(suite, materials.splits, materials.bases, workspace.adapters):
+        loop.train(job, silent)
+    return suite, materials, workspace
+
+
+@pytest.fixture
+def jobs(world: tuple[Suite, Materials, Workspace]) -> dict[tuple[str, int | None], Job]:
+    """What there is to score, by model and seed."""
+    return {(job.model.id, job.seed): job for job in plan(*world)}
+
+
+def test_every_backend_is_in_the_made_up_suite(jobs: dict[tuple[str, int | None], Job]) -> None:
+    assert {job.model.backend for job in jobs.values()} == set(models.BACKENDS)
+
+
+def test_every_backend_gives_one_probability_a_text_whatever_their_order(
+    jobs: dict[tuple[str, int | None], Job],
+) -> None:
+    for job in jobs.values():
+        classifier = models.load(job.model, job.ingredients)
+        advanced: list[int] = []
+
+        def advance(units: int, note: str, advanced: list[int] = advanced) -> None:
+            advanced.append(units)
+
+        forward = classifier.predict(TEXTS, advance)
+        backward = classifier.predict(TEXTS[::-1], skip_note)
+        assert forward.scores.shape == (len(TEXTS),)
+        assert ((forward.scores >= 0) & (forward.scores <= 1)).all()
+        np.testing.assert_allclose(forward.scores, backward.scores[::-1], atol=1e-6)
+        assert sum(advanced) == len(TEXTS)
+        if job.model.backend not in ("majority", "tfidf"):
+            assert forward.truncated == 1
+            assert forward.tokens == sum(min(32, len(text.split()) + 2) for text in TEXTS)
+            assert len(set(forward.scores.round(6))) == len(TEXTS)
+
+
+def test_majority_says_the_share_of_positives_that_it_was_trained_on(
+    jobs: dict[tuple[str, int | None], Job],
+) -> None:
+    job = jobs["majority", None]
+    scores = models.load(job.model, job.ingredients).predict(["x"], skip_note).scores
+    assert scores[0] == np.mean(job.ingredients.train_labels)
+
+
+def test_an_untrained_head_is_drawn_from_its_seed_and_leaves_the_generator_alone(tiny_base: Path) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    one, again, other = (untrained(tiny_base, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(1), expected)
+    heads = [dict(model.named_parameters())["classifier.weight"] for model in (one, again, other)]
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+def test_a_checkpoint_that_lacks_an_encoder_layer_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    for file in tiny_base.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(tmp_path / "model.safetensors")
+    first_layer = {name: tensor for name, tensor in tensors.items() if "layer.1" not in name}
+    save_file(first_layer, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RunError, match=r"lacks weights of the encoder: .*layer\.1"):
+        untrained(tmp_path, 0)
+
+
+@pytest.mark.parametrize("budget", [1, 10, 64, 10_000])
+def test_batches_hold_every_text_once_and_keep_to_the_budget(budget: int) -> None:
+    lengths = np.random.default_rng(0).integers(1, 40, size=100)
+    batches = list(packed(lengths, budget))
+    assert sorted(i for batch in batches for i in batch) == list(range(100))
+    assert all(len(batch) == 1 or len(batch) * max(lengths[batch]) <= budget for batch in batches)
+
+
+def test_texts_are_cut_at_the_limit_with_their_special_tokens(tiny_base: Path) -> None:
+    encoded = Encoded(tiny_base, ["the " * 60, "fine"], max_length=16)
+    assert encoded.lengths.tolist() == [16, 3]
+    assert encoded.truncated == 1
+    assert encoded.ids[0][-1] == encoded.ids[1][-1] == encoded.tokenizer.sep_token_id
+
+
+class Broken(torch.nn.Module):
+    """A model whose logits are not numbers, through the seam that real ones use."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        return type("Output", (), {"logits": torch.full((len(input_ids), 2), float("nan"))})
+
+
+def test_scores_that_are_not_numbers_are_refused(tiny_base: Path) -> None:
+    from harness.models.transformer import SequenceClassifier
+
+    with pytest.raises(RunError, match="5 of 5 scores are not numbers"):
+        SequenceClassifier(Broken(), tiny_base, 32, "fp32").predict(TEXTS, skip_note)
+
+
+def _edit(folder: Path, name: str, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    tensors = load_file(folder / name)
+    change(tensors)
+    save_file(tensors, folder / name, {"format": "pt"})
+
+
+def _zero_b(tensors: dict[str, torch.Tensor]) -> None:
+    for key in tensors:
+        if "lora_B" in key or "classifier" in key:
+            tensors[key] = torch.zeros_like(tensors[key])
+
+
+SABOTAGES: list[tuple[str, Callable[[dict[str, torch.Tensor]], Any], str]] = [
+    ("a tensor is missing", lambda t: t.pop(next(k for k in t if "lora_A" in k)), "only in the file or only in the"),
+    ("the head is missing", lambda t: [t.pop(k) for k in list(t) if "classifier" in k], r"lacks .*classifier\.weight"),
+    ("one tensor too many", lambda t: t.update({"base_model.model.stray": torch.ones(2)}), "only in the file or only"),
+    ("a shape is wrong", lambda t: t.update({k: torch.ones(3, 3) for k in t if "lora_A" in k}), "cannot be put on"),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), [row[1:] for row in SABOTAGES], ids=[row[0] for row in SABOTAGES])
+def test_an_adapter_that_is_not_whole_is_never_scored(
+    jobs: dict[tuple[str, int | None], Job], change: Callable[[dict[str, torch.Tensor]], Any], expected: str
+) -> None:
+    job = jobs["tiny+lora", 1]
+    assert job.ingredients.adapter_dir is not None
+    _edit(job.ingredients.adapter_dir, "adapter_model.safetensors", change)
+    with pytest.raises(AdapterError, match=expected):
+        models.load(job.model, job.ingredients)
+
+
+def test_an_adapter_that_changes_nothing_is_never_scored(jobs: dict[tuple[str, int | None], Job]) -> None:
+    from harness.models.peft import prove_loaded, with_adapter
+
+    job = jobs["tiny+lora", 1]
+    base, folder = job.ingredients.base_dir, job.ingredients.adapter_dir
+    assert base is not None
+    assert folder is not None
+    _edit(folder, "adapter_model.safetensors", _zero_b)
+    network = with_adapter(base, folder)
+    network.base_model.model.classifier.original_module.weight.data.zero_()
+    network.base_model.model.classifier.original_module.bias.data.zero_()
+    with pytest.raises(AdapterError, match="answers the same with the adapter switched off"):
+        prove_loaded(network, folder, base)
+
+
+def test_live_values_that_are_not_the_files_are_found(jobs: dict[tuple[str, int | None], Job]) -> None:
+    from harness.models.peft import prove_loaded, with_adapter
+
+    job = jobs["tiny+lora", 1]
+    base, folder = job.ingredients.base_dir, job.ingredients.adapter_dir
+    assert base is not None
+    assert folder is not None
+    network = with_adapter(base, folder)
+    next(p for name, p in network.named_parameters() if "lora_B" in name).data += 1
+    with pytest.raises(AdapterError, match=r"live values are not the file's: .*lora_B"):
+        prove_loaded(network, folder, base)
+
+
+def test_weights_in_pickle_form_are_not_read(jobs: dict[tuple[str, int | None], Job]) -> None:
+    job = jobs["tiny+lora", 1]
+    assert job.ingredients.adapter_dir is not None
+    (job.ingredients.adapter_dir / "adapter_model.safetensors").rename(
+        job.ingredients.adapter_dir / "adapter_model.bin"
+    )
+    with pytest.raises(AdapterError, match="other weight formats are not read"):
+        models.load(job.model, job.ingredients)
+
+
+def test_a_full_model_whose_file_lost_a_tensor_is_never_scored(jobs: dict[tuple[str, int | None], Job]) -> None:
+    job = jobs["tiny-full", 1]
+    assert job.ingredients.adapter_dir is not None
+    _edit(job.ingredients.adapter_dir, "model.safetensors", lambda t: t.pop("classifier.weight"))
+    with pytest.raises(RunError, match=r"weights on disk are not the ones in the model: classifier\.weight"):
+        models.load(job.model, job.ingredients)
+
+
+def test_a_base_that_is_absent_or_another_is_refused(world: tuple[Suite, Materials, Workspace], tmp_path: Path) -> None:
+    declared = world[0].base[0]
+    with pytest.raises(DataError, match=r"there is no model\.safetensors in"):
+        bases.resolve(declared.model_copy(update={"path": str(tmp_path / "nowhere")}), tmp_path)
+    with pytest.raises(DataError, match="but the suite pins 0000"):
+        bases.resolve(declared.model_copy(update={"sha256": "0" * 64}), tmp_path)
+
+
+def test_a_base_from_a_package_must_be_installed_in_the_pinned_version(tmp_path: Path) -> None:
+    quickstart = load(Path(__file__).parents[2] / "suites" / "quickstart.toml")
+    (declared,) = quickstart.base
+    found = bases.resolve(declared, tmp_path)
+    assert found.base_id == "minilm"
+    assert (found.folder / "config.json").is_file()
+    with pytest.raises(DataError, match=r"0\.1\.0 is installed, but the suite pins 9\.9; `python -m pip install"):
+        bases.resolve(declared.model_copy(update={"version": "9.9"}), tmp_path)
+    with pytest.raises(DataError, match="the package no-such-model is not installed; `python -m pip install no-such"):
+        bases.resolve(declared.model_copy(update={"package": "no-such-model"}), tmp_path)
