@@ -27,8 +27,8 @@ def main() -> None:
     """Time both ways of batching, interleaved, and print a table."""
     declared = suite.load(SUITE)
     rule = next(rule for rule in declared.split if rule.id not in declared.train_split_ids)
-    split = load_split(rule, Workspace(SUITE, Path("runs/harness.duckdb")).cache)
-    base = resolve(declared.base[0], SUITE.parent)
+    split = load_split(rule, Workspace(SUITE, Path("runs/harness.duckdb")).places)
+    base = resolve(declared.base[0], SUITE.parent, Path("runs/cache"))
     model = untrained(base.folder, seed=0).eval()
     texts = [declared.text.render(example.title, example.content) for example in split.examples[:TEXTS]]
     encoded = Encoded(base.folder, texts, declared.text.max_length)

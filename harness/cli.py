@@ -5,6 +5,7 @@ and warnings to stderr. What is slow to import is imported by the verbs that nee
 """
 
 import functools
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -45,6 +46,9 @@ def reporting(verb: Callable[P, int]) -> Callable[P, None]:
         except HarnessError as error:
             say(str(error))
             code = error.exit_code
+        except Exception:  # noqa: BLE001 (a bug: told whole, and not with the exit code of a failed gate)
+            traceback.print_exc()
+            code = 3
         except KeyboardInterrupt:
             say("interrupted; what was finished is stored, and the same command goes on from there")
             code = 130
@@ -87,28 +91,36 @@ def data(
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
-    """Fetch and verify a suite's splits, and pin them in its lock file the first time."""
+    """Fetch, verify and audit a suite's splits, and pin them in its lock file the first time."""
     from harness import suite as suite_file
     from harness import tables
-    from harness.data import load_split, lock
-    from harness.gather import Workspace
+    from harness.data import audit, load_split, lock
+    from harness.gather import Workspace, examine
     from harness.terminal import print_json, say
 
     suite = suite_file.load(suite_path)
-    cache = Workspace(suite_path, db).cache
-    splits = [load_split(rule, cache) for rule in suite.split]
+    workspace = Workspace(suite_path, db)
     lock_path = lock.path_for(suite_path)
-    pinned = None if update_lock else lock.read(lock_path)
-    if pinned is None:
-        lock.write(lock_path, splits)
-        say(f"pinned {len(splits)} splits in {lock_path}")
-    else:
-        lock.check(lock_path, pinned, splits)
-    rows = [lock.summary(split, trained_on=split.split_id in suite.train_split_ids) for split in splits]
+    pinned = {} if update_lock else lock.read(lock_path) or {}
+    splits = [load_split(rule, workspace.places, pinned.get(rule.id)) for rule in suite.split]
+    lock.check(lock_path, pinned, splits)
+    if new := lock.unpinned(pinned, [rule.id for rule in suite.split]):
+        lock.write(lock_path, splits, kept=pinned)
+        say(f"pinned {len(new)} splits in {lock_path}")
+    audited, warnings = examine(suite, splits, workspace)
+    rows = [
+        lock.summary(split, trained_on=split.split_id in suite.train_split_ids)
+        | {"audit": audited.findings[split.split_id]}
+        for split in splits
+    ]
     if as_json:
         print_json(rows)
     else:
         tables.show_splits(suite.name, rows)
+        tables.show_audit(rows, audit.beginnings(splits) if suite.text.store else {})
+    for warning in warnings:
+        say(f"warning: {warning}")
+    audit.refuse(audit.judge(suite.audit, audited.overlaps))
     return 0
 
 
@@ -184,8 +196,11 @@ def evaluate(
     _check_known("split to score", split, scored_splits)
     workspace = Workspace(suite_path, db)
     materials = gather(suite, workspace)
-    if not materials.locked:
-        say(f"warning: {suite_path} has no lock; `harness data {suite_path}` pins its rows")
+    if materials.unpinned:
+        said = ", ".join(materials.unpinned)
+        say(f"warning: {suite_path}: no lock pins {said}; `harness data {suite_path}` pins their rows")
+    for warning in materials.warnings:
+        say(f"warning: {warning}")
     wanted = [declared for declared in suite.model if not model or declared.id in model]
     adapters = {used for declared in wanted if (used := getattr(declared, "adapter", None)) is not None}
     with ENGINES[engine](workers or cores(), Bars()) as each_done:
@@ -193,6 +208,9 @@ def evaluate(
         jobs = plan(
             suite, materials, workspace, model_ids=model or (), split_ids=split or (), limit=limit, untrainable=failures
         )
+        for job in jobs:
+            if job.warning is not None:
+                say(f"warning: {job.label}: {job.warning}")
         report = run_evaluation(jobs, workspace, each_done, fresh=fresh)
     for run in report.failed:
         say(f"failed: {run.model_id} seed {run.seed} on {run.split_id}: {(run.error or '').strip().splitlines()[-1]}")
@@ -300,7 +318,7 @@ def site(
     """Render the leaderboard of one or more suites as a static site."""
     from harness import suite as suite_file
     from harness.gather import Workspace, gather
-    from harness.jobs import plan
+    from harness.jobs import current_keys, plan
     from harness.store.connection import opened
     from harness.terminal import print_json
     from leaderboard import entries, render
@@ -309,7 +327,7 @@ def site(
     planned = []
     for path, suite in loaded:
         workspace = Workspace(path, db)
-        planned.append((suite, [job.run_key for job in plan(suite, gather(suite, workspace), workspace)]))
+        planned.append((suite, current_keys(plan(suite, gather(suite, workspace), workspace))))
     with opened(db, read_only=True) as connection:
         boards = [entries.read(connection, suite, keys) for suite, keys in planned]
     files = render.render(boards)

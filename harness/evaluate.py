@@ -1,24 +1,29 @@
-"""From a suite to stored runs: gather what it names, train what is missing, score what is not yet stored.
+"""From a suite to stored runs: train what is missing, score what is not yet stored.
 
-workspace = Workspace(Path("suites/quickstart.toml"), Path("runs/harness.duckdb"))
-materials = gather(suite, workspace)
-untrainable = train_missing(suite, materials, workspace, progress)
-report = evaluate(plan(suite, materials, workspace, untrainable=untrainable), workspace, progress)
+The whole of it, as the command line does it::
+
+    workspace = Workspace(Path("suites/quickstart.toml"), Path("runs/harness.duckdb"))
+    materials = gather(suite, workspace)
+    with ENGINES["local"](2, progress) as each_done:
+        untrainable = train_missing(suite, materials, workspace, each_done)
+        report = evaluate(plan(suite, materials, workspace, untrainable=untrainable), workspace, each_done)
 """
 
-from collections.abc import Collection, Sequence
+import traceback
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from harness import metrics, provenance, run, training
+from harness import digest, metrics, provenance, run, training
 from harness.declarations import Suite
 from harness.engine import EachDone, Interrupted
 from harness.errors import RunError
 from harness.gather import Materials, Workspace
-from harness.models.protocol import Classifier
+from harness.jobs import current_keys
+from harness.models.protocol import CARD, Classifier
 from harness.progress import Progress
 from harness.records import Outcomes, Run
 from harness.run import Job, Scored
@@ -54,7 +59,7 @@ def train_missing(
     missing = [
         job
         for job in training.jobs(suite, materials.splits, materials.bases, workspace.adapters)
-        if (not adapter_ids or job.adapter.id in adapter_ids) and not (job.folder / card.CARD).is_file()
+        if (not adapter_ids or job.adapter.id in adapter_ids) and not (job.folder / CARD).is_file()
     ]
     if not missing:
         return {}
@@ -79,6 +84,8 @@ def _train(job: TrainingJob, progress: Progress) -> str | None:
         loop.train(job, progress)
     except RunError as problem:
         return str(problem)
+    except Exception as problem:  # noqa: BLE001 (one adapter that cannot be trained does not stop the others)
+        return "".join(traceback.format_exception(problem))
     return None
 
 
@@ -94,7 +101,7 @@ def evaluate(jobs: Sequence[Job], workspace: Workspace, each_done: EachDone, *, 
     """
     report = Report()
     with opened(workspace.db) as connection:
-        stored = {} if fresh else reader.latest_runs(connection, [job.run_key for job in jobs])
+        stored = {} if fresh else reader.latest_runs(connection, current_keys(jobs))
         for job in jobs:
             if job.run_key not in stored:
                 writer.write_split(connection, job.suite.name, job.split, with_text=job.suite.text.store)
@@ -152,12 +159,12 @@ def evidence(
     Returns:
         By model and split: the outcomes of all its seeds; and, for those of which a run is missing, what is missing.
     """
-    runs = reader.latest_runs(connection, [job.run_key for job in jobs])
+    runs = reader.latest_runs(connection, current_keys(jobs))
     found: dict[tuple[str, str], list[Outcomes]] = {}
     missing: dict[tuple[str, str], str] = {}
     for job in jobs:
         place = (job.model.id, job.split.split_id)
-        if job.run_key in runs:
+        if job.blocked is None and job.run_key in runs:
             found.setdefault(place, []).append(reader.outcomes(connection, runs[job.run_key].run_id))
         else:
             missing[place] = job.blocked or f"{job.label} has no current run in the store; evaluate the suite first"
@@ -171,8 +178,15 @@ def results(connection: Connection, suite: Suite, jobs: Sequence[Job]) -> list[d
     for model_id, split_id in dict.fromkeys((job.model.id, job.split.split_id) for job in jobs):
         seeds = found.get((model_id, split_id))
         if seeds is not None:
-            generator = np.random.default_rng(len(rows))
+            generator = _generator(
+                job.run_key for job in jobs if (job.model.id, job.split.split_id) == (model_id, split_id)
+            )
             metric = metrics.summarise(suite.primary_metric, seeds, generator)
             rows.append({"split": split_id, "model": model_id, "seeds": len(seeds), **asdict(metric)})
     order = [rule.id for rule in suite.split]
     return sorted(rows, key=lambda row: order.index(row["split"]))
+
+
+def _generator(run_keys: Iterable[str]) -> np.random.Generator:
+    """Seeded by what is summarised: the same runs have the same intervals, whatever else is asked for."""
+    return np.random.default_rng(int(digest.of_json(sorted(set(run_keys)))[:16], 16))

@@ -5,7 +5,6 @@ the whole interval is on the bad side, and is inconclusive when the limit lies i
 models see the same resampled examples. A rule whose run is missing fails.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,10 +45,10 @@ def rules(suite: Suite) -> Iterator[Rule]:
         bounds: list[tuple[Kind, str, float | None]] = [("min", ">=", gate.min), ("max", "<=", gate.max)]
         for kind, sign, bound in bounds:
             if bound is not None:
-                yield Rule(f"{place} {sign} {bound:g}", gate.model, gate.split, gate.metric, kind, bound, None, strict)
+                yield Rule(f"{place} {sign} {bound!r}", gate.model, gate.split, gate.metric, kind, bound, None, strict)
         comparisons: list[tuple[Kind, Any, str]] = [
-            ("non_inferior_to", gate.non_inferior_to, "not worse than {} by more than {:g}"),
-            ("superior_to", gate.superior_to, "better than {} by more than {:g}"),
+            ("non_inferior_to", gate.non_inferior_to, "not worse than {} by more than {!r}"),
+            ("superior_to", gate.superior_to, "better than {} by more than {!r}"),
         ]
         for kind, against, words in comparisons:
             if against is not None:
@@ -120,7 +119,7 @@ def _against_model(
     low, high = difference.ci_low, difference.ci_high
     if not METRICS[rule.metric].higher_is_better:
         low, high = -high, -low
-    outcome = _decide(low - limit, high - limit)
+    outcome = _decide(low - limit, high - limit, strictly=rule.kind == "superior_to")
     reason = (
         f"difference {difference.value:+.3f} [{difference.ci_low:+.3f}, {difference.ci_high:+.3f}], "
         f"n {difference.n}, margin {rule.limit:g}"
@@ -132,12 +131,11 @@ def _against_model(
     return outcome, reason, numbers
 
 
-def _decide(low: float, high: float) -> Outcome:
-    """Where an interval lies of which the positive side is good and zero counts as good."""
-    assert not math.isnan(low)
-    if low >= 0:
+def _decide(low: float, high: float, *, strictly: bool = False) -> Outcome:
+    """Where an interval lies of which the positive side is good; zero is good too, unless strictly more is asked."""
+    if low > 0 or (low == 0 and not strictly):
         return "pass"
-    return "fail" if high < 0 else "inconclusive"
+    return "fail" if high < 0 or (high == 0 and strictly) else "inconclusive"
 
 
 def _generator(rule: Rule) -> np.random.Generator:

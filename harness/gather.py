@@ -1,14 +1,20 @@
 """What a suite names, found on disk or fetched, and verified before anything is trained or scored."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import data
-from harness.data import lock
+from harness import data, provenance
+from harness.data import audit, lock
+from harness.data.rows import Places
 from harness.declarations import Suite
-from harness.models.bases import ResolvedBase, resolve
-from harness.records import Split
+from harness.errors import DataError
+from harness.models import tokens
+from harness.models.bases import ResolvedBase, resolve, tokenizer_folder
+from harness.records import Finding, Split
+from harness.store import writer
+from harness.store.connection import opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,12 @@ class Workspace:
         """What was fetched once."""
         return self.db.parent / "cache"
 
+    @property
+    def places(self) -> Places:
+        """Where splits are read from."""
+        local = os.environ.get("HARNESS_DATA")
+        return Places(self.cache, self.suite_path.parent, Path(local) if local else None)
+
 
 @dataclass(frozen=True, slots=True)
 class Materials:
@@ -35,8 +47,10 @@ class Materials:
 
     splits: Mapping[str, Split]
     bases: Mapping[str, ResolvedBase]
-    locked: bool
-    """Whether the splits were held against a lock."""
+    unpinned: tuple[str, ...]
+    """Splits that no lock pins."""
+    warnings: tuple[str, ...] = ()
+    """Overlap of training and scored splits that the suite wants reported, not forbidden."""
 
 
 def gather(suite: Suite, workspace: Workspace) -> Materials:
@@ -44,16 +58,48 @@ def gather(suite: Suite, workspace: Workspace) -> Materials:
 
     Raises:
         DataError: something cannot be had or is not what was pinned.
-        LeakError: a scored split shares texts with one that is trained on.
+        LeakError: a scored split shares texts with one that is trained on, and the suite forbids it.
     """
-    splits = {rule.id: data.load_split(rule, workspace.cache) for rule in suite.split}
     lock_path = lock.path_for(workspace.suite_path)
-    pinned = lock.read(lock_path)
-    if pinned is not None:
-        lock.check(lock_path, pinned, splits.values())
-    for train_id in sorted(suite.train_split_ids):
-        seen = [example.text_digest for example in splits[train_id].examples]
-        for split_id in splits.keys() - suite.train_split_ids:
-            data.check_no_leak(seen, splits[split_id], f"what uses split {train_id!r}")
-    bases = {base.id: resolve(base, workspace.suite_path.parent) for base in suite.base}
-    return Materials(splits, bases, pinned is not None)
+    pinned = lock.read(lock_path) or {}
+    splits = {rule.id: data.load_split(rule, workspace.places, pinned.get(rule.id)) for rule in suite.split}
+    lock.check(lock_path, pinned, splits.values())
+    # Nearly equal texts take seconds to find: where they are only reported, `harness data` does it.
+    found = audit.overlaps(suite, splits, look_for_near=suite.audit.near_overlap == "forbid")
+    judged = audit.judge(suite.audit, found)
+    audit.refuse(judged)
+    bases = {base.id: resolve(base, workspace.suite_path.parent, workspace.cache) for base in suite.base}
+    return Materials(splits, bases, lock.unpinned(pinned, splits), judged.reported)
+
+
+def examine(suite: Suite, splits: Sequence[Split], workspace: Workspace) -> tuple[audit.Audited, tuple[str, ...]]:
+    """Audit a suite's splits, and store what was found.
+
+    Returns:
+        What was found, and warnings: overlap that the suite wants reported, and what could not be found out. What the
+        suite forbids is not refused here.
+    """
+    counters, problems = _token_counters(suite, workspace)
+    audited = audit.audit(suite, {split.split_id: split for split in splits}, counters)
+    now = provenance.now()
+    findings = [
+        Finding(suite.digest, split.split_id, split.digest, name, value, now)
+        for split in splits
+        for name, value in audited.findings[split.split_id].items()
+    ]
+    with opened(workspace.db) as connection:
+        writer.write_audit(connection, findings)
+    return audited, (*problems, *audit.judge(suite.audit, audited.overlaps).reported)
+
+
+def _token_counters(suite: Suite, workspace: Workspace) -> tuple[dict[str, audit.CountTokens | None], list[str]]:
+    """What counts the tokens of texts, by base id, None where a tokenizer cannot be had; and for each of these why."""
+    found: dict[str, audit.CountTokens | None] = {}
+    problems = []
+    for base in suite.base:
+        try:
+            found[base.id] = tokens.counter(tokenizer_folder(base, workspace.suite_path.parent, workspace.cache))
+        except (DataError, OSError, ValueError) as problem:
+            found[base.id] = None
+            problems.append(f"no token lengths for base {base.id!r}: {problem}")
+    return found, problems

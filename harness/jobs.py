@@ -4,7 +4,7 @@ Made without torch: digests of files and declarations are all it takes, so a sec
 says so at once.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from harness import data, digest, provenance, training
@@ -18,11 +18,11 @@ from harness.declarations import (
     TfidfModel,
     TransformerModel,
 )
-from harness.errors import AdapterError
+from harness.errors import AdapterError, LeakError
 from harness.gather import Materials, Workspace
 from harness.models.protocol import Ingredients
 from harness.records import Split
-from harness.run import Job
+from harness.run import VERSION, Job
 from harness.suite import by_id
 from harness.training import card
 
@@ -61,6 +61,11 @@ def plan(
     return jobs
 
 
+def current_keys(jobs: Iterable[Job]) -> list[str]:
+    """The keys whose stored runs count: not those of jobs that are blocked now, whatever was scored before."""
+    return [job.run_key for job in jobs if job.blocked is None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Recipe:
     """What one model with one seed is made from, whatever the split."""
@@ -71,6 +76,8 @@ class _Recipe:
     base_digest: str | None
     train_digest: str | None
     """Digest of the rows that it learns from."""
+    trained_on: frozenset[str]
+    """Digests of the texts that its adapter has seen, as the adapter's own folder says; empty without an adapter."""
     blocked: str | None
 
 
@@ -98,6 +105,7 @@ def _recipe(
         train = materials.splits[model.train_split]
         texts = [suite.text.render(example.title, example.content) for example in train.examples]
     adapter, adapter_dir, adapter_digest, blocked = None, None, None, None
+    seen: frozenset[str] = frozenset()
     if isinstance(model, PeftModel | TransformerModel) and model.adapter is not None and seed is not None:
         trainings = training.jobs(suite, materials.splits, materials.bases, workspace.adapters)
         job = next(job for job in trainings if (job.adapter.id, job.seed) == (model.adapter, seed))
@@ -105,7 +113,8 @@ def _recipe(
         blocked = untrainable.get((adapter.id, seed))
         if blocked is None:
             try:
-                adapter_digest = card.read(adapter_dir).adapter_digest
+                record = card.read(adapter_dir)
+                seen, adapter_digest = card.trained_on(adapter_dir, record), record.adapter_digest
             except AdapterError as problem:
                 blocked = str(problem)
     ingredients = Ingredients(
@@ -117,8 +126,23 @@ def _recipe(
         train_labels=[example.label for example in train.examples] if texts and train else [],
     )
     return _Recipe(
-        ingredients, adapter_digest, adapter, base.digest if base else None, train.digest if train else None, blocked
+        ingredients=ingredients,
+        adapter_digest=adapter_digest,
+        adapter=adapter,
+        base_digest=base.digest if base else None,
+        train_digest=train.digest if train else None,
+        trained_on=seen,
+        blocked=blocked,
     )
+
+
+def _leak(recipe: _Recipe, seed: int | None, split: Split) -> str | None:
+    """What of a split the adapter was trained on. Its folder may be another than the one that the suite would train."""
+    try:
+        data.check_no_leak(recipe.trained_on, split, f"adapter {recipe.adapter and recipe.adapter.id!r} seed {seed}")
+    except LeakError as problem:
+        return str(problem)
+    return None
 
 
 def _job(
@@ -132,11 +156,13 @@ def _job(
         "text": {"template": suite.text.template, "max_length": suite.text.max_length},
     }
     spec = configuration | {
+        "version": VERSION,
         "seed": seed,
         "adapter_digest": recipe.adapter_digest,
         "split": {"id": split.split_id, "digest": split.digest},
         "packages": {name: provenance.packages().get(name) for name in provenance.SCORING_PACKAGES},
     }
+    leak, forbidden = _leak(recipe, seed, split), suite.audit.exact_overlap == "forbid"
     return Job(
         suite=suite,
         model=model,
@@ -149,5 +175,6 @@ def _job(
         spec=spec,
         git_commit=git[0],
         git_dirty=git[1],
-        blocked=recipe.blocked,
+        blocked=recipe.blocked or (leak if forbidden else None),
+        warning=None if forbidden else leak,
     )

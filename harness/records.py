@@ -153,6 +153,20 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What the audit found of one split, in answer to one question. Ids of examples, never their texts."""
+
+    suite_digest: str
+    split_id: str
+    split_digest: str
+    name: str
+    """The question: `balance`, `exact_duplicates`, `near_duplicates`, `overlap`, …"""
+    value: Mapping[str, Any]
+    """The answer: `docs/data.md` has its fields."""
+    audited_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Outcomes:
     """A run's predictions beside the truth, as arrays of n examples in the split's order."""
 

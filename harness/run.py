@@ -40,13 +40,19 @@ class Job:
     git_commit: str | None
     git_dirty: bool | None
     blocked: str | None = None
-    """Why it cannot be scored, such as an adapter whose training failed."""
+    """Why it cannot be scored, such as an adapter whose training failed or that was trained on rows of the split."""
+    warning: str | None = None
+    """What whoever reads its score must know: that its adapter was trained on rows of the split, where that may be."""
 
     @property
     def label(self) -> str:
         """For people: model, seed and split."""
         seed = "" if self.seed is None else f" seed {self.seed}"
         return f"{self.model.id}{seed} on {self.split.split_id}"
+
+
+VERSION = 1
+"""Raised when scoring changes in a way that changes predictions; part of every run key."""
 
 
 class Scored(NamedTuple):
@@ -67,8 +73,10 @@ def score(job: Job, classifier: Classifier, advance: Advance) -> Scored:
     """Predict the split's examples and compute the suite's metrics.
 
     Raises:
-        RunError: the classifier's scores are not one probability for each example.
+        RunError: the job is blocked, or the classifier's scores are not one probability for each example.
     """
+    if job.blocked is not None:  # the model may have been loaded for another of its splits
+        raise RunError(job.blocked)
     started_at = provenance.now()
     text = job.suite.text
     texts = [text.render(example.title, example.content) for example in job.split.examples]

@@ -22,6 +22,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.declarations import (
+    COMMIT_PATTERN,
+    DATASET_PATTERN,
     ID_PATTERN,
     PROJECT_PATTERN,
     SHA256_PATTERN,
@@ -103,6 +105,8 @@ _PLAIN_MESSAGES = {
 
 _PATTERNS = {
     ID_PATTERN: "must be lower-case letters, digits and . _ + - only, beginning with a letter or digit",
+    DATASET_PATTERN: "must be a dataset's name on the hub: owner/name",
+    COMMIT_PATTERN: "must be a whole commit: 40 hex digits in lower case",
     PROJECT_PATTERN: "must be a project's name: letters, digits and . _ - only, beginning with a letter or digit",
     SHA256_PATTERN: "must be a SHA-256 digest: 64 hex digits in lower case",
     TEMPLATE_PATTERN: "must hold {content}, where the review goes",
@@ -143,7 +147,7 @@ def _shape_problems(error: ValidationError, data: Mapping[str, Any]) -> Iterator
         inside = any(other["loc"][: len(steps)] == problem["loc"] != other["loc"] for other in problems)
         if kind == "too_short" and inside:
             continue  # wrong items, not too few of them
-        if steps[:1] in (["base"], ["model"]):
+        if steps[:1] in (["split"], ["base"], ["model"]):
             del steps[2:3]  # the table's kind, which is no key
         if kind.startswith("union_tag"):
             steps.append(context["discriminator"].strip("'"))

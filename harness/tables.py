@@ -11,6 +11,8 @@ from rich.table import Table
 from harness.records import Run, Verdict
 
 Row = Mapping[str, Any]
+LISTED = 5
+"""Examples, or groups of them, that are named for each finding."""
 
 
 def show_splits(suite: str, rows: Sequence[Row]) -> None:
@@ -21,6 +23,70 @@ def show_splits(suite: str, rows: Sequence[Row]) -> None:
         counts = [f"{r['n']:,}", f"{r['positives']:,}", _text(r["clusters"])]
         cells.append([r["split"], r["use"], *counts, r["digest"][:16]])
     _print(f"{suite}: splits", columns, cells, numbers=["n", "positive", "clusters"])
+
+
+def show_audit(rows: Sequence[Row], beginnings: Mapping[str, str]) -> None:
+    """What the audit found: counts by split, token lengths, overlap, and the first examples of each finding.
+
+    Args:
+        rows: each with `split` and its `audit`.
+        beginnings: how examples begin, by id; empty where texts are not to be shown.
+    """
+    texts: list[list[str]] = []
+    tokens: list[list[str]] = []
+    overlap: list[list[str]] = []
+    named: list[list[str]] = []
+    for split, found in ((row["split"], row["audit"]) for row in rows):
+        counts = [found["exact_duplicates"]["rows"], found["conflicting_labels"]["rows"]]
+        counts += [found["near_duplicates"]["rows"], found["empty"]["titles"], found["empty"]["contents"]]
+        texts.append([split, *(f"{count:,}" for count in (*counts, found["not_english"]["rows"]))])
+        tokens += [[split, base, *_lengths(lengths)] for base, lengths in found["tokens"].items()]
+        for train, shared in found.get("overlap", {}).items():
+            overlap.append([train, split, f"{len(shared['exact']):,}", f"{len(shared['near']):,}"])
+        named += [[split, *finding] for finding in _named(found, beginnings)]
+    columns = ["split", "repeated", "of both labels", "nearly equal", "no title", "no content", "not English?"]
+    _print("rows to look at", columns, texts, numbers=columns[1:])
+    if tokens:
+        columns = ["split", "base", "shortest", "median", "90 %", "99 %", "longest", "cut at", "are cut", "share"]
+        _print("tokens", columns, tokens, numbers=columns[2:])
+    if overlap:
+        columns = ["trained on", "scored", "equal rows", "nearly equal pairs"]
+        _print("overlap", columns, overlap, numbers=columns[2:])
+    if named:
+        _print("which rows", ["split", "finding", "examples", "begin with"][: 4 if beginnings else 3], named)
+
+
+def _lengths(tokens: Row | None) -> list[str]:
+    if tokens is None:
+        return ["–"] * 8
+    quantiles = [f"{value:,.0f}" for value in tokens["quantiles"].values()]
+    share = f"{100 * tokens['truncated_share']:.1f} %"
+    return [*quantiles, f"{tokens['max_length']:,}", f"{tokens['truncated']:,}", share]
+
+
+def _named(found: Row, beginnings: Mapping[str, str]) -> list[list[str]]:
+    """The first few examples of each finding: what it is, their ids, how they begin where that may be shown."""
+    kinds = {
+        "repeated": [("", ids) for ids in found["exact_duplicates"]["ids"]],
+        "of both labels": [("", ids) for ids in found["conflicting_labels"]["ids"]],
+        "nearly equal": [(f"{similarity:.2f}", ids) for *ids, similarity in found["near_duplicates"]["ids"]],
+        "no content": [("", [one]) for one in found["empty"]["content_ids"]],
+        "not English?": [(f"{language} {sure:.2f}", [one]) for one, language, sure in found["not_english"]["ids"]],
+    }
+    for train, shared in found.get("overlap", {}).items():
+        kinds[f"equals one of {train}"] = [("", ids) for ids in shared["exact"]]
+        kinds[f"nearly equals one of {train}"] = [(f"{similarity:.2f}", ids) for *ids, similarity in shared["near"]]
+    cells = []
+    for kind, listed in kinds.items():
+        for note, ids in listed[:LISTED]:
+            shown = ids[:LISTED]
+            texts = ["\n".join(beginnings.get(one, "") for one in shown)] if beginnings else []
+            cells.append([f"{kind} {note}".strip(), "\n".join(shown), *texts])
+        if len(listed) > LISTED:
+            cells.append(
+                [kind, f"and {len(listed) - LISTED:,} more, which --json names", *([""] if beginnings else [])]
+            )
+    return cells
 
 
 def show_adapters(suite: str, rows: Sequence[Row]) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness import suite
-from harness.declarations import Suite
+from harness.declarations import SdistSplit, Suite
 from harness.errors import SuiteError
 
 HERE = Path(__file__).parent
@@ -139,6 +139,7 @@ def test_every_kind_of_table_loads() -> None:
     assert loaded.text.store
     assert loaded.gate[0].superior_to is not None
     assert loaded.gate[0].superior_to.margin == 0
+    assert isinstance(loaded.split[-1], SdistSplit)
     assert loaded.split[-1].cluster_share is not None
 
 
@@ -289,6 +290,11 @@ def test_two_suites_have_one_digest_exactly_when_they_are_equal(epochs: int, rat
 
 
 # The schema, and what importing costs
+
+
+@pytest.mark.parametrize("path", sorted(SCHEMA.parent.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_suite_of_the_project_is_sound(path: Path) -> None:
+    assert suite.load(path).name == path.stem
 
 
 def test_the_schema_beside_the_suites_is_the_current_one() -> None:

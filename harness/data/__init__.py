@@ -1,55 +1,118 @@
 """From a split's rule in the suite to its fixed, ordered, digest-pinned examples.
 
-    split = load_split(rule, cache_dir)      # fetches what is not cached; verifies every digest
-    lock.check(path, lock.read(path), [split])  # the rows are the ones everybody else scores
+    split = load_split(rule, places)                     # fetches what is not cached; verifies every digest
+    lock.check(path, lock.read(path), [split])           # the rows are the ones everybody else scores
 
-A source is a row of `SOURCES`: a function from a rule and a cache folder to `Row`s. What follows is the same for all:
-exact duplicates are dropped, clusters are parted, rows shuffled and taken, ids derived from content.
+A source is a row of `SOURCES`: a function from a rule and the `Places` to `Rows`. What follows is the same for all:
+rows are shuffled and taken, and their ids derived from content.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 
 from harness import digest
-from harness.data import sdist
-from harness.data.rows import Row
-from harness.declarations import ClusterShare, SplitRule
+from harness.data.lock import Locked
+from harness.data.rows import Places, Row, Rows
+from harness.declarations import HubSplit, SplitRule
 from harness.errors import DataError, LeakError
 from harness.records import Example, Split
+from harness.stats import Ints
 
-SOURCES: Mapping[str, Callable[[SplitRule, Path], list[Row]]] = {"sdist": sdist.read}
+SOURCES: Mapping[str, str] = {
+    "sdist": "harness.data.sdist:rows",
+    "file": "harness.data.file:rows",
+    "hub": "harness.data.hub:rows",
+}
+"""Source name to `module:function`, so that naming one imports no other's libraries."""
 
 ID_DIGITS = 32
 
 
-def load_split(rule: SplitRule, cache_dir: Path) -> Split:
+def load_split(rule: SplitRule, places: Places, pinned: Locked | None = None) -> Split:
     """The examples that a rule names, in order.
 
     Args:
         rule: a `[[split]]` of the suite.
-        cache_dir: where fetched files are kept.
+        places: where files are found and kept.
+        pinned: what the lock says of this split, if it does: a hub split is read at its commit, or from a local copy
+            that has its digest. The caller holds the result against it.
 
     Raises:
         FetchError: a file could not be had.
         DataError: it is not the one that was pinned, is malformed, or has too few rows.
     """
-    rows = _without_repeats(SOURCES[rule.source](rule, cache_dir))
-    if rule.cluster_share is not None:
-        rows = _of_clusters(rows, rule.cluster_share)
-    if rule.shuffle_seed is not None:
-        order = np.random.default_rng(rule.shuffle_seed).permutation(len(rows))
-        rows = [rows[i] for i in order]
-    if rule.take is not None:
-        if rule.take > len(rows):
-            raise DataError(f"split {rule.id}: take asks for {rule.take} rows, but there are only {len(rows)}")
-        rows = rows[: rule.take]
-    if not rows:
-        raise DataError(f"split {rule.id}: no rows are left; widen cluster_share or lower min_abs_rating")
+    if isinstance(rule, HubSplit) and pinned is not None:
+        rule = rule.model_copy(update={"revision": rule.revision or pinned.commit})
+        stand_in = _local_copy(rule, places, pinned)
+        if stand_in is not None:
+            return stand_in
+    module, _, function = SOURCES[rule.source].partition(":")
+    source: Callable[[Any, Places], Rows] = getattr(import_module(module), function)
+    return _taken(rule, source(rule, places))
+
+
+def _taken(rule: SplitRule, rows: Rows) -> Split:
+    """The split that a rule draws from rows."""
+    drawn = _drawn(rule, rows)
+    if not len(drawn):
+        raise DataError(f"split {rule.id}: its source has no rows that the rule takes")
+    origin = rule.model_dump(mode="json", exclude_none=True)
+    if rows.commit is not None:
+        origin["revision"] = rows.commit
+    taken = rows.at(drawn)
+    if rule.cluster_block is not None:
+        blocks = (drawn // rule.cluster_block).tolist()
+        taken = [replace(row, cluster=f"block-{block}") for row, block in zip(taken, blocks, strict=True)]
+    return as_split(rule.id, taken, origin)
+
+
+def _local_copy(rule: HubSplit, places: Places, pinned: Locked) -> Split | None:
+    """The split from a local copy that gives just the locked rows, if there is one; its source names the file."""
+    if places.local_copies is None:
+        return None
+    from harness.data import copies
+
+    for declared, rows in copies.candidates(rule, places, pinned.n):
+        try:
+            split = _taken(declared, rows)
+        except DataError:
+            continue  # too few rows, or malformed: not a copy
+        if split.digest == pinned.digest:
+            stand_in = {"stand_in": declared.path.partition("/")[2]}
+            return replace(split, source=rule.model_dump(mode="json", exclude_none=True) | stand_in)
+    return None
+
+
+def as_split(split_id: str, rows: Sequence[Row], origin: Mapping[str, Any]) -> Split:
+    """Rows, in their final order, as a split with ids and a digest."""
     examples = _identified(rows)
-    return Split(rule.id, examples, _split_digest(examples), rule.model_dump(mode="json", exclude_none=True))
+    return Split(split_id, examples, _split_digest(examples), origin)
+
+
+def _drawn(rule: SplitRule, rows: Rows) -> Ints:
+    """Positions of the rows that a rule takes, in order."""
+    n = len(rows)
+    order = np.arange(n) if rule.shuffle_seed is None else np.random.default_rng(rule.shuffle_seed).permutation(n)
+    if rule.take is None:
+        return order
+    if rule.take > n:
+        raise DataError(f"split {rule.id}: take asks for {rule.take:,} rows, but there are only {n:,}")
+    return _stratified(order, rows.labels(), rule.take) if rule.stratify else order[: rule.take]
+
+
+def _stratified(order: Ints, labels: Ints, take: int) -> Ints:
+    """The first rows of each label in a given order, as many as keep the label's share, in that order."""
+    positives = round(take * float(labels.mean()))
+    of_label = labels[order]
+    chosen = np.concatenate(
+        [np.flatnonzero(of_label == 1)[:positives], np.flatnonzero(of_label == 0)[: take - positives]]
+    )
+    return np.asarray(order[np.sort(chosen)])
 
 
 def first(split: Split, limit: int) -> Split:
@@ -76,22 +139,6 @@ def check_no_leak(trained_on: Iterable[str], split: Split, who: str) -> None:
             f"{who} was trained on {len(shared)} of the {len(split.examples)} rows of split {split.split_id!r} "
             f"(first: {', '.join(shared[:3])}); score it on rows it has not seen"
         )
-
-
-def _without_repeats(rows: Sequence[Row]) -> list[Row]:
-    """The first of each text. It happens before clusters are parted, so that no text stands on both sides."""
-    unique: dict[tuple[str, str], Row] = {}
-    for row in rows:
-        unique.setdefault((row.title, row.content), row)
-    return list(unique.values())
-
-
-def _of_clusters(rows: Sequence[Row], share: ClusterShare) -> list[Row]:
-    clusters = sorted({row.cluster for row in rows if row.cluster is not None})
-    order = np.random.default_rng(share.seed).permutation(len(clusters))
-    start, stop = round(share.start * len(clusters)), round(share.stop * len(clusters))
-    wanted = {clusters[i] for i in order[start:stop]}
-    return [row for row in rows if row.cluster in wanted]
 
 
 def _identified(rows: Sequence[Row]) -> tuple[Example, ...]:

@@ -1,12 +1,12 @@
 """The lock beside a suite: what its splits held when they were pinned, so that everybody scores the same rows.
 
-`suites/<suite>.lock` is JSON: by split id the digest, n and number of positives. It is written once, verified by every
-later run, and changed on purpose only.
+`suites/<suite>.lock` is JSON: by split id the digest, n, number of positives and, for a hub split, the commit. Entries
+are written once, verified by every later run, and changed on purpose only. Splits that it lacks are not pinned.
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ class Locked:
     digest: str
     n: int
     positives: int
+    commit: str | None = None
+    """Of a hub split: where its rows were read."""
 
 
 def path_for(suite_path: Path) -> Path:
@@ -30,7 +32,8 @@ def path_for(suite_path: Path) -> Path:
 
 def describe(split: Split) -> Locked:
     """What would be pinned of a split."""
-    return Locked(split.digest, len(split.examples), sum(example.label for example in split.examples))
+    commit = split.source.get("revision") if split.source.get("source") == "hub" else None
+    return Locked(split.digest, len(split.examples), sum(example.label for example in split.examples), commit)
 
 
 def read(path: Path) -> dict[str, Locked] | None:
@@ -48,24 +51,27 @@ def read(path: Path) -> dict[str, Locked] | None:
         raise DataError(f"{path}: is not a lock ({problem}); restore it, or make it anew with --update-lock") from None
 
 
-def write(path: Path, splits: Iterable[Split]) -> None:
-    """Pin these splits."""
-    document = {"version": 1, "splits": {split.split_id: asdict(describe(split)) for split in splits}}
+def write(path: Path, splits: Iterable[Split], kept: Mapping[str, Locked] | None = None) -> None:
+    """Pin these splits; those in `kept` stay as they were pinned."""
+    pinned = {split.split_id: describe(split) for split in splits} | dict(kept or {})
+    entries = {
+        split_id: {name: value for name, value in asdict(locked).items() if value is not None}
+        for split_id, locked in pinned.items()
+    }
+    document = {"version": 1, "splits": entries}
     path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def check(path: Path, locked: dict[str, Locked], splits: Iterable[Split]) -> None:
-    """Hold splits against the lock.
+    """Hold splits against the lock. Those that it does not pin pass; `unpinned` names them.
 
     Raises:
-        DataError: lists every split that differs or is not pinned.
+        DataError: lists every split that differs.
     """
     problems = []
     for split in splits:
         pinned, found = locked.get(split.split_id), describe(split)
-        if pinned is None:
-            problems.append(f"{path}: split {split.split_id!r} is not pinned")
-        elif pinned != found:
+        if pinned is not None and replace(pinned, commit=None) != replace(found, commit=None):
             problems.append(
                 f"{path}: split {split.split_id!r} has other rows than were pinned: "
                 f"digest {found.digest[:12]}… (n {found.n}, {found.positives} positive) "
@@ -73,6 +79,11 @@ def check(path: Path, locked: dict[str, Locked], splits: Iterable[Split]) -> Non
             )
     if problems:
         raise DataError("\n".join([*problems, "To accept these rows: `harness data SUITE --update-lock`"]))
+
+
+def unpinned(locked: Mapping[str, Locked] | None, split_ids: Iterable[str]) -> tuple[str, ...]:
+    """The splits that a lock, if there is one, does not pin."""
+    return tuple(split_id for split_id in split_ids if split_id not in (locked or {}))
 
 
 def summary(split: Split, *, trained_on: bool) -> dict[str, Any]:

@@ -12,17 +12,37 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import numpy as np
+
 from harness import digest
-from harness.data.rows import Row
-from harness.declarations import SdistSplit
+from harness.data.rows import Listed, Places, Row, Rows
+from harness.declarations import ClusterShare, SdistSplit
 from harness.errors import DataError, FetchError
 
 MAX_MEMBER_BYTES = 256 * 2**20
 DEFAULT_INDEX = "https://pypi.org/simple"
 TIMEOUT_SECONDS = 60.0
+
+
+def rows(rule: SdistSplit, places: Places) -> Rows:
+    """The rule's rows: repeated texts dropped before clusters are parted, so that no text stands on both sides."""
+    unique: dict[tuple[str, str], Row] = {}
+    for row in read(rule, places.cache):
+        unique.setdefault((row.title, row.content), row)
+    kept = list(unique.values())
+    return Listed(_of_clusters(kept, rule.cluster_share) if rule.cluster_share is not None else kept)
+
+
+def _of_clusters(rows: Sequence[Row], share: ClusterShare) -> list[Row]:
+    clusters = sorted({row.cluster for row in rows if row.cluster is not None})
+    order = np.random.default_rng(share.seed).permutation(len(clusters))
+    start, stop = round(share.start * len(clusters)), round(share.stop * len(clusters))
+    wanted = {clusters[i] for i in order[start:stop]}
+    return [row for row in rows if row.cluster in wanted]
 
 
 def read(rule: SdistSplit, cache_dir: Path) -> list[Row]:

@@ -5,8 +5,10 @@ and makes results independent of the number of cores and of workers.
 """
 
 import multiprocessing
+import os
 import queue
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -44,8 +46,10 @@ def workers(count: int, progress: Progress) -> Iterator[EachDone]:
     pool = _Pool(count, progress)
     try:
         yield pool.each_done
-    finally:
-        pool.close()
+    except BaseException:
+        pool.close(at_once=True)
+        raise
+    pool.close(at_once=False)
 
 
 def _one_after_the_other(
@@ -84,16 +88,18 @@ class _Pool:
         except BrokenProcessPool:
             raise RunError("a worker process died, killed or out of memory; try again with fewer --workers") from None
         except KeyboardInterrupt:
-            under_way = [item for future, item in futures.items() if future.running()]
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise Interrupted(under_way) from None
+            # A future is also "running" when it merely waits in the workers' queue: the first so many are begun.
+            begun = [item for future, item in futures.items() if future.running()][: self.count]
+            raise Interrupted(begun) from None
         finally:
             shown.close()
 
-    def close(self) -> None:
-        """Let the workers go; what they have not begun is dropped."""
+    def close(self, *, at_once: bool) -> None:
+        """Let the workers go; what they have not begun is dropped, and what they are at too if it must be at once."""
         if self.executor is not None:
+            if at_once:
+                for process in multiprocessing.active_children():
+                    process.terminate()
             self.executor.shutdown(wait=True, cancel_futures=True)
         self.news.close()
 
@@ -106,6 +112,15 @@ def _start(news: Any) -> None:
     global _news
     _news = news
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would work on for nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _call(function: Callable[[T, Progress], R], item: T) -> R:

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from harness import digest
-from harness.declarations import Base, PackageBase
+from harness import digest, hub
+from harness.declarations import Base, HubBase, PackageBase
 from harness.errors import DataError
 
 WEIGHTS = "model.safetensors"
-_IDENTITY = ["config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"]
+_IDENTITY = [
+    "config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +25,21 @@ class ResolvedBase:
     """SHA-256 over weights, configuration and tokenizer."""
 
 
-def resolve(base: Base, suite_dir: Path) -> ResolvedBase:
+def resolve(base: Base, suite_dir: Path, cache: Path) -> ResolvedBase:
     """The folder of a declared base, its weights verified.
 
+    Args:
+        base: a `[[base]]` of the suite.
+        suite_dir: what a path is relative to.
+        cache: where files of the hub are kept.
+
     Raises:
+        FetchError: the hub does not serve it.
         DataError: it is not installed, not there, or not the pinned one.
     """
+    if isinstance(base, HubBase):
+        folder = _hub_folder(base, cache)
+        return ResolvedBase(base.id, folder, digest.of_files(folder, _IDENTITY))
     folder = _package_folder(base) if isinstance(base, PackageBase) else suite_dir / base.path
     weights = folder / WEIGHTS
     if not weights.is_file():
@@ -36,6 +48,37 @@ def resolve(base: Base, suite_dir: Path) -> ResolvedBase:
     if found != base.sha256:
         raise DataError(f"base {base.id}: {weights} has sha256 {found}, but the suite pins {base.sha256}")
     return ResolvedBase(base.id, folder, digest.of_files(folder, _IDENTITY))
+
+
+def tokenizer_folder(base: Base, suite_dir: Path, cache: Path) -> Path:
+    """A folder with a base's configuration and tokenizer. Of a base on the hub, no weights are fetched.
+
+    Raises:
+        FetchError: the hub does not serve them.
+        DataError: the base is not installed, not there, or not the pinned one.
+    """
+    if not isinstance(base, HubBase):
+        return resolve(base, suite_dir, cache).folder
+    who, repo = f"base {base.id}", _repo(base, cache)
+    there = hub.listing(repo, who)
+    return hub.fetch(repo, [name for name in _IDENTITY if name in there and name != WEIGHTS], who)
+
+
+def _repo(base: HubBase, cache: Path) -> hub.Repo:
+    return hub.Repo("model", base.name, base.revision, cache / "hub")
+
+
+def _hub_folder(base: HubBase, cache: Path) -> Path:
+    """Configuration, tokenizer and weights from the hub, each held to the digest that the hub states."""
+    who, repo = f"base {base.id}", _repo(base, cache)
+    there = hub.listing(repo, who)
+    if WEIGHTS not in there:
+        others = [name for name in sorted(there) if name.endswith((".bin", ".safetensors", ".h5", ".pt"))]
+        raise DataError(
+            f"{who}: {repo.label} has no {WEIGHTS} (weights found: {', '.join(others) or 'none'}); "
+            "pickled weights are never read: choose a commit or a model that has it"
+        )
+    return hub.fetch(repo, [name for name in _IDENTITY if name in there], who)
 
 
 def _package_folder(base: PackageBase) -> Path:

@@ -14,10 +14,9 @@ from safetensors.torch import load_file
 from harness.declarations import PeftModel as PeftDeclaration
 from harness.errors import AdapterError
 from harness.models.protocol import Classifier, Ingredients
-from harness.models.transformer import Encoded, SequenceClassifier, untrained
+from harness.models.transformer import PROBE_TEXTS, Encoded, SequenceClassifier, check_reloaded, untrained
 
 WEIGHTS = "adapter_model.safetensors"
-_PROBE_TEXTS = ["It works, and it was worth the money.", "It broke on the first day and I sent it back."]
 
 
 @contextmanager
@@ -39,6 +38,7 @@ def peft(model: PeftDeclaration, ingredients: Ingredients) -> Classifier:
     assert ingredients.adapter_dir is not None
     network = with_adapter(ingredients.base_dir, ingredients.adapter_dir)
     prove_loaded(network, ingredients.adapter_dir, ingredients.base_dir)
+    check_reloaded(network, ingredients.adapter_dir, ingredients.base_dir)
     return SequenceClassifier(network, ingredients.base_dir, ingredients.max_length, model.precision)
 
 
@@ -66,7 +66,7 @@ def prove_loaded(network: Any, adapter_dir: Path, base_dir: Path) -> None:
 
     Raises:
         AdapterError: a tensor of the file is not live or differs, a live one is not in the file, or switching the
-            adapter off changes nothing.
+            adapter off changes nothing in the encoder.
     """
     on_disk, live = load_file(adapter_dir / WEIGHTS), get_peft_model_state_dict(network, save_embedding_layers=False)
     strange = sorted(set(on_disk) ^ set(live))
@@ -75,10 +75,11 @@ def prove_loaded(network: Any, adapter_dir: Path, base_dir: Path) -> None:
     changed = [name for name in on_disk if not torch.equal(on_disk[name], live[name].to(on_disk[name].dtype))]
     if changed:
         raise AdapterError(f"{adapter_dir}: live values are not the file's: {', '.join(changed[:5])}")
-    batch = Encoded(base_dir, _PROBE_TEXTS, max_length=64).batch(range(len(_PROBE_TEXTS)))
+    batch = Encoded(base_dir, PROBE_TEXTS, max_length=64).batch(range(len(PROBE_TEXTS)))
+    # The encoder's states, not the answers: a head that was trained beside an adapter that does nothing changes those.
     with torch.inference_mode():
-        switched_on = network(**batch).logits
+        switched_on = network(**batch, output_hidden_states=True).hidden_states[-1]
         with network.disable_adapter():
-            switched_off = network(**batch).logits
+            switched_off = network(**batch, output_hidden_states=True).hidden_states[-1]
     if torch.equal(switched_on, switched_off):
-        raise AdapterError(f"{adapter_dir}: the model answers the same with the adapter switched off")
+        raise AdapterError(f"{adapter_dir}: the encoder does the same with the adapter switched off")

@@ -8,6 +8,9 @@ from typing import Protocol
 from harness.progress import Advance
 from harness.stats import Floats
 
+CARD = "harness-card.json"
+"""Name of the training card, beside trained weights."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:

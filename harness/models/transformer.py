@@ -4,6 +4,7 @@ Inference sorts texts by length and packs batches by a budget of padded tokens, 
 padding, and returns scores in the order of the texts.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +16,21 @@ import transformers
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from harness.declarations import ProbeModel, TransformerModel
-from harness.errors import RunError
-from harness.models.protocol import Classifier, Ingredients, Scores
+from harness.errors import AdapterError, RunError
+from harness.models.protocol import CARD, Classifier, Ingredients, Scores
 from harness.progress import Advance
 from harness.stats import Floats
 
 TOKENS_PER_BATCH = 2048
 """Padded tokens in one forward pass."""
+PROBE_TEXTS = [
+    "It works, and it was worth the money.",
+    "It broke on the first day and I sent it back.",
+    "Not bad at all, though the manual is useless.",
+    "I wanted to like this. I could not.",
+]
+PROBE_TOLERANCE = 1e-3
+"""Largest difference of a probability between training's attention kernel and scoring's, both in float32."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 # What is newly made, missing or unused in a checkpoint is checked below, name by name; the library's report of it
@@ -154,11 +163,39 @@ def trained(folder: Path) -> torch.nn.Module:
     return model  # type: ignore[no-any-return]  # transformers' Auto classes are untyped
 
 
+def probe_scores(network: Any, tokenizer_dir: Path) -> list[float]:
+    """What a network in evaluation mode says of the probe texts: kept after training, asked again once loaded."""
+    encoded = Encoded(tokenizer_dir, PROBE_TEXTS, max_length=64)
+    logits = forward_all(encoded, lambda batch: network(**batch).logits, lambda units, note: None)
+    scores: list[float] = torch.softmax(logits, dim=1)[:, 1].tolist()
+    return scores
+
+
+def check_reloaded(network: Any, folder: Path, tokenizer_dir: Path) -> None:
+    """Hold a reloaded network to the one that training had in memory, as far as a training card stands beside it.
+
+    Raises:
+        AdapterError: they answer the probe texts differently.
+    """
+    card = folder / CARD
+    if not card.is_file():
+        return
+    before = json.loads(card.read_text(encoding="utf-8"))["probe_scores"]
+    after = probe_scores(network, tokenizer_dir)
+    largest = max(abs(one - other) for one, other in zip(before, after, strict=True))
+    if not largest <= PROBE_TOLERANCE:
+        raise AdapterError(
+            f"{folder}: reloaded, it does not answer as it did at the end of its training "
+            f"(probabilities differ by {largest:.2g}, {PROBE_TOLERANCE:g} is allowed)"
+        )
+
+
 def transformer(model: TransformerModel, ingredients: Ingredients) -> Classifier:
     """The base with an untrained head, or the trained model of `adapter`."""
     assert ingredients.base_dir is not None
     if ingredients.adapter_dir is not None:
-        network = trained(ingredients.adapter_dir)
+        network = trained(ingredients.adapter_dir).eval()
+        check_reloaded(network, ingredients.adapter_dir, ingredients.base_dir)
     else:
         assert ingredients.seed is not None
         network = untrained(ingredients.base_dir, ingredients.seed)

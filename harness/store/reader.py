@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.records import AdapterRecord, Example, Metric, Outcomes, Run, Verdict
+from harness.records import AdapterRecord, Example, Finding, Metric, Outcomes, Run, Verdict
 from harness.store.connection import Connection
 
 _RUN_FIELDS = [name for name in Run.__dataclass_fields__ if name != "metrics"]
@@ -87,6 +87,19 @@ def latest_verdicts(connection: Connection, suite_digest: str) -> list[Verdict]:
         blocking, reason = numbers.pop("blocking"), numbers.pop("reason")
         found.append(Verdict(suite, gate_id, judged_at, outcome, blocking, reason, numbers))
     return found
+
+
+def latest_audit(connection: Connection, suite_digest: str) -> list[Finding]:
+    """The findings of the last audit of a suite, by split and name; none where it was never audited."""
+    rows = connection.execute(
+        """SELECT suite_digest, split_id, split_digest, name, value, audited_at FROM audit
+           WHERE suite_digest = ? ORDER BY split_id, name""",
+        [suite_digest],
+    ).fetchall()
+    return [
+        Finding(suite, split_id, split_digest, name, json.loads(value), audited_at)
+        for suite, split_id, split_digest, name, value, audited_at in rows
+    ]
 
 
 def _runs(connection: Connection, rows: list[Any]) -> list[Run]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from harness.records import AdapterRecord, Prediction, Run, Split, Verdict
+from harness.records import AdapterRecord, Finding, Prediction, Run, Split, Verdict
 from harness.store.connection import Connection, transaction
 
 
@@ -116,6 +116,31 @@ def write_verdicts(connection: Connection, verdicts: Sequence[Verdict]) -> None:
             numbers = {**verdict.numbers, "reason": verdict.reason, "blocking": verdict.blocking}
             row = {name: getattr(verdict, name) for name in ("suite_digest", "gate_id", "judged_at", "outcome")}
             _insert(connection, "verdict", {**row, "numbers": _json(numbers)})
+
+
+def write_audit(connection: Connection, findings: Sequence[Finding]) -> None:
+    """Store an audit in place of the last one of the same suite file.
+
+    Args:
+        findings: of one suite and one time.
+    """
+    rows = pa.table(
+        {
+            "suite_digest": pa.array([f.suite_digest for f in findings], pa.string()),
+            "split_id": pa.array([f.split_id for f in findings], pa.string()),
+            "split_digest": pa.array([f.split_digest for f in findings], pa.string()),
+            "name": pa.array([f.name for f in findings], pa.string()),
+            "value": pa.array([_json(f.value) for f in findings], pa.string()),
+            "audited_at": pa.array([f.audited_at for f in findings], pa.timestamp("us")),
+        }
+    )
+    with _registered(connection, rows), transaction(connection):
+        # Replaced first and cleared after: DuckDB counts a key that was deleted within a transaction as still there.
+        connection.execute("INSERT OR REPLACE INTO audit SELECT * FROM new_rows")
+        connection.execute(
+            """DELETE FROM audit WHERE suite_digest IN (SELECT suite_digest FROM new_rows)
+               AND (split_id, name) NOT IN (SELECT (split_id, name) FROM new_rows)"""
+        )
 
 
 def _insert(connection: Connection, table: str, row: Mapping[str, Any], *, ignore: bool = False) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 from harness import digest
 from harness.errors import AdapterError
+from harness.models.protocol import CARD
 from harness.records import AdapterRecord
 
-CARD = "harness-card.json"
 TRAINED_ON = "trained-on.txt"
+_REMEDY = "delete the folder to train anew"
 _WEIGHTS = ["adapter_model.safetensors", "adapter_config.json", "model.safetensors", "config.json"]
 
 
@@ -52,12 +53,25 @@ def read(folder: Path) -> AdapterRecord:
             card=card,
         )
     except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise AdapterError(f"{folder}: has no readable {CARD} ({problem}); delete the folder to train anew") from None
+        raise AdapterError(f"{folder}: has no readable {CARD} ({problem}); {_REMEDY}") from None
     if adapter_digest(folder) != record.adapter_digest:
-        raise AdapterError(f"{folder}: the weights are not the ones its card is about; delete the folder to train anew")
+        raise AdapterError(f"{folder}: the weights are not the ones its card is about; {_REMEDY}")
     return record
 
 
-def trained_on(folder: Path) -> list[str]:
-    """Digests of the texts that an adapter was trained on."""
-    return (folder / TRAINED_ON).read_text(encoding="utf-8").split()
+def trained_on(folder: Path, record: AdapterRecord) -> frozenset[str]:
+    """Digests of the texts that an adapter was trained on, as its own folder says.
+
+    Raises:
+        AdapterError: the list is missing or damaged, or has not the number of rows that the card tells of.
+    """
+    try:
+        digests = (folder / TRAINED_ON).read_text(encoding="utf-8").split()
+        told = record.card["trained_on"]["n"]
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise AdapterError(f"{folder}: does not say what it was trained on ({problem}); {_REMEDY}") from None
+    if len(digests) != told:
+        raise AdapterError(
+            f"{folder}: {TRAINED_ON} lists {len(digests)} texts, but its card tells of {told}; {_REMEDY}"
+        )
+    return frozenset(digests)

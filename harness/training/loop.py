@@ -8,6 +8,7 @@ import math
 import resource
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import get_linear_schedule_with_warmup
 
 from harness import provenance
+from harness.declarations import Training
 from harness.errors import TrainingError
-from harness.models.transformer import Encoded, one_thread, untrained
+from harness.models.transformer import Encoded, one_thread, probe_scores, untrained
 from harness.progress import Progress
 from harness.training import TrainingJob, card, methods
 
@@ -37,15 +40,23 @@ def train(job: TrainingJob, progress: Progress) -> Path:
         TrainingError: the loss is not a number any more, or the method does not fit the base.
     """
     folder = job.folder
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".partial", dir=folder.parent))
+    try:
+        return _trained(job, partial, progress)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _trained(job: TrainingJob, partial: Path, progress: Progress) -> Path:
+    """Train into a folder of this process's own, and give it its name when it is whole."""
     with _deterministic(job.seed):
         network = _network(job)
         encoded = Encoded(job.base.folder, job.texts, job.max_length)
         started = time.perf_counter()
         curve, tokens = _fit(network, encoded, job, progress)
         seconds = time.perf_counter() - started
+        probe = probe_scores(network.eval(), job.base.folder)
     _save(network, partial)
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
     facts = {
@@ -56,10 +67,11 @@ def train(job: TrainingJob, progress: Progress) -> Path:
         "examples_per_second": len(job.texts) * job.adapter.train.epochs / seconds,
         "truncated": encoded.truncated,
         "curve": curve,
+        "probe_scores": probe,
     }
     card.write(partial, _card(job, partial) | facts, [example.text_digest for example in job.split.examples])
-    shutil.rmtree(folder, ignore_errors=True)
-    return partial.rename(folder)
+    shutil.rmtree(job.folder, ignore_errors=True)
+    return partial.rename(job.folder)
 
 
 def _network(job: TrainingJob) -> Any:
@@ -82,7 +94,9 @@ def _fit(network: Any, encoded: Encoded, job: TrainingJob, progress: Progress) -
     parameters = [p for p in network.parameters() if p.requires_grad]
     steps = how.epochs * math.ceil(len(labels) / how.batch_size)
     optimizer = torch.optim.AdamW(parameters, lr=how.learning_rate, weight_decay=how.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, how.warmup_share))
+    schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]  # untyped there
+        optimizer, _warmup_steps(how, steps), steps
+    )
     curve: list[list[float]] = []
     with progress(f"train {job.adapter.id} seed {job.seed}", steps) as advance:
         for step, indices in enumerate(_batches(encoded.lengths, how.batch_size, how.epochs, job.seed)):
@@ -104,10 +118,12 @@ def _fit(network: Any, encoded: Encoded, job: TrainingJob, progress: Progress) -
     return curve, int(encoded.lengths.sum()) * how.epochs
 
 
-def _rate(step: int, steps: int, warmup_share: float) -> float:
-    """Share of the peak learning rate at a step: up linearly over the warm-up, down linearly to zero."""
-    warmup = warmup_share * steps
-    return min(1.0, (step + 1) / warmup if warmup else 1.0) * (steps - step) / steps
+def _warmup_steps(how: Training, steps: int) -> int:
+    """Steps over which the learning rate rises."""
+    if how.warmup_steps is not None:
+        return how.warmup_steps
+    assert how.warmup_share is not None  # the declaration asks for one of the two
+    return round(how.warmup_share * steps)
 
 
 def _batches(lengths: np.ndarray[Any, Any], batch_size: int, epochs: int, seed: int) -> Iterator[list[int]]:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import data
-from harness.data import lock
-from harness.data.rows import Row
+from harness.data import lock, sdist
+from harness.data.rows import Places, Row
 from harness.declarations import ClusterShare, SdistSplit
 from harness.errors import DataError, LeakError
 
@@ -31,11 +31,11 @@ def rule(**changes: Any) -> SdistSplit:
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
-    """Load a split from given rows, through the table of sources."""
+    """Load a split from given rows, that stand in for those a distribution holds."""
 
     def load_rows(given_rows: list[Row], **changes: Any) -> Any:
-        monkeypatch.setattr(data, "SOURCES", {"sdist": lambda rule, cache: list(given_rows)})
-        return data.load_split(rule(**changes), tmp_path)
+        monkeypatch.setattr(sdist, "read", lambda rule, cache: list(given_rows))
+        return data.load_split(rule(**changes), Places(tmp_path, tmp_path, None))
 
     return load_rows
 
@@ -111,8 +111,25 @@ def test_taking_more_than_there_is_is_refused(load: Callable[..., Any]) -> None:
         load(numbered(8), take=9)
 
 
+def test_neighbours_of_an_ordered_source_can_be_clusters_wherever_they_are_drawn_to(load: Callable[..., Any]) -> None:
+    rows_of_none = [Row("", f"text {i}", i % 2, None) for i in range(23)]
+    split = load(rows_of_none, cluster=None, cluster_block=5, shuffle_seed=3, take=20)
+    assert all(e.cluster == f"block-{int(e.content.split()[1]) // 5}" for e in split.examples)
+    assert len({e.cluster for e in split.examples}) == 5
+
+
+def test_stratified_rows_keep_the_share_and_the_order(load: Callable[..., Any]) -> None:
+    uneven = [Row("", f"text {i}", int(i % 4 == 0), None) for i in range(100)]
+    whole = load(uneven, cluster=None, shuffle_seed=9)
+    split = load(uneven, cluster=None, shuffle_seed=9, take=40, stratify=True)
+    assert sum(e.label for e in split.examples) == 10
+    order = [e.example_id for e in whole.examples]
+    positions = [order.index(e.example_id) for e in split.examples]
+    assert positions == sorted(positions)
+
+
 def test_a_split_without_rows_is_refused(load: Callable[..., Any]) -> None:
-    with pytest.raises(DataError, match="no rows are left"):
+    with pytest.raises(DataError, match="its source has no rows that the rule takes"):
         load([])
 
 
@@ -143,8 +160,9 @@ def test_a_lock_round_trips_and_names_what_differs(load: Callable[..., Any], tmp
         DataError, match=r"split 'rows' has other rows than were pinned: .*n 7, 3 positive.*n 8, 4 positive"
     ):
         lock.check(path, pinned, [data.first(split, 7)])
-    with pytest.raises(DataError, match="split 'rows' is not pinned"):
-        lock.check(path, {}, [split])
+    lock.check(path, {}, [split])
+    assert lock.unpinned({}, ["rows"]) == lock.unpinned(None, ["rows"]) == ("rows",)
+    assert lock.unpinned(pinned, ["rows"]) == ()
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"splits": {"a": {}}}', json.dumps({"splits": 3}), "\x00"])

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,7 @@ def test_a_lock_that_does_not_agree_stops_everything(harness: Command, suite_pat
     result = harness("evaluate", suite_path, "--workers", "1")
     assert result.code == 2
     assert "split 'test' has other rows than were pinned" in result.err
-    assert not db.exists()
+    assert query(db, "SELECT count(*) FROM split") == [(0,)], "only the audit is in the store"
     assert harness("data", suite_path).code == 2
     assert harness("data", suite_path, "--update-lock").code == 0
     assert harness("evaluate", suite_path, "--workers", "1", "--model", "majority").code == 0
@@ -171,45 +171,64 @@ def test_scoring_rows_that_are_trained_on_is_refused(harness: Command, suite_pat
     assert not db.exists()
 
 
-def test_ctrl_c_leaves_the_store_whole_and_the_next_call_goes_on(
-    configured: Any, suite_path: Path, db: Path, harness: Command
-) -> None:
-    text = suite_path.read_text()
-    suite_path.write_text(text.replace("epochs = 4", "epochs = 900"))
+@pytest.fixture
+def long_training(configured: Any, suite_path: Path, db: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """An evaluation with two workers in a process of its own, in the middle of training; and its workers."""
+    suite_path.write_text(suite_path.read_text().replace("epochs = 4", "epochs = 900"))
     command = [sys.executable, "-m", "harness", "evaluate", str(suite_path), "--workers", "2"]
     process = subprocess.Popen(command, env=os.environ | {"HARNESS_DB": str(db)}, stderr=subprocess.PIPE, text=True)
-    partial = db.parent / "adapters" / "lora"
-    deadline = time.monotonic() + 60
-    while not (partial.is_dir() and list(partial.glob(".*.partial"))) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 90
+    while not list((db.parent / "adapters").glob("lora/.*.partial")) and time.monotonic() < deadline:
         time.sleep(0.1)
-    time.sleep(1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
+    assert len(workers) == 2
+    yield process, workers
+    process.kill()
+    process.wait()
+
+
+def _is_working(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_ctrl_c_leaves_the_store_whole_and_the_next_call_goes_on(
+    long_training: tuple[subprocess.Popen[str], list[int]], suite_path: Path, harness: Command
+) -> None:
+    process, workers = long_training
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert "interrupted; what was finished is stored" in err
     assert "Traceback" not in err
-    suite_path.write_text(text)
+    assert not any(map(_is_working, workers))
+    suite_path.write_text(suite_path.read_text().replace("epochs = 900", "epochs = 4"))
     result = harness("evaluate", suite_path, "--workers", "1", "--json")
     assert (result.code, result.json()["scored"]) == (0, 8)
 
 
 def test_a_worker_that_is_killed_ends_the_command_with_a_reason(
-    configured: Any, suite_path: Path, db: Path, harness: Command
+    long_training: tuple[subprocess.Popen[str], list[int]],
 ) -> None:
-    text = suite_path.read_text()
-    suite_path.write_text(text.replace("epochs = 4", "epochs = 900"))
-    command = [sys.executable, "-m", "harness", "evaluate", str(suite_path), "--workers", "2"]
-    process = subprocess.Popen(command, env=os.environ | {"HARNESS_DB": str(db)}, stderr=subprocess.PIPE, text=True)
-    partial = db.parent / "adapters" / "lora"
-    deadline = time.monotonic() + 60
-    while not (partial.is_dir() and list(partial.glob(".*.partial"))) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [c for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
-    os.kill(int(workers[0]), signal.SIGKILL)
+    process, workers = long_training
+    os.kill(workers[0], signal.SIGKILL)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 3, err
     assert "a worker process died" in err
+    assert not any(map(_is_working, workers))
+
+
+def test_workers_end_when_the_command_is_killed(long_training: tuple[subprocess.Popen[str], list[int]]) -> None:
+    process, workers = long_training
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while any(map(_is_working, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(_is_working, workers))
 
 
 def test_adapters_that_came_before_the_store_are_told_to_it(

@@ -92,6 +92,14 @@ def test_superiority_needs_the_whole_interval_above_the_margin(
     assert outcome(suite, **found).outcome == expected
 
 
+def test_a_model_that_answers_the_same_is_not_superior_and_not_inferior(
+    declared: Callable[[str], Suite], make_outcomes: Make
+) -> None:
+    same = {"lora": [right(make_outcomes, 400, 0.9)], "tfidf": [right(make_outcomes, 400, 0.9)]}
+    assert outcome(declared('superior_to = { model = "tfidf", margin = 0.0 }'), **same).outcome == "fail"
+    assert outcome(declared('non_inferior_to = { model = "tfidf", margin = 0.0 }'), **same).outcome == "pass"
+
+
 def test_of_a_metric_that_should_be_low_the_lower_is_superior(
     declared: Callable[[str], Suite], make_outcomes: Make
 ) -> None:

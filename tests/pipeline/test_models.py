@@ -1,5 +1,6 @@
 """Every backend through the production path: a real tiny BERT, real PEFT adapters, real logistic regressions."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ def _edit(folder: Path, name: str, change: Callable[[dict[str, torch.Tensor]], A
 
 def _zero_b(tensors: dict[str, torch.Tensor]) -> None:
     for key in tensors:
-        if "lora_B" in key or "classifier" in key:
+        if "lora_B" in key:
             tensors[key] = torch.zeros_like(tensors[key])
 
 
@@ -165,19 +166,14 @@ def test_an_adapter_that_is_not_whole_is_never_scored(
         models.load(job.model, job.ingredients)
 
 
-def test_an_adapter_that_changes_nothing_is_never_scored(jobs: dict[tuple[str, int | None], Job]) -> None:
-    from harness.models.peft import prove_loaded, with_adapter
-
+def test_an_adapter_that_changes_nothing_is_never_scored_even_with_a_trained_head(
+    jobs: dict[tuple[str, int | None], Job],
+) -> None:
     job = jobs["tiny+lora", 1]
-    base, folder = job.ingredients.base_dir, job.ingredients.adapter_dir
-    assert base is not None
-    assert folder is not None
-    _edit(folder, "adapter_model.safetensors", _zero_b)
-    network = with_adapter(base, folder)
-    network.base_model.model.classifier.original_module.weight.data.zero_()
-    network.base_model.model.classifier.original_module.bias.data.zero_()
-    with pytest.raises(AdapterError, match="answers the same with the adapter switched off"):
-        prove_loaded(network, folder, base)
+    assert job.ingredients.adapter_dir is not None
+    _edit(job.ingredients.adapter_dir, "adapter_model.safetensors", _zero_b)
+    with pytest.raises(AdapterError, match="does the same with the adapter switched off"):
+        models.load(job.model, job.ingredients)
 
 
 def test_live_values_that_are_not_the_files_are_found(jobs: dict[tuple[str, int | None], Job]) -> None:
@@ -191,6 +187,20 @@ def test_live_values_that_are_not_the_files_are_found(jobs: dict[tuple[str, int 
     next(p for name, p in network.named_parameters() if "lora_B" in name).data += 1
     with pytest.raises(AdapterError, match=r"live values are not the file's: .*lora_B"):
         prove_loaded(network, folder, base)
+
+
+@pytest.mark.parametrize("model", ["tiny+lora", "tiny-full"])
+def test_a_model_that_answers_otherwise_than_at_the_end_of_its_training_is_never_scored(
+    jobs: dict[tuple[str, int | None], Job], model: str
+) -> None:
+    job = jobs[model, 1]
+    assert job.ingredients.adapter_dir is not None
+    path = job.ingredients.adapter_dir / "harness-card.json"
+    card = json.loads(path.read_text())
+    card["probe_scores"][2] += 0.01
+    path.write_text(json.dumps(card))
+    with pytest.raises(AdapterError, match=r"does not answer as it did .* differ by 0\.01, 0\.001 is allowed"):
+        models.load(job.model, job.ingredients)
 
 
 def test_weights_in_pickle_form_are_not_read(jobs: dict[tuple[str, int | None], Job]) -> None:
@@ -214,18 +224,18 @@ def test_a_full_model_whose_file_lost_a_tensor_is_never_scored(jobs: dict[tuple[
 def test_a_base_that_is_absent_or_another_is_refused(world: tuple[Suite, Materials, Workspace], tmp_path: Path) -> None:
     declared = world[0].base[0]
     with pytest.raises(DataError, match=r"there is no model\.safetensors in"):
-        bases.resolve(declared.model_copy(update={"path": str(tmp_path / "nowhere")}), tmp_path)
+        bases.resolve(declared.model_copy(update={"path": str(tmp_path / "nowhere")}), tmp_path, tmp_path)
     with pytest.raises(DataError, match="but the suite pins 0000"):
-        bases.resolve(declared.model_copy(update={"sha256": "0" * 64}), tmp_path)
+        bases.resolve(declared.model_copy(update={"sha256": "0" * 64}), tmp_path, tmp_path)
 
 
 def test_a_base_from_a_package_must_be_installed_in_the_pinned_version(tmp_path: Path) -> None:
     quickstart = load(Path(__file__).parents[2] / "suites" / "quickstart.toml")
     (declared,) = quickstart.base
-    found = bases.resolve(declared, tmp_path)
+    found = bases.resolve(declared, tmp_path, tmp_path)
     assert found.base_id == "minilm"
     assert (found.folder / "config.json").is_file()
     with pytest.raises(DataError, match=r"0\.1\.0 is installed, but the suite pins 9\.9; `python -m pip install"):
-        bases.resolve(declared.model_copy(update={"version": "9.9"}), tmp_path)
+        bases.resolve(declared.model_copy(update={"version": "9.9"}), tmp_path, tmp_path)
     with pytest.raises(DataError, match="the package no-such-model is not installed; `python -m pip install no-such"):
-        bases.resolve(declared.model_copy(update={"package": "no-such-model"}), tmp_path)
+        bases.resolve(declared.model_copy(update={"package": "no-such-model"}), tmp_path, tmp_path)

@@ -1,6 +1,8 @@
 """Training on a real tiny BERT: repeatable to the byte, whole or not at all, with a card that tells everything."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from harness import provenance, training
 from harness.declarations import Adapter
 from harness.errors import AdapterError, SuiteError, TrainingError
 from harness.gather import Workspace, gather
-from harness.progress import silent
+from harness.progress import Advance, silent
 from harness.suite import load
 from harness.training import TrainingJob, card, loop, methods
 
@@ -85,7 +87,7 @@ def test_the_card_tells_what_went_in_and_what_it_cost(jobs: list[TrainingJob]) -
     assert len(told["curve"]) == 4 * -(-len(job.texts) // 16)
     assert told["curve"][-1][2] < told["curve"][0][2]
     assert told["packages"] == provenance.packages()
-    assert set(card.trained_on(folder)) == {example.text_digest for example in job.split.examples}
+    assert card.trained_on(folder, card.read(folder)) == {example.text_digest for example in job.split.examples}
     assert str(job.base.folder) not in (folder / "adapter_config.json").read_text()
 
 
@@ -98,12 +100,19 @@ def test_every_epoch_sees_every_text_once() -> None:
     assert batches[:half] != batches[half:]
 
 
-def test_the_rate_rises_over_the_warm_up_and_falls_to_zero() -> None:
-    rates = [loop._rate(step, 100, 0.1) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == rates[9] == pytest.approx(0.91)
-    assert rates[-1] == pytest.approx(0.01)
-    assert loop._rate(0, 100, 0.0) == 1.0
+def test_the_rate_rises_over_the_warm_up_and_falls_to_zero(jobs: list[TrainingJob]) -> None:
+    told = card.read(loop.train(jobs[0], silent)).card["curve"]
+    rates = [rate for _, rate, _ in told]
+    steps, warmup = len(rates), round(0.1 * len(rates))
+    assert rates[0] == 0
+    assert rates[warmup] == max(rates) == jobs[0].adapter.train.learning_rate
+    assert rates[-1] == pytest.approx(max(rates) / (steps - warmup))
+
+
+def test_a_warm_up_longer_than_the_training_never_reaches_the_peak(jobs: list[TrainingJob], tmp_path: Path) -> None:
+    train = jobs[0].adapter.train.model_copy(update={"warmup_share": None, "warmup_steps": 400})
+    told = card.read(loop.train(changed(jobs[0], tmp_path, train=train), silent)).card["curve"]
+    assert max(rate for _, rate, _ in told) == pytest.approx((len(told) - 1) / 400 * train.learning_rate)
 
 
 def test_training_that_diverges_stops_with_the_step_and_leaves_nothing(jobs: list[TrainingJob], tmp_path: Path) -> None:
@@ -178,13 +187,18 @@ def test_a_card_whose_weights_changed_is_refused(jobs: list[TrainingJob]) -> Non
         card.read(folder)
 
 
-def test_what_an_interrupted_training_left_is_replaced(jobs: list[TrainingJob]) -> None:
-    partial = jobs[0].folder.with_name(f".{jobs[0].folder.name}.partial")
-    partial.mkdir(parents=True)
-    (partial / "adapter_model.safetensors").write_text("half")
-    folder = loop.train(jobs[0], silent)
-    assert card.read(folder).adapter_id == "lora"
-    assert not partial.exists()
+def test_a_training_that_breaks_off_leaves_no_folder(jobs: list[TrainingJob]) -> None:
+    @contextmanager
+    def interrupted(label: str, total: int) -> Iterator[Advance]:
+        def advance(units: int, note: str) -> None:
+            raise KeyboardInterrupt
+
+        yield advance
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(jobs[0], interrupted)
+    assert list(jobs[0].folder.parent.iterdir()) == []
+    assert card.read(loop.train(jobs[0], silent)).adapter_id == "lora"
 
 
 def test_the_key_changes_with_everything_that_can_change_the_weights(

@@ -7,43 +7,27 @@ file into a `Suite` and checks what crosses tables.
 from string import Formatter
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from harness import digest
+from harness.declarations.common import ID_PATTERN, SHA256_PATTERN, Closed, Id, Name, Seeds, Sha256, Share
+from harness.declarations.splits import (
+    COMMIT_PATTERN,
+    DATASET_PATTERN,
+    PROJECT_PATTERN,
+    ClusterShare,
+    FileSplit,
+    HubSplit,
+    SdistSplit,
+    SplitRule,
+)
 
-ID_PATTERN = r"^[a-z0-9][a-z0-9._+-]*$"
-SHA256_PATTERN = r"^[0-9a-f]{64}$"
-PROJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 TEMPLATE_PATTERN = r"\{content\}"
-
-
-def _are_distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    """A seed that stands twice would pass one training off as two."""
-    for seed in seeds:
-        if seeds.count(seed) > 1:
-            raise ValueError(f"has {seed} more than once")
-    return seeds
-
-
-Id = Annotated[str, Field(pattern=ID_PATTERN, max_length=64)]
-Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
-Name = Annotated[str, Field(min_length=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_are_distinct)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Precision: TypeAlias = Literal["fp32", "bf16"]
 MetricName: TypeAlias = Literal["accuracy", "f1", "precision", "recall", "mcc", "roc_auc", "log_loss", "brier", "ece"]
 
 WITHOUT_PEFT = ("full",)
 """Methods that train the foundation model itself; a `transformer` model scores them, a `peft` model all others."""
-
-
-class Closed(BaseModel):
-    """A table in which an unknown key or a value of the wrong type is an error."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class Text(Closed):
@@ -77,61 +61,6 @@ class Text(Closed):
         return self.template.format(title=title, content=content).strip()
 
 
-class ClusterShare(Closed):
-    """A part of the clusters, so that none stands in two splits: shuffled by `seed`, from `start` up to `stop`."""
-
-    seed: Seed
-    start: Share
-    stop: Share
-
-    @model_validator(mode="after")
-    def _is_not_empty(self) -> "ClusterShare":
-        if self.start >= self.stop:
-            raise ValueError(f"start {self.start} must be below stop {self.stop}")
-        return self
-
-
-class SdistSplit(Closed):
-    """Rows of a tab-separated file (no header, no quoting, UTF-8) inside a source distribution of the package index."""
-
-    id: Id
-    source: Literal["sdist"]
-    project: Annotated[str, Field(pattern=PROJECT_PATTERN)]
-    version: Name
-    sha256: Sha256
-    """Of the source distribution as the index serves it."""
-    members: Annotated[tuple[Name, ...], Field(min_length=1, max_length=2)]
-    """Path of the file in the archive; with two, the first is an archive that holds the second."""
-    columns: Annotated[tuple[Name, ...], Field(min_length=2)]
-    """Names for the file's columns, in order; `content` and the one named by `rating` must be among them."""
-    rating: Name
-    """Column with a number whose sign is the label."""
-    min_abs_rating: Annotated[float, Field(ge=0)]
-    """Rows whose rating is nearer to zero than this are left out: their raters did not agree on a sign."""
-    cluster: Name | None = None
-    """Column whose part before the first `_` names what the rows have in common."""
-    cluster_share: ClusterShare | None = None
-    shuffle_seed: Seed | None = None
-    """Order of `numpy.random.default_rng(seed).permutation(n)`, as `datasets` shuffles."""
-    take: Annotated[int, Field(ge=1)] | None = None
-    """The first so many, after shuffling; all where absent."""
-
-    @model_validator(mode="after")
-    def _columns_exist(self) -> "SdistSplit":
-        needed = dict.fromkeys(("content", self.rating, *([self.cluster] if self.cluster else [])))
-        absent = [repr(name) for name in needed if name not in self.columns]
-        problems = [f"columns do not name {' and '.join(absent)}"] if absent else []
-        twice = [repr(name) for name in dict.fromkeys(self.columns) if self.columns.count(name) > 1]
-        problems += [f"columns name {' and '.join(twice)} more than once"] if twice else []
-        problems += ["cluster_share needs cluster"] if self.cluster_share and not self.cluster else []
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
-
-
-SplitRule: TypeAlias = SdistSplit
-
-
 class PackageBase(Closed):
     """A foundation model that an installed Python package carries."""
 
@@ -156,7 +85,17 @@ class PathBase(Closed):
     """Of its `model.safetensors`."""
 
 
-Base: TypeAlias = Annotated[PackageBase | PathBase, Field(discriminator="source")]
+class HubBase(Closed):
+    """A foundation model on the Hugging Face hub, at one commit."""
+
+    id: Id
+    source: Literal["hub"]
+    name: Annotated[str, Field(pattern=DATASET_PATTERN)]
+    """Repository: owner/name."""
+    revision: Annotated[str, Field(pattern=COMMIT_PATTERN)]
+
+
+Base: TypeAlias = Annotated[PackageBase | PathBase | HubBase, Field(discriminator="source")]
 
 
 class Training(Closed):
@@ -167,13 +106,21 @@ class Training(Closed):
     learning_rate: Annotated[float, Field(gt=0, lt=1)]
     """Peak; it rises linearly over the warm-up and falls linearly to zero."""
     batch_size: Annotated[int, Field(ge=1)]
-    warmup_share: Share
-    """Share of all steps."""
+    warmup_share: Share | None = None
+    """Warm-up as a share of all steps."""
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    """Warm-up in steps; with more of them than the training has, the learning rate never reaches its peak."""
     weight_decay: Annotated[float, Field(ge=0)]
     max_grad_norm: Annotated[float, Field(gt=0)]
     precision: Literal["fp32", "bf16", "auto"]
     """`auto`: bf16 autocast over fp32 master weights where the processor has it, else fp32."""
     seeds: Seeds
+
+    @model_validator(mode="after")
+    def _has_one_warmup(self) -> "Training":
+        if (self.warmup_share is None) == (self.warmup_steps is None):
+            raise ValueError("give warmup_share or warmup_steps, one of the two")
+        return self
 
 
 class Adapter(Closed):
@@ -295,6 +242,17 @@ class Gate(Closed):
         return self
 
 
+class Audit(Closed):
+    """What the splits are held to before anything is scored."""
+
+    exact_overlap: Literal["forbid", "report"]
+    """A text that stands both in a split that is trained on and in one that is scored."""
+    near_overlap: Literal["forbid", "report"]
+    """The same for nearly equal texts."""
+    near_threshold: Annotated[float, Field(gt=0, le=1)]
+    """Jaccard similarity of word 3-grams from which two texts are nearly equal."""
+
+
 class Suite(Closed):
     """A whole suite file."""
 
@@ -309,6 +267,8 @@ class Suite(Closed):
     model: Annotated[tuple[Model, ...], Field(min_length=1)]
     metric: Annotated[tuple[MetricSpec, ...], Field(min_length=1)]
     gate: tuple[Gate, ...] = ()
+    audit: Audit = Audit(exact_overlap="forbid", near_overlap="report", near_threshold=0.8)
+    """Where a suite has no `[audit]`: equal texts are forbidden across the line, nearly equal ones reported."""
 
     @field_validator("version", mode="before")
     @classmethod
@@ -327,3 +287,41 @@ class Suite(Closed):
         """Splits that something is trained on; the others are scored."""
         fitted = {m.train_split for m in self.model if isinstance(m, (MajorityModel, TfidfModel, ProbeModel))}
         return frozenset(fitted | {a.train.split for a in self.adapter})
+
+
+__all__ = [
+    "COMMIT_PATTERN",
+    "DATASET_PATTERN",
+    "ID_PATTERN",
+    "PROJECT_PATTERN",
+    "SHA256_PATTERN",
+    "TEMPLATE_PATTERN",
+    "WITHOUT_PEFT",
+    "Adapter",
+    "Against",
+    "Audit",
+    "Base",
+    "Closed",
+    "ClusterShare",
+    "FileSplit",
+    "Gate",
+    "HubBase",
+    "HubSplit",
+    "Id",
+    "MajorityModel",
+    "MetricName",
+    "MetricSpec",
+    "Model",
+    "PackageBase",
+    "PathBase",
+    "PeftModel",
+    "Precision",
+    "ProbeModel",
+    "SdistSplit",
+    "SplitRule",
+    "Suite",
+    "Text",
+    "TfidfModel",
+    "Training",
+    "TransformerModel",
+]

@@ -1,0 +1,274 @@
+"""What a suite's splits hold, and what stands on both sides of the line between training and scoring.
+
+    audited = audit(suite, splits, tokenizers)
+    audited.findings["test"]["near_duplicates"]        # by split and name, JSON-able, as stored and printed
+    judge(suite.audit, audited.overlaps).forbidden     # sentences that name the rows
+
+Pure functions over splits. Nothing depends on the order of rows: whatever is listed is sorted by example id, and of
+equal texts the least id speaks for all. `docs/data.md` says how to read the findings.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from harness.data import language, near
+from harness.declarations import Audit, Suite, Text
+from harness.errors import LeakError
+from harness.records import Example, Split
+from harness.stats import Ints
+
+QUANTILES = (0, 0.5, 0.9, 0.99, 1)
+SHOWN_CHARACTERS = 60
+NAMED = 3
+"""Pairs that a complaint spells out."""
+
+CountTokens: TypeAlias = Callable[[Sequence[str]], Ints]
+"""Texts to their lengths in tokens, special ones included, nothing cut, shape (n,)."""
+NearPair: TypeAlias = tuple[str, str, float]
+"""Two example ids and the similarity of their texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """What a split that is trained on and one that is scored have in common."""
+
+    trained_on: Split
+    scored: Split
+    exact: tuple[tuple[str, str], ...]
+    """For each scored example whose title and content stand in the other split: the id there, the id here."""
+    near: tuple[NearPair, ...] | None
+    """Pairs of nearly equal, not equal texts, the trained one first; None where they were not looked for."""
+    threshold: float
+
+    @property
+    def complaints(self) -> dict[str, str]:
+        """A sentence for each kind, `exact` and `near`, that occurs."""
+        who = f"what uses split {self.trained_on.split_id!r} was trained on"
+        of_all = f"of the {len(self.scored.examples)} rows of split {self.scored.split_id!r}"
+        found = {}
+        if self.exact:
+            pairs = _first(f"{trained} = {scored}" for trained, scored in self.exact)
+            found["exact"] = f"{who} {len(self.exact)} {of_all} ({pairs})"
+        if self.near:
+            rows = len({scored for _, scored, _ in self.near})
+            pairs = _first(f"{trained} ~ {scored}, {similarity:.2f}" for trained, scored, similarity in self.near)
+            found["near"] = f"{who} texts that nearly equal {rows} {of_all} ({pairs})"
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Complaints about overlap by what the suite says of them, each a sentence that names rows."""
+
+    forbidden: tuple[str, ...]
+    reported: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """Everything that was found."""
+
+    findings: dict[str, dict[str, Any]]
+    """By split id and then by name, as JSON-able values."""
+    overlaps: tuple[Overlap, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """A split's different texts: one example for each, in the order of their ids."""
+
+    examples: tuple[Example, ...]
+    sketch: near.Sketch
+
+
+def audit(suite: Suite, splits: Mapping[str, Split], tokenizers: Mapping[str, CountTokens | None]) -> Audited:
+    """Everything that can be found in a suite's splits.
+
+    Args:
+        splits: all splits of the suite, by id.
+        tokenizers: of the suite's bases, by their ids; None for one that is not at hand.
+    """
+    compared = {split_id: _compared(split, suite.text) for split_id, split in splits.items()}
+    findings = {
+        split_id: {
+            **_rows(split),
+            "near_duplicates": _near_duplicates(compared[split_id], suite.audit.near_threshold),
+            "not_english": _not_english(split, suite.text),
+            "tokens": _tokens(split, suite.text, tokenizers),
+        }
+        for split_id, split in splits.items()
+    }
+    for split_id in splits.keys() - suite.train_split_ids:
+        findings[split_id]["overlap"] = {}
+    across = _overlaps(suite, splits, compared)
+    for overlap in across:
+        findings[overlap.scored.split_id]["overlap"][overlap.trained_on.split_id] = {
+            "train_digest": overlap.trained_on.digest,
+            "exact": [list(pair) for pair in overlap.exact],
+            "near": [list(pair) for pair in overlap.near or ()],
+            "near_threshold": overlap.threshold,
+        }
+    return Audited(findings, tuple(across))
+
+
+def overlaps(suite: Suite, splits: Mapping[str, Split], *, look_for_near: bool) -> list[Overlap]:
+    """What every split that is trained on has in common with every one that is scored.
+
+    Args:
+        look_for_near: whether to look for nearly equal texts too; equal ones are found in a moment, those are not.
+    """
+    compared = {split_id: _compared(split, suite.text) for split_id, split in splits.items()} if look_for_near else None
+    return _overlaps(suite, splits, compared)
+
+
+def judge(rules: Audit, found: Iterable[Overlap]) -> Judged:
+    """What of the overlap the suite forbids, and what it wants to be told."""
+    complaints = [complaint for overlap in found for complaint in overlap.complaints.items()]
+    forbidden = {"exact": rules.exact_overlap == "forbid", "near": rules.near_overlap == "forbid"}
+    return Judged(
+        tuple(sentence for kind, sentence in complaints if forbidden[kind]),
+        tuple(sentence for kind, sentence in complaints if not forbidden[kind]),
+    )
+
+
+def refuse(judged: Judged) -> None:
+    """Stop where the suite forbids what was found.
+
+    Raises:
+        LeakError: with every complaint that is forbidden.
+    """
+    if judged.forbidden:
+        advice = 'score on rows that nothing was trained on; or let it pass, with [audit] and "report", and say so'
+        raise LeakError("\n".join([*judged.forbidden, advice]))
+
+
+def beginnings(splits: Iterable[Split]) -> dict[str, str]:
+    """The first characters of every example, by id, on one line and without control characters: for the terminal."""
+    return {
+        example.example_id: "".join(
+            character if character.isprintable() else "·"
+            for character in " ".join(f"{example.title} {example.content}".split())[:SHOWN_CHARACTERS]
+        )
+        for split in splits
+        for example in split.examples
+    }
+
+
+def what_is_read(text: Text, example: Example) -> str:
+    """An example as the audit compares it: its content, and its title where the suite's template has it.
+
+    Not the rendered text: two short reviews in the same long prompt would look alike.
+    """
+    fields = {name for _, name, _, _ in Formatter().parse(text.template)}
+    return f"{example.title} {example.content}".strip() if "title" in fields else example.content
+
+
+def token_summary(lengths: Ints, max_length: int) -> dict[str, Any]:
+    """Lengths of n ≥ 1 texts in tokens, shape (n,), as quantiles (linearly interpolated) and what is cut."""
+    truncated = int((lengths > max_length).sum())
+    quantiles = np.quantile(lengths, QUANTILES)
+    return {
+        "quantiles": {str(q): float(value) for q, value in zip(QUANTILES, quantiles, strict=True)},
+        "max_length": max_length,
+        "truncated": truncated,
+        "truncated_share": truncated / len(lengths),
+    }
+
+
+def _rows(split: Split) -> dict[str, Any]:
+    """What needs no more than the rows themselves."""
+    positive = sum(example.label for example in split.examples)
+    by_text: dict[str, list[Example]] = defaultdict(list)
+    for example in split.examples:
+        by_text[example.text_digest].append(example)
+    repeated = [group for group in by_text.values() if len(group) > 1]
+    conflicting = [group for group in repeated if len({example.label for example in group}) > 1]
+    without_content = sorted(e.example_id for e in split.examples if not e.content.strip())
+    return {
+        "balance": {"n": len(split.examples), "positive": positive, "negative": len(split.examples) - positive},
+        "exact_duplicates": _groups(repeated),
+        "conflicting_labels": _groups(conflicting),
+        "empty": {
+            # Counted, not listed: many a source has no titles at all.
+            "titles": sum(not example.title.strip() for example in split.examples),
+            "contents": len(without_content),
+            "content_ids": without_content,
+        },
+    }
+
+
+def _groups(groups: Sequence[Sequence[Example]]) -> dict[str, Any]:
+    ids = sorted(sorted(example.example_id for example in group) for group in groups)
+    return {"groups": len(ids), "rows": sum(map(len, ids)), "ids": ids}
+
+
+def _near_duplicates(texts: _Compared, threshold: float) -> dict[str, Any]:
+    pairs = _by_id(texts, texts, near.within(texts.sketch, threshold))
+    rows = {example_id for one, other, _ in pairs for example_id in (one, other)}
+    return {"pairs": len(pairs), "rows": len(rows), "threshold": threshold, "ids": [list(pair) for pair in pairs]}
+
+
+def _not_english(split: Split, text: Text) -> dict[str, Any]:
+    foreign = language.not_english([what_is_read(text, example) for example in split.examples])
+    ids = sorted([split.examples[f.position].example_id, f.language, f.probability] for f in foreign)
+    return {"rows": len(ids), "ids": ids}
+
+
+def _tokens(split: Split, text: Text, tokenizers: Mapping[str, CountTokens | None]) -> dict[str, Any]:
+    rendered = [text.render(example.title, example.content) for example in split.examples]
+    return {
+        base: None if lengths is None else token_summary(lengths(rendered), text.max_length)
+        for base, lengths in tokenizers.items()
+    }
+
+
+def _compared(split: Split, text: Text) -> _Compared:
+    least: dict[str, Example] = {}
+    for example in sorted(split.examples, key=lambda example: example.example_id):
+        least.setdefault(example.text_digest, example)
+    examples = tuple(least.values())
+    return _Compared(examples, near.sketch([what_is_read(text, example) for example in examples]))
+
+
+def _overlaps(suite: Suite, splits: Mapping[str, Split], compared: Mapping[str, _Compared] | None) -> list[Overlap]:
+    found = []
+    for train_id in sorted(suite.train_split_ids):
+        for scored_id in sorted(splits.keys() - suite.train_split_ids):
+            train, scored, threshold = splits[train_id], splits[scored_id], suite.audit.near_threshold
+            pairs = None
+            if compared is not None:
+                sides = compared[train_id], compared[scored_id]
+                similar = near.between(sides[0].sketch, sides[1].sketch, threshold)
+                pairs = tuple(_by_id(*sides, similar))
+            found.append(Overlap(train, scored, _exact(train, scored), pairs, threshold))
+    return found
+
+
+def _exact(train: Split, scored: Split) -> tuple[tuple[str, str], ...]:
+    seen: dict[str, str] = {}
+    for example in train.examples:
+        seen[example.text_digest] = min(example.example_id, seen.get(example.text_digest, example.example_id))
+    shared = [(seen[e.text_digest], e.example_id) for e in scored.examples if e.text_digest in seen]
+    return tuple(sorted(shared))
+
+
+def _by_id(ones: _Compared, others: _Compared, pairs: Iterable[near.Near]) -> list[NearPair]:
+    """Pairs by the ids of their examples, sorted; those of one and the same text are left out."""
+    named = []
+    for i, j, similarity in pairs:
+        one, other = ones.examples[i], others.examples[j]
+        if one.text_digest != other.text_digest:
+            named.append((one.example_id, other.example_id, similarity))
+    return sorted(named)
+
+
+def _first(pairs: Iterable[str]) -> str:
+    """The first few, and how many more there are."""
+    listed = list(pairs)
+    more = f"; and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    return "; ".join(listed[:NAMED]) + more

@@ -1,0 +1,157 @@
+"""Rows of a Parquet file of any size: `label` (0 or 1), `content` and, where there is one, `title`.
+
+The file's own footer says how many rows there are, labels come from their column alone, and texts are decoded a small
+batch at a time, of which only the wanted rows are kept. Held at once are those, one batch, and one page a column: a row
+group as large as the file needs no more than a small one.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.data.rows import Row
+from harness.errors import DataError
+from harness.stats import Ints
+
+LABEL_BATCH_ROWS = 65_536
+TEXT_BATCH_ROWS = 128
+"""Few, since a page that is encoded by a dictionary may name one long text in every row."""
+BUFFER_BYTES = 2**20
+
+
+class ParquetRows:
+    """The rows of one file, read anew for each question.
+
+    Args:
+        path: the file.
+        cluster: column that names clusters, if any.
+        where: what errors begin with. They count rows from 1.
+
+    Raises:
+        DataError: it is not Parquet, is damaged, has no rows, or not the columns that it needs.
+    """
+
+    commit: str | None = None
+
+    def __init__(self, path: Path, cluster: str | None, where: str) -> None:
+        self.path, self.cluster, self.where = path, cluster, where
+        with self._opened() as file:
+            self.n: int = file.metadata.num_rows
+            columns = self._checked(file.schema_arrow)
+        self.texts = [name for name in columns if name != "label" or name == cluster]
+        if not self.n:
+            raise DataError(f"{where}: has no rows; a split needs some")
+
+    def __len__(self) -> int:
+        return self.n
+
+    def labels(self) -> Ints:
+        """The label of every row, shape (n,)."""
+        return self._labels
+
+    def at(self, positions: Ints) -> list[Row]:
+        """The rows at these positions. Every label of the file is checked first, and the texts of these rows."""
+        labels, wanted = self.labels(), np.sort(positions)
+        found: dict[int, Row] = {}
+        for start, batch in self._batches(self.texts, TEXT_BATCH_ROWS, wanted):
+            here = wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, start + batch.num_rows)]
+            for position in here.tolist():
+                found[position] = self._row(batch, position - start, position, int(labels[position]))
+            if len(found) == len(wanted):
+                break
+        return [found[position] for position in positions.tolist()]
+
+    @cached_property
+    def _labels(self) -> Ints:
+        parts = [self._valid_labels(batch.column("label"), start) for start, batch in self._batches(["label"])]
+        return np.concatenate(parts)
+
+    def _valid_labels(self, column: Any, start: int) -> Ints:
+        """A batch's labels, whose first row stands at `start`."""
+        if column.null_count:
+            row = start + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0]) + 1
+            raise DataError(f"{self.where}: row {row}: label is null; every row needs 0 (negative) or 1 (positive)")
+        labels = column.to_numpy(zero_copy_only=False)
+        strange = np.flatnonzero((labels != 0) & (labels != 1))
+        if len(strange):
+            row, label = start + int(strange[0]) + 1, labels[strange[0]]
+            raise DataError(f"{self.where}: row {row}: label {label} is neither 0 (negative) nor 1 (positive)")
+        return np.asarray(labels, dtype=np.int64)
+
+    def _row(self, batch: Any, index: int, position: int, label: int) -> Row:
+        cells = {name: self._cell(batch.column(name)[index], name, position) for name in self.texts}
+        return Row(cells.get("title", ""), cells["content"], label, cells[self.cluster] if self.cluster else None)
+
+    def _cell(self, cell: Any, name: str, position: int) -> str:
+        """A title, content or cluster. A null title is no title; null is no content, and no cluster: one row without
+        a cluster would make all count as independent."""
+        where = f"{self.where}: row {position + 1}: {name}"
+        try:
+            value = cell.as_py()
+        except UnicodeDecodeError as problem:
+            raise DataError(f"{where} is not UTF-8 (byte {problem.start + 1}); write the file anew") from None
+        if value is None and (name != "title" or name == self.cluster):
+            raise DataError(f"{where} is null; remove the row or fill it in")
+        text = "" if value is None else str(value)
+        if "\0" in text:
+            raise DataError(f"{where} contains a NUL character; remove it")
+        return text
+
+    def _checked(self, schema: Any) -> list[str]:
+        """Names of the columns to read, each there once and of the right type."""
+        kinds = {"label": "whole numbers", "content": "strings"}
+        kinds |= {"title": "strings"} if "title" in schema.names else {}
+        kinds |= {self.cluster: "strings or whole numbers"} if self.cluster and self.cluster not in kinds else {}
+        for name, kind in kinds.items():
+            count = schema.names.count(name)
+            if count != 1:
+                problem, found = "no column" if not count else f"{count} columns", ", ".join(schema.names)
+                raise DataError(f"{self.where}: has {problem} {name!r} (found: {found}); rename or add it")
+            if _kind(schema.field(name).type) not in kind:
+                found = schema.field(name).type
+                raise DataError(f"{self.where}: column {name!r} is {found}, must be {kind}; convert it")
+        return list(kinds)
+
+    def _batches(
+        self, columns: list[str], rows: int = LABEL_BATCH_ROWS, wanted: Ints | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        """Batches, each with its first row's position. Row groups in which no row is wanted (sorted) are not read."""
+        with self._opened() as file:
+            start = 0
+            for group in range(file.num_row_groups):
+                end = start + file.metadata.row_group(group).num_rows
+                if wanted is None or np.searchsorted(wanted, start) < np.searchsorted(wanted, end):
+                    for batch in file.iter_batches(rows, [group], columns, use_threads=False):
+                        yield start, batch
+                        start += batch.num_rows
+                    if start != end:
+                        raise DataError(f"{self.where}: ends at row {start:,} of {self.n:,}; get the file anew")
+                start = end
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        try:
+            # Unbuffered or fetched ahead, it would hold a whole row group. Few writers add checksums, but those count.
+            with pq.ParquetFile(
+                self.path, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+            ) as file:
+                yield file
+        except (pa.ArrowException, OSError) as problem:
+            reason = " ".join(str(problem).split()).rstrip(".")
+            raise DataError(
+                f"{self.where}: is not readable as Parquet ({reason}); check `format`, or get the file anew"
+            ) from None
+
+
+def _kind(type_: Any) -> str:
+    """What a column of this Arrow type holds, for those that can be read."""
+    values = type_.value_type if pa.types.is_dictionary(type_) else type_
+    if pa.types.is_string(values) or pa.types.is_large_string(values):
+        return "strings"
+    return "whole numbers" if pa.types.is_integer(type_) else "something else"

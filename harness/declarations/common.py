@@ -1,0 +1,32 @@
+"""What the tables of a suite file share: their strictness, ids, digests and seeds."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+ID_PATTERN = r"^[a-z0-9][a-z0-9._+-]*$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+
+
+def _are_distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """A seed that stands twice would pass one training off as two."""
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise ValueError(f"has {seed} more than once")
+    return seeds
+
+
+Id = Annotated[str, Field(pattern=ID_PATTERN, max_length=64)]
+Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
+Name = Annotated[str, Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_are_distinct)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Closed(BaseModel):
+    """A table in which an unknown key or a value of the wrong type is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )

