@@ -165,7 +165,7 @@ name = "accuracy"
         passed = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HARNESS_"))}
         settings = {
             "HF_ENDPOINT": self.url, "HF_HOME": str(self.folder / "home"), "HF_TOKEN": TOKEN,
-            "NO_PROXY": "127.0.0.1,localhost", "HF_HUB_ETAG_TIMEOUT": "3", "HF_HUB_DOWNLOAD_TIMEOUT": "3",
+            "NO_PROXY": "127.0.0.1,localhost", "HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DOWNLOAD_TIMEOUT": "3",
         }  # fmt: skip
         process = subprocess.run(
             [sys.executable, "-c", DRIVER], input=json.dumps(list(commands.values())), capture_output=True, text=True,
@@ -183,7 +183,7 @@ def evaluate(fetch: list[str]) -> list[str]:
 
 
 ROWS, NEWER, NEWEST = reviews(300, 1), reviews(300, 2), reviews(300, 3)
-LONG = reviews(20_000, 4, words=40)
+LONG = reviews(14_000, 4, words=40)
 DRAW: dict[str, Any] = {"shuffle_seed": 42, "take": 50}
 
 
