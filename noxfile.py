@@ -53,7 +53,7 @@ def run(session: nox.Session, *words: str) -> None:
 @nox.session(venv_backend="none", requires=["dev"])
 def tests(session: nox.Session) -> None:
     """Run the tests with branch coverage; what follows `--` goes to pytest."""
-    run(session, "pytest", "-n", "auto", "--cov", *session.posargs)
+    run(session, "pytest", "-n", "auto", "--dist", "loadfile", "--cov", *session.posargs)
 
 
 @nox.session(venv_backend="none", requires=["dev"])

@@ -25,6 +25,27 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def independent_difference(
+    one: tuple[float, float, float], other: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """One minus other, of two independent estimates, with a 95 % interval recovered from theirs.
+
+    The method of variance estimates recovery (Zou & Donner 2008, "Construction of confidence limits about effect
+    measures"), for scores on different examples, which nothing pairs.
+
+    Args:
+        one: value, lower and upper end of its 95 % interval.
+        other: the same.
+
+    Returns:
+        Value, lower and upper end of the difference.
+    """
+    value = one[0] - other[0]
+    low = value - float(np.hypot(one[0] - one[1], other[2] - other[0]))
+    high = value + float(np.hypot(one[2] - one[0], other[0] - other[1]))
+    return value, low, high
+
+
 def resampled_weights(units: Ints, generator: np.random.Generator, resamples: int = RESAMPLES) -> Iterator[Floats]:
     """Bootstrap weights in chunks.
 

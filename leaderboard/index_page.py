@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from harness.metrics import METRICS, Difference
+from harness.records import Metric
+from harness.stats import independent_difference
 from leaderboard import charts, formats, links
 from leaderboard.board import Board, Entry, Headline, Section, Tier
 from leaderboard.parts import Cell, VerdictRow, cell, interval_method, mark, seeds_text, verdict_rows
@@ -67,6 +69,8 @@ class MatrixRow:
     href: str
     badges: tuple[str, ...]
     cells: tuple[Cell, ...]
+    drops: tuple[Cell | None, ...]
+    """For each split how much less the model reaches there than on the first one; None for that one, or unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +255,29 @@ def _matrix(board: Board) -> tuple[MatrixRow, ...]:
             links.href(links.model_file(board.suite.name, entry.model_id)),
             entry.badges,
             tuple(cell(other.metrics.get(primary)) for other in board.entries_of(entry.model_id)),
+            tuple(
+                None if other.split_id == entry.split_id else _drop(entry.primary, other.primary)
+                for other in board.entries_of(entry.model_id)
+            ),
         )
         for entry in first.entries
     )
+
+
+def _drop(here: Metric | None, there: Metric | None) -> Cell | None:
+    """How much worse a metric is there, positive where it is worse, whichever direction is good."""
+    ends = [_ends(metric) for metric in (here, there) if metric is not None]
+    if here is None or len(ends) < 2 or ends[0] is None or ends[1] is None:
+        return None
+    better, worse = (ends[0], ends[1]) if here.higher_is_better else (ends[1], ends[0])
+    value, low, high = independent_difference(better, worse)
+    return Cell(formats.score(value), formats.interval(low, high))
+
+
+def _ends(metric: Metric) -> tuple[float, float, float] | None:
+    if metric.value is None or metric.ci_low is None or metric.ci_high is None:
+        return None
+    return metric.value, metric.ci_low, metric.ci_high
 
 
 def _verdicts_note(board: Board) -> str:

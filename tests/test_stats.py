@@ -142,3 +142,10 @@ def test_the_percentile_interval_lies_within_the_values(values: list[float]) -> 
     interval = stats.percentile_interval(np.array(values))
     assert interval is not None
     assert min(values) <= interval[0] <= interval[1] <= max(values)
+
+
+def test_the_difference_of_independent_estimates_has_newcombes_interval() -> None:
+    """Newcombe (1998), table II, method 10, of 56/70 against 48/80: 0.2000 [0.0524, 0.3339]."""
+    one, other = (k / n for k, n in ((56, 70), (48, 80)))
+    value, low, high = stats.independent_difference((one, *stats.wilson(56, 70)), (other, *stats.wilson(48, 80)))
+    assert (round(value, 4), round(low, 4), round(high, 4)) == (0.2, 0.0524, 0.3339)

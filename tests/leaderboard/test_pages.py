@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from harness.errors import UsageError
+from harness.stats import independent_difference, wilson
 from harness.store import writer
 from leaderboard import formats, render
 from leaderboard.board import Board
@@ -351,6 +352,22 @@ def test_one_split_needs_no_matrix(bench_of: "Callable[..., Bench]") -> None:
     bench = bench_of(splits=("test",))
     bench.fill(bench.add_split("test", 40), {"tfidf": 0.8})
     assert "side by side" not in bench.pages()["index.html"]
+
+
+def test_the_drop_to_another_split_stands_beside_its_score(bench: "Bench") -> None:
+    bench.add_run("tfidf", bench.add_split("test", 100), right=0.9)
+    bench.add_run("tfidf", bench.add_split("elsewhere", 100), right=0.7)
+    text = Page(bench.pages()["index.html"]).text
+    value, low, high = independent_difference((0.9, *wilson(90, 100)), (0.7, *wilson(70, 100)))
+    assert f"drop {value:.3f} [{low:.3f}, {high:.3f}]" in text
+    assert text.count("drop 0.") == 1
+
+
+def test_a_metric_that_should_be_low_drops_when_it_rises(bench_of: "Callable[..., Bench]") -> None:
+    bench = bench_of(primary="brier")
+    bench.add_run("tfidf", bench.add_split("test", 100), right=0.9)
+    bench.add_run("tfidf", bench.add_split("elsewhere", 100), right=0.7)
+    assert "drop 0." in Page(bench.pages()["index.html"]).text
 
 
 def test_several_suites_share_one_index(bench_of: "Callable[..., Bench]") -> None:

@@ -183,9 +183,9 @@ def long_training(configured: Any, suite_path: Path, db: Path) -> Iterator[tuple
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     workers = [int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
     assert len(workers) == 2
-    yield process, workers
-    process.kill()
-    process.wait()
+    with process:  # closes its pipe
+        yield process, workers
+        process.kill()
 
 
 def _is_working(pid: int) -> bool:

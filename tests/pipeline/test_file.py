@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -294,7 +294,7 @@ def test_rows_are_given_in_the_order_in_which_they_are_asked_for(drawn: st.DataO
 
 
 @pytest.fixture(scope="module", params=["36 row groups", "one row group"])
-def huge_parquet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def huge_parquet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """3.6 M rows of about 160 characters. Titles name positions; contents repeat every 100,000, to be made fast."""
     n, step = 3_600_000, 100_000
     number = pa.array(np.random.default_rng(0).integers(0, 2**60, step)).cast(pa.string())
@@ -308,9 +308,13 @@ def huge_parquet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
     path = tmp_path_factory.mktemp("huge") / "rows.parquet"
     table = pa.concat_tables([part(start) for start in range(0, n, step)])
-    pq.write_table(table, path, row_group_size=n if request.param == "one row group" else step)
+    if request.param == "one row group":  # as large on disk as in memory, so that holding it would show
+        pq.write_table(table, path, row_group_size=n, compression="none")
+    else:
+        pq.write_table(table, path, row_group_size=step)
     assert pq.ParquetFile(path).num_row_groups == (1 if request.param == "one row group" else 36)
-    return path
+    yield path
+    path.unlink()
 
 
 MEASURED = """
@@ -341,7 +345,7 @@ def test_taking_2000_of_3_6_million_rows_stays_under_1_gib_and_20_seconds(huge_p
     order = np.random.default_rng(42).permutation(3_600_000)
     chosen = np.sort(np.concatenate([np.flatnonzero(order % 2 == label)[:1000] for label in (0, 1)]))
     assert measured["titles"] == [f"review {position}" for position in order[chosen]]
-    assert measured["peak_bytes"] < 1024 * MIB
+    assert measured["peak_bytes"] < 768 * MIB  # 1 GiB is what is promised
     assert measured["seconds"] < 20
 
 
@@ -391,12 +395,41 @@ def test_a_bomb_of_many_lines_is_refused_by_what_it_unpacks_to(tmp_path: Path) -
     assert len(load(tmp_path, "rows", "jsonl").examples) == 66
 
 
-def test_only_the_row_groups_that_hold_wanted_rows_have_their_texts_read(tmp_path: Path) -> None:
-    content = parquet_of(numbered(40), row_group_size=20, compression="none", use_dictionary=False)
-    (tmp_path / "rows").write_bytes(content.replace(b"text 39", b"text \xff9"))
-    assert rows_of(load(tmp_path, "rows", "parquet", take=20)) == numbered(20)
-    with pytest.raises(DataError, match=r"row 40: content is not UTF-8 .byte 6."):
-        load(tmp_path, "rows", "parquet")
+@pytest.mark.parametrize(
+    ("damaged", "group", "fine", "reaching"), [(3, 1000, 1001, 4), (1999, 1000, 999, 1998), (1999, 2000, 0, 1998)]
+)
+def test_texts_are_read_only_where_they_are_wanted(
+    tmp_path: Path, damaged: int, group: int, fine: int, reaching: int
+) -> None:
+    """By whole row groups, and within one up to the last wanted row: a damaged page elsewhere is never met."""
+    content = parquet_of(
+        numbered(2000),
+        row_group_size=group,
+        data_page_size=100,
+        write_batch_size=10,
+        write_page_checksum=True,
+        write_statistics=False,
+        compression="none",
+        use_dictionary=False,
+    )
+    text = b"text %d" % damaged
+    (tmp_path / "rows").write_bytes(content.replace(text, text[:-1] + b"~", 1))
+    rows = files.rows(rule("rows", "parquet"), Places(tmp_path, tmp_path, None))
+    assert rows.at(np.array([fine])) == [numbered(2000)[fine]]
+    with pytest.raises(DataError, match=r"not readable as Parquet .*CRC"):
+        rows.at(np.array([reaching]))
+
+
+def test_a_row_of_nothing_but_quotes_takes_no_more_memory_than_its_line(tmp_path: Path) -> None:
+    (tmp_path / "rows").write_bytes(b'"1","","' + b'""' * (7 * MIB) + b'"')
+    tracemalloc.start()
+    try:
+        split = load(tmp_path, "rows", "csv")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert split.examples[0].content == '"' * (7 * MIB)
+    assert peak < 160 * MIB
 
 
 # What is wrong
@@ -410,6 +443,11 @@ def columns(**changes: Any) -> bytes:
     """Two good rows as Parquet, with columns changed, or left out where None."""
     good: dict[str, Any] = {"label": [1, 0], "title": ["a", "b"], "content": ["c", "d"]}
     return parquet_bytes({name: values for name, values in (good | changes).items() if values is not None})
+
+
+def grouped(labels: list[int | None]) -> bytes:
+    """Rows with these labels, two in a row group."""
+    return parquet_bytes({"label": labels, "content": ["c"] * len(labels)}, row_group_size=2)
 
 
 def json_lines(*lines: str) -> bytes:
@@ -486,6 +524,8 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "number titles": ("x.parquet", columns(title=[1, 2]), "column 'title' is int64, must be strings"),
     "label 3 in parquet": ("x.parquet", columns(label=[1, 3]), "row 2: label 3 is neither 0"),
     "label -1 in parquet": ("x.parquet", columns(label=[-1, 1]), "row 1: label -1 is neither 0"),
+    "label 3 in a later group": ("x.parquet", grouped([1, 0, 1, 0, 3, 1]), "row 5: label 3 is neither 0"),
+    "null label in a later group": ("x.parquet", grouped([1, 0, 1, None, 3, 1]), "row 4: label is null"),
     "null label": ("x.parquet", columns(label=[1, None]), "row 2: label is null"),
     "null content": ("x.parquet", columns(content=["c", None]), "row 2: content is null"),
     "nul in parquet": ("x.parquet", columns(content=["c", "d\0"]), "row 2: content contains a NUL character"),
