@@ -24,7 +24,6 @@ from harness.declarations import ClusterShare, SdistSplit
 from harness.errors import DataError, FetchError
 
 MAX_MEMBER_BYTES = 256 * 2**20
-DEFAULT_INDEX = "https://pypi.org/simple"
 TIMEOUT_SECONDS = 60.0
 
 
@@ -129,17 +128,19 @@ def _download(rule: SdistSplit, folder: Path) -> Path:
 
 def configured_indexes() -> list[str]:
     """The index addresses that pip would ask, the main one first. Environment goes before configuration files."""
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT  # pip's own default
+
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
     if listed.returncode != 0:
-        return [DEFAULT_INDEX]
+        return [PYPI_SIMPLE_ENDPOINT]
     found = dict(re.findall(r"^(\S+)='(.*)'$", listed.stdout, re.MULTILINE))
 
     def setting(name: str) -> str:
         return next((found[key] for key in (f":env:.{name}", f"install.{name}", f"global.{name}") if key in found), "")
 
     extra = setting("extra-index-url").replace("\\n", " ").split()
-    return [setting("index-url") or DEFAULT_INDEX, *extra]
+    return [setting("index-url") or PYPI_SIMPLE_ENDPOINT, *extra]
 
 
 def _without_credentials(url: str) -> str:
