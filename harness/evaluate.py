@@ -10,14 +10,12 @@ The whole of it, as the command line does it::
 """
 
 import traceback
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
-import numpy as np
-
-from harness import digest, metrics, provenance, run, training
+from harness import metrics, provenance, run, training
 from harness.declarations import Suite
 from harness.engine import EachDone, Interrupted
 from harness.errors import RunError
@@ -178,15 +176,9 @@ def results(connection: Connection, suite: Suite, jobs: Sequence[Job]) -> list[d
     for model_id, split_id in dict.fromkeys((job.model.id, job.split.split_id) for job in jobs):
         seeds = found.get((model_id, split_id))
         if seeds is not None:
-            generator = _generator(
-                job.run_key for job in jobs if (job.model.id, job.split.split_id) == (model_id, split_id)
-            )
+            keys = [job.run_key for job in jobs if (job.model.id, job.split.split_id) == (model_id, split_id)]
+            generator = metrics.generator_for(suite.primary_metric, keys)
             metric = metrics.summarise(suite.primary_metric, seeds, generator)
             rows.append({"split": split_id, "model": model_id, "seeds": len(seeds), **asdict(metric)})
     order = [rule.id for rule in suite.split]
     return sorted(rows, key=lambda row: order.index(row["split"]))
-
-
-def _generator(run_keys: Iterable[str]) -> np.random.Generator:
-    """Seeded by what is summarised: the same runs have the same intervals, whatever else is asked for."""
-    return np.random.default_rng(int(digest.of_json(sorted(set(run_keys)))[:16], 16))

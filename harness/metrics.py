@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness import stats
+from harness import digest, stats
 from harness.records import Metric, Outcomes
 from harness.stats import Floats, Ints
 
@@ -120,6 +120,15 @@ METRICS: dict[str, Definition] = {
     "brier": Definition(_brier, higher_is_better=False),
     "ece": Definition(_ece, higher_is_better=False),
 }
+
+
+def generator_for(name: str, run_keys: Sequence[str]) -> np.random.Generator:
+    """The generator for a number about these runs: it has the same interval wherever it is shown.
+
+    One run's is that of its key, as it was stored; several runs' also that of the metric.
+    """
+    seed = run_keys[0] if len(run_keys) == 1 else digest.of_json([name, *run_keys])
+    return np.random.default_rng(int(seed[:16], 16))
 
 
 def summarise(name: str, seeds: Sequence[Outcomes], generator: np.random.Generator) -> Metric:

@@ -91,7 +91,10 @@ def score(job: Job, classifier: Classifier, advance: Advance) -> Scored:
         for example, score in zip(job.split.examples, scores, strict=True)
     )
     outcomes = _outcomes(job.split, predictions)
-    values = tuple(metrics.summarise(spec.name, [outcomes], _generator(job)) for spec in job.suite.metric)
+    values = tuple(
+        metrics.summarise(spec.name, [outcomes], metrics.generator_for(spec.name, [job.run_key]))
+        for spec in job.suite.metric
+    )
     run = replace(
         _run(job, started_at, "success", None),
         seconds=seconds,
@@ -145,8 +148,3 @@ def _outcomes(split: Split, predictions: tuple[Prediction, ...]) -> Outcomes:
         scores=np.array([prediction.score for prediction in predictions], dtype=np.float64),
         clusters=None if None in clusters else np.array(clusters, dtype=np.str_),
     )
-
-
-def _generator(job: Job) -> np.random.Generator:
-    """Seeded by the run key: the same run has the same intervals wherever it is made."""
-    return np.random.default_rng(int(job.run_key[:16], 16))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness import digest, metrics
+from harness import metrics
 from harness.declarations import Model, PeftModel, SplitRule, Suite, TransformerModel
 from harness.metrics import Difference
 from harness.records import AdapterRecord, Metric, Outcomes, Run, Verdict
@@ -147,7 +147,9 @@ def _expected_seeds(suite: Suite, model: Model) -> tuple[int | None, ...]:
 def _scored(run: Run, outcomes: Outcomes, names: Sequence[str]) -> ScoredRun:
     stored = {metric.name: metric for metric in run.metrics}
     found = {
-        name: stored[name] if name in stored else metrics.summarise(name, [outcomes], _generator(name, [run.run_key]))
+        name: stored[name]
+        if name in stored
+        else metrics.summarise(name, [outcomes], metrics.generator_for(name, [run.run_key]))
         for name in names
     }
     return ScoredRun(run, found, _confusion(outcomes))
@@ -165,7 +167,7 @@ def _means(runs: Sequence[ScoredRun], outcomes: Mapping[str, Outcomes], names: S
     if len(runs) == 1:  # an entry of one run must not show another draw of that run's interval
         return dict(runs[0].metrics)
     seeds = [outcomes[scored.run.run_id] for scored in runs]
-    return {name: metrics.summarise(name, seeds, _generator(name, _keys(runs))) for name in names}
+    return {name: metrics.summarise(name, seeds, metrics.generator_for(name, _keys(runs))) for name in names}
 
 
 def _tiers(name: str, ranked: Sequence[Entry], outcomes: Mapping[str, Outcomes]) -> tuple[Tier, ...]:
@@ -208,7 +210,7 @@ def _difference(name: str, entry: Entry, other: Entry, outcomes: Mapping[str, Ou
         turned = _difference(name, other, entry, outcomes)
         return Difference(-turned.value, -turned.ci_high, -turned.ci_low, turned.n) if turned is not None else None
     candidate, reference = ([outcomes[scored.run.run_id] for scored in side.runs] for side in (entry, other))
-    generator = _generator(name, [*_keys(entry.runs), *_keys(other.runs)])
+    generator = metrics.generator_for(name, [*_keys(entry.runs), *_keys(other.runs)])
     return metrics.difference(name, candidate, reference, generator)
 
 
@@ -218,7 +220,3 @@ def _excludes_zero(difference: Difference) -> bool:
 
 def _keys(runs: Sequence[ScoredRun]) -> list[str]:
     return [scored.run.run_key for scored in runs]
-
-
-def _generator(name: str, run_keys: Sequence[str]) -> np.random.Generator:
-    return np.random.default_rng(int(digest.of_json([name, *run_keys])[:16], 16))

@@ -75,6 +75,12 @@ def test_predictions_do_not_depend_on_the_folder_or_on_the_number_of_workers(
     assert exported[0] == exported[1]
 
 
+def test_what_is_printed_of_one_run_is_what_is_stored_of_it(harness: Command, suite_path: Path, db: Path) -> None:
+    (row,) = harness("evaluate", suite_path, "--model", "tfidf", "--workers", "1", "--json").json()["results"]
+    stored = query(db, "SELECT value, ci_low, ci_high FROM metric WHERE name = 'accuracy'")
+    assert stored == [(row["value"], row["ci_low"], row["ci_high"])]
+
+
 def test_another_seed_template_or_precision_is_another_run(harness: Command, suite_path: Path, db: Path) -> None:
     text = suite_path.read_text()
     only = ("evaluate", suite_path, "--model", "untrained", "--workers", "1", "--json")
