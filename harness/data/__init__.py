@@ -17,7 +17,7 @@ import numpy as np
 
 from harness import digest
 from harness.data.lock import Locked
-from harness.data.rows import Places, Row, Rows
+from harness.data.rows import NO_COLUMNS, Places, Row, Rows
 from harness.declarations import HubSplit, SplitRule
 from harness.errors import DataError, LeakError
 from harness.records import Example, Split
@@ -68,7 +68,7 @@ def _taken(rule: SplitRule, rows: Rows) -> Split:
     if rule.cluster_block is not None:
         blocks = (drawn // rule.cluster_block).tolist()
         taken = [replace(row, cluster=f"block-{block}") for row, block in zip(taken, blocks, strict=True)]
-    return as_split(rule.id, taken, origin)
+    return as_split(rule.id, taken, origin, rule.slice_columns)
 
 
 def _local_copy(rule: HubSplit, places: Places, pinned: Locked) -> Split | None:
@@ -88,9 +88,9 @@ def _local_copy(rule: HubSplit, places: Places, pinned: Locked) -> Split | None:
     return None
 
 
-def as_split(split_id: str, rows: Sequence[Row], origin: Mapping[str, Any]) -> Split:
+def as_split(split_id: str, rows: Sequence[Row], origin: Mapping[str, Any], slice_columns: Sequence[str] = ()) -> Split:
     """Rows, in their final order, as a split with ids and a digest."""
-    examples = _identified(rows)
+    examples = _identified(rows, slice_columns)
     return Split(split_id, examples, _split_digest(examples), origin)
 
 
@@ -141,7 +141,7 @@ def check_no_leak(trained_on: Iterable[str], split: Split, who: str) -> None:
         )
 
 
-def _identified(rows: Sequence[Row]) -> tuple[Example, ...]:
+def _identified(rows: Sequence[Row], slice_columns: Sequence[str] = ()) -> tuple[Example, ...]:
     examples, seen = [], Counter[str]()
     for row in rows:
         example_id = digest.of_json([row.label, row.title, row.content])[:ID_DIGITS]
@@ -149,7 +149,8 @@ def _identified(rows: Sequence[Row]) -> tuple[Example, ...]:
         if seen[example_id] > 1:
             example_id = f"{example_id}-{seen[example_id]}"
         text_digest = digest.of_json([row.title, row.content])[:ID_DIGITS]
-        examples.append(Example(example_id, row.title, row.content, row.label, row.cluster, text_digest))
+        columns = {name: row.columns.get(name, "") for name in slice_columns} if slice_columns else NO_COLUMNS
+        examples.append(Example(example_id, row.title, row.content, row.label, row.cluster, text_digest, columns))
     return tuple(examples)
 
 

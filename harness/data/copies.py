@@ -1,7 +1,8 @@
 """Local copies that may stand in for a hub split: files below `$HARNESS_DATA/<last part of the dataset's name>`.
 
 A copy is taken only when the split that is drawn from it has the locked digest, so which file it was does not matter to
-any number. It may hold the rows that the rule takes, in order, or rows from which the rule draws them.
+any number but those of slices: the digest does not cover the columns that these are made of. A copy may hold the rows
+that the rule takes, in order, or rows from which the rule draws them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,18 +29,26 @@ def candidates(rule: HubSplit, places: Places, n: int) -> Iterator[tuple[FileSpl
         n: rows of the locked split.
     """
     for path, kind in _files(rule, places):
-        declared = FileSplit(
-            id=rule.id, source="file", path=path, format=kind, cluster_block=rule.cluster_block,
-            cluster=rule.cluster if kind in ("parquet", "jsonl") else None,
-        )  # fmt: skip
-        try:
-            rows = file.rows(declared, places)
-            if len(rows) == n:
-                yield declared, rows
-        except DataError:
-            continue  # not a copy: the next file, or the hub
-        draw = {"shuffle_seed": rule.shuffle_seed, "stratify": rule.stratify, "take": rule.take}
-        yield declared.model_copy(update=draw), rows
+        for declared in _readings(rule, path, kind):
+            try:
+                rows = file.rows(declared, places)
+                if len(rows) == n:
+                    yield declared, rows
+            except DataError:
+                continue  # not a copy: the next one, or the hub
+            draw = {"shuffle_seed": rule.shuffle_seed, "stratify": rule.stratify, "take": rule.take}
+            yield declared.model_copy(update=draw), rows
+
+
+def _readings(rule: HubSplit, path: str, kind: Format) -> Iterator[FileSplit]:
+    """How a file may hold what the rule reads: with columns as the hub has them, and with title and content apart."""
+    declared = FileSplit(id=rule.id, source="file", path=path, format=kind, cluster_block=rule.cluster_block)
+    if kind in ("parquet", "jsonl"):
+        for text in [rule.text, None] if rule.text else [None]:
+            named = {"text": text, "cluster": rule.cluster, "slice_columns": rule.slice_columns}
+            yield declared.model_copy(update=named)
+    elif not rule.slice_columns:  # these formats have none
+        yield declared
 
 
 def _files(rule: HubSplit, places: Places) -> Iterator[tuple[str, Format]]:

@@ -63,10 +63,10 @@ def rows(rule: FileSplit, places: Places) -> Rows:
     path = _regular_file(_path(rule.path, places, where), where)
     codec = COMPRESSIONS.get(Path(rule.path).suffix.lower())  # of the name, not of what a link resolves to
     if rule.format != "parquet":
-        return Streamed(lambda: _parsed(_lines(path, codec, where), PARSERS[rule.format], rule.cluster, where))
+        return Streamed(lambda: _parsed(_lines(path, codec, where), rule, where))
     if codec is not None:
         raise DataError(f"{where}: Parquet compresses its own columns and is not read from {codec}; unpack it")
-    return ParquetRows(path, rule.cluster, where)
+    return ParquetRows(path, rule, where)
 
 
 def _path(declared: str, places: Places, where: str) -> Path:
@@ -109,28 +109,24 @@ def _regular_file(path: Path, where: str) -> Path:
     raise DataError(f"{where}: {problem}; `path` must name one file")
 
 
-def _parsed(
-    lines: Iterator[bytes], parse: Callable[[str, str | None], Row], cluster: str | None, where: str
-) -> Iterator[Row]:
-    """The rows of a text file.
-
-    Args:
-        lines: its lines.
-        parse: from a line to its row; what is wrong with it is a ValueError.
-        cluster: the column that names clusters.
+def _parsed(lines: Iterator[bytes], rule: FileSplit, where: str) -> Iterator[Row]:
+    """The rows of a text file's lines.
 
     Raises:
-        DataError: with the line's number, counted from 1.
+        DataError: with the line's number, counted from 1; after the last line also for a slice column that no row has.
     """
-    number = 0
+    number, parse, unseen = 0, PARSERS[rule.format], set(rule.slice_columns)
     for number, line in enumerate(lines, start=1):
         try:
-            row = parse(_decoded(line), cluster)
+            row = parse(_decoded(line), rule)
         except ValueError as problem:
             raise DataError(f"{where}: line {number}: {problem}") from None
+        unseen -= row.columns.keys()
         yield row
     if not number:
         raise DataError(f"{where}: is empty; a split needs rows")
+    if unseen:
+        raise DataError(f"{where}: no row has {' or '.join(map(repr, sorted(unseen)))}; correct slice_columns")
 
 
 def _lines(path: Path, codec: str | None, where: str) -> Iterator[bytes]:
@@ -175,7 +171,7 @@ def _decoded(line: bytes) -> str:
         ) from None
 
 
-def _from_csv(line: str, _: str | None) -> Row:
+def _from_csv(line: str, _: FileSplit) -> Row:
     """`"2","title","content"`: quotes doubled, newlines as `\\n`. Cells without quotes are read too."""
     label, title, content = _three_cells(line)
     if label not in CLASSES:
@@ -203,7 +199,7 @@ def _three_cells(line: str) -> Sequence[str]:
     return cells
 
 
-def _from_fasttext(line: str, _: str | None) -> Row:
+def _from_fasttext(line: str, _: FileSplit) -> Row:
     """`__label__2 title: content`, cut at the first `: `; without one, all is content."""
     label, _space, text = line.partition(" ")
     name = label.removeprefix("__label__")
@@ -217,8 +213,9 @@ def _from_fasttext(line: str, _: str | None) -> Row:
     return Row(title, content, CLASSES[name], None) if cut else Row("", text, CLASSES[name], None)
 
 
-def _from_json(line: str, cluster: str | None) -> Row:
+def _from_json(line: str, rule: FileSplit) -> Row:
     """`{"label": 1, "title": …, "content": …}`; a title that is absent or null is empty, other keys do not count."""
+    joined, cluster = rule.text, rule.cluster
     try:
         row = JSON.decode(line)
     except json.JSONDecodeError as problem:
@@ -227,13 +224,18 @@ def _from_json(line: str, cluster: str | None) -> Row:
         raise ValueError("is nested too deep to be a row") from None
     if not isinstance(row, dict):
         raise ValueError(f"must be a JSON object with label and content, is {_kind(row)}")
-    absent = [repr(name) for name in ("label", "content", *([cluster] if cluster else [])) if name not in row]
+    needed = dict.fromkeys(["label", joined.column if joined else "content", *([cluster] if cluster else [])])
+    absent = [repr(name) for name in needed if name not in row]
     if absent:
-        raise ValueError(f"has no {' and no '.join(absent)}")
+        raise ValueError(f"has no {' and no '.join(absent)} (found: {', '.join(map(repr, row)) or 'nothing':.200})")
     if type(row["label"]) is not int or row["label"] not in (0, 1):  # True is equal to 1, and no label
         raise ValueError(f"label {json.dumps(row['label']):.40} is neither 0 (negative) nor 1 (positive)")
-    title = "" if row.get("title") is None else _text(row, "title")
-    return Row(title, _text(row, "content"), row["label"], _cluster(row, cluster) if cluster else None)
+    if joined:
+        title, content = joined.cut(_text(row, joined.column))
+    else:
+        title, content = "" if row.get("title") is None else _text(row, "title"), _text(row, "content")
+    columns = {name: _slice(row, name) for name in rule.slice_columns if name in row}
+    return Row(title, content, row["label"], _cluster(row, cluster) if cluster else None, columns)
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:
@@ -250,6 +252,16 @@ def _text(row: Mapping[str, Any], name: str) -> str:
 def _cluster(row: Mapping[str, Any], name: str) -> str:
     """As text. Never None: one row without a cluster would make all count as independent."""
     return str(row[name]) if type(row[name]) is int else _text(row, name)
+
+
+def _slice(row: Mapping[str, Any], name: str) -> str:
+    """As text, as Python writes it."""
+    value = row[name]
+    if isinstance(value, dict | list):
+        raise ValueError(f"{name} must be a string, a number, true, false or null, is {_kind(value)}")
+    if isinstance(value, str):
+        return _text(row, name)
+    return "" if value is None else str(value)
 
 
 def _kind(value: object) -> str:
@@ -279,9 +291,9 @@ def _whole_number(digits: str) -> int:
 
 JSON = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse_constant, parse_int=_whole_number)
 
-PARSERS: Mapping[str, Callable[[str, str | None], Row]] = {
+PARSERS: Mapping[str, Callable[[str, FileSplit], Row]] = {
     "csv": _from_csv,
     "jsonl": _from_json,
     "fasttext": _from_fasttext,
 }
-"""Text format to what makes a row of a line, given the column that names clusters."""
+"""Text format to what makes a row of a line, as the rule names its columns; what is wrong with it is a ValueError."""

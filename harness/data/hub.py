@@ -5,7 +5,7 @@ only the rows that are asked for are read. A rule that takes the first rows as t
 files: their beginning is enough, and is kept as a small Parquet file. What was fetched once needs no network.
 
 A dataset that would have to run a script of its own is refused. Columns are `label` (0 or 1), `content` and, where
-there is one, `title`.
+there is one, `title`, or one that holds both, where the rule says so.
 """
 
 import glob
@@ -43,9 +43,9 @@ def rows(rule: HubSplit, places: Places) -> Rows:
     repo = hub.Repo("dataset", rule.dataset, commit, places.cache / "hub")
     where = f"{who}: {repo.label}, split {rule.split!r}"
     if rule.take is not None and rule.shuffle_seed is None and not rule.stratify:
-        found = ParquetRows(_head(repo, rule.split, rule.take, who), rule.cluster, where)
+        found = ParquetRows(_head(repo, rule.split, rule.take, who), rule, where)
     else:
-        found = ArrowRows(_prepared(repo, rule.split, who), rule.cluster, where)
+        found = ArrowRows(_prepared(repo, rule.split, who), rule, where)
     found.commit = commit
     return found
 
@@ -53,11 +53,10 @@ def rows(rule: HubSplit, places: Places) -> Rows:
 class ArrowRows(ParquetRows):
     """The rows of a table that lies on disk and is mapped into memory: checked as those of a Parquet file are."""
 
-    def __init__(self, table: Any, cluster: str | None, where: str) -> None:
-        self.table, self.cluster, self.where = table, cluster, where
+    def __init__(self, table: Any, rule: HubSplit, where: str) -> None:
+        self.table, self.rule, self.where = table, rule, where
         self.n = table.num_rows
-        columns = self._checked(table.schema)
-        self.texts = [name for name in columns if name != "label" or name == cluster]
+        self.texts = self._checked(table.schema)
 
     def _batches(
         self, columns: list[str], rows: int = LABEL_BATCH_ROWS, wanted: Ints | None = None

@@ -1,4 +1,4 @@
-"""Rows of a Parquet file of any size: `label` (0 or 1), `content` and, where there is one, `title`.
+"""Rows of a Parquet file of any size: `label` (0 or 1), and `content` with `title`, where there is one, or both joined.
 
 The file's own footer says how many rows there are, labels come from their column alone, and texts are decoded a small
 batch at a time, of which only the wanted rows are kept. Held at once are those, one batch, and one page a column: a row
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.data.rows import Row
+from harness.declarations.splits import NamedColumns
 from harness.errors import DataError
 from harness.stats import Ints
 
@@ -23,6 +24,7 @@ LABEL_BATCH_ROWS = 65_536
 TEXT_BATCH_ROWS = 128
 """Few, since a page that is encoded by a dictionary may name one long text in every row."""
 BUFFER_BYTES = 2**20
+SLICED = "strings, whole numbers, fractions, truth values or nulls"
 
 
 class ParquetRows:
@@ -30,7 +32,7 @@ class ParquetRows:
 
     Args:
         path: the file.
-        cluster: column that names clusters, if any.
+        rule: which columns are read.
         where: what errors begin with. They count rows from 1.
 
     Raises:
@@ -39,12 +41,11 @@ class ParquetRows:
 
     commit: str | None = None
 
-    def __init__(self, path: Path, cluster: str | None, where: str) -> None:
-        self.path, self.cluster, self.where = path, cluster, where
+    def __init__(self, path: Path, rule: NamedColumns, where: str) -> None:
+        self.path, self.rule, self.where = path, rule, where
         with self._opened() as file:
             self.n: int = file.metadata.num_rows
-            columns = self._checked(file.schema_arrow)
-        self.texts = [name for name in columns if name != "label" or name == cluster]
+            self.texts = self._checked(file.schema_arrow)
         if not self.n:
             raise DataError(f"{where}: has no rows; a split needs some")
 
@@ -86,17 +87,21 @@ class ParquetRows:
 
     def _row(self, batch: Any, index: int, position: int, label: int) -> Row:
         cells = {name: self._cell(batch.column(name)[index], name, position) for name in self.texts}
-        return Row(cells.get("title", ""), cells["content"], label, cells[self.cluster] if self.cluster else None)
+        joined, cluster = self.rule.text, self.rule.cluster
+        title, content = joined.cut(cells[joined.column]) if joined else (cells.get("title", ""), cells["content"])
+        columns = {name: cells[name] for name in self.rule.slice_columns}
+        return Row(title, content, label, cells[cluster] if cluster else None, columns)
 
     def _cell(self, cell: Any, name: str, position: int) -> str:
-        """A title, content or cluster. A null title is no title; null is no content, and no cluster: one row without
-        a cluster would make all count as independent."""
+        """A text, cluster or slice. A null title is no title, and a null slice is empty; null is no content, and no
+        cluster: one row without a cluster would make all count as independent."""
         where = f"{self.where}: row {position + 1}: {name}"
         try:
             value = cell.as_py()
         except UnicodeDecodeError as problem:
             raise DataError(f"{where} is not UTF-8 (byte {problem.start + 1}); write the file anew") from None
-        if value is None and (name != "title" or name == self.cluster):
+        needed = (self.rule.text.column if self.rule.text else "content", self.rule.cluster)
+        if value is None and name in needed:
             raise DataError(f"{where} is null; remove the row or fill it in")
         text = "" if value is None else str(value)
         if "\0" in text:
@@ -104,10 +109,14 @@ class ParquetRows:
         return text
 
     def _checked(self, schema: Any) -> list[str]:
-        """Names of the columns to read, each there once and of the right type."""
-        kinds = {"label": "whole numbers", "content": "strings"}
-        kinds |= {"title": "strings"} if "title" in schema.names else {}
-        kinds |= {self.cluster: "strings or whole numbers"} if self.cluster and self.cluster not in kinds else {}
+        """Names of the columns to read besides the labels' own, each there once and of the right type."""
+        joined, cluster, sliced = self.rule.text, self.rule.cluster, self.rule.slice_columns
+        texts = [joined.column] if joined else ["content", *(["title"] if "title" in schema.names else [])]
+        kinds = {"label": "whole numbers"} | dict.fromkeys(texts, "strings")
+        if cluster:
+            kinds.setdefault(cluster, "strings or whole numbers")
+        for name in sliced:
+            kinds.setdefault(name, SLICED)
         for name, kind in kinds.items():
             count = schema.names.count(name)
             if count != 1:
@@ -116,7 +125,7 @@ class ParquetRows:
             if _kind(schema.field(name).type) not in kind:
                 found = schema.field(name).type
                 raise DataError(f"{self.where}: column {name!r} is {found}, must be {kind}; convert it")
-        return list(kinds)
+        return [name for name in kinds if name != "label" or name == cluster]
 
     def _batches(
         self, columns: list[str], rows: int = LABEL_BATCH_ROWS, wanted: Ints | None = None
@@ -154,4 +163,10 @@ def _kind(type_: Any) -> str:
     values = type_.value_type if pa.types.is_dictionary(type_) else type_
     if pa.types.is_string(values) or pa.types.is_large_string(values):
         return "strings"
-    return "whole numbers" if pa.types.is_integer(type_) else "something else"
+    kinds = {
+        "whole numbers": pa.types.is_integer,
+        "fractions": pa.types.is_floating,
+        "truth values": pa.types.is_boolean,
+        "nulls": pa.types.is_null,
+    }
+    return next((kind for kind, is_one in kinds.items() if is_one(type_)), "something else")

@@ -1,7 +1,7 @@
 """What a source is to the rest: rows in a fixed order, counted, and read at chosen positions only."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +10,10 @@ import numpy as np
 
 from harness.errors import DataError
 from harness.stats import Ints
+
+NO_COLUMNS: Mapping[str, str] = {}
+"""Shared by all rows and examples that have none: of millions, each would take 64 bytes for its own. No
+`MappingProxyType`, since examples travel to other processes, and that cannot be pickled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class Row:
     """0 negative, 1 positive."""
     cluster: str | None
     """What it has in common with other rows, or None."""
+    columns: Mapping[str, str] = field(default_factory=lambda: NO_COLUMNS, hash=False)
+    """Values of slice columns by name; those that the row lacks may be left out."""
 
 
 @dataclass(frozen=True, slots=True)

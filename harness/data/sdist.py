@@ -204,5 +204,6 @@ def _rows(rule: SdistSplit, text: str, where: str) -> list[Row]:
         if not content or rating == 0 or abs(rating) < rule.min_abs_rating:
             continue
         cluster = named[rule.cluster].partition("_")[0] if rule.cluster else None
-        rows.append(Row(named.get("title", "").strip(), content, int(rating > 0), cluster))
+        columns = {name: named[name] for name in rule.slice_columns}
+        rows.append(Row(named.get("title", "").strip(), content, int(rating > 0), cluster, columns))
     return rows

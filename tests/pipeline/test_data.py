@@ -128,6 +128,29 @@ def test_stratified_rows_keep_the_share_and_the_order(load: Callable[..., Any]) 
     assert positions == sorted(positions)
 
 
+def test_columns_to_slice_by_are_those_of_the_rows_and_count_in_no_digest(load: Callable[..., Any]) -> None:
+    stars = [Row("", f"text {i}", i % 2, f"c{i // 4}", {"id": f"c{i // 4}_{i}"}) for i in range(8)]
+    plain, sliced = load(numbered(8)), load(stars, slice_columns=("id",), shuffle_seed=3)
+    assert {e.content: dict(e.columns) for e in sliced.examples} == {row.content: row.columns for row in stars}
+    assert [dict(e.columns) for e in plain.examples] == [{}] * 8
+    assert load(stars, slice_columns=("id",)).digest == plain.digest
+    assert data.first(sliced, 2).examples == sliced.examples[:2]
+
+
+def test_the_columns_of_a_distribution_are_read_as_they_are_written(configured: Any, tmp_path: Path) -> None:
+    fetched = {"sha256": configured.sha256, "members": ("made-up-1.0/rows.tar.gz", "rows/reviews.txt")}
+    split = data.load_split(rule(**fetched, slice_columns=("rating", "id")), Places(tmp_path, tmp_path, None))
+    assert split.digest == data.load_split(rule(**fetched), Places(tmp_path, tmp_path, None)).digest
+    for example in split.examples:
+        assert example.columns["id"].partition("_")[0] == example.cluster
+        assert (float(example.columns["rating"]) > 0) == (example.label == 1)
+
+
+def test_examples_without_columns_share_one_mapping(load: Callable[..., Any]) -> None:
+    """Of millions, each would take 64 bytes."""
+    assert len({id(example.columns) for example in load(numbered(8)).examples}) == 1
+
+
 def test_a_split_without_rows_is_refused(load: Callable[..., Any]) -> None:
     with pytest.raises(DataError, match="its source has no rows that the rule takes"):
         load([])

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from harness import data
 from harness.data import file as files
 from harness.data.rows import Places, Row, Streamed
 from harness.declarations import FileSplit
+from harness.declarations.splits import JoinedText
 from harness.errors import DataError
 from harness.records import Split
 
@@ -66,6 +68,20 @@ def parquet_of(rows: Sequence[Row], **options: Any) -> bytes:
     return parquet_bytes({name: pa.array(columns[name], type_) for name, type_ in schema}, **options)
 
 
+JOINED = JoinedText(column="text", separator="\n\n")
+
+
+def joined_as(format: str, rows: Sequence[Row], separator: str = "\n\n") -> bytes:
+    """The same rows with title and content in one column, beside one that nothing reads."""
+    lines = [
+        {"label": row.label, "text": row.title + separator + row.content, "label_text": "positive" * row.label}
+        for row in rows
+    ]
+    if format == "parquet":
+        return parquet_bytes({name: [line[name] for line in lines] for name in lines[0]}, row_group_size=3)
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
 def zstd(plain: bytes) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as stream:
@@ -102,6 +118,14 @@ def load_bytes(content: bytes, format: str, suffix: str = "", **changes: Any) ->
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / f"rows.{format}{suffix}").write_bytes(content)
         return load(Path(folder), f"rows.{format}{suffix}", format, **changes)
+
+
+def table_as(format: str, lines: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows with columns of any name, in the format; those that a row lacks are null in Parquet."""
+    if format == "parquet":
+        names = dict.fromkeys(name for line in lines for name in line)
+        return parquet_bytes({name: [line.get(name) for line in lines] for name in names})
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
 def rows_of(split: Split) -> list[Row]:
@@ -245,6 +269,123 @@ def test_the_order_of_a_file_changes_the_digest_and_no_id() -> None:
     assert forward.digest != backward.digest
 
 
+# Title and content in one column
+
+
+joined_files = pytest.mark.parametrize(
+    ("format", "suffix"), [("parquet", ""), *(("jsonl", suffix) for suffix in PACKERS)]
+)
+
+
+@joined_files
+def test_joined_titles_and_contents_are_the_same_examples_as_those_apart(format: str, suffix: str) -> None:
+    joined = load_bytes(PACKERS[suffix](joined_as(format, ROWS)), format, suffix, text=JOINED)
+    apart = load_bytes(parquet_of(ROWS), "parquet")
+    assert joined.examples == apart.examples
+    assert joined.digest == apart.digest
+    assert joined.source["text"] == {"column": "text", "separator": "\n\n"}
+
+
+def joined_clearly(row: Row, separator: str) -> bool:
+    """Whether the first separator is the one between title and content."""
+    return (row.title + separator).index(separator) == len(row.title)
+
+
+@given(rows_with(any_text, any_text), st.sampled_from(["\n\n", ": ", " "]), st.sampled_from(["parquet", "jsonl"]))
+def test_any_title_that_holds_no_separator_is_cut_off_rightly(rows: list[Row], separator: str, format: str) -> None:
+    rows = [row if joined_clearly(row, separator) else Row("", row.content, row.label, None) for row in rows]
+    split = load_bytes(joined_as(format, rows, separator), format, text=JoinedText(column="text", separator=separator))
+    assert rows_of(split) == rows
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+@pytest.mark.parametrize(
+    ("text", "title", "content"),
+    [
+        ("a\n\nb\n\nc", "a", "b\n\nc"),
+        ("all\nof it", "", "all\nof it"),
+        ("\n\nb", "", "b"),
+        ("a\n\n", "a", ""),
+        ("", "", ""),
+        ("a\n\n\nb", "a", "\nb"),
+        ("a\r\n\r\nb", "", "a\r\n\r\nb"),
+    ],
+)
+def test_the_first_separator_cuts_and_a_text_without_one_is_all_content(
+    format: str, text: str, title: str, content: str
+) -> None:
+    lines = [{"label": 1, "text": text}, {"label": 0, "text": "other\n\nrow"}]
+    split = load_bytes(table_as(format, lines), format, text=JOINED)
+    assert rows_of(split) == [Row(title, content, 1, None), Row("other", "row", 0, None)]
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+def test_where_a_joined_column_is_declared_no_other_is_read_as_title_or_content(format: str) -> None:
+    lines = [{"label": 1, "text": "a\n\nb", "title": "x", "content": "y"}, {"label": 0, "text": "c", "content": "d"}]
+    split = load_bytes(table_as(format, lines), format, text=JOINED, cluster="text")
+    assert rows_of(split) == [Row("a", "b", 1, "a\n\nb"), Row("", "c", 0, "c")]
+
+
+# Columns to slice by
+
+
+STARS: list[dict[str, Any]] = [
+    {"label": 1, "title": "a", "content": "b", "stars": 5, "kind": "toys", "price": 2.5, "verified": True},
+    {"label": 0, "title": "c", "content": "d", "stars": 1, "kind": None, "price": 3.0, "verified": False},
+    {"label": 0, "title": "e", "content": "f", "stars": 2, "kind": "toys"},
+]
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+def test_columns_to_slice_by_come_as_text_and_empty_where_a_row_has_no_value(format: str) -> None:
+    split = load_bytes(table_as(format, STARS), format, slice_columns=("stars", "kind", "price", "verified"))
+    assert [dict(example.columns) for example in split.examples] == [
+        {"stars": "5", "kind": "toys", "price": "2.5", "verified": "True"},
+        {"stars": "1", "kind": "", "price": "3.0", "verified": "False"},
+        {"stars": "2", "kind": "toys", "price": "", "verified": ""},
+    ]
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+def test_columns_to_slice_by_change_neither_ids_nor_the_digest(format: str) -> None:
+    plain = load_bytes(table_as(format, STARS), format)
+    sliced = load_bytes(table_as(format, STARS), format, slice_columns=("kind", "stars"))
+    other = load_bytes(table_as(format, [{**row, "stars": 3} for row in STARS]), format, slice_columns=("stars",))
+    assert [dict(example.columns) for example in plain.examples] == [{}] * 3
+    assert plain.digest == sliced.digest == other.digest
+    ids = [[example.example_id for example in split.examples] for split in (plain, sliced, other)]
+    assert ids[0] == ids[1] == ids[2]
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+def test_a_column_may_be_text_cluster_and_slice_at_once(format: str) -> None:
+    lines = [{"label": 1, "text": "a\n\nb", "kind": "toys"}, {"label": 0, "text": "c\n\nd", "kind": "books"}]
+    split = load_bytes(
+        table_as(format, lines), format, text=JOINED, cluster="kind", slice_columns=("kind", "text"), shuffle_seed=1
+    )
+    by_title = sorted(split.examples, key=lambda example: example.title)
+    assert [(e.title, e.cluster, dict(e.columns)) for e in by_title] == [
+        ("a", "toys", {"kind": "toys", "text": "a\n\nb"}),
+        ("c", "books", {"kind": "books", "text": "c\n\nd"}),
+    ]
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+def test_a_column_of_nulls_is_a_column(format: str) -> None:
+    lines = [{"label": 1, "content": "a", "kind": None}, {"label": 0, "content": "b", "kind": None}]
+    split = load_bytes(table_as(format, lines), format, slice_columns=("kind",))
+    assert [example.columns["kind"] for example in split.examples] == ["", ""]
+
+
+@pytest.mark.parametrize("slice_columns", [(), ("stars",)])
+def test_a_split_with_and_without_columns_travels_to_other_processes(slice_columns: tuple[str, ...]) -> None:
+    split = load_bytes(table_as("jsonl", STARS), "jsonl", slice_columns=slice_columns)
+    again = pickle.loads(pickle.dumps(split))  # noqa: S301 (made here)
+    assert again == split
+    assert [set(example.columns) for example in again.examples] == [set(slice_columns)] * 3
+    assert len(set(split.examples)) == 3
+
+
 # What is drawn
 
 
@@ -324,9 +465,11 @@ from harness import data
 from harness.data.rows import Places
 from harness.declarations import FileSplit
 
-folder, path, format = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+folder, path, more = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 began = time.perf_counter()
-rule = FileSplit(id="rows", source="file", path=path, format=format, shuffle_seed=42, take=2000, stratify=True)
+draw = {"shuffle_seed": 42, "take": 2000, "stratify": True}
+declared = {"id": "rows", "source": "file", "path": path, "format": "parquet"} | draw | more
+rule = FileSplit.model_validate_json(json.dumps(declared))
 split = data.load_split(rule, Places(folder, folder, None))
 seconds = time.perf_counter() - began
 # ru_maxrss of a process may count what its parent held when it was started; VmHWM, where there is one, does not.
@@ -335,12 +478,20 @@ unit = 1 if sys.platform == "darwin" else 1024
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 if status.exists():
     peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1]) * 1024
-print(json.dumps({"seconds": seconds, "peak_bytes": peak, "titles": [e.title for e in split.examples]}))
+titles = [f"{e.title} {e.content}" if more else e.title for e in split.examples]
+print(json.dumps({"seconds": seconds, "peak_bytes": peak, "titles": titles}))
 """
 
 
-def test_taking_2000_of_3_6_million_rows_stays_under_1_gib_and_20_seconds(huge_parquet: Path) -> None:
-    command = [sys.executable, "-c", MEASURED, str(huge_parquet.parent), huge_parquet.name, "parquet"]
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"text": {"column": "title", "separator": " "}, "slice_columns": ["content"]}],
+    ids=["title and content", "joined, and a column to slice by"],
+)
+def test_taking_2000_of_3_6_million_rows_stays_under_1_gib_and_20_seconds(
+    huge_parquet: Path, more: dict[str, Any]
+) -> None:
+    command = [sys.executable, "-c", MEASURED, str(huge_parquet.parent), huge_parquet.name, json.dumps(more)]
     measured = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     order = np.random.default_rng(42).permutation(3_600_000)
     chosen = np.sort(np.concatenate([np.flatnonzero(order % 2 == label)[:1000] for label in (0, 1)]))
@@ -349,15 +500,16 @@ def test_taking_2000_of_3_6_million_rows_stays_under_1_gib_and_20_seconds(huge_p
     assert measured["seconds"] < 20
 
 
+@pytest.mark.parametrize("more", [{}, {"text": JoinedText(column="content", separator=" "), "slice_columns": ("n",)}])
 @pytest.mark.parametrize("suffix", list(PACKERS))
-def test_text_files_are_streamed(tmp_path: Path, suffix: str) -> None:
-    line = '{{"label": {}, "content": "{} {}"}}\n'
+def test_text_files_are_streamed(tmp_path: Path, suffix: str, more: dict[str, Any]) -> None:
+    line = '{{"label": {0}, "n": {0}, "content": "{1} {2}"}}\n'
     plain = "".join(line.format(i % 2, i, "words " * 600) for i in range(2_000)).encode()
     assert len(plain) > 6 * MIB
     (tmp_path / f"rows{suffix}").write_bytes(PACKERS[suffix](plain))
     tracemalloc.start()
     try:
-        split = load(tmp_path, f"rows{suffix}", "jsonl", shuffle_seed=1, take=50)
+        split = load(tmp_path, f"rows{suffix}", "jsonl", shuffle_seed=1, take=50, **more)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -551,7 +703,17 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "not json": ("x.jsonl", json_lines("{label: 1}"), r"line 2: is not one JSON object \(.*, column 2\)"),
     "array": ("x.jsonl", json_lines('[1, "a", "b"]'), "line 2: must be a JSON object .* is an array"),
     "no label": ("x.jsonl", json_lines('{"content": "b"}'), "line 2: has no 'label'"),
-    "no content": ("x.jsonl", json_lines('{"label": 1, "text": "b"}'), "line 2: has no 'content'"),
+    "no content": (
+        "x.jsonl",
+        json_lines('{"label": 1, "text": "b"}'),
+        r"line 2: has no 'content' \(found: 'label', 'text'\)",
+    ),
+    "nothing": ("x.jsonl", json_lines("{}"), r"line 2: has no 'label' and no 'content' \(found: nothing\)"),
+    "keys that cannot be printed": (
+        "x.jsonl",
+        json_lines('{"\\ud83d": 1, "\\u001b[2J": 2}'),
+        r"found: '\\ud83d', '\\x1b\[2J'",
+    ),
     "number as content": (
         "x.jsonl",
         json_lines('{"label": 1, "content": 5}'),
@@ -777,6 +939,61 @@ def test_a_row_without_a_cluster_is_refused(cluster: str, in_parquet: str, in_js
         load_bytes(columns(holed=["p", None], price=[2.5, 3.5]), "parquet", cluster=cluster)
 
 
+NO_TEXT = [{"label": 1, "text": "a\n\nb"}, {"label": 0, "text": None}]
+SLICED = [{"label": 1, "content": "a", "tags": ["x"], "bad": "\0"}, {"label": 0, "content": "b", "tags": [], "bad": ""}]
+
+
+@pytest.mark.parametrize(
+    ("lines", "more", "in_parquet", "in_json"),
+    [
+        (
+            STARS,
+            {"text": JOINED},
+            r"has no column 'text' \(found: label, title, content, stars, kind, price, verified\)",
+            r"line 1: has no 'text' \(found: 'label', 'title', 'content', 'stars', 'kind', 'price', 'verified'\)",
+        ),
+        (NO_TEXT, {"text": JOINED}, "row 2: text is null", "line 2: text must be a string, is null"),
+        (
+            [{"label": 1, "text": 5}],
+            {"text": JOINED},
+            "column 'text' is int64, must be strings",
+            "line 1: text must be a string, is a number",
+        ),
+        ([{"label": 1, "text": "a\0"}], {"text": JOINED}, "row 1: text contains a NUL", "line 1: text contains a NUL"),
+        (
+            STARS,
+            {"slice_columns": ("stars", "colour", "size")},
+            r"has no column 'colour' \(found: label, .*\)",
+            "no row has 'colour' or 'size'; correct slice_columns",
+        ),
+        (
+            SLICED,
+            {"slice_columns": ("tags",)},
+            "column 'tags' is list<.*>, must be strings, whole numbers, fractions, truth values or nulls",
+            "line 1: tags must be a string, a number, true, false or null, is an array",
+        ),
+        (SLICED, {"slice_columns": ("bad",)}, "row 1: bad contains a NUL", "line 1: bad contains a NUL"),
+        (STARS, {"slice_columns": ("kind",), "cluster": "kind"}, "row 2: kind is null", "line 2: kind must be a str"),
+    ],
+)
+def test_a_column_that_is_declared_and_does_not_fit_is_refused(
+    lines: list[dict[str, Any]], more: dict[str, Any], in_parquet: str, in_json: str
+) -> None:
+    with pytest.raises(DataError, match=in_parquet):
+        load_bytes(table_as("parquet", lines), "parquet", **more)
+    with pytest.raises(DataError, match=in_json):
+        load_bytes(table_as("jsonl", lines), "jsonl", **more)
+
+
+def test_a_missing_column_is_refused_on_the_command_line_with_the_columns_that_are_there(
+    refused: Callable[[str, str, str], str], tmp_path: Path
+) -> None:
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "rows").write_bytes(jsonl_bytes(numbered(3)))
+    message = refused("rows", "jsonl", r'text = { column = "text", separator = "\n\n" }')
+    assert message.startswith("split test: rows: line 1: has no 'text' (found: 'label', 'title', 'content')")
+
+
 @pytest.mark.parametrize("format", list(WRITERS))
 @pytest.mark.parametrize(
     ("change", "told"),
@@ -818,6 +1035,8 @@ def test_the_genuine_rows_are_the_same_in_parquet_csv_and_fasttext() -> None:
     for other in (csv, fasttext):
         assert [e.label for e in other.examples] == [e.label for e in parquet.examples]
     assert csv.digest == parquet.digest
+    joined = joined_as("jsonl", rows_of(parquet))
+    assert load_bytes(gzip.compress(joined), "jsonl", ".gz", text=JOINED).digest == parquet.digest
     clear = [": " not in e.title for e in parquet.examples]
     same = [a.example_id == b.example_id for a, b in zip(parquet.examples, fasttext.examples, strict=True)]
     assert same == clear

@@ -21,13 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness import data, hub
+from harness import data, hub, suite
 from harness.data import lock
 from harness.data.rows import Places
-from harness.declarations import FileSplit
+from harness.declarations import FileSplit, HubSplit
 from harness.records import Split
 from harness.store.connection import opened
 
+SUITES = Path(__file__).parents[3] / "suites"
 FIRST, SECOND, THIRD = "1" * 40, "2" * 40, "3" * 40
 TOKEN = "hf_thisIsASecretOfTheTests"
 CARD = b"""---
@@ -41,13 +42,25 @@ configs:
 """
 DRIVER = """
 import json, sys
+from pathlib import Path
 from typer.testing import CliRunner
-from harness import hub
+from harness import data, hub
 hub.library()  # now, so that what the libraries log goes to this process's own stderr
 import datasets
 from harness.cli import app
+from harness.data.rows import Places
+from harness.declarations import HubSplit
+
+def columns(rule):  # of a split's examples: no verb shows them
+    here = Path.cwd()
+    split = data.load_split(HubSplit.model_validate_json(rule), Places(here / "runs" / "cache", here, None))
+    return [0, json.dumps([[example.example_id, example.columns] for example in split.examples]), ""]
+
 results = []
 for words in json.load(sys.stdin):
+    if words[0] == "columns":
+        results.append(columns(words[1]))
+        continue
     result = CliRunner().invoke(app, words)
     results.append([result.exit_code, result.stdout, result.stderr])
 print(json.dumps(results))
@@ -76,6 +89,18 @@ def parquet(rows: Rows, group: int = 100) -> bytes:
 
 def jsonl(rows: Rows) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def joined(rows: Rows) -> Rows:
+    """The same rows with title and content in one column, as the real Amazon Polarity has them at its pinned commit."""
+    return [
+        {
+            "label": row["label"],
+            "text": f"{row['title']}\n\n{row['content']}",
+            "label_text": ("negative", "positive")[row["label"]],
+        }
+        for row in rows
+    ]
 
 
 def dataset(rows: Rows) -> dict[str, bytes]:
@@ -116,7 +141,7 @@ class Workplace:
         """Write a suite with one hub split beside a local one to train on, and say how its data are fetched."""
         (self.folder / "train.jsonl").write_bytes(jsonl(reviews(30, 7)))
         declared = {"dataset": repo, "split": "test"} | rule
-        lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in declared.items())
+        lines = "\n".join(f"{key} = {toml(value)}" for key, value in declared.items())
         bases = f'[[base]]\nid = "tiny"\nsource = "hub"\nname = "{base}"\nrevision = "{FIRST}"\n' if base else ""
         models = (
             '[[model]]\nid = "untrained"\nbackend = "transformer"\nbase = "tiny"\nseeds = [1]\nprecision = "fp32"\n'
@@ -177,6 +202,18 @@ name = "accuracy"
         return {name: Outcome(*outcome) for name, outcome in zip(commands, outcomes, strict=True)}
 
 
+def toml(value: Any) -> str:
+    """A value as a suite has it."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value)
+
+
+def columns(repo: str, **rule: Any) -> list[str]:
+    """Tell what a hub split's examples carry besides their text."""
+    return ["columns", json.dumps({"id": "test", "source": "hub", "dataset": repo, "split": "test"} | rule)]
+
+
 def evaluate(fetch: list[str]) -> list[str]:
     """The evaluation of a suite, from the command that fetches its data."""
     return ["evaluate", *fetch[1:], "--workers", "1"]
@@ -185,6 +222,7 @@ def evaluate(fetch: list[str]) -> list[str]:
 ROWS, NEWER, NEWEST = reviews(300, 1), reviews(300, 2), reviews(300, 3)
 LONG = reviews(14_000, 4, words=40)
 DRAW: dict[str, Any] = {"shuffle_seed": 42, "take": 50}
+TEXT: dict[str, Any] = {"text": {"column": "text", "separator": "\n\n"}}
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +251,9 @@ def online(place: Workplace, loopback: Any, model_files: dict[str, bytes]) -> di
         "datasets/own/long",
         {FIRST: {"README.md": CARD, "data/train-0.parquet": parquet(ROWS), "data/test-0.parquet": parquet(LONG, 500)}},
     )
+    lines_of_joined = {"train.jsonl": jsonl(joined(reviews(40, 99))), "test.jsonl": jsonl(joined(ROWS))}
+    serve("datasets/own/joined", {FIRST: lines_of_joined})
+    serve("datasets/own/joined-parquet", {FIRST: dataset(joined(ROWS))})
     serve("datasets/own/texts", {FIRST: dataset([{"label": 1, "text": "a", "label_text": "b"}] * 4)})
     serve("datasets/own/stars", {FIRST: dataset([*ROWS[:150], {**ROWS[150], "label": 4}, *ROWS[151:]])})
     serve(
@@ -253,6 +294,15 @@ def online(place: Workplace, loopback: Any, model_files: dict[str, bytes]) -> di
         "head too long": suite("head-too-long", "own/reviews", revision=FIRST, take=301),
         "lines": suite("lines", "own/lines", revision=FIRST, **DRAW),
         "lines head": suite("lines-head", "own/lines", revision=FIRST, take=200),
+        **{
+            f"{name}{head}": suite(f"{name}{head}", f"own/{name}", revision=FIRST, **draw, **TEXT)
+            for name in ("joined", "joined-parquet")
+            for head, draw in (("", DRAW), ("-head", {"take": 200}))
+        },
+        "columns": columns("own/joined", revision=FIRST, slice_columns=["label_text", "text"], **DRAW, **TEXT),
+        "columns of the head": columns("own/joined", revision=FIRST, slice_columns=["label_text"], take=200, **TEXT),
+        "no joined column": suite("no-joined-column", "own/reviews", revision=FIRST, **DRAW, **TEXT),
+        "no slice column": suite("no-slice-column", "own/reviews", revision=FIRST, slice_columns=["kind"], **DRAW),
         "no dataset": suite("no-dataset", "own/nothing", revision=FIRST, **DRAW),
         "no newest": suite("no-newest", "own/nothing", **DRAW),
         "no commit": suite("no-commit", "own/reviews", revision=THIRD, **DRAW),
@@ -287,12 +337,18 @@ def again(place: Workplace, loopback: Any, online: dict[str, Outcome]) -> dict[s
     drawn = split(NEWEST, place.folder, **DRAW)
     as_drawn: Rows = [{"label": e.label, "title": e.title, "content": e.content} for e in drawn.examples]
     (copies / "drawn.jsonl.gz").write_bytes(gzip.compress(jsonl(as_drawn)))
+    (place.folder / "copies" / "theirs").mkdir()
+    (place.folder / "copies" / "theirs" / "test.jsonl").write_bytes(jsonl(joined(NEWEST)))
     suite = place.suite
     commands = {
         "newest, elsewhere": suite("newest", "own/moving", store="elsewhere", **DRAW),
         "copied head": suite("copied-head", "absent/reviews", revision=FIRST, take=20),
         "copied as drawn": suite("copied-as-drawn", "absent/reviews", **DRAW),
         "copied rule": suite("copied-rule", "absent/reviews", **DRAW),
+        "copied apart": suite("copied-apart", "absent/reviews", **DRAW, **TEXT),
+        "copied joined": suite("copied-joined", "absent/theirs", **DRAW, **TEXT),
+        "copied slices": suite("copied-slices", "absent/theirs", slice_columns=["label_text"], **DRAW, **TEXT),
+        "copies without slices": suite("copies-without-slices", "absent/reviews", slice_columns=["kind"], **DRAW),
         "copies disagree": suite("copies-disagree", "own/reviews", revision=FIRST, store="elsewhere", **DRAW),
         "copies disagree, no hub": suite("copies-disagree-no-hub", "absent/reviews", revision=FIRST, **DRAW),
         "unlocked": suite("unlocked", "absent/reviews", revision=FIRST, take=20),
@@ -302,6 +358,8 @@ def again(place: Workplace, loopback: Any, online: dict[str, Outcome]) -> dict[s
     place.lock("copied-head", split(ROWS, place.folder, take=20))
     place.lock("copied-as-drawn", drawn)
     place.lock("copied-rule", split(NEWER, place.folder, **DRAW))
+    for name in ("copied-apart", "copied-joined", "copied-slices", "copies-without-slices"):
+        place.lock(name, drawn)
     place.lock("copies-disagree", split(ROWS, place.folder, **DRAW))
     place.lock("copies-disagree-no-hub", split(ROWS, place.folder, **DRAW))
     place.lock("evaluation", split(ROWS, place.folder, take=20))
@@ -395,6 +453,45 @@ def test_compressed_lines_give_the_same_rows_as_parquet(
     assert place.locked("lines-head")["digest"] == split(ROWS, tmp_path, take=200).digest
 
 
+@pytest.mark.parametrize(
+    ("name", "draw"),
+    [
+        ("joined", DRAW),
+        ("joined-parquet", DRAW),
+        ("joined-head", {"take": 200}),
+        ("joined-parquet-head", {"take": 200}),
+    ],
+)
+def test_joined_titles_and_contents_are_the_same_rows_as_those_apart(
+    online: dict[str, Outcome], place: Workplace, tmp_path: Path, name: str, draw: dict[str, Any]
+) -> None:
+    assert online[name].code == 0, online[name]
+    assert place.locked(name)["digest"] == split(ROWS, tmp_path, **draw).digest
+
+
+@pytest.mark.parametrize("name", ["amazon-polarity", "notebook"])
+def test_the_projects_own_suites_part_the_column_that_amazon_polarity_has(name: str) -> None:
+    splits = [rule for rule in suite.load(SUITES / f"{name}.toml").split if isinstance(rule, HubSplit)]
+    assert len(splits) >= 2
+    for rule in splits:
+        assert rule.dataset == "mteb/amazon_polarity"
+        assert rule.model_dump(include={"text"}) == TEXT
+
+
+def test_columns_to_slice_by_come_with_the_examples_and_change_no_id(
+    online: dict[str, Outcome], tmp_path: Path
+) -> None:
+    drawn = split(ROWS, tmp_path, **DRAW)
+    assert json.loads(online["columns"].out) == [
+        [e.example_id, {"label_text": ("negative", "positive")[e.label], "text": f"{e.title}\n\n{e.content}"}]
+        for e in drawn.examples
+    ]
+    head = split(ROWS, tmp_path, take=200)
+    assert json.loads(online["columns of the head"].out) == [
+        [e.example_id, {"label_text": ("negative", "positive")[e.label]}] for e in head.examples
+    ]
+
+
 def test_the_head_of_a_split_does_not_fetch_the_rest(
     online: dict[str, Outcome], place: Workplace, loopback: Any, tmp_path: Path
 ) -> None:
@@ -422,6 +519,8 @@ def test_a_head_that_is_longer_than_the_split_is_refused(online: dict[str, Outco
         ("no split", "has no split 'validation' (found: train, test); correct `split`"),
         ("texts", "has no column 'content' (found: label, text, label_text)"),
         ("texts head", "has no column 'content' (found: label, text, label_text)"),
+        ("no joined column", "has no column 'text' (found: label, title, content)"),
+        ("no slice column", "has no column 'kind' (found: label, title, content)"),
         ("stars", "row 151: label 4 is neither 0 (negative) nor 1 (positive)"),
         ("script", "runs a script (script.py), which is never done"),
         ("broken", "cannot be read by `datasets`: "),
@@ -497,7 +596,16 @@ def test_a_cut_download_goes_on_where_it_ended(online: dict[str, Outcome], place
 def test_a_copy_that_holds_the_locked_rows_stands_in(again: dict[str, Outcome], loopback: Any) -> None:
     for case in ("copied head", "copied as drawn", "copied rule"):
         assert again[case].code == 0, again[case]
-    assert len(loopback.asked("absent/reviews")) == 2  # of the two below that are refused
+    assert len(loopback.asked("absent/reviews")) == 3  # of those below that are refused
+
+
+def test_a_copy_may_have_title_and_content_apart_or_joined_as_the_hub_has_them(again: dict[str, Outcome]) -> None:
+    for case in ("copied apart", "copied joined", "copied slices"):
+        assert again[case].code == 0, again[case]
+
+
+def test_a_copy_without_the_columns_to_slice_by_is_passed_over(again: dict[str, Outcome]) -> None:
+    assert_refused(again["copies without slices"], "absent/reviews: the hub does not know it")
 
 
 def test_copies_of_other_rows_are_passed_over_and_the_hub_is_asked(again: dict[str, Outcome], place: Workplace) -> None:
