@@ -43,10 +43,10 @@ class TrainingJob:
 def jobs(
     suite: Suite, splits: Mapping[str, Split], bases: Mapping[str, ResolvedBase], adapters_dir: Path
 ) -> list[TrainingJob]:
-    """Every adapter of a suite with every one of its seeds, in the file's order."""
+    """Every adapter that a suite trains, with every one of its seeds, in the file's order."""
     return [
         _job(suite, adapter, seed, splits[adapter.train.split], bases[adapter.base], adapters_dir)
-        for adapter in suite.adapter
+        for adapter in suite.trained_adapters
         for seed in adapter.train.seeds
     ]
 

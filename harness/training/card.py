@@ -8,6 +8,7 @@ from harness import digest
 from harness.errors import AdapterError
 from harness.models.protocol import CARD
 from harness.records import AdapterRecord
+from harness.training import TrainingJob
 
 TRAINED_ON = "trained-on.txt"
 _REMEDY = "delete the folder to train anew"
@@ -26,8 +27,11 @@ def size_bytes(folder: Path) -> int:
 
 def write(folder: Path, card: dict[str, Any], text_digests: list[str]) -> None:
     """Put a card and the digests of the training texts into an adapter's folder."""
-    (folder / CARD).write_text(json.dumps(card, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / TRAINED_ON).write_text("".join(f"{line}\n" for line in sorted(text_digests)), encoding="utf-8")
+    # Last and at once: a folder that has its card is whole.
+    new = folder / f"{CARD}.new"
+    new.write_text(json.dumps(card, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    new.replace(folder / CARD)
 
 
 def read(folder: Path) -> AdapterRecord:
@@ -57,6 +61,19 @@ def read(folder: Path) -> AdapterRecord:
     if adapter_digest(folder) != record.adapter_digest:
         raise AdapterError(f"{folder}: the weights are not the ones its card is about; {_REMEDY}")
     return record
+
+
+def check_is(job: TrainingJob, record: AdapterRecord) -> None:
+    """Make sure that these weights are what the suite would train: weights that were swapped carry their own card.
+
+    Raises:
+        AdapterError: they are of another adapter, another seed or another recipe.
+    """
+    if record.card.get("train_key") != job.key:
+        raise AdapterError(
+            f"{job.folder}: holds weights that were trained otherwise than the suite says: adapter "
+            f"{record.adapter_id!r} seed {record.seed}, key {str(record.card.get('train_key'))[:16]}; {_REMEDY}"
+        )
 
 
 def trained_on(folder: Path, record: AdapterRecord) -> frozenset[str]:

@@ -1,198 +1,130 @@
-"""The training loop: AdamW, linear warm-up and decay, batches of similar length, bf16 autocast over fp32 weights.
+"""Training one adapter, whole or not at all: built, fitted (`course`), saved, proven to reload, and only then named.
 
-Deterministic: every draw comes from the job's seed, and torch's deterministic algorithms are on.
+Deterministic: every draw comes from the job's seed, and torch's deterministic algorithms are on. Every so often a
+checkpoint is kept, from which a killed training goes on to the same weights.
 """
 
-import json
-import math
-import resource
 import shutil
-import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from transformers import get_linear_schedule_with_warmup
+from filelock import FileLock, Timeout
 
-from harness import provenance
-from harness.declarations import Training
 from harness.errors import TrainingError
-from harness.models.transformer import Encoded, one_thread, probe_scores, untrained
+from harness.models.peft import without_known_warnings
+from harness.models.protocol import CARD
+from harness.models.transformer import Encoded, probe_scores, untrained
 from harness.progress import Progress
-from harness.training import TrainingJob, card, methods
+from harness.training import TrainingJob, batches, card, checkpoint, course, methods, saving
+from harness.training.checkpoint import Pace
+from harness.training.determinism import deterministic
 
-WINDOW_BATCHES = 16
-"""Batches whose texts are sorted by length together: little padding, and still a new mixture every epoch."""
 
+def train(job: TrainingJob, progress: Progress, pace: Pace | None = None) -> Path:
+    """Train an adapter and put it in its folder, whole or not at all; go on from where a killed training was.
 
-def train(job: TrainingJob, progress: Progress) -> Path:
-    """Train an adapter and put it in its folder, whole or not at all.
+    A second process that is to train the same adapter waits, and takes what the first made.
+
+    Args:
+        pace: how often a checkpoint is kept.
 
     Returns:
         The folder with weights, configuration, card and digests of the training texts.
 
     Raises:
-        TrainingError: the loss is not a number any more, or the method does not fit the base.
+        TrainingError: training diverged, the method does not fit the base, or what was saved is not what was trained.
     """
-    folder = job.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".partial", dir=folder.parent))
-    try:
-        return _trained(job, partial, progress)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(job, progress):
+        if (job.folder / CARD).is_file():
+            return job.folder
+        _clear_abandoned(job)
+        partial = _partial(job.folder)
+        partial.mkdir(exist_ok=True)
+        try:
+            if not (partial / CARD).is_file():  # the last thing to be written
+                _train_into(partial, job, progress, pace or Pace())
+        except Exception:
+            shutil.rmtree(partial)
+            raise
+        (partial / checkpoint.NAME).unlink(missing_ok=True)
+        shutil.rmtree(job.folder, ignore_errors=True)
+        return partial.rename(job.folder)
 
 
-def _trained(job: TrainingJob, partial: Path, progress: Progress) -> Path:
-    """Train into a folder of this process's own, and give it its name when it is whole."""
-    with _deterministic(job.seed):
-        network = _network(job)
-        encoded = Encoded(job.base.folder, job.texts, job.max_length)
-        started = time.perf_counter()
-        curve, tokens = _fit(network, encoded, job, progress)
-        seconds = time.perf_counter() - started
-        probe = probe_scores(network.eval(), job.base.folder)
-    _save(network, partial)
-    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    facts = {
-        "n_trainable": trainable,
-        "n_parameters": sum(p.numel() for p in network.parameters()),
-        "train_seconds": seconds,
-        "tokens_per_second": tokens / seconds,
-        "examples_per_second": len(job.texts) * job.adapter.train.epochs / seconds,
-        "truncated": encoded.truncated,
-        "curve": curve,
-        "probe_scores": probe,
-    }
-    card.write(partial, _card(job, partial) | facts, [example.text_digest for example in job.split.examples])
-    shutil.rmtree(job.folder, ignore_errors=True)
-    return partial.rename(job.folder)
-
-
-def _network(job: TrainingJob) -> Any:
-    # Eager attention: on a processor, for sequences as short as reviews, its backward pass is the faster one.
-    base = untrained(job.base.folder, job.seed, attention="eager")
-    try:
-        return methods.apply(job.adapter, base).train()
-    except (ValueError, TypeError, AttributeError, RuntimeError, KeyError) as problem:
-        raise TrainingError(f"adapter {job.adapter.id}: {job.adapter.method} does not fit: {problem}") from None
-
-
-def _fit(network: Any, encoded: Encoded, job: TrainingJob, progress: Progress) -> tuple[list[list[float]], int]:
-    """Train in place.
-
-    Returns:
-        The curve as [step, learning rate, loss] rows, and the tokens that were read.
-    """
-    how = job.adapter.train
-    labels = torch.tensor([example.label for example in job.split.examples])
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    steps = how.epochs * math.ceil(len(labels) / how.batch_size)
-    optimizer = torch.optim.AdamW(parameters, lr=how.learning_rate, weight_decay=how.weight_decay)
-    schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]  # untyped there
-        optimizer, _warmup_steps(how, steps), steps
-    )
-    curve: list[list[float]] = []
-    with progress(f"train {job.adapter.id} seed {job.seed}", steps) as advance:
-        for step, indices in enumerate(_batches(encoded.lengths, how.batch_size, how.epochs, job.seed)):
-            with torch.autocast("cpu", torch.bfloat16, enabled=job.precision == "bf16"):
-                logits = network(**encoded.batch(indices)).logits
-            loss = torch.nn.functional.cross_entropy(logits.float(), labels[indices])
-            if not torch.isfinite(loss):
-                raise TrainingError(
-                    f"adapter {job.adapter.id}, seed {job.seed}: the loss is {loss.item()} at step {step + 1} "
-                    f"of {steps}; lower learning_rate or max_grad_norm"
-                )
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            torch.nn.utils.clip_grad_norm_(parameters, how.max_grad_norm)
-            curve.append([step + 1, float(schedule.get_last_lr()[0]), loss.item()])
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            advance(1, f"loss {loss.item():.3f}")
-    return curve, int(encoded.lengths.sum()) * how.epochs
-
-
-def _warmup_steps(how: Training, steps: int) -> int:
-    """Steps over which the learning rate rises."""
-    if how.warmup_steps is not None:
-        return how.warmup_steps
-    assert how.warmup_share is not None  # the declaration asks for one of the two
-    return round(how.warmup_share * steps)
-
-
-def _batches(lengths: np.ndarray[Any, Any], batch_size: int, epochs: int, seed: int) -> Iterator[list[int]]:
-    """Indices of every text once per epoch, texts of similar length together, in a new order every epoch."""
-    generator = np.random.default_rng(seed)
-    window = batch_size * WINDOW_BATCHES
-    for _ in range(epochs):
-        shuffled = generator.permutation(len(lengths))
-        batches: list[Sequence[int]] = []
-        for start in range(0, len(shuffled), window):
-            part = shuffled[start : start + window]
-            by_length = part[np.argsort(lengths[part], kind="stable")]
-            batches += [by_length[i : i + batch_size].tolist() for i in range(0, len(by_length), batch_size)]
-        for i in generator.permutation(len(batches)):
-            yield list(batches[i])
+def _partial(folder: Path) -> Path:
+    """Where an adapter is made before it is whole."""
+    return folder.with_name(f".{folder.name}.partial")
 
 
 @contextmanager
-def _deterministic(seed: int) -> Iterator[None]:
-    """Torch seeded, deterministic and single-threaded within the block; its state outside is left as it was."""
-    before = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[]), one_thread():
-        torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True)
+def _alone(job: TrainingJob, progress: Progress) -> Iterator[None]:
+    """No other process trains this adapter within the block. The system gives a killed process's lock back."""
+    lock = FileLock(job.folder.with_name(f".{job.folder.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        with progress(f"wait for the process that trains {job.adapter.id} seed {job.seed}", 1):
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _clear_abandoned(job: TrainingJob) -> None:
+    """Remove what killed trainings of this adapter and seed by other recipes left; nobody would take it up again."""
+    for lock_path in job.folder.parent.glob(f".seed-{job.seed}-*.lock"):
+        left = lock_path.with_suffix(".partial")
+        if left == _partial(job.folder) or not left.is_dir():
+            continue
         try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before)
+            with FileLock(lock_path, blocking=False):
+                shutil.rmtree(left, ignore_errors=True)
+        except Timeout:  # it is being trained
+            continue
 
 
-def _save(network: Any, folder: Path) -> None:
-    # save_embedding_layers looks the base up on a hub otherwise; no method here changes the vocabulary.
-    extra = {"save_embedding_layers": False} if hasattr(network, "peft_config") else {}
-    network.save_pretrained(folder, safe_serialization=True, **extra)
-    (folder / "README.md").unlink(missing_ok=True)  # a model card template full of blanks; ours is the harness card
-    config = folder / "adapter_config.json"
-    if config.is_file():
-        # PEFT writes sets in hash order, which differs from process to process: the digest must not.
-        values = json.loads(config.read_text(encoding="utf-8"))
-        for key in ("target_modules", "feedforward_modules", "modules_to_save"):
-            if isinstance(values.get(key), list):
-                values[key] = sorted(values[key])
-        config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _card(job: TrainingJob, folder: Path) -> dict[str, Any]:
-    commit, dirty = provenance.git(Path.cwd())
-    return {
-        "adapter_id": job.adapter.id,
-        "adapter_digest": card.adapter_digest(folder),
-        "train_key": job.key,
-        "method": job.adapter.method,
-        "params": job.adapter.params,
-        "train": job.adapter.train.model_dump(mode="json", exclude={"seeds"}),
-        "precision": job.precision,
-        "seed": job.seed,
-        "base": {"id": job.base.base_id, "digest": job.base.digest},
-        "trained_on": {"split": job.split.split_id, "digest": job.split.digest, "n": len(job.texts)},
-        "text": {"template": job.template, "max_length": job.max_length},
-        "packages": provenance.packages(),
-        "hardware": provenance.hardware(),
-        "git": {"commit": commit, "dirty": dirty},
-        "trained_at": provenance.now().isoformat(timespec="seconds"),
-        "peak_bytes": _peak_bytes(),
-        "size_bytes": card.size_bytes(folder),
+def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace) -> None:
+    """Train, and save weights, configuration and, last, the card in a folder that no other process writes to."""
+    encoded = Encoded(job.base.folder, job.texts, job.max_length)
+    rows = batches.parted(job.split.examples, job.adapter.train, job.seed)
+    with deterministic(job.seed):
+        network = _network(job, batches.steps(job.adapter.train, len(rows.trained)))
+        before = methods.initial(network)
+        with without_known_warnings():
+            position = course.run(network, encoded, rows, job, partial, progress, pace)
+        n_trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        n_parameters = sum(p.numel() for p in network.parameters())
+        network = methods.settled(network, before, lambda: untrained(job.base.folder, job.seed)).eval()
+        # By the attention that scores, not the one that is faster to train.
+        (network.get_base_model() if hasattr(network, "peft_config") else network).set_attn_implementation("sdpa")
+        probe = probe_scores(network, job.base.folder)
+        saving.save(network, partial)
+        saving.check_reloads(partial, job, probe)
+    facts = {
+        "n_trainable": n_trainable,
+        "n_parameters": n_parameters,
+        "train_seconds": position.seconds,
+        "tokens_per_second": position.tokens / position.seconds,
+        "examples_per_second": position.examples / position.seconds,
+        "truncated": encoded.truncated,
+        "curve": position.curve,
+        "resumed": position.resumed,
+        "probe_scores": probe,
+        "peak_bytes": position.peak_bytes,
     }
+    if job.adapter.train.early_stopping is not None:
+        facts["held_out"] = {"n": len(rows.held_out), "loss": position.held_out}
+    card.write(partial, saving.card_of(job, partial) | facts, [example.text_digest for example in job.split.examples])
 
 
-def _peak_bytes() -> int:
-    """Largest resident set of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def _network(job: TrainingJob, steps: int) -> Any:
+    # Eager attention: on a processor, for sequences as short as reviews, its backward pass is the faster one.
+    base = untrained(job.base.folder, job.seed, attention="eager")
+    try:
+        return methods.apply(job.adapter, base, steps).train()
+    except (ValueError, TypeError, AttributeError, RuntimeError, KeyError) as problem:
+        raise TrainingError(f"adapter {job.adapter.id}: {job.adapter.method} does not fit: {problem}") from None

@@ -1,38 +1,37 @@
 """From a method's name and keyword arguments to a model in which just the right parameters train.
 
 Any PEFT type works by its name in lower case, with its own configuration class's keywords: a new one needs no code.
-`full`, which trains every weight of the base, is the one method here that is not PEFT's.
+Three methods are not PEFT's, and are what the others are held to: `full` trains every weight of the base, `bitfit` its
+biases (Ben Zaken et al. 2022), `head` none of them. The head on top is always trained.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from peft import PeftType, TaskType, get_peft_model
+from peft import PeftType, TaskType, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from harness.declarations import WITHOUT_PEFT, Adapter
-from harness.errors import SuiteError
 from harness.models.peft import without_known_warnings
 
-
-def check(adapters: tuple[Adapter, ...], suite_name: str) -> None:
-    """Refuse methods and params that the installed PEFT does not know, before anything is trained.
-
-    Raises:
-        SuiteError: lists every such adapter.
-    """
-    problems = []
-    for position, adapter in enumerate(adapters):
-        try:
-            config(adapter)
-        except (ValueError, TypeError) as problem:
-            problems.append(f"{suite_name}: adapter[{position}]: {problem}")
-    if problems:
-        raise SuiteError(problems)
+_CHANGES_BASE = ("pissa", "olora")
+"""Beginnings of `init_lora_weights` that take out of the base's weights what they put into the adapter's."""
+_NEEDS_MORE = {
+    "corda": "a pass over data before training",
+    "eva": "a pass over data before training",
+    "loftq": "a quantised base",
+    "lora_ga": "a pass over data before training",
+}
+"""Values of `init_lora_weights` that would silently be something else here, by what they need."""
 
 
-def config(adapter: Adapter) -> Any:
-    """The PEFT configuration of an adapter, or None for `full`.
+def config(adapter: Adapter, steps: int) -> Any:
+    """The PEFT configuration of an adapter, or None for a method that is not PEFT's.
+
+    Args:
+        steps: of the optimizer in the whole training; AdaLoRA's schedule of ranks goes by them.
 
     Raises:
         ValueError: an unknown method, or params that contradict each other.
@@ -46,16 +45,134 @@ def config(adapter: Adapter) -> Any:
     if adapter.method not in known:
         raise ValueError(f"there is no method {adapter.method!r} (known: {', '.join(sorted([*known, *WITHOUT_PEFT]))})")
     config_class: Any = PEFT_TYPE_TO_CONFIG_MAPPING[known[adapter.method]]
-    return config_class(task_type=TaskType.SEQ_CLS, **adapter.params)
+    own = {"total_step": steps} if adapter.method == "adalora" else {}
+    made = config_class(task_type=TaskType.SEQ_CLS, **{**own, **adapter.params})
+    _check_supported(made, adapter)
+    return made
 
 
-def apply(adapter: Adapter, base: torch.nn.Module) -> Any:
+def _check_supported(made: Any, adapter: Adapter) -> None:
+    init = str(getattr(made, "init_lora_weights", None)).lower()
+    if init in _NEEDS_MORE:
+        raise ValueError(f"init_lora_weights = {init!r} needs {_NEEDS_MORE[init]}, which there is not here")
+    if init.startswith(_CHANGES_BASE):
+        barred = {"alpha_pattern", "bias", "rank_pattern", "use_dora"}
+        for name in sorted(barred & set(adapter.params)):
+            raise ValueError(f"init_lora_weights = {init!r} cannot be had together with {name}")
+    if made.peft_type == PeftType.ADALORA and adapter.train.early_stopping is not None:
+        raise ValueError("adalora hands out ranks by a schedule over all steps, which early_stopping would cut short")
+    if getattr(made, "use_asa", False):
+        raise ValueError("use_asa keeps importances outside the parameters, which no checkpoint holds")
+
+
+def apply(adapter: Adapter, base: torch.nn.Module, steps: int) -> Any:
     """The base, changed so that what the method trains, and the head, require gradients and nothing else does."""
-    peft_config = config(adapter)
-    if peft_config is None:
-        return base
     with without_known_warnings():
+        peft_config = config(adapter, steps)
+        if peft_config is None:
+            return _without_peft(adapter.method, base)
         network = get_peft_model(base, peft_config)
     # A path of this machine has no business in a file that travels, and would change its digest.
     network.peft_config["default"].base_model_name_or_path = adapter.base
     return network
+
+
+def _without_peft(method: str, base: Any) -> Any:
+    for name, parameter in base.named_parameters():
+        in_head = not name.startswith(f"{base.base_model_prefix}.")
+        parameter.requires_grad_(in_head or method == "full" or (method == "bitfit" and name.endswith(".bias")))
+    return base
+
+
+def head_is_trained(network: Any) -> bool:
+    """Whether the parameters outside the encoder train: a head that stayed as it was drawn would answer at random."""
+    base = network.get_base_model() if hasattr(network, "peft_config") else network
+    encoder = {id(parameter) for parameter in getattr(base, base.base_model_prefix).parameters()}
+    in_head = [parameter for parameter in base.parameters() if id(parameter) not in encoder]
+    return any(parameter.requires_grad for parameter in in_head)
+
+
+def initial(network: Any) -> dict[str, torch.Tensor] | None:
+    """What `settled` needs of an untrained network whose adapter was taken out of its base; None for any other."""
+    if not _changes_base(network):
+        return None
+    state = get_peft_model_state_dict(network, save_embedding_layers=False)
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+def settled(network: Any, before: dict[str, torch.Tensor] | None, plain_base: Callable[[], torch.nn.Module]) -> Any:
+    """The network in the form that its file has, to the bit.
+
+    AdaLoRA's file is without the ranks that its schedule took away; in training they were zeros.
+
+    PiSSA (Meng et al. 2024) and OLoRA (Büyükakyüz 2024) train B·A on W - B₀·A₀. The same matrix is W with a plain LoRA
+    of twice the rank, [B | -B₀]·[A; A₀]. PEFT's own conversion on saving drops the head, so it is done here.
+
+    Args:
+        network: as trained.
+        before: `initial` of the same network before training.
+        plain_base: makes the base anew, for the converted adapter to be put on.
+    """
+    if _allocator(network) is not None and network.active_peft_config.rank_pattern:
+        network.base_model.resize_modules_by_rank_pattern(network.active_peft_config.rank_pattern, "default")
+    if before is None:
+        return network
+    state = get_peft_model_state_dict(network, save_embedding_layers=False)
+    for name in state:
+        if "lora_A" in name:
+            state[name] = torch.cat([state[name], before[name]], dim=0)
+        elif "lora_B" in name:
+            state[name] = torch.cat([state[name], -before[name]], dim=1)
+    plain: Any = type(network.active_peft_config)(**network.active_peft_config.to_dict())
+    plain.init_lora_weights = True
+    plain.r *= 2
+    plain.lora_alpha *= math.sqrt(2) if plain.use_rslora else 2
+    name_of_base, plain.base_model_name_or_path = plain.base_model_name_or_path, None
+    with without_known_warnings():
+        converted = get_peft_model(plain_base(), plain)
+        set_peft_model_state_dict(converted, state)
+    converted.peft_config["default"].base_model_name_or_path = name_of_base
+    return converted
+
+
+def _changes_base(network: Any) -> bool:
+    init = getattr(getattr(network, "active_peft_config", None), "init_lora_weights", None)
+    return str(init).lower().startswith(_CHANGES_BASE)
+
+
+def after_step(network: Any, step: int) -> None:
+    """What some methods do between the optimizer's step and the next: AdaLoRA (Zhang et al. 2023) moves its ranks.
+
+    Args:
+        step: of the optimizer, from 1.
+    """
+    if hasattr(network, "peft_config") and hasattr(network.base_model, "update_and_allocate"):
+        network.base_model.update_and_allocate(step)
+
+
+_IMPORTANCES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+
+
+def kept_state(network: Any) -> tuple[dict[str, torch.Tensor], Any]:
+    """What a method keeps from step to step outside its parameters: AdaLoRA's importances, and its ranks as JSON."""
+    allocator = _allocator(network)
+    if allocator is None:
+        return {}, None
+    tensors = {f"{kind}/{name}": tensor for kind in _IMPORTANCES for name, tensor in getattr(allocator, kind).items()}
+    return tensors, network.active_peft_config.rank_pattern
+
+
+def restore_kept_state(network: Any, tensors: dict[str, torch.Tensor], ranks: Any) -> None:
+    """The inverse of `kept_state`."""
+    allocator = _allocator(network)
+    if allocator is None:
+        return
+    allocator.reset_ipt()
+    for key, tensor in tensors.items():
+        kind, _, name = key.partition("/")
+        getattr(allocator, kind)[name] = tensor
+    network.active_peft_config.rank_pattern = ranks
+
+
+def _allocator(network: Any) -> Any:
+    return getattr(network.base_model, "rankallocator", None) if hasattr(network, "peft_config") else None

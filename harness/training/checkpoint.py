@@ -1,0 +1,107 @@
+"""How far a training is, kept on disk, so that a killed one goes on to the same weights.
+
+One safetensors file holds it all: tensors as such, everything else as JSON in its header. It is written under another
+name, flushed to the disk and renamed, so that there is always a whole one or none.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+NAME = "checkpoint.safetensors"
+Tensors: TypeAlias = Mapping[str, dict[str, torch.Tensor]]
+"""Tensors by kind and name."""
+
+
+@dataclass(slots=True)
+class Position:
+    """How far a training is. Everything else follows from the job."""
+
+    step: int = 0
+    """Steps of the optimizer that are done."""
+    seconds: float = 0.0
+    """Wall time of the loop so far, over all processes that trained it; without what was lost with a killed one."""
+    tokens: int = 0
+    """Tokens that were trained on, special ones included and padding excluded."""
+    examples: int = 0
+    """Examples that were trained on, each as often as it was."""
+    curve: list[list[float]] = field(default_factory=list)
+    """Rows of [step, learning rate, loss]."""
+    said: list[int] = field(default_factory=lambda: [0, 0])
+    """Training rows of this epoch of which class 0 and class 1 was said."""
+    held_out: list[list[float]] = field(default_factory=list)
+    """With early stopping, rows of [epoch, loss on the held-out rows]."""
+    peak_bytes: int = 0
+    """Largest resident set of a process that trained it."""
+    resumed: int = 0
+    """How often it was taken up again."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """When the next checkpoint is due: not before so many seconds, and never so often that it costs more than `share`.
+
+    A large model takes seconds to write, a small adapter milliseconds.
+    """
+
+    seconds: float = 15.0
+    share: float = 0.02
+    """Largest part of the training's time that may go into checkpoints."""
+    _ended: float = field(default_factory=time.perf_counter)
+    _cost_seconds: float = 0.0
+
+    def is_due(self) -> bool:
+        """Whether a checkpoint should be written now."""
+        return time.perf_counter() - self._ended >= max(self.seconds, self._cost_seconds / self.share)
+
+    def wrote(self, began: float) -> None:
+        """Note that one was written, beginning at this time of `time.perf_counter`."""
+        self._ended = time.perf_counter()
+        self._cost_seconds = self._ended - began
+
+
+def write(folder: Path, key: str, position: Position, state: Any, tensors: Tensors) -> None:
+    """Put a checkpoint in the place of the last one.
+
+    Args:
+        key: of the training.
+        state: what else is not a tensor, as JSON has it.
+        tensors: by kind and name; no kind has a slash.
+    """
+    temporary = folder / f"{NAME}.new"
+    header = {"key": key, "position": json.dumps(asdict(position)), "state": json.dumps(state)}
+    header["kinds"] = json.dumps(list(tensors))
+    flat = {f"{kind}/{name}": tensor.contiguous() for kind, of in tensors.items() for name, tensor in of.items()}
+    save_file(flat, temporary, header)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(folder / NAME)
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def read(folder: Path, key: str) -> tuple[Position, Any, Tensors] | None:
+    """The checkpoint of a training, as `write` was given it; None where there is none that can be used."""
+    try:
+        with safe_open(folder / NAME, framework="pt") as file:
+            header = file.metadata()
+            if header["key"] != key:
+                return None
+            tensors: dict[str, dict[str, torch.Tensor]] = {kind: {} for kind in json.loads(header["kinds"])}
+            for path in file.keys():  # noqa: SIM118 (no mapping)
+                kind, _, name = path.partition("/")
+                tensors[kind][name] = file.get_tensor(path)
+        return Position(**json.loads(header["position"])), json.loads(header["state"]), tensors
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return None

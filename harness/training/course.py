@@ -1,0 +1,215 @@
+"""Fitting: AdamW, linear warm-up and decay, batches of similar length, bf16 autocast over fp32 weights."""
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import get_linear_schedule_with_warmup
+
+from harness.declarations import EarlyStopping, Training
+from harness.errors import TrainingError
+from harness.models.transformer import TOKENS_PER_BATCH, Encoded, packed
+from harness.progress import Progress
+from harness.training import TrainingJob, batches, checkpoint, methods, saving
+from harness.training.batches import Rows
+from harness.training.checkpoint import Pace, Position
+
+
+def run(
+    network: Any,
+    encoded: Encoded,
+    rows: Rows,
+    job: TrainingJob,
+    folder: Path,
+    progress: Progress,
+    pace: Pace,
+) -> Position:
+    """Train a network in place, from the checkpoint in `folder` if there is one.
+
+    Raises:
+        TrainingError: a loss or a gradient is not finite, or the result says the same of every text.
+    """
+    how = job.adapter.train
+    steps = batches.steps(how, len(rows.trained))
+    course = _begun(network, how, steps)
+    kept = checkpoint.read(folder, job.key)
+    if kept is not None:
+        course.restore(*kept)
+    position = course.position
+    before_seconds, began = position.seconds, time.perf_counter()
+
+    def note_time() -> None:
+        position.seconds = before_seconds + time.perf_counter() - began
+        position.peak_bytes = max(position.peak_bytes, saving.peak_bytes())
+
+    with progress(f"train {job.adapter.id} seed {job.seed}", steps) as advance:
+        advance(position.step, "")
+        step = 0
+        epochs = batches.epochs(encoded.lengths[rows.trained], how.batch_size, how.epochs, job.seed)
+        for epoch, order in enumerate(epochs, start=1):
+            for group in batches.groups(order, how.accumulate or 1):
+                step += 1
+                if step <= position.step:
+                    continue
+                if group[0] is order[0]:
+                    position.said = [0, 0]
+                loss = course.step(encoded, [rows.trained[batch].tolist() for batch in group], job, steps)
+                advance(1, f"loss {loss:.3f}")
+                if pace.is_due():
+                    started = time.perf_counter()
+                    note_time()
+                    course.keep(folder, job.key)
+                    pace.wrote(started)
+            if how.early_stopping is not None:
+                if len(position.held_out) < epoch:
+                    course.judge(encoded, rows.held_out.tolist(), job, epoch)
+                if _is_over(position.held_out, how.early_stopping):
+                    break
+    note_time()
+    course.take_best()
+    _check_not_constant(position, job)
+    return position
+
+
+def _begun(network: Any, how: Training, steps: int) -> "Course":
+    parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    optimizer = torch.optim.AdamW(list(parameters.values()), lr=how.learning_rate, weight_decay=how.weight_decay)
+    schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]  # untyped there
+        optimizer, _warmup_steps(how, steps), steps
+    )
+    return Course(network, parameters, optimizer, schedule, Position(), {})
+
+
+def _warmup_steps(how: Training, steps: int) -> int:
+    """Steps over which the learning rate rises."""
+    if how.warmup_steps is not None:
+        return how.warmup_steps
+    assert how.warmup_share is not None  # the declaration asks for one of the two
+    return round(how.warmup_share * steps)
+
+
+def _is_over(held_out: list[list[float]], rule: EarlyStopping) -> bool:
+    """Whether the best of the losses is at least `patience` epochs old."""
+    losses = [loss for _, loss in held_out]
+    return len(losses) - 1 - losses.index(min(losses)) >= rule.patience
+
+
+def _check_not_constant(position: Position, job: TrainingJob) -> None:
+    labels = {example.label for example in job.split.examples}
+    if 0 in position.said and len(labels) == 2:
+        raise TrainingError(
+            f"adapter {job.adapter.id}, seed {job.seed}: in its last epoch it said class "
+            f"{int(position.said[0] == 0)} of all {sum(position.said)} training rows; it has learned nothing: change "
+            "learning_rate, or train longer"
+        )
+
+
+@dataclass(slots=True)
+class Course:
+    """A training on its way: what changes from step to step."""
+
+    network: Any
+    parameters: dict[str, torch.nn.Parameter]
+    """By name: those that train."""
+    optimizer: torch.optim.Optimizer
+    schedule: Any
+    position: Position
+    best: dict[str, torch.Tensor]
+    """With early stopping, the parameters after the best epoch so far."""
+
+    def step(self, encoded: Encoded, group: list[list[int]], job: TrainingJob, steps: int) -> float:
+        """One step of the optimizer on the mean loss over a group of batches; returns that loss."""
+        who, count = f"adapter {job.adapter.id}, seed {job.seed}", sum(map(len, group))
+        where = f"at step {self.position.step + 1} of {steps}; lower learning_rate or max_grad_norm"
+        mean = 0.0
+        for batch in group:
+            with torch.autocast("cpu", torch.bfloat16, enabled=job.precision == "bf16"):
+                logits = self.network(**encoded.batch(batch)).logits.float()
+            loss = torch.nn.functional.cross_entropy(logits, _labels(job, batch))
+            if not torch.isfinite(loss):
+                raise TrainingError(f"{who}: the loss is {loss.item()} {where}")
+            share = len(batch) / count
+            (loss * share).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            mean += loss.item() * share
+            ones = int(logits.argmax(1).sum())
+            self.position.said[0] += len(batch) - ones
+            self.position.said[1] += ones
+            self.position.tokens += int(encoded.lengths[batch].sum())
+            self.position.examples += len(batch)
+        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), job.adapter.train.max_grad_norm)
+        if not torch.isfinite(norm):
+            raise TrainingError(f"{who}: the norm of the gradients is {norm.item()} {where}")
+        self.position.curve.append([self.position.step + 1, float(self.schedule.get_last_lr()[0]), mean])
+        self.optimizer.step()
+        self.schedule.step()
+        self.position.step += 1
+        methods.after_step(self.network, self.position.step)
+        self.optimizer.zero_grad()
+        return mean
+
+    def judge(self, encoded: Encoded, held_out: list[int], job: TrainingJob, epoch: int) -> None:
+        """Note the loss on the held-out rows, and keep the parameters if it is the least so far."""
+        self.network.eval()
+        total = 0.0
+        with torch.inference_mode():
+            for chosen in packed(encoded.lengths[held_out], TOKENS_PER_BATCH):
+                batch = [held_out[i] for i in chosen]
+                with torch.autocast("cpu", torch.bfloat16, enabled=job.precision == "bf16"):
+                    logits = self.network(**encoded.batch(batch)).logits.float()
+                total += torch.nn.functional.cross_entropy(logits, _labels(job, batch), reduction="sum").item()
+        self.network.train()
+        loss = total / len(held_out)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"adapter {job.adapter.id}, seed {job.seed}: the loss on the held-out rows is {loss} after epoch "
+                f"{epoch}; lower learning_rate or max_grad_norm"
+            )
+        if all(loss < earlier for _, earlier in self.position.held_out):
+            self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        self.position.held_out.append([epoch, loss])
+
+    def take_best(self) -> None:
+        """With early stopping, the parameters of the best epoch; else those of the last."""
+        self._set(self.best)
+
+    def _set(self, values: dict[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in values.items():
+                self.parameters[name].copy_(tensor)
+
+    def keep(self, folder: Path, key: str) -> None:
+        """Write a checkpoint."""
+        kept, ranks = methods.kept_state(self.network)
+        moments = self.optimizer.state_dict()
+        tensors = {
+            "parameter": {name: parameter.detach() for name, parameter in self.parameters.items()},
+            "best": self.best,
+            "method": kept,
+            "optimizer": {f"{i}/{name}": tensor for i, of in moments["state"].items() for name, tensor in of.items()},
+            "generator": {"torch": torch.get_rng_state()},
+        }
+        schedule = {name: value for name, value in self.schedule.state_dict().items() if name != "lr_lambdas"}
+        state = {"groups": moments["param_groups"], "schedule": schedule, "ranks": ranks}
+        checkpoint.write(folder, key, self.position, state, tensors)
+
+    def restore(self, position: Position, state: Any, tensors: checkpoint.Tensors) -> None:
+        """Go back to a checkpoint."""
+        self._set(tensors["parameter"])
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for path, tensor in tensors["optimizer"].items():
+            i, _, name = path.partition("/")
+            moments.setdefault(int(i), {})[name] = tensor
+        self.optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
+        self.schedule.load_state_dict({**state["schedule"], "lr_lambdas": [None]})
+        methods.restore_kept_state(self.network, tensors["method"], state["ranks"])
+        torch.set_rng_state(tensors["generator"]["torch"])
+        self.best = tensors["best"]
+        self.position = position
+        self.position.resumed += 1
+
+
+def _labels(job: TrainingJob, indices: list[int]) -> torch.Tensor:
+    return torch.tensor([job.split.examples[i].label for i in indices])

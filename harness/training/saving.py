@@ -1,0 +1,90 @@
+"""A trained network on disk, proven to come back as it was."""
+
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness import provenance
+from harness.declarations import WITHOUT_PEFT
+from harness.errors import AdapterError, RunError, TrainingError
+from harness.models.peft import prove_loaded, with_adapter, without_known_warnings
+from harness.models.transformer import probe_scores, trained
+from harness.training import TrainingJob, card
+
+RELOAD_TOLERANCE = 1e-5
+"""Largest difference of a probability between the network in memory and the reloaded one, both in float32. Most methods
+come back to the bit; prompts that a network makes are saved as made, one at a time instead of in batches."""
+
+
+def save(network: Any, folder: Path) -> None:
+    """Weights in safetensors and configuration, the same bytes for the same network."""
+    # save_embedding_layers looks the base up on a hub otherwise; no method here changes the vocabulary.
+    extra = {"save_embedding_layers": False} if hasattr(network, "peft_config") else {}
+    with without_known_warnings():
+        network.save_pretrained(folder, safe_serialization=True, **extra)
+    (folder / "README.md").unlink(missing_ok=True)  # a model card template full of blanks; ours is the harness card
+    config = folder / "adapter_config.json"
+    if config.is_file():
+        # PEFT writes sets in hash order, which differs from process to process: the digest must not.
+        values = json.loads(config.read_text(encoding="utf-8"))
+        for key in ("target_modules", "feedforward_modules", "modules_to_save", "exclude_modules"):
+            if isinstance(values.get(key), list):
+                values[key] = sorted(values[key])
+        config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def check_reloads(folder: Path, job: TrainingJob, before: list[float]) -> None:
+    """Load what was saved the way that scoring does, and hold it to what was trained.
+
+    Args:
+        before: probabilities that the network in memory gave the probe texts.
+
+    Raises:
+        TrainingError: it does not load, or answers otherwise.
+    """
+    try:
+        if job.adapter.method in WITHOUT_PEFT:
+            network = trained(folder).eval()
+        else:
+            network = with_adapter(job.base.folder, folder)
+            prove_loaded(network, folder, job.base.folder)
+    except (AdapterError, RunError) as problem:
+        raise TrainingError(f"adapter {job.adapter.id}: what was saved does not load: {problem}") from None
+    after = probe_scores(network, job.base.folder)
+    largest = max(abs(one - other) for one, other in zip(before, after, strict=True))
+    if not largest <= RELOAD_TOLERANCE:
+        raise TrainingError(
+            f"adapter {job.adapter.id}: what was saved does not answer as what was trained: probabilities differ by "
+            f"{largest:.2g}; {job.adapter.method} with these params cannot be saved and loaded"
+        )
+
+
+def card_of(job: TrainingJob, folder: Path) -> dict[str, Any]:
+    """What a card tells of a job and of the files in its folder."""
+    commit, dirty = provenance.git(Path.cwd())
+    return {
+        "adapter_id": job.adapter.id,
+        "adapter_digest": card.adapter_digest(folder),
+        "train_key": job.key,
+        "method": job.adapter.method,
+        "params": job.adapter.params,
+        "train": job.adapter.train.model_dump(mode="json", exclude={"seeds"}),
+        "precision": job.precision,
+        "seed": job.seed,
+        "base": {"id": job.base.base_id, "digest": job.base.digest},
+        "trained_on": {"split": job.split.split_id, "digest": job.split.digest, "n": len(job.texts)},
+        "text": {"template": job.template, "max_length": job.max_length},
+        "packages": provenance.packages(),
+        "hardware": provenance.hardware(),
+        "git": {"commit": commit, "dirty": dirty},
+        "trained_at": provenance.now().isoformat(timespec="seconds"),
+        "size_bytes": card.size_bytes(folder),
+    }
+
+
+def peak_bytes() -> int:
+    """Largest resident set of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
