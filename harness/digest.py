@@ -1,5 +1,6 @@
-"""SHA-256 over files and over canonical JSON: the one way in which this project names content."""
+"""SHA-256 over files, canonical JSON and syntax trees: the one way in which this project names content."""
 
+import ast
 import hashlib
 import json
 from pathlib import Path
@@ -21,3 +22,37 @@ def of_json(value: Any) -> str:
 def of_files(folder: Path, names: list[str]) -> str:
     """Hex SHA-256 over the named files of a folder, their names included; files that are absent do not count."""
     return of_json({name: of_file(folder / name) for name in names if (folder / name).is_file()})
+
+
+def of_source(source: bytes) -> str:
+    """Hex SHA-256 of a Python module's syntax tree without docstrings: not of comments and layout (64 characters).
+
+    The tree is written out here, not by `ast.dump`, whose form changes with Python's releases.
+    """
+    parts: list[str] = []
+    _write(ast.parse(source), parts)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _write(node: Any, parts: list[str]) -> None:
+    if isinstance(node, ast.AST):
+        parts.append(type(node).__name__)
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if name == "body" and isinstance(value, list):
+                value = [item for item in value if not _is_bare_text(item)]
+            if value is not None and value != [] and name != "ctx":
+                parts.append(name)
+                _write(value, parts)
+        parts.append(")")
+    elif isinstance(node, list):
+        for item in node:
+            _write(item, parts)
+        parts.append("]")
+    else:
+        parts.append(repr(node))
+
+
+def _is_bare_text(node: ast.AST) -> bool:
+    """A docstring, or the text below a field that says what it means."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -6,10 +6,13 @@ says so at once.
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from harness import data, digest, provenance, training
+from harness import data, digest, elsewhere, provenance, training
 from harness.declarations import (
     Adapter,
+    AnyAdapter,
+    ForeignAdapter,
     MajorityModel,
     Model,
     PeftModel,
@@ -20,9 +23,10 @@ from harness.declarations import (
 )
 from harness.errors import AdapterError, LeakError
 from harness.gather import Materials, Workspace
+from harness.models.bases import ResolvedBase
 from harness.models.protocol import Ingredients
-from harness.records import Split
-from harness.run import VERSION, Job
+from harness.records import AdapterRecord, Split
+from harness.run import Job, scoring_code
 from harness.suite import by_id
 from harness.training import card
 
@@ -67,27 +71,78 @@ def current_keys(jobs: Iterable[Job]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Weights:
+    """What is known of the weights that a model is scored with."""
+
+    adapter: AnyAdapter
+    base: ResolvedBase
+    train: Split | None
+    """What the suite would train them on; None where they come from elsewhere."""
+    folder: Path | None
+    record: AdapterRecord | None
+    trained_on: frozenset[str] | None
+    """Digests of the texts that they have seen, as their own folder says; None where that is unknown."""
+    blocked: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Recipe:
     """What one model with one seed is made from, whatever the split."""
 
     ingredients: Ingredients
-    adapter_digest: str | None
-    adapter: Adapter | None
+    weights: _Weights | None
     base_digest: str | None
     train_digest: str | None
     """Digest of the rows that it learns from."""
-    trained_on: frozenset[str]
-    """Digests of the texts that its adapter has seen, as the adapter's own folder says; empty without an adapter."""
-    blocked: str | None
+
+
+def _adapter(suite: Suite, model: Model) -> AnyAdapter | None:
+    """The adapter that a model names."""
+    if isinstance(model, PeftModel | TransformerModel) and model.adapter is not None:
+        adapter: AnyAdapter = by_id(suite.adapter, model.adapter)
+        return adapter
+    return None
 
 
 def _seeds(suite: Suite, model: Model) -> tuple[int | None, ...]:
-    if isinstance(model, PeftModel | TransformerModel) and model.adapter is not None:
-        adapter: Adapter = by_id(suite.adapter, model.adapter)
+    adapter = _adapter(suite, model)
+    if isinstance(adapter, Adapter):
         return adapter.train.seeds
     if isinstance(model, TransformerModel) and model.seeds is not None:
         return model.seeds
     return (None,)
+
+
+def _trained_here(
+    suite: Suite,
+    adapter: Adapter,
+    seed: int | None,
+    materials: Materials,
+    workspace: Workspace,
+    untrainable: Mapping[tuple[str, int], str],
+) -> _Weights:
+    trainings = training.jobs(suite, materials.splits, materials.bases, workspace.adapters)
+    job = next(job for job in trainings if (job.adapter.id, job.seed) == (adapter.id, seed))
+    record, seen, blocked = None, None, untrainable.get((adapter.id, job.seed))
+    if blocked is None and not job.folder.is_dir():
+        blocked = f"adapter {adapter.id!r} seed {job.seed} has not been trained yet; evaluate the suite first"
+    if blocked is None:
+        try:
+            read = card.read(job.folder)
+            seen, record = card.trained_on(job.folder, read), read
+            card.check_is(job, record)
+        except AdapterError as problem:
+            blocked = str(problem)
+    return _Weights(adapter, job.base, job.split, job.folder, record, seen, blocked)
+
+
+def _from_elsewhere(adapter: ForeignAdapter, materials: Materials, workspace: Workspace) -> _Weights:
+    base = materials.bases[adapter.base]
+    try:
+        found = elsewhere.find(adapter, base, workspace.suite_path.parent, workspace.cache)
+    except AdapterError as problem:
+        return _Weights(adapter, base, None, None, None, None, str(problem))
+    return _Weights(adapter, base, None, found.folder, found.record, found.trained_on, None)
 
 
 def _recipe(
@@ -104,77 +159,74 @@ def _recipe(
     if isinstance(model, MajorityModel | TfidfModel | ProbeModel):
         train = materials.splits[model.train_split]
         texts = [suite.text.render(example.title, example.content) for example in train.examples]
-    adapter, adapter_dir, adapter_digest, blocked = None, None, None, None
-    seen: frozenset[str] = frozenset()
-    if isinstance(model, PeftModel | TransformerModel) and model.adapter is not None and seed is not None:
-        trainings = training.jobs(suite, materials.splits, materials.bases, workspace.adapters)
-        job = next(job for job in trainings if (job.adapter.id, job.seed) == (model.adapter, seed))
-        adapter, base, train, adapter_dir = job.adapter, job.base, job.split, job.folder
-        blocked = untrainable.get((adapter.id, seed))
-        if blocked is None:
-            try:
-                record = card.read(adapter_dir)
-                seen, adapter_digest = card.trained_on(adapter_dir, record), record.adapter_digest
-            except AdapterError as problem:
-                blocked = str(problem)
+    adapter, weights = _adapter(suite, model), None
+    if isinstance(adapter, Adapter):
+        weights = _trained_here(suite, adapter, seed, materials, workspace, untrainable)
+    elif adapter is not None:
+        weights = _from_elsewhere(adapter, materials, workspace)
+    if weights is not None:
+        base, train = weights.base, weights.train
     ingredients = Ingredients(
         seed=seed,
         max_length=suite.text.max_length,
         base_dir=base.folder if base else None,
-        adapter_dir=adapter_dir,
+        adapter_dir=weights.folder if weights else None,
         train_texts=texts,
         train_labels=[example.label for example in train.examples] if texts and train else [],
     )
-    return _Recipe(
-        ingredients=ingredients,
-        adapter_digest=adapter_digest,
-        adapter=adapter,
-        base_digest=base.digest if base else None,
-        train_digest=train.digest if train else None,
-        trained_on=seen,
-        blocked=blocked,
-    )
+    return _Recipe(ingredients, weights, base.digest if base else None, train.digest if train else None)
 
 
-def _leak(recipe: _Recipe, seed: int | None, split: Split) -> str | None:
-    """What of a split the adapter was trained on. Its folder may be another than the one that the suite would train."""
+def _leak(weights: _Weights | None, seed: int | None, split: Split) -> str | None:
+    """What of a split the weights were trained on. Their folder may be another than the one the suite would train."""
+    if weights is None or weights.trained_on is None:
+        return None
+    who = f"adapter {weights.adapter.id!r}" + ("" if seed is None else f" seed {seed}")
     try:
-        data.check_no_leak(recipe.trained_on, split, f"adapter {recipe.adapter and recipe.adapter.id!r} seed {seed}")
+        data.check_no_leak(weights.trained_on, split, who)
     except LeakError as problem:
         return str(problem)
     return None
 
 
+def _unknown_training(weights: _Weights | None) -> str | None:
+    if weights is None or weights.record is None or weights.trained_on is not None:
+        return None
+    return f"what adapter {weights.adapter.id!r} was trained on is unknown: it may have seen these very texts"
+
+
 def _job(
     suite: Suite, model: Model, seed: int | None, split: Split, recipe: _Recipe, git: tuple[str | None, bool | None]
 ) -> Job:
+    weights = recipe.weights
+    record = weights.record if weights else None
     configuration = {
         "model": model.model_dump(mode="json", exclude_none=True, exclude={"seeds"}),
-        "adapter": recipe.adapter and recipe.adapter.model_dump(mode="json", exclude={"train": {"seeds"}}),
+        "adapter": weights and weights.adapter.model_dump(mode="json", exclude={"train": {"seeds"}, "path": True}),
         "base": recipe.base_digest,
         "train": recipe.train_digest,
         "text": {"template": suite.text.template, "max_length": suite.text.max_length},
     }
     spec = configuration | {
-        "version": VERSION,
+        "scoring_code": scoring_code(),
         "seed": seed,
-        "adapter_digest": recipe.adapter_digest,
+        "adapter_digest": record and record.adapter_digest,
         "split": {"id": split.split_id, "digest": split.digest},
         "packages": {name: provenance.packages().get(name) for name in provenance.SCORING_PACKAGES},
     }
-    leak, forbidden = _leak(recipe, seed, split), suite.audit.exact_overlap == "forbid"
+    leak, forbidden = _leak(weights, seed, split), suite.audit.exact_overlap == "forbid"
     return Job(
         suite=suite,
         model=model,
         seed=seed,
         split=split,
         ingredients=recipe.ingredients,
-        adapter_digest=recipe.adapter_digest,
+        adapter=record,
         configuration=digest.of_json(configuration),
         run_key=digest.of_json(spec),
         spec=spec,
         git_commit=git[0],
         git_dirty=git[1],
-        blocked=recipe.blocked or (leak if forbidden else None),
-        warning=None if forbidden else leak,
+        blocked=(weights.blocked if weights else None) or (leak if forbidden else None),
+        warning=_unknown_training(weights) or (None if forbidden else leak),
     )

