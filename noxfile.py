@@ -109,3 +109,9 @@ def imports(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Time training and scoring on the quickstart's rows; prints, asserts nothing."""
     session.run(PYTHON, "benchmarks/throughput.py", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def simulate(session: nox.Session) -> None:
+    """Find out by simulation whether intervals, gates and sample sizes keep their promises; prints, asserts nothing."""
+    session.run(PYTHON, "benchmarks/simulations.py", *session.posargs, external=True)

@@ -3,27 +3,26 @@
 The whole of it, as the command line does it::
 
     workspace = Workspace(Path("suites/quickstart.toml"), Path("runs/harness.duckdb"))
-    materials = gather(suite, workspace)
     with ENGINES["local"](2, progress) as each_done:
-        untrainable = train_missing(suite, materials, workspace, each_done)
-        report = evaluate(plan(suite, materials, workspace, untrainable=untrainable), workspace, each_done)
+        jobs, report = bring_up_to_date(suite, workspace, each_done, say)
 """
 
 import traceback
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from harness import metrics, provenance, run, training
+from harness import estimates, evidence, expectations, provenance, run, training
 from harness.declarations import Suite
 from harness.engine import EachDone, Interrupted
 from harness.errors import RunError
-from harness.gather import Materials, Workspace
-from harness.jobs import current_keys
+from harness.gather import Materials, Workspace, gather
+from harness.jobs import current_keys, plan
 from harness.models.protocol import CARD, Classifier
 from harness.progress import Progress
-from harness.records import Outcomes, Run
+from harness.records import Run
 from harness.run import Job, Scored
 from harness.store import reader, writer
 from harness.store.connection import Connection, opened
@@ -39,6 +38,54 @@ class Report:
     failed: list[Run] = field(default_factory=list)
 
 
+def bring_up_to_date(
+    suite: Suite,
+    workspace: Workspace,
+    each_done: EachDone,
+    say: Callable[[str], None],
+    *,
+    model_ids: Collection[str] = (),
+    split_ids: Collection[str] = (),
+    limit: int | None = None,
+    fresh: bool = False,
+) -> tuple[list[Job], Report]:
+    """Train what is missing, score what is not yet stored.
+
+    Args:
+        each_done: an opened engine.
+        say: is told warnings and what failed.
+        model_ids: only these models; all where empty.
+        split_ids: only these splits; all that nothing is trained on where empty.
+        limit: only the first so many examples of each split.
+        fresh: score all of them, stored or not.
+
+    Returns:
+        All that there was to score, and what was done.
+    """
+    materials = gather(suite, workspace)
+    if materials.unpinned:
+        path = workspace.suite_path
+        say(f"warning: {path}: no lock pins {', '.join(materials.unpinned)}; `harness data {path}` pins their rows")
+    for warning in materials.warnings:
+        say(f"warning: {warning}")
+    wanted = [declared for declared in suite.model if not model_ids or declared.id in model_ids]
+    adapters = {used for declared in wanted if (used := getattr(declared, "adapter", None)) is not None}
+    failures = train_missing(suite, materials, workspace, each_done, adapters) if adapters else {}
+    jobs = plan(
+        suite, materials, workspace, model_ids=model_ids, split_ids=split_ids, limit=limit, untrainable=failures
+    )
+    for job in jobs:
+        if job.warning is not None:
+            say(f"warning: {job.label}: {job.warning}")
+    expectations.note(suite, jobs, workspace)
+    report = evaluate(jobs, workspace, each_done, fresh=fresh)
+    for failed in report.failed:
+        problem = (failed.error or "").strip().splitlines()[-1]
+        seed = "" if failed.seed is None else f" seed {failed.seed}"
+        say(f"failed: {failed.model_id}{seed} on {failed.split_id}: {problem}")
+    return jobs, report
+
+
 def train_missing(
     suite: Suite, materials: Materials, workspace: Workspace, each_done: EachDone, adapter_ids: Collection[str] = ()
 ) -> dict[tuple[str, int], str]:
@@ -52,7 +99,7 @@ def train_missing(
         Why there are no weights, by adapter id and seed, for those whose training failed. The others were trained.
 
     Raises:
-        SuiteError: the installed PEFT does not know a method or one of its params; nothing was trained.
+        SuiteError: a method of one of these does not fit its base, or the installed PEFT; nothing was trained.
     """
     missing = [
         job
@@ -61,9 +108,9 @@ def train_missing(
     ]
     if not missing:
         return {}
-    from harness.training import methods
+    from harness.training import fit
 
-    methods.check(suite.adapter, str(workspace.suite_path))
+    fit.check(suite, missing, str(workspace.suite_path))
     failures: dict[tuple[str, int], str] = {}
     for job, failure in each_done(_train, missing):
         if failure is not None:
@@ -97,7 +144,7 @@ def evaluate(jobs: Sequence[Job], workspace: Workspace, each_done: EachDone, *, 
     Raises:
         Interrupted: after what was under way is stored as cancelled.
     """
-    report = Report()
+    report, evaluation_id = Report(), uuid.uuid4().hex
     with opened(workspace.db) as connection:
         stored = {} if fresh else reader.latest_runs(connection, current_keys(jobs))
         for job in jobs:
@@ -110,10 +157,12 @@ def evaluate(jobs: Sequence[Job], workspace: Workspace, each_done: EachDone, *, 
     began = provenance.now()
     try:
         for _, many in each_done(_score, one_load_each):
-            _store(many, workspace, report)
+            _store(many, evaluation_id, workspace, report)
     except Interrupted as interruption:
-        cut = [job for group in interruption.under_way for job in group]
-        _store([run.unfinished(job, began, "cancelled", interruption) for job in cut], workspace, report)
+        cut = [
+            run.unfinished(job, began, "cancelled", interruption) for group in interruption.under_way for job in group
+        ]
+        _store(cut, evaluation_id, workspace, report)
         raise
     return report
 
@@ -135,50 +184,31 @@ def _score(jobs: Sequence[Job], progress: Progress) -> list[Scored]:
     return done
 
 
-def _store(many: Sequence[Scored], workspace: Workspace, report: Report) -> None:
+def _store(many: Sequence[Scored], evaluation_id: str, workspace: Workspace, report: Report) -> None:
     with opened(workspace.db) as connection:
         for scored in many:
-            writer.write_run(connection, scored.run, scored.predictions)
-            (report.scored if scored.run.status == "success" else report.failed).append(scored.run)
+            stored = replace(scored.run, evaluation_id=evaluation_id)
+            writer.write_run(connection, stored, scored.predictions)
+            (report.scored if stored.status == "success" else report.failed).append(stored)
 
 
 def _write_adapters(connection: Connection, jobs: Sequence[Job]) -> None:
-    """Weights that were trained before this store was made are told to it too."""
-    folders = {job.ingredients.adapter_dir for job in jobs if job.adapter_digest is not None}
-    for folder in sorted(folder for folder in folders if folder is not None):
-        writer.write_adapter(connection, card.read(folder))
-
-
-def evidence(
-    connection: Connection, jobs: Sequence[Job]
-) -> tuple[dict[tuple[str, str], list[Outcomes]], dict[tuple[str, str], str]]:
-    """What the store holds for a plan.
-
-    Returns:
-        By model and split: the outcomes of all its seeds; and, for those of which a run is missing, what is missing.
-    """
-    runs = reader.latest_runs(connection, current_keys(jobs))
-    found: dict[tuple[str, str], list[Outcomes]] = {}
-    missing: dict[tuple[str, str], str] = {}
-    for job in jobs:
-        place = (job.model.id, job.split.split_id)
-        if job.blocked is None and job.run_key in runs:
-            found.setdefault(place, []).append(reader.outcomes(connection, runs[job.run_key].run_id))
-        else:
-            missing[place] = job.blocked or f"{job.label} has no current run in the store; evaluate the suite first"
-    return {place: many for place, many in found.items() if place not in missing}, missing
+    """Weights that come from elsewhere, or were trained before this store was made, are told to it too."""
+    known = {job.adapter.adapter_digest: job.adapter for job in jobs if job.adapter is not None}
+    for record in known.values():
+        writer.write_adapter(connection, record)
 
 
 def results(connection: Connection, suite: Suite, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """The primary metric of every model on every split of a plan, as far as stored: the rows that `evaluate` prints."""
-    found, _ = evidence(connection, jobs)
+    found = evidence.of(connection, jobs).outcomes
     rows: list[dict[str, Any]] = []
     for model_id, split_id in dict.fromkeys((job.model.id, job.split.split_id) for job in jobs):
         seeds = found.get((model_id, split_id))
         if seeds is not None:
             keys = [job.run_key for job in jobs if (job.model.id, job.split.split_id) == (model_id, split_id)]
-            generator = metrics.generator_for(suite.primary_metric, keys)
-            metric = metrics.summarise(suite.primary_metric, seeds, generator)
+            generator = estimates.generator_for(suite.primary_metric, keys)
+            metric = estimates.summarise(suite.primary_metric, seeds, generator)
             rows.append({"split": split_id, "model": model_id, "seeds": len(seeds), **asdict(metric)})
     order = [rule.id for rule in suite.split]
     return sorted(rows, key=lambda row: order.index(row["split"]))

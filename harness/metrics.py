@@ -4,17 +4,16 @@ A metric maps outcomes and weights of shape (b, n) to b values: with all weights
 bootstrap weights it is b resamples of it at once. So a value and its interval cannot disagree on the definition. A new
 metric is a row of `METRICS`; the contract tests hold it to scikit-learn's.
 
-`nan` means undefined, and leaves this module as None.
+`nan` means undefined. Means over seeds, intervals and comparisons are in `estimates`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from harness import digest, stats
-from harness.records import Metric, Outcomes
+from harness.records import Outcomes
 from harness.stats import Floats, Ints
 
 ECE_BINS = 15
@@ -27,15 +26,6 @@ class Definition:
 
     values: Callable[[Outcomes, Floats], Floats]
     higher_is_better: bool
-
-
-class Difference(NamedTuple):
-    """Candidate minus reference, with its 95 % interval."""
-
-    value: float
-    ci_low: float
-    ci_high: float
-    n: int
 
 
 def _ratio(over: Floats, under: Floats) -> Floats:
@@ -101,9 +91,8 @@ def _ece(outcomes: Outcomes, weights: Floats) -> Floats:
 
     Biased upwards on small samples: even a calibrated model's bins miss their confidence by chance.
     """
-    confidence = np.maximum(outcomes.scores, 1 - outcomes.scores)
-    gap = (outcomes.labels == outcomes.predicted) - confidence
-    bins = np.minimum((confidence * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    confidence, bins = confidence_bins(outcomes)
+    gap = is_right(outcomes) - confidence
     per_bin = np.zeros((len(gap), ECE_BINS))
     per_bin[np.arange(len(gap)), bins] = gap
     return _ratio(np.abs(weights @ per_bin).sum(axis=1), weights.sum(axis=1))
@@ -122,94 +111,41 @@ METRICS: dict[str, Definition] = {
 }
 
 
-def generator_for(name: str, run_keys: Sequence[str]) -> np.random.Generator:
-    """The generator for a number about these runs: it has the same interval wherever it is shown.
+def value(name: str, outcomes: Outcomes) -> float:
+    """The metric `name` of these outcomes; nan where it is undefined."""
+    return float(METRICS[name].values(outcomes, np.ones((1, len(outcomes.labels))))[0])
 
-    One run's is that of its key, as it was stored; several runs' also that of the metric.
+
+def is_right(outcomes: Outcomes) -> NDArray[np.bool_]:
+    """Shape (n,): whether each example's predicted label is its label."""
+    return np.asarray(outcomes.labels == outcomes.predicted)
+
+
+def confidence_bins(outcomes: Outcomes) -> tuple[Floats, Ints]:
+    """Each example's confidence, the predicted class's probability in [1/2, 1], and its bin in 0…`ECE_BINS` - 1.
+
+    Bin k holds confidences from k / `ECE_BINS` up to the next bin's; the last one also holds 1. Both of shape (n,).
     """
-    seed = run_keys[0] if len(run_keys) == 1 else digest.of_json([name, *run_keys])
-    return np.random.default_rng(int(seed[:16], 16))
+    confidence = np.maximum(outcomes.scores, 1 - outcomes.scores)
+    return confidence, np.minimum((confidence * ECE_BINS).astype(np.int64), ECE_BINS - 1)
 
 
-def summarise(name: str, seeds: Sequence[Outcomes], generator: np.random.Generator) -> Metric:
-    """A metric's mean over a configuration's seeds, with a 95 % interval over examples and seeds.
+def disagreements(first: Outcomes, second: Outcomes) -> tuple[int, int]:
+    """How many examples only the first gets right, and how many only the second."""
+    one, other = is_right(first), is_right(second)
+    return int((one & ~other).sum()), int((other & ~one).sum())
 
-    One seed, no clusters and accuracy: Wilson. Otherwise the bootstrap over clusters (or examples) and seeds. Where no
-    resample differs from the value (all right, all wrong), accuracy falls back to Wilson, which admits doubt. A single
-    cluster gives no interval.
+
+def subset(outcomes: Outcomes, chosen: NDArray[np.bool_]) -> Outcomes:
+    """The outcomes of some of the examples.
 
     Args:
-        name: a key of `METRICS`.
-        seeds: the outcomes of each seed, all on the same examples in the same order.
-        generator: source of the resampling.
+        chosen: shape (n,).
     """
-    definition, n = METRICS[name], len(seeds[0].labels)
-    _check_paired(seeds)
-    value = float(np.mean([_value(definition, outcomes) for outcomes in seeds]))
-    if not np.isfinite(value):
-        return Metric(name, None, None, None, n, definition.higher_is_better)
-    if name == "accuracy" and len(seeds) == 1 and seeds[0].clusters is None:
-        low, high = stats.wilson(round(value * n), n)
-        return Metric(name, value, low, high, n, definition.higher_is_better)
-    interval = stats.percentile_interval(_resampled(definition, seeds, generator))
-    if name == "accuracy" and interval is not None and interval[0] == interval[1]:
-        interval = stats.wilson(round(value * n), n)
-    if interval is None:
-        return Metric(name, value, None, None, n, definition.higher_is_better)
-    return Metric(name, value, *interval, n, definition.higher_is_better)
-
-
-def difference(
-    name: str, candidate: Sequence[Outcomes], reference: Sequence[Outcomes], generator: np.random.Generator
-) -> Difference | None:
-    """Candidate's mean minus reference's, paired by example: both sides see the same resampled examples.
-
-    Returns:
-        None where the metric is undefined for a side, or there is but one cluster and so no interval.
-    """
-    _check_paired([*candidate, *reference])
-    definition = METRICS[name]
-    value = float(
-        np.mean([_value(definition, outcomes) for outcomes in candidate])
-        - np.mean([_value(definition, outcomes) for outcomes in reference])
+    return Outcomes(
+        example_ids=tuple(example_id for example_id, kept in zip(outcomes.example_ids, chosen, strict=True) if kept),
+        labels=outcomes.labels[chosen],
+        predicted=outcomes.predicted[chosen],
+        scores=outcomes.scores[chosen],
+        clusters=None if outcomes.clusters is None else outcomes.clusters[chosen],
     )
-    # One seed for both sides' examples keeps the pairing; the seeds of training are drawn independently.
-    examples_seed = int(generator.integers(2**32))
-    sides = [
-        _resampled(definition, side, np.random.default_rng(examples_seed), generator) for side in (candidate, reference)
-    ]
-    interval = stats.percentile_interval(sides[0] - sides[1])
-    if interval is None or not np.isfinite(value):
-        return None
-    return Difference(value, *interval, len(candidate[0].labels))
-
-
-def _value(definition: Definition, outcomes: Outcomes) -> float:
-    return float(definition.values(outcomes, np.ones((1, len(outcomes.labels))))[0])
-
-
-def _resampled(
-    definition: Definition,
-    seeds: Sequence[Outcomes],
-    examples: np.random.Generator,
-    training: np.random.Generator | None = None,
-) -> Floats:
-    units = _units(seeds[0])
-    if units.max() == 0:  # one unit says nothing of how units differ
-        return np.full(stats.RESAMPLES, np.nan)
-    chunks = [
-        np.stack([definition.values(outcomes, weights) for outcomes in seeds])
-        for weights in stats.resampled_weights(units, examples)
-    ]
-    return stats.mean_over_resampled_seeds(np.concatenate(chunks, axis=1), training or examples)
-
-
-def _units(outcomes: Outcomes) -> Ints:
-    if outcomes.clusters is None:
-        return np.arange(len(outcomes.labels))
-    return np.unique(outcomes.clusters, return_inverse=True)[1].astype(np.int64)
-
-
-def _check_paired(many: Sequence[Outcomes]) -> None:
-    if any(outcomes.example_ids != many[0].example_ids for outcomes in many[1:]):
-        raise ValueError("outcomes can only be combined on the same examples in the same order")

@@ -4,7 +4,7 @@ Every field is documented where it stands. `None` means "there is no such number
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Status: TypeAlias = Literal["started", "success", "cancelled", "error"]
 Outcome: TypeAlias = Literal["pass", "fail", "inconclusive"]
+Answer: TypeAlias = Literal["confirmed", "refuted", "undecided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Example:
     """What examples have in common that makes them correlated, such as the review a sentence is from."""
     text_digest: str
     """Digest of title and content without the label (32 hex digits): equal texts are found whatever their labels."""
+    columns: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Values of the split's `slice_columns` by name, empty where the row has none; they count in no digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class AdapterRecord:
-    """Trained weights on disk and where they came from."""
+    """Trained weights on disk and where they came from. What nobody told of weights from elsewhere is None."""
 
     adapter_digest: str
     """SHA-256 over the weights and configuration files (64 hex digits)."""
@@ -83,18 +86,19 @@ class AdapterRecord:
     """`lora`, `ia3`, … or `full` for every weight."""
     params: Mapping[str, Any]
     base_digest: str
-    trained_on: str
+    """Of the base that it was trained on, or that the suite puts it on where it does not say."""
+    trained_on: str | None
     """Digest of the split that it was trained on."""
-    n_trainable: int
+    n_trainable: int | None
     """Parameters that training could change, the head included."""
-    seed: int
-    train_seconds: float
-    peak_bytes: int
+    seed: int | None
+    train_seconds: float | None
+    peak_bytes: int | None
     """Largest resident set of the training process up to the end of this training."""
     size_bytes: int
     """Bytes on disk of the weights and their configuration."""
     card: Mapping[str, Any]
-    """The whole training card."""
+    """The whole training card; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,8 @@ class Run:
     truncated: int | None
     """Examples cut at `max_length`."""
     metrics: tuple[Metric, ...]
+    evaluation_id: str | None = None
+    """What the runs of one call of `harness evaluate` share: their timings may be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,3 +185,61 @@ class Outcomes:
     """Shape (n,), probability of class 1."""
     clusters: NDArray[np.str_] | None
     """Shape (n,), or None where the split names no clusters."""
+
+
+Place: TypeAlias = tuple[str, str]
+"""A model and a split, by id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """An earlier evaluation that models are held against, or why there is none."""
+
+    name: str
+    """As a rule or the command line names it: a name, commit, tag or time."""
+    outcomes: Mapping[Place, tuple[Outcomes, ...]]
+    """By model and split, those of each seed."""
+    run_ids: frozenset[str]
+    """Of the runs that it holds."""
+    problem: str | None = None
+    """Why nothing can be held against it: there is none, or it is not what was written."""
+    drift: str | None = None
+    """What came out otherwise when some of it was scored again: then differences are the environment's."""
+    canary: str | None = None
+    """What was scored again and came out the same, after `same: `; `none` where nothing could be, None if not tried."""
+    other_examples: frozenset[Place] = frozenset()
+    """Where its runs are of other examples than the split holds now; these have no outcomes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What rules are judged on."""
+
+    outcomes: Mapping[Place, tuple[Outcomes, ...]]
+    """By model and split, those of each seed, where no run is missing."""
+    runs: Mapping[Place, tuple[Run, ...]]
+    """The runs that they are from, in the same order."""
+    missing: Mapping[Place, str]
+    """Why there are none: not scored, scored with other inputs, or failed."""
+    adapters: Mapping[str, AdapterRecord]
+    """By digest, the weights of those runs."""
+    examples: Mapping[str, tuple[Example, ...]]
+    """By split, in the order of the outcomes; slices are cut from these."""
+    baselines: Mapping[str, Baseline]
+    """By the name that rules use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What came of an expectation."""
+
+    rule: str
+    """In words."""
+    answer: Answer
+    reason: str
+    """One sentence with the numbers that decided, or with what is missing."""
+    numbers: Mapping[str, Any]
+    first_seen_at: datetime | None
+    """When this store first saw it; UTC. None where it never did."""
+    stated_first: bool | None
+    """Whether that was before the runs that answer it; None where there are none."""

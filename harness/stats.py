@@ -1,18 +1,27 @@
-"""Intervals and paired resampling, over plain arrays. Every random draw takes an explicit generator.
+"""Intervals, paired tests, corrections and sample sizes, over plain arrays. Every draw takes an explicit generator.
 
 The bootstrap resamples whole units: examples, or clusters of examples where a split names them, since sentences of one
 review are not independent (Cameron, Gelbach & Miller 2008, "Bootstrap-based improvements for inference with clustered
 errors"; intervals are percentile intervals, Efron & Tibshirani 1993, chapter 13).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize
 from scipy import stats as scipy_stats
+from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+POWER = 0.8
+"""Chance of a decision that planned sample sizes are for."""
+AIM = 0.82
+"""The chance that `more_examples` aims at, so that it comes to 80 % although standard errors are estimates."""
+MOST_GROWTH = 1000
+"""A sample size beyond so many times the present one is not a plan."""
+_Z = float(scipy_stats.norm.ppf((1 + CONFIDENCE) / 2))
 _CHUNK_CELLS = 4_000_000  # weights held at once: 32 MB of float64
 
 Floats = NDArray[np.float64]
@@ -23,6 +32,160 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     """95 % Wilson score interval of a proportion (Wilson 1927), for `successes` of `n` ≥ 1 independent trials."""
     interval = scipy_stats.binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def tango(only_first: int, only_second: int, n: int) -> tuple[float, float]:
+    """95 % score interval of a difference of paired proportions (Tango 1998, "Equivalence test and confidence interval
+    for the difference in proportions for the paired-sample design").
+
+    To a difference what Wilson's interval is to a proportion: the variance is the one that the data would have if the
+    truth lay at the interval's end. So it is never of zero width, and few disagreements make it wide.
+
+    Args:
+        only_first: examples that only the first classifier got right.
+        only_second: examples that only the second got right.
+        n: all examples, at least 1.
+
+    Returns:
+        (low, high) of first minus second, within [-1, 1].
+    """
+    value = (only_first - only_second) / n
+
+    def excess(truth: float, sign: int) -> float:
+        """Distance of estimate and truth, minus what 95 % allow of it; zero at an end of the interval."""
+        variance = paired_variance(only_first / n, only_second / n, truth)
+        return sign * (value - truth) - _Z * float(np.sqrt(variance / n))
+
+    aside = 1e-12  # without disagreements the estimate itself is a root too
+    low = optimize.brentq(excess, -1.0, value - aside, args=(1,)) if value > -1 else -1.0
+    high = optimize.brentq(excess, value + aside, 1.0, args=(-1,)) if value < 1 else 1.0
+    return float(low), float(high)
+
+
+def paired_variance(only_first: float, only_second: float, truth: float) -> float:
+    """Variance per example of a difference of paired proportions, if it were `truth` (Tango 1998).
+
+    Args:
+        only_first: share of examples that only the first classifier got right.
+        only_second: share of examples that only the second got right.
+        truth: first minus second, in [-1, 1]; the shares are fitted to it by maximum likelihood.
+    """
+    linear = only_first + only_second - (2 - only_first + only_second) * truth
+    product = only_second * truth * (1 - truth)
+    fitted_second = (linear + float(np.sqrt(max(0.0, linear**2 + 8 * product)))) / 4
+    return max(0.0, 2 * fitted_second + truth * (1 - truth))
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Exact two-sided p-value that two classifiers err equally often (McNemar 1947), given their disagreements.
+
+    Args:
+        only_first: examples that only the first classifier got right.
+        only_second: examples that only the second got right.
+
+    Returns:
+        1 where nobody disagrees: then nothing speaks against equality.
+    """
+    disagreements = only_first + only_second
+    return float(scipy_stats.binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values (Holm 1979): below α, all of them are right with probability 1 - α. In the order given."""
+    return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values (Benjamini & Hochberg 1995): of those below α a share of α is expected to be wrong."""
+    return [float(p) for p in multipletests(p_values, method="fdr_bh")[1]] if len(p_values) else []
+
+
+def two_sided_p(value: float, standard_error: float) -> float:
+    """Normal two-sided p-value that the truth is zero (Efron & Tibshirani 1993, chapter 13: bootstrap standard error).
+
+    Bootstrap counts would do too, but no p-value below 1/2000 can come from 2,000 resamples, and a correction over many
+    comparisons needs smaller ones. Where nothing varies there is no evidence, and p = 1.
+    """
+    return float(2 * scipy_stats.norm.sf(abs(value) / standard_error)) if standard_error > 0 else 1.0
+
+
+def more_examples(gap: float, se_examples: float, se_seeds: float, n: int, power: float = AIM) -> int | None:
+    """How many examples more make an undecided interval leave its limit out, with this probability.
+
+    The predictive power (Spiegelhalter, Abrams & Myles 2004, section 6.5): what is not known of the true gap is
+    averaged over, given its estimate and a flat prior; so an estimate that is close to its limit by chance asks for
+    more examples, not for infinitely many. A decision in either direction counts. The seeds stay those that were
+    trained.
+
+    Args:
+        gap: estimate minus limit.
+        se_examples: standard error of the estimate that comes from the choice of examples, at `n`.
+        se_seeds: the one that comes from the choice of seeds; more examples do not reduce it.
+        n: examples that the estimate is from.
+        power: the probability.
+
+    Returns:
+        None where a thousand times as many would not do.
+    """
+
+    def chance(growth: float) -> float:
+        left = 1 / (1 + growth)
+        half_width = _Z * float(np.hypot(se_examples * np.sqrt(left), se_seeds))
+        spread = se_examples * float(np.sqrt(1 - left))
+        return float(scipy_stats.norm.sf(half_width, gap, spread) + scipy_stats.norm.cdf(-half_width, gap, spread))
+
+    if se_examples == 0 or chance(MOST_GROWTH) < power:
+        return None
+    low, high = 1e-6, float(MOST_GROWTH)
+    while high - low > 1e-3 * high:
+        middle = float(np.sqrt(low * high))
+        low, high = (middle, high) if chance(middle) < power else (low, middle)
+    return int(np.ceil(high * n))
+
+
+def examples_for(
+    gap: float, se_examples: float, se_seeds: float, n: int, power: float = POWER, se_limit: float | None = None
+) -> int | None:
+    """How many examples in all give a rule this power, if the true gap is what is stated.
+
+    Args:
+        gap: true value minus limit, as supposed.
+        se_examples: standard error from the choice of examples, at `n`; it falls with the root of their number.
+        se_seeds: standard error from the choice of seeds, which no number of examples reduces.
+        n: examples that `se_examples` is about.
+        power: the probability of a decision.
+        se_limit: the standard error at `n` that the interval supposes, where it is a score interval: as if the limit
+            were the truth. `se_seeds` is 0 then.
+
+    Returns:
+        None where none are enough: the gap is zero, or the seeds alone spread too far.
+    """
+    if se_limit is not None:
+        se_examples = (_Z * se_limit + _quantile(power) * se_examples) / (_Z + _quantile(power))
+    left = allowed_error(gap, power) ** 2 - se_seeds**2
+    return max(1, int(np.ceil(n * se_examples**2 / left))) if left > 0 else None
+
+
+def allowed_error(gap: float, power: float = POWER) -> float:
+    """The standard error with which an interval leaves its limit out with this probability, if the gap is true."""
+    return abs(gap) / (_Z + _quantile(power))
+
+
+def power_of(gap: float, se_examples: float, se_seeds: float, se_limit: float | None = None) -> float:
+    """Probability that an interval leaves its limit out, on the side on which the truth is.
+
+    Args:
+        gap: true value minus limit, as supposed.
+        se_examples: standard error from the choice of examples.
+        se_seeds: standard error from the choice of seeds.
+        se_limit: as for `examples_for`.
+    """
+    half_width = _Z * float(np.hypot(se_examples if se_limit is None else se_limit, se_seeds))
+    return float(scipy_stats.norm.sf(half_width, abs(gap), float(np.hypot(se_examples, se_seeds))))
+
+
+def _quantile(probability: float) -> float:
+    return float(scipy_stats.norm.ppf(probability))
 
 
 def independent_difference(

@@ -27,9 +27,10 @@ from harness.declarations import (
     ID_PATTERN,
     PROJECT_PATTERN,
     SHA256_PATTERN,
+    SLICE_PATTERN,
     TEMPLATE_PATTERN,
-    WITHOUT_PEFT,
     Suite,
+    crosschecks,
 )
 from harness.errors import SuiteError
 
@@ -69,7 +70,7 @@ def _checked(data: dict[str, Any], file: Path) -> Suite:
     except ValidationError as error:
         for place, message in _shape_problems(error, data):
             problems.setdefault(place, message)
-    for place, message in _reference_problems(data):
+    for place, message in crosschecks.problems(data):
         problems.setdefault(place, message)
     if problems or suite is None:
         raise SuiteError([f"{file}: {place}: {message}" for place, message in problems.items()])
@@ -109,6 +110,7 @@ _PATTERNS = {
     COMMIT_PATTERN: "must be a whole commit: 40 hex digits in lower case",
     PROJECT_PATTERN: "must be a project's name: letters, digits and . _ - only, beginning with a letter or digit",
     SHA256_PATTERN: "must be a SHA-256 digest: 64 hex digits in lower case",
+    SLICE_PATTERN: "must be a family and a value, such as negation=present",
     TEMPLATE_PATTERN: "must hold {content}, where the review goes",
 }
 
@@ -147,10 +149,12 @@ def _shape_problems(error: ValidationError, data: Mapping[str, Any]) -> Iterator
         inside = any(other["loc"][: len(steps)] == problem["loc"] != other["loc"] for other in problems)
         if kind == "too_short" and inside:
             continue  # wrong items, not too few of them
-        if steps[:1] in (["split"], ["base"], ["model"]):
+        if steps[:1] in (["split"], ["base"], ["adapter"], ["model"]):
             del steps[2:3]  # the table's kind, which is no key
         if kind.startswith("union_tag"):
             steps.append(context["discriminator"].strip("'"))
+        if kind == "unknown_source":
+            steps.append("source")
         if kind == "string_pattern_mismatch":
             message = _PATTERNS[context["pattern"]]
         else:
@@ -163,77 +167,6 @@ def _shape_problems(error: ValidationError, data: Mapping[str, Any]) -> Iterator
 
 def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _reference_problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What crosses tables, found on the raw ones so that it is listed even when a shape is wrong too."""
-    tables = {name: _tables(data, name) for name in ("split", "base", "adapter", "model", "metric", "gate")}
-    ids = {}
-    for name, rows in tables.items():
-        key = "name" if name == "metric" else "id"
-        named = [_text(row, key) for row in rows]
-        ids[name] = {value for value in named if value is not None}
-        for position, value in enumerate(named):
-            if value is not None and value in named[:position]:
-                yield f"{name}[{position}].{key}", f"{value!r} is already taken"
-
-    def dangling(place: str, table: str, value: str | None) -> Iterator[tuple[str, str]]:
-        unreadable = table in data and not isinstance(data[table], list)
-        if value is not None and value not in ids[table] and not unreadable:
-            known = f"known: {', '.join(sorted(ids[table]))}" if ids[table] else f"no {table} is declared"
-            yield place, f"there is no {table} {value!r} ({known})"
-
-    trained_on = {_text(_table(adapter, "train"), "split") for adapter in tables["adapter"]}
-    trained_on |= {_text(model, "train_split") for model in tables["model"]}
-    for i, adapter in enumerate(tables["adapter"]):
-        yield from dangling(f"adapter[{i}].base", "base", _text(adapter, "base"))
-        yield from dangling(f"adapter[{i}].train.split", "split", _text(_table(adapter, "train"), "split"))
-    methods = {_text(adapter, "id"): _text(adapter, "method") for adapter in tables["adapter"]}
-    for i, model in enumerate(tables["model"]):
-        for key, table in (("base", "base"), ("adapter", "adapter"), ("train_split", "split")):
-            yield from dangling(f"model[{i}].{key}", table, _text(model, key))
-        used = _text(model, "adapter")
-        method, backend = methods.get(used) if used is not None else None, _text(model, "backend")
-        if method in WITHOUT_PEFT and backend == "peft":
-            yield f"model[{i}].backend", f"method {method!r} trains without PEFT; use backend 'transformer'"
-        if method is not None and method not in WITHOUT_PEFT and backend == "transformer":
-            yield f"model[{i}].backend", f"method {method!r} is a PEFT adapter; use backend 'peft'"
-    yield from dangling("primary_metric", "metric", _text(data, "primary_metric"))
-    rules: list[tuple[int, list[Any]]] = []
-    for i, gate in enumerate(tables["gate"]):
-        for key in ("model", "split", "metric"):
-            yield from dangling(f"gate[{i}].{key}", key, _text(gate, key))
-        if (split := _text(gate, "split")) is not None and split in trained_on:
-            yield f"gate[{i}].split", f"{split!r} is trained on; a gate needs a split that no model has seen"
-        for rule in ("non_inferior_to", "superior_to"):
-            other = _text(_table(gate, rule), "model")
-            yield from dangling(f"gate[{i}].{rule}.model", "model", other)
-            if other is not None and other == _text(gate, "model"):
-                yield f"gate[{i}].{rule}.model", f"{other!r} would be compared with itself"
-        for rule in ("min", "max", "non_inferior_to", "superior_to"):
-            if rule in gate:
-                stated = [rule, *(gate.get(key) for key in ("model", "split", "metric", rule))]
-                earlier = next((position for position, other in rules if other == stated), None)
-                if earlier is not None:
-                    yield f"gate[{i}].{rule}", f"gate[{earlier}] already has this rule"
-                rules.append((i, stated))
-    if ids["split"] and not ids["split"] - trained_on:
-        yield "split", "every split is trained on; none is left to score"
-
-
-def _tables(data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    rows = data.get(name)
-    return [row if isinstance(row, dict) else {} for row in rows] if isinstance(rows, list) else []
-
-
-def _table(row: Mapping[str, Any], name: str) -> dict[str, Any]:
-    value = row.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def _text(row: Mapping[str, Any], name: str) -> str | None:
-    value = row.get(name)
-    return value if isinstance(value, str) else None
 
 
 def json_schema() -> str:

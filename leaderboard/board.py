@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.declarations import SplitRule, Suite
-from harness.metrics import Difference
-from harness.records import AdapterRecord, Metric, Run, Verdict
+from harness.estimates import Difference
+from harness.records import AdapterRecord, Expected, Finding, Metric, Run, Verdict
+
+ALPHA = 0.05
+"""Two entries are told apart where the adjusted p-value of their difference is below this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ class Entry:
     def badges(self) -> tuple[str, ...]:
         """What a reader must know before believing the score."""
         found = ["untrained head"] if self.untrained_head else []
+        if any(record.trained_on is None for record in self.adapters):
+            found.append("trained on unknown texts")
         n_expected, seeded = len(self.expected_seeds), self.expected_seeds != (None,)
         if not self.runs:
             found.append("not run")
@@ -95,14 +100,34 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """Two ranked entries of a split, compared."""
+
+    model_id: str
+    """The one that stands above."""
+    other_id: str
+    lead: Difference | None
+    """How much better the first scores, in the metric's own unit: positive is better whichever direction is good. None
+    where there is no interval."""
+    adjusted_p: float | None
+    """The lead's p-value, corrected over all pairs of the split."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether the data tell the two apart, for the one above."""
+        significant = self.adjusted_p is not None and self.adjusted_p < ALPHA
+        return significant and self.lead is not None and self.lead.value > 0
+
+
+@dataclass(frozen=True, slots=True)
 class Tier:
     """Entries that the data cannot tell apart from the first of them."""
 
     number: int
     """From 1, the best."""
     model_ids: tuple[str, ...]
-    gap: Difference | None
-    """What opened this tier: its first entry minus the first of the tier before, paired; None for tier 1."""
+    gap: Pair | None
+    """What opened this tier: the first of the tier before and its own first; None for tier 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +144,12 @@ class Section:
     entries: tuple[Entry, ...]
     """The ranked ones from best to worst, then those that are in no tier, the same way, then those without a score."""
     tiers: tuple[Tier, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """How the leader stands to another entry of its split."""
-
-    model_id: str
-    difference: Difference
-    """Leader minus the other, in the metric's own unit."""
+    pairs: tuple[Pair, ...]
+    """Every two ranked entries, in the order of `entries`."""
+    looks: int
+    """Configurations that have been scored on these rows in this store, earlier declarations and other suites' too."""
+    audit: tuple[Finding, ...]
+    """What the last audit of the suite found in these rows; empty where they were not audited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +159,8 @@ class Headline:
     leader: Entry
     tied: tuple[str, ...]
     """Models of the leader's tier."""
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[Pair, ...]
+    """The leader and the competitors that it is measured by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +173,8 @@ class Board:
     headline: Headline | None
     """None while no entry of the first split is ranked."""
     verdicts: tuple[Verdict, ...]
+    expected: tuple[Expected, ...]
+    """What came of the suite's expectations, in the file's order."""
 
     def entries_of(self, model_id: str) -> tuple[Entry, ...]:
         """A model's entry on each scored split, in the suite's order."""

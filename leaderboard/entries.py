@@ -1,40 +1,50 @@
-"""Stored runs → leaderboard rows: seeds aggregated, entries sorted, tiers drawn. `build` is pure.
+"""Stored runs → leaderboard rows: seeds aggregated, entries sorted and ranked. `build` is pure.
 
-Random draws are seeded by what is compared, so a number depends on its runs alone: not on their order, on the other
+Random draws are seeded by what they are about, so a number depends on its runs alone: not on their order, on the other
 entries or on the day.
 """
 
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
-from harness import metrics
-from harness.declarations import Model, PeftModel, SplitRule, Suite, TransformerModel
-from harness.metrics import Difference
-from harness.records import AdapterRecord, Metric, Outcomes, Run, Verdict
+from harness import estimates, metrics
+from harness.declarations import Adapter, AnyAdapter, Model, PeftModel, SplitRule, Suite, TransformerModel
+from harness.records import AdapterRecord, Expected, Finding, Metric, Outcomes, Run, Verdict
 from harness.store import reader
 from harness.store.connection import Connection
 from harness.suite import by_id
-from leaderboard.board import Board, Comparison, Confusion, Entry, Headline, ScoredRun, Section, Tier
+from leaderboard import ranking
+from leaderboard.board import Board, Confusion, Entry, ScoredRun, Section
 
-HEADLINE_COMPARISONS = 2
-"""So many competitors that were not fine-tuned are named beside the leader."""
+_Number = TypeVar("_Number", int, float)
 
 
-def read(connection: Connection, suite: Suite, run_keys: Collection[str]) -> Board:
+def read(connection: Connection, suite: Suite, run_keys: Collection[str], expected: Sequence[Expected] = ()) -> Board:
     """The board of a suite from the store.
 
     Args:
         connection: an open store; only read.
         suite: what was declared.
         run_keys: the keys of every run that the suite asks for; of each the latest success counts.
+        expected: what came of the suite's expectations.
     """
     runs = list(reader.latest_runs(connection, run_keys).values())
     outcomes = {run.run_id: reader.outcomes(connection, run.run_id) for run in runs}
     adapters = reader.adapters(connection, {run.adapter_digest for run in runs if run.adapter_digest is not None})
-    return build(suite, runs, outcomes, adapters, reader.latest_verdicts(connection, suite.digest))
+    return build(
+        suite,
+        runs,
+        outcomes,
+        adapters,
+        reader.latest_verdicts(connection, suite.digest),
+        expected,
+        reader.latest_audit(connection, suite.digest),
+        {digest: reader.looks(connection, digest) for digest in sorted({run.split_digest for run in runs})},
+    )
 
 
 def build(
@@ -43,6 +53,9 @@ def build(
     outcomes: Mapping[str, Outcomes],
     adapters: Mapping[str, AdapterRecord],
     verdicts: Sequence[Verdict],
+    expected: Sequence[Expected] = (),
+    findings: Sequence[Finding] = (),
+    looks: Mapping[str, int] | None = None,
 ) -> Board:
     """The board of a suite from records.
 
@@ -52,10 +65,13 @@ def build(
         outcomes: by `run_id`, for every run.
         adapters: by `adapter_digest`; unknown ones leave their numbers absent.
         verdicts: of the last time that the suite's gates were judged.
+        expected: what came of the suite's expectations.
+        findings: of the suite's last audit.
+        looks: how many configurations have been scored on a split's rows, by its digest; 0 where it is not there.
     """
-    stored = _Stored(_by_place(runs), outcomes, adapters)
+    stored = _Stored(_by_place(runs), outcomes, adapters, findings, looks or {})
     sections = tuple(_section(suite, split, stored) for split in suite.split if split.id not in suite.train_split_ids)
-    return Board(suite, sections, _headline(suite, sections[0], outcomes), tuple(verdicts))
+    return Board(suite, sections, ranking.headline(sections[0]), tuple(verdicts), tuple(expected))
 
 
 Place = tuple[str, str, int | None]
@@ -69,6 +85,8 @@ class _Stored:
     runs: Mapping[Place, Run]
     outcomes: Mapping[str, Outcomes]
     adapters: Mapping[str, AdapterRecord]
+    findings: Sequence[Finding]
+    looks: Mapping[str, int]
 
 
 def _by_place(runs: Sequence[Run]) -> dict[Place, Run]:
@@ -84,19 +102,24 @@ def _section(suite: Suite, split: SplitRule, stored: _Stored) -> Section:
         return (not entry.ranked, value is None, better_first * (value or 0.0), entry.model_id)
 
     entries = sorted((_entry(suite, model, split.id, stored) for model in suite.model), key=place)
-    tiers = _tiers(suite.primary_metric, [entry for entry in entries if entry.ranked], stored.outcomes)
+    pairs = ranking.pairs(suite.primary_metric, [entry for entry in entries if entry.ranked], stored.outcomes)
+    tiers = ranking.tiers([entry.model_id for entry in entries if entry.ranked], pairs)
     tier_of = {model_id: tier.number for tier in tiers for model_id in tier.model_ids}
     ranked = tuple(replace(entry, tier=tier_of.get(entry.model_id)) for entry in entries)
     scored = [scored.run for entry in entries for scored in entry.runs]
     examples = stored.outcomes[scored[0].run_id] if scored else None
     clusters = examples.clusters if examples else None
+    digest = scored[0].split_digest if scored else None
     return Section(
         split=split,
-        split_digest=scored[0].split_digest if scored else None,
+        split_digest=digest,
         n=len(examples.labels) if examples else None,
         n_clusters=len(np.unique(clusters)) if clusters is not None else None,
         entries=ranked,
         tiers=tiers,
+        pairs=pairs,
+        looks=stored.looks.get(digest, 0) if digest is not None else 0,
+        audit=tuple(f for f in stored.findings if f.split_id == split.id and digest in (None, f.split_digest)),
     )
 
 
@@ -111,12 +134,13 @@ def _entry(suite: Suite, model: Model, split_id: str, stored: _Stored) -> Entry:
     known = [
         stored.adapters[key] for run in found if (key := run.adapter_digest) is not None and key in stored.adapters
     ]
+    seconds = _told(record.train_seconds for record in known)
     rates = [len(stored.outcomes[run.run_id].labels) / run.seconds for run in found if run.seconds]
     return Entry(
         model_id=model.id,
         split_id=split_id,
         backend=model.backend,
-        method=adapter.method if adapter else model.backend,
+        method=_method(adapter, known) or model.backend,
         base_id=adapter.base if adapter else getattr(model, "base", None),
         adapter_id=adapter_id,
         expected_seeds=expected,
@@ -124,10 +148,10 @@ def _entry(suite: Suite, model: Model, split_id: str, stored: _Stored) -> Entry:
         metrics=means,
         primary=means.get(suite.primary_metric),
         adapters=tuple(known),
-        n_trainable=max((record.n_trainable for record in known), default=None),
-        train_seconds=statistics.fmean(record.train_seconds for record in known) if known else None,
+        n_trainable=max(_told(record.n_trainable for record in known), default=None),
+        train_seconds=statistics.fmean(seconds) if seconds else None,
         size_bytes=max((record.size_bytes for record in known), default=None),
-        peak_bytes=max((record.peak_bytes for record in known), default=None),
+        peak_bytes=max(_told(record.peak_bytes for record in known), default=None),
         examples_per_second=statistics.median(rates) if rates else None,
         tier=None,
     )
@@ -139,9 +163,21 @@ def _adapter_id(model: Model) -> str | None:
 
 def _expected_seeds(suite: Suite, model: Model) -> tuple[int | None, ...]:
     adapter_id = _adapter_id(model)
-    if adapter_id is not None:
-        return tuple(by_id(suite.adapter, adapter_id).train.seeds)
+    adapter = by_id(suite.adapter, adapter_id) if adapter_id is not None else None
+    if isinstance(adapter, Adapter):
+        return tuple(adapter.train.seeds)
     return (model.seeds if isinstance(model, TransformerModel) else None) or (None,)
+
+
+def _method(adapter: AnyAdapter | None, known: Sequence[AdapterRecord]) -> str | None:
+    """As declared, or as the weights say that come from elsewhere; None where neither is known."""
+    if isinstance(adapter, Adapter):
+        return adapter.method
+    return known[0].method if adapter is not None and known else None
+
+
+def _told(values: Iterable[_Number | None]) -> list[_Number]:
+    return [value for value in values if value is not None]
 
 
 def _scored(run: Run, outcomes: Outcomes, names: Sequence[str]) -> ScoredRun:
@@ -149,7 +185,7 @@ def _scored(run: Run, outcomes: Outcomes, names: Sequence[str]) -> ScoredRun:
     found = {
         name: stored[name]
         if name in stored
-        else metrics.summarise(name, [outcomes], metrics.generator_for(name, [run.run_key]))
+        else estimates.summarise(name, [outcomes], estimates.generator_for(name, [run.run_key]))
         for name in names
     }
     return ScoredRun(run, found, _confusion(outcomes))
@@ -167,56 +203,5 @@ def _means(runs: Sequence[ScoredRun], outcomes: Mapping[str, Outcomes], names: S
     if len(runs) == 1:  # an entry of one run must not show another draw of that run's interval
         return dict(runs[0].metrics)
     seeds = [outcomes[scored.run.run_id] for scored in runs]
-    return {name: metrics.summarise(name, seeds, metrics.generator_for(name, _keys(runs))) for name in names}
-
-
-def _tiers(name: str, ranked: Sequence[Entry], outcomes: Mapping[str, Outcomes]) -> tuple[Tier, ...]:
-    """Down the sorted entries: one that differs from the first of the current tier opens the next.
-
-    The test is the 95 % interval of the paired difference; intervals of two scores may overlap where it excludes zero.
-    """
-    tiers: list[Tier] = []
-    first: Entry | None = None
-    for entry in ranked:
-        gap = _difference(name, entry, first, outcomes) if first is not None else None
-        if first is None or (gap is not None and _excludes_zero(gap)):
-            tiers.append(Tier(len(tiers) + 1, (entry.model_id,), gap))
-            first = entry
-        else:
-            tiers[-1] = replace(tiers[-1], model_ids=(*tiers[-1].model_ids, entry.model_id))
-    return tuple(tiers)
-
-
-def _headline(suite: Suite, section: Section, outcomes: Mapping[str, Outcomes]) -> Headline | None:
-    ranked = [entry for entry in section.entries if entry.ranked]
-    if not ranked:
-        return None
-    leader, *others = ranked
-    # The yardstick is what was not fine-tuned; where the suite has nothing of the kind, the tier below.
-    yardsticks = [entry for entry in others if entry.adapter_id is None and entry.backend != "majority"]
-    yardsticks = yardsticks or [entry for entry in others if entry.backend == "majority"]
-    yardsticks = yardsticks or [entry for entry in others if entry.tier == 2][:1]
-    comparisons = tuple(
-        Comparison(entry.model_id, difference)
-        for entry in yardsticks[:HEADLINE_COMPARISONS]
-        if (difference := _difference(suite.primary_metric, leader, entry, outcomes)) is not None
-    )
-    return Headline(leader, section.tiers[0].model_ids[1:], comparisons)
-
-
-def _difference(name: str, entry: Entry, other: Entry, outcomes: Mapping[str, Outcomes]) -> Difference | None:
-    """`entry` minus `other`; the other way round it is the same draw with the sign turned."""
-    if entry.model_id > other.model_id:
-        turned = _difference(name, other, entry, outcomes)
-        return Difference(-turned.value, -turned.ci_high, -turned.ci_low, turned.n) if turned is not None else None
-    candidate, reference = ([outcomes[scored.run.run_id] for scored in side.runs] for side in (entry, other))
-    generator = metrics.generator_for(name, [*_keys(entry.runs), *_keys(other.runs)])
-    return metrics.difference(name, candidate, reference, generator)
-
-
-def _excludes_zero(difference: Difference) -> bool:
-    return difference.ci_low > 0 or difference.ci_high < 0
-
-
-def _keys(runs: Sequence[ScoredRun]) -> list[str]:
-    return [scored.run.run_key for scored in runs]
+    keys = [scored.run.run_key for scored in runs]
+    return {name: estimates.summarise(name, seeds, estimates.generator_for(name, keys)) for name in names}

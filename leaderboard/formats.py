@@ -64,6 +64,20 @@ def difference(value: float) -> str:
     return text if text.startswith(MINUS) or float(text) == 0 else f"+{text}"
 
 
+def p_value(value: float | None) -> str:
+    """Three decimals, or that it is less: `0.043`, `< 0.001`."""
+    if value is None:
+        return ABSENT
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def percent(share: float | None) -> str:
+    """A share with one decimal: `66.6 %`; what is not zero does not become it: `< 0.1 %`."""
+    if share is None:
+        return ABSENT
+    return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+
+
 def count(value: int | None) -> str:
     """Thousands separated by commas: `1,346`."""
     return ABSENT if value is None else f"{value:,}"

@@ -1,17 +1,30 @@
 """A board as the finished rows that `templates/index.html` prints: every number is text already."""
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from harness.metrics import METRICS, Difference
-from harness.records import Metric
-from harness.stats import independent_difference
+from harness.metrics import METRICS
 from leaderboard import charts, formats, links
-from leaderboard.board import Board, Entry, Headline, Section, Tier
-from leaderboard.parts import Cell, VerdictRow, cell, interval_method, mark, seeds_text, verdict_rows
+from leaderboard.board import Board, Entry, Section
+from leaderboard.facts import Fact, facts
+from leaderboard.matrix import MatrixRow, matrix_rows
+from leaderboard.parts import (
+    Cell,
+    ExpectedRow,
+    VerdictRow,
+    cell,
+    expected_rows,
+    interval_method,
+    mark,
+    seeds_text,
+    verdict_rows,
+)
+from leaderboard.standings import HeadlineRow, PairGroup, gaps, headline_row, pair_groups
+
+OUTCOMES = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
+ANSWERS = {"confirmed": "confirmed", "refuted": "refuted", "undecided": "undecided"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,42 +68,12 @@ class SectionRows:
     groups: tuple[Group, ...]
     gaps: tuple[str, ...]
     """Why each tier after the first begins where it does."""
+    pairs: tuple[PairGroup, ...]
+    n_pairs: int
+    facts: tuple[Fact, ...]
     chart: Markup | None
     has_reference: bool
     source: tuple[tuple[str, str], ...]
-    digest: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class MatrixRow:
-    """A model across the splits."""
-
-    model_id: str
-    href: str
-    badges: tuple[str, ...]
-    cells: tuple[Cell, ...]
-    drops: tuple[Cell | None, ...]
-    """For each split how much less the model reaches there than on the first one; None for that one, or unknown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clause:
-    """A part of a sentence that may end in an interval, which is not to be broken."""
-
-    text: str
-    interval: str
-
-
-@dataclass(frozen=True, slots=True)
-class HeadlineRow:
-    """The sentence that a suite opens with; the leader's name comes first and is a link."""
-
-    leader: str
-    href: str
-    metric: str
-    score: str
-    interval: str
-    clauses: tuple[Clause, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +92,8 @@ class SuiteRows:
     """Empty where there is one split only."""
     verdicts: tuple[VerdictRow, ...]
     verdicts_note: str
+    expected: tuple[ExpectedRow, ...]
+    expected_note: str
     latest: str | None
     """When the newest run ended."""
 
@@ -123,47 +108,15 @@ def suite_rows(board: Board) -> SuiteRows:
         digest=board.suite.digest,
         primary_metric=formats.metric_name(board.suite.primary_metric),
         metric_names=tuple(formats.metric_name(spec.name) for spec in board.suite.metric),
-        headline=_headline(board, board.headline) if board.headline is not None else None,
+        headline=headline_row(board, board.headline) if board.headline is not None else None,
         sections=tuple(_section(board, section) for section in board.sections),
-        matrix=_matrix(board),
+        matrix=matrix_rows(board),
         verdicts=verdict_rows(board.verdicts),
         verdicts_note=_verdicts_note(board),
+        expected=expected_rows(board.expected),
+        expected_note=_counted([one.answer for one in board.expected], ANSWERS),
         latest=formats.time(max(run.finished_at for run in runs)) if runs else None,
     )
-
-
-def _headline(board: Board, headline: Headline) -> HeadlineRow:
-    leader, name = headline.leader, board.suite.primary_metric
-    metric, n_seeds = leader.metrics[name], len(leader.runs)
-    seeds = f" over {n_seeds} seeds" if n_seeds > 1 else ""
-    clauses = [Clause(f"on {formats.count(metric.n)} examples of {leader.split_id}{seeds}", "")]
-    clauses += [_standing(known.model_id, _advantage(known.difference, name)) for known in headline.comparisons]
-    named = {comparison.model_id for comparison in headline.comparisons}
-    tied = [model_id for model_id in headline.tied if model_id not in named]
-    if tied:
-        clauses.append(Clause(f"not separable from {_listed(tied)}", ""))
-    return HeadlineRow(
-        leader.model_id,
-        links.href(links.model_file(board.suite.name, leader.model_id)),
-        formats.metric_phrase(name),
-        formats.score(metric.value),
-        formats.interval(metric.ci_low, metric.ci_high),
-        tuple(clauses),
-    )
-
-
-def _standing(model_id: str, advantage: Difference) -> Clause:
-    interval = formats.interval(advantage.ci_low, advantage.ci_high)
-    if advantage.ci_low <= 0:
-        return Clause(f"not separable from {model_id}: difference {formats.difference(advantage.value)}", interval)
-    return Clause(f"ahead of {model_id} by {formats.score(advantage.value)}", interval)
-
-
-def _advantage(difference: Difference, name: str) -> Difference:
-    """A difference with its sign turned so that positive is better."""
-    if METRICS[name].higher_is_better:
-        return difference
-    return Difference(-difference.value, -difference.ci_high, -difference.ci_low, difference.n)
 
 
 def _section(board: Board, section: Section) -> SectionRows:
@@ -186,11 +139,13 @@ def _section(board: Board, section: Section) -> SectionRows:
         split_id=section.split.id,
         summary=_summary(board, section),
         groups=_groups(section, rows),
-        gaps=_gaps(board.suite.primary_metric, section.tiers),
+        gaps=gaps(section.tiers),
+        pairs=pair_groups(section),
+        n_pairs=len(section.pairs),
+        facts=facts(section),
         chart=chart,
         has_reference=reference is not None,
-        source=tuple(formats.definitions(section.split.model_dump(mode="json"))),
-        digest=section.split_digest,
+        source=_source(section),
     )
 
 
@@ -221,19 +176,6 @@ def _groups(section: Section, rows: dict[str, Row]) -> tuple[Group, ...]:
     return (*groups, Group(formats.ABSENT, "Not ranked", unranked)) if unranked else tuple(groups)
 
 
-def _gaps(name: str, tiers: Sequence[Tier]) -> tuple[str, ...]:
-    return tuple(
-        f"Tier {tier.number} begins at {tier.model_ids[0]}: {_behind(tier.gap, name)} behind {above.model_ids[0]}."
-        for above, tier in itertools.pairwise(tiers)
-        if tier.gap is not None
-    )
-
-
-def _behind(gap: Difference, name: str) -> str:
-    lead = _advantage(gap, name)
-    return f"{formats.score(-lead.value)} {formats.interval(-lead.ci_high, -lead.ci_low)}"
-
-
 def _summary(board: Board, section: Section) -> str:
     name = board.suite.primary_metric
     good = "higher" if METRICS[name].higher_is_better else "lower"
@@ -245,39 +187,13 @@ def _summary(board: Board, section: Section) -> str:
     return f"{formats.metric_name(name)} on {examples}; {good} is better. {interval_method(section, name)}"
 
 
-def _matrix(board: Board) -> tuple[MatrixRow, ...]:
-    if len(board.sections) < 2:
-        return ()
-    first, primary = board.sections[0], board.suite.primary_metric
-    return tuple(
-        MatrixRow(
-            entry.model_id,
-            links.href(links.model_file(board.suite.name, entry.model_id)),
-            entry.badges,
-            tuple(cell(other.metrics.get(primary)) for other in board.entries_of(entry.model_id)),
-            tuple(
-                None if other.split_id == entry.split_id else _drop(entry.primary, other.primary)
-                for other in board.entries_of(entry.model_id)
-            ),
-        )
-        for entry in first.entries
-    )
-
-
-def _drop(here: Metric | None, there: Metric | None) -> Cell | None:
-    """How much worse a metric is there, positive where it is worse, whichever direction is good."""
-    ends = [_ends(metric) for metric in (here, there) if metric is not None]
-    if here is None or len(ends) < 2 or ends[0] is None or ends[1] is None:
-        return None
-    better, worse = (ends[0], ends[1]) if here.higher_is_better else (ends[1], ends[0])
-    value, low, high = independent_difference(better, worse)
-    return Cell(formats.score(value), formats.interval(low, high))
-
-
-def _ends(metric: Metric) -> tuple[float, float, float] | None:
-    if metric.value is None or metric.ci_low is None or metric.ci_high is None:
-        return None
-    return metric.value, metric.ci_low, metric.ci_high
+def _source(section: Section) -> tuple[tuple[str, str], ...]:
+    pairs = [*formats.definitions(section.split.model_dump(mode="json"))]
+    if section.split_digest is not None:
+        pairs.append(("digest", section.split_digest))
+    if section.audit:
+        pairs.append(("audited", formats.time(section.audit[0].audited_at)))
+    return tuple(pairs)
 
 
 def _verdicts_note(board: Board) -> str:
@@ -286,14 +202,11 @@ def _verdicts_note(board: Board) -> str:
         return "This suite declares no gates."
     if not n_rules:
         return f"{n_gates} declared, none judged for this version of the suite."
-    counts = {
-        outcome: sum(v.outcome == outcome for v in board.verdicts) for outcome in ("pass", "fail", "inconclusive")
-    }
-    words = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
-    listed = ", ".join(f"{number} {words[outcome]}" for outcome, number in counts.items() if number)
+    listed = _counted([verdict.outcome for verdict in board.verdicts], OUTCOMES)
     judged = formats.time(max(verdict.judged_at for verdict in board.verdicts))
     return f"{listed}; judged {judged}."
 
 
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _counted(found: Sequence[str], words: Mapping[str, str]) -> str:
+    """How often each is found, in the order of its words: `2 passed, 1 failed`."""
+    return ", ".join(f"{found.count(one)} {word}" for one, word in words.items() if one in found)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from pydantic import BaseModel
 
-from harness.declarations import Model, Suite
+from harness.declarations import Adapter, Model, Suite
 from harness.records import AdapterRecord, Run
 from harness.suite import by_id
 from leaderboard import charts, formats, links
@@ -228,12 +228,12 @@ def _share(part: int, whole: int) -> str:
 
 def _training_row(record: AdapterRecord) -> TrainingRow:
     return TrainingRow(
-        seed=str(record.seed),
+        seed=formats.seed(record.seed),
         n_trainable=formats.count(record.n_trainable),
         seconds=formats.seconds(record.train_seconds),
         size=formats.size(record.size_bytes),
         peak=formats.size(record.peak_bytes),
-        trained_on=record.trained_on,
+        trained_on=record.trained_on or formats.ABSENT,
         base_digest=record.base_digest,
         digest=record.adapter_digest,
     )
@@ -245,7 +245,8 @@ def _declared(suite: Suite, model: Model) -> tuple[tuple[str, Pairs], ...]:
     train_split_id = getattr(model, "train_split", None)
     if adapter_id is not None:
         adapter = by_id(suite.adapter, adapter_id)
-        base_id, train_split_id = adapter.base, adapter.train.split
+        base_id = adapter.base
+        train_split_id = adapter.train.split if isinstance(adapter, Adapter) else None
         tables.append(("adapter", adapter))
     if base_id is not None:
         tables += [("base", by_id(suite.base, base_id)), ("text", suite.text)]

@@ -6,9 +6,11 @@ The rows of `templates/_parts.html`, as finished text.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.records import Metric, Verdict
+from harness.records import Expected, Metric, Verdict
 from leaderboard import charts, formats
 from leaderboard.board import Entry, Section
+
+_SIGNS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,20 @@ class VerdictRow:
     consequence: str
 
 
+@dataclass(frozen=True, slots=True)
+class ExpectedRow:
+    """What came of an expectation."""
+
+    outcome: str
+    """As of a gate: which colour it has."""
+    sign: str
+    answer: str
+    rule: str
+    reason: str
+    stated: str
+    """When, beside the runs that answer it."""
+
+
 def cell(metric: Metric | None) -> Cell:
     """A metric as text."""
     if metric is None:
@@ -46,17 +62,32 @@ def seeds_text(entry: Entry) -> str:
 
 def verdict_rows(verdicts: Sequence[Verdict]) -> tuple[VerdictRow, ...]:
     """Gates' outcomes as text."""
-    signs = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
     return tuple(
         VerdictRow(
             verdict.outcome,
-            signs[verdict.outcome],
+            _SIGNS[verdict.outcome],
             verdict.gate_id,
             verdict.reason,
             "" if verdict.outcome == "pass" else "fails the gate" if verdict.blocking else "warns only",
         )
         for verdict in verdicts
     )
+
+
+def expected_rows(expected: Sequence[Expected]) -> tuple[ExpectedRow, ...]:
+    """What came of expectations as text."""
+    outcomes = {"confirmed": "pass", "refuted": "fail", "undecided": "inconclusive"}
+    return tuple(
+        ExpectedRow(outcomes[one.answer], _SIGNS[outcomes[one.answer]], one.answer, one.rule, one.reason, _stated(one))
+        for one in expected
+    )
+
+
+def _stated(expected: Expected) -> str:
+    if expected.first_seen_at is None:
+        return "not noted in this store yet"
+    words = {True: "stated first on", False: "stated after the run, on", None: "not yet run; stated on"}
+    return f"{words[expected.stated_first]} {formats.time(expected.first_seen_at)}"
 
 
 def mark(entry: Entry, label: str) -> charts.Mark | None:

@@ -10,7 +10,7 @@ import jinja2
 from harness.errors import UsageError
 from harness.stats import RESAMPLES
 from leaderboard import links
-from leaderboard.board import Board
+from leaderboard.board import ALPHA, Board
 from leaderboard.index_page import suite_rows
 from leaderboard.model_page import model_rows
 
@@ -91,6 +91,8 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.globals["resamples"] = f"{RESAMPLES:,}"
+    environment.globals["alpha"] = ALPHA
+    environment.globals["alpha_percent"] = f"{100 * ALPHA:g} %"
     return environment
 
 

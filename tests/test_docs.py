@@ -15,7 +15,7 @@ import pytest
 import typer
 from pydantic import BaseModel, TypeAdapter
 
-from harness import cli, declarations, engine, metrics, stats, suite
+from harness import cli, declarations, engine, estimates, gate, metrics, slices, stats, suite
 from harness.data import SOURCES
 from harness.declarations import Closed, MetricName, Suite
 from harness.models import BACKENDS
@@ -304,7 +304,7 @@ def test_the_readmes_sql_gives_the_metrics_that_are_stored(
         for seed in (None, 1, 2):
             scores = generator.uniform(size=len(split.examples))
             outcomes = outcomes_of(split, scores)
-            values = tuple(metrics.summarise(name, [outcomes], generator) for name in ("accuracy", "f1"))
+            values = tuple(estimates.summarise(name, [outcomes], generator) for name in ("accuracy", "f1"))
             key = f"{split.split_id}-{seed}"
             run = make_run(split, run_id=key, run_key=key, seed=seed, metrics=values)
             writer.write_run(connection, run, make_predictions(split, list(scores)))
@@ -412,8 +412,9 @@ def test_every_module_of_the_layers_is_described() -> None:
 def test_every_extension_table_is_described_and_lies_where_the_docs_say() -> None:
     (table,) = tables(section(ARCHITECTURE, "Extension tables"))
     described = {code(row[0])[0]: code(row[1])[0] for row in table[1:]}
-    real = {"SOURCES": SOURCES, "BACKENDS": BACKENDS, "METRICS": metrics.METRICS, "ENGINES": engine.ENGINES}
-    assert set(described) == set(real)
+    real = (SOURCES, BACKENDS, metrics.METRICS, slices.SLICES, gate.KINDS, engine.ENGINES)
+    assert all(real)
+    assert set(described) == {"SOURCES", "BACKENDS", "METRICS", "SLICES", "KINDS", "ENGINES"}
     for name, path in described.items():
         assert re.search(rf"^{name}\b.* = {{", text_of(ROOT / path), re.MULTILINE), path
 

@@ -1,12 +1,17 @@
 """Intervals and resampling: against formulas written down a second time, and against simulated truth."""
 
+import gc
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import stats as scipy_stats
+from statsmodels.stats import contingency_tables as contingency
+from statsmodels.stats import proportion
 
 from harness import stats
 
@@ -149,3 +154,151 @@ def test_the_difference_of_independent_estimates_has_newcombes_interval() -> Non
     one, other = (k / n for k, n in ((56, 70), (48, 80)))
     value, low, high = stats.independent_difference((one, *stats.wilson(56, 70)), (other, *stats.wilson(48, 80)))
     assert (round(value, 4), round(low, 4), round(high, 4)) == (0.2, 0.0524, 0.3339)
+
+
+# Paired tests and corrections, against statsmodels and formulas written down a second time
+
+
+RANDOM_TABLES = 500
+
+
+def test_mcnemar_agrees_with_statsmodels() -> None:
+    generator = np.random.default_rng(0)
+    drawn = generator.integers(0, generator.integers(1, 2000, RANDOM_TABLES)[:, None], (RANDOM_TABLES, 2)).tolist()
+    for only_first, only_second in [[0, 0], [1, 0], [0, 1], [1, 1], [0, 5000], *drawn]:
+        table = [[5, only_first], [only_second, 7]]
+        assert stats.mcnemar(only_first, only_second) == pytest.approx(contingency.mcnemar(table).pvalue, abs=1e-12)
+
+
+def test_mcnemar_is_one_when_nobody_disagrees() -> None:
+    assert stats.mcnemar(0, 0) == 1
+    assert stats.mcnemar(6, 0) == pytest.approx(2 / 2**6)
+
+
+def test_wilson_agrees_with_statsmodels() -> None:
+    generator = np.random.default_rng(1)
+    sizes = generator.integers(1, 10_000, RANDOM_TABLES)
+    drawn = zip(generator.integers(0, sizes + 1).tolist(), sizes.tolist(), strict=True)
+    for successes, n in [(0, 1), (1, 1), (0, 10**6), (10**6, 10**6), *drawn]:
+        expected = proportion.proportion_confint(successes, n, alpha=0.05, method="wilson")
+        assert stats.wilson(successes, n) == pytest.approx(expected, abs=1e-12)
+
+
+def families() -> Iterator[list[float]]:
+    """Families of p-values: edge cases, then random ones, some of them with ties."""
+    yield from ([0.0], [1.0], [0.0, 0.0], [1.0, 1.0, 1.0], [0.05, 0.05], [1e-300, 1.0])
+    generator = np.random.default_rng(2)
+    for size in generator.integers(1, 60, RANDOM_TABLES).tolist():
+        drawn = generator.random(size) ** generator.integers(1, 8)
+        yield [float(p) for p in (np.round(drawn, 2) if size % 3 == 0 else drawn)]
+
+
+@pytest.fixture
+def frozen() -> Iterator[None]:
+    """statsmodels collects garbage in every call of Holm's method, which takes long in a test process."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("frozen")
+def test_holm_agrees_with_its_definition() -> None:
+    for values in families():
+        order = sorted(range(len(values)), key=values.__getitem__)
+        expected, largest = [0.0] * len(values), 0.0
+        for rank, i in enumerate(order):
+            largest = max(largest, min(1.0, (len(values) - rank) * values[i]))
+            expected[i] = largest
+        assert stats.holm(values) == pytest.approx(expected, abs=1e-12)
+
+
+def test_benjamini_hochberg_agrees_with_scipy() -> None:
+    for values in families():
+        expected = scipy_stats.false_discovery_control(values, method="bh")
+        assert stats.benjamini_hochberg(values) == pytest.approx(expected, abs=1e-12)
+
+
+def test_corrections_of_nothing_are_nothing() -> None:
+    assert stats.holm([]) == stats.benjamini_hochberg([]) == []
+
+
+def test_a_gap_of_two_standard_errors_has_the_known_p_value() -> None:
+    assert stats.two_sided_p(-1.959963984540054, 1) == pytest.approx(0.05)
+    assert stats.two_sided_p(0.3, 0) == 1
+
+
+# Sample sizes
+
+
+def test_examples_for_a_power_agree_with_the_formula() -> None:
+    """(z_0.975 + z_0.8)² σ² / gap²; Chow, Shao & Wang (2008), section 3.1."""
+    assert stats.examples_for(0.02, 0.01, 0.0, 900) == math.ceil(
+        900 * 0.01**2 * (Z + 0.8416212335729143) ** 2 / 0.02**2
+    )
+    assert stats.examples_for(-0.02, 0.01, 0.0, 900) == stats.examples_for(0.02, 0.01, 0.0, 900)
+
+
+def test_no_number_of_examples_decides_a_gap_of_zero_or_one_below_the_spread_of_the_seeds() -> None:
+    assert stats.examples_for(0.0, 0.01, 0.0, 900) is None
+    assert stats.examples_for(0.02, 0.01, 0.01, 900) is None
+    with_seeds, without = stats.examples_for(0.05, 0.01, 0.01, 900), stats.examples_for(0.05, 0.01, 0.0, 900)
+    assert with_seeds is not None
+    assert without is not None
+    assert with_seeds > without
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.005, 0.015])
+def test_more_examples_decide_as_often_as_they_promise(gap: float) -> None:
+    """What is not known of the true gap is drawn as the method supposes: normal about the estimate."""
+    se, n, generator = 0.01, 400, np.random.default_rng(0)
+    more = stats.more_examples(gap, se, 0.0, n, power=0.8)
+    assert more is not None
+    truth = generator.normal(gap, se, 20_000)
+    new = generator.normal(truth, se * math.sqrt(n / more))
+    final = (n * gap + more * new) / (n + more)
+    decided = np.abs(final) > Z * se * math.sqrt(n / (n + more))
+    assert decided.mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_gap_near_its_limit_needs_more_examples_and_seeds_may_make_it_hopeless() -> None:
+    near, far = stats.more_examples(0.001, 0.01, 0.0, 400), stats.more_examples(0.018, 0.01, 0.0, 400)
+    assert near is not None
+    assert far is not None
+    assert near > 10 * far
+    assert stats.more_examples(0.001, 0.01, 0.02, 400) is None
+    assert stats.more_examples(0.001, 0.0, 0.0, 400) is None
+
+
+# Paired proportions
+
+
+def test_the_paired_interval_is_that_of_a_published_example() -> None:
+    """Airway reactivity before and after transplantation: Fagerland, Lydersen & Laake (2014), table of intervals."""
+    assert stats.tango(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
+    assert stats.tango(7, 1, 21) == pytest.approx((0.026, 0.517), abs=5e-4)
+
+
+@pytest.mark.parametrize("n", [1, 50, 2000])
+def test_without_any_disagreement_the_paired_interval_still_admits_doubt(n: int) -> None:
+    low, high = stats.tango(0, 0, n)
+    assert high == pytest.approx(Z**2 / (n + Z**2))
+    assert low == pytest.approx(-high)
+
+
+def test_the_paired_interval_of_many_disagreements_is_normal() -> None:
+    width = Z * math.sqrt(0.1 - 0.02**2) / math.sqrt(100_000)
+    assert stats.tango(6_000, 4_000, 100_000) == pytest.approx((0.02 - width, 0.02 + width), abs=1e-5)
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
+def test_the_paired_interval_holds_the_estimate_within_what_is_possible(first: int, second: int, same: int) -> None:
+    n = max(1, first + second + same)
+    low, high = stats.tango(first, second, n)
+    assert -1 <= low <= (first - second) / n <= high <= 1
+    assert low < high
+
+
+@given(st.floats(0, 0.5), st.floats(0, 0.5))
+def test_the_paired_variance_at_the_estimate_is_the_estimated_one(first: float, second: float) -> None:
+    variance = first + second - (first - second) ** 2
+    assert stats.paired_variance(first, second, first - second) == pytest.approx(variance, abs=1e-7)

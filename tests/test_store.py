@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import metrics
+from harness import estimates
 from harness.errors import StoreError
 from harness.records import AdapterRecord, Example, Metric, Prediction, Run, Split, Verdict
 from harness.store import reader, writer
@@ -475,7 +475,7 @@ def test_every_stored_accuracy_and_f1_is_exactly_what_sql_makes_of_the_predictio
         writer.write_run(store, plain, predictions)
         outcomes = reader.outcomes(store, plain.run_id)
         assert outcomes.labels.tolist() == [example.label for example in split.examples]
-        found = tuple(metrics.summarise(name, [outcomes], generator) for name in ("accuracy", "f1"))
+        found = tuple(estimates.summarise(name, [outcomes], generator) for name in ("accuracy", "f1"))
         measured = replace(plain, run_id=f"measured-{number}", metrics=found)
         writer.write_run(store, measured, predictions)
     rows = store.execute(
@@ -638,3 +638,65 @@ def test_a_reader_cannot_write(tmp_path: Path, make_split: MakeSplit) -> None:
         pass
     with opened(path, read_only=True) as store, pytest.raises(duckdb.Error, match="read-only"):
         writer.write_split(store, "demo", make_split(), with_text=False)
+
+
+def test_a_store_of_an_older_schema_keeps_its_runs(
+    tmp_path: Path, make_run: Callable[..., Run], make_split: Callable[..., Split], make_predictions: Any
+) -> None:
+    """A store as the second schema had it is brought up to date by whoever writes next."""
+    path, split = tmp_path / "store.duckdb", make_split()
+    with opened(path) as store:
+        writer.write_split(store, "demo", split, with_text=True)
+        writer.write_run(store, make_run(split), make_predictions(split))
+        store.execute("DROP TABLE expectation; DROP VIEW leaderboard; ALTER TABLE run DROP COLUMN evaluation_id")
+        store.execute("CREATE VIEW leaderboard AS SELECT * FROM run; DELETE FROM migration WHERE version = 3")
+    with pytest.raises(StoreError, match="has an older schema"), opened(path, read_only=True):
+        pass
+    with opened(path) as store:
+        (run,) = reader.all_runs(store)
+        assert (run.run_id, run.evaluation_id) == ("run-1", None)
+        assert list(reader.latest_runs(store, ["key-1"])) == ["key-1"]
+        assert len(reader.outcomes(store, "run-1").labels) == 6
+
+
+def test_an_expectation_keeps_the_time_when_it_was_first_seen(tmp_path: Path) -> None:
+    first, later = datetime(2025, 1, 1), datetime(2025, 2, 1)  # noqa: DTZ001 (the store keeps UTC without a zone)
+    with opened(tmp_path / "store.duckdb") as store:
+        writer.write_expectations(store, "demo", {"a": "rule a"}, first, "c0ffee")
+        writer.write_expectations(store, "demo", {"a": "rule a", "b": "rule b"}, later, None)
+        assert reader.first_seen(store, ["a", "b", "c"]) == {"a": first, "b": later}
+        assert reader.first_seen(store, []) == {}
+
+
+def test_looks_count_the_configurations_that_were_scored_on_the_same_rows(
+    tmp_path: Path, make_run: Callable[..., Run], make_split: Callable[..., Split], make_predictions: Any
+) -> None:
+    split, other = make_split(), make_split(4)
+    with opened(tmp_path / "store.duckdb") as store:
+        for rows in (split, other):
+            writer.write_split(store, "demo", rows, with_text=False)
+        for i, configuration in enumerate("aab"):
+            run = make_run(split, run_id=f"run-{i}", run_key=f"key-{i}", configuration=configuration)
+            writer.write_run(store, run, make_predictions(split))
+        writer.write_run(store, make_run(split, run_id="broken", configuration="c", status="error", error="no"), [])
+        assert (reader.looks(store, split.digest), reader.looks(store, other.digest)) == (2, 0)
+
+
+def test_the_last_attempt_is_the_one_with_this_key_or_else_the_newest(
+    tmp_path: Path, make_run: Callable[..., Run], make_split: Callable[..., Split], make_predictions: Any
+) -> None:
+    split = make_split()
+    times = [datetime(2025, 1, day) for day in (1, 2, 3)]  # noqa: DTZ001 (the store keeps UTC without a zone)
+    with opened(tmp_path / "store.duckdb") as store:
+        writer.write_split(store, "demo", split, with_text=False)
+        for i, finished_at in enumerate(times):
+            run = make_run(split, run_id=f"run-{i}", run_key=f"key-{i}", finished_at=finished_at)
+            writer.write_run(store, run, make_predictions(split))
+
+        def last(key: str, model: str = "tfidf", seed: int | None = None) -> str | None:
+            found = reader.last_attempt(store, key, "demo", model, split.split_id, seed)
+            return None if found is None else found.run_id
+
+        assert [last("key-0"), last("key-9"), last("key-0", "other"), last("key-0", seed=1)] == [
+            "run-0", "run-2", None, None,
+        ]  # fmt: skip

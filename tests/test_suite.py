@@ -134,7 +134,7 @@ def test_every_kind_of_table_loads() -> None:
         "majority", "tfidf", "probe", "transformer", "transformer", "peft", "peft",
     ]  # fmt: skip
     assert [base.source for base in loaded.base] == ["package", "path"]
-    assert [adapter.method for adapter in loaded.adapter] == ["lora", "ia3", "full"]
+    assert [adapter.method for adapter in loaded.trained_adapters] == ["lora", "ia3", "full"]
     assert loaded.train_split_ids == {"train", "train-small"}
     assert loaded.text.store
     assert loaded.gate[0].superior_to is not None

@@ -4,13 +4,23 @@ Each field says what it means where it stands; `docs/suites.md` is the same for 
 file into a `Suite` and checks what crosses tables.
 """
 
-from string import Formatter
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from harness import digest
-from harness.declarations.common import ID_PATTERN, SHA256_PATTERN, Closed, Id, Name, Seeds, Sha256, Share
+from harness.declarations.common import ID_PATTERN, SHA256_PATTERN, Closed, Id, Name, Seeds, Share
+from harness.declarations.rules import (
+    SLICE_PATTERN,
+    SLICE_VALUES,
+    Against,
+    DropLimit,
+    Expectation,
+    FlipLimit,
+    Gate,
+    MetricName,
+    ThroughputLimit,
+)
 from harness.declarations.splits import (
     COMMIT_PATTERN,
     DATASET_PATTERN,
@@ -18,84 +28,34 @@ from harness.declarations.splits import (
     ClusterShare,
     FileSplit,
     HubSplit,
+    JoinedText,
     SdistSplit,
     SplitRule,
 )
+from harness.declarations.text import TEMPLATE_PATTERN, Text
+from harness.declarations.weights import (
+    Base,
+    ForeignAdapter,
+    HubAdapter,
+    HubBase,
+    PackageBase,
+    PathAdapter,
+    PathBase,
+)
 
-TEMPLATE_PATTERN = r"\{content\}"
 Precision: TypeAlias = Literal["fp32", "bf16"]
-MetricName: TypeAlias = Literal["accuracy", "f1", "precision", "recall", "mcc", "roc_auc", "log_loss", "brier", "ece"]
 
-WITHOUT_PEFT = ("full",)
+WITHOUT_PEFT = ("full", "bitfit", "head")
 """Methods that train the foundation model itself; a `transformer` model scores them, a `peft` model all others."""
 
 
-class Text(Closed):
-    """What the model reads."""
+class EarlyStopping(Closed):
+    """When training ends before its last epoch; the weights kept are those of the best epoch."""
 
-    template: Annotated[str, Field(pattern=TEMPLATE_PATTERN)]
-    """Text with `{title}` and `{content}`."""
-    max_length: Annotated[int, Field(ge=8, le=8192)]
-    """Tokens, special ones included; longer texts are cut, and counted."""
-    store: bool = False
-    """Whether the store and the site may hold the texts; otherwise digests alone."""
-
-    @field_validator("template")
-    @classmethod
-    def _uses_known_fields(cls, template: str) -> str:
-        try:
-            parts = list(Formatter().parse(template))
-        except ValueError:
-            raise ValueError("has a brace that stands alone; write {{ or }} for a brace in the text") from None
-        fields = [(name, conversion, form) for _, name, form, conversion in parts if name is not None]
-        for name, conversion, form in fields:
-            if name not in ("title", "content") or conversion or form:
-                field = name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
-                raise ValueError(f"has the field {{{field}}}; only {{title}} and {{content}} exist, written just so")
-        if ("content", None, "") not in fields:
-            raise ValueError("must hold {content}, where the review goes")
-        return template
-
-    def render(self, title: str, content: str) -> str:
-        """The text of one example."""
-        return self.template.format(title=title, content=content).strip()
-
-
-class PackageBase(Closed):
-    """A foundation model that an installed Python package carries."""
-
-    id: Id
-    source: Literal["package"]
-    package: Name
-    """Distribution name, as given to pip."""
-    version: Name
-    path: Name
-    """Folder with `config.json`, relative to site-packages."""
-    sha256: Sha256
-    """Of its `model.safetensors`."""
-
-
-class PathBase(Closed):
-    """A foundation model in a local folder, relative to the suite file."""
-
-    id: Id
-    source: Literal["path"]
-    path: Name
-    sha256: Sha256
-    """Of its `model.safetensors`."""
-
-
-class HubBase(Closed):
-    """A foundation model on the Hugging Face hub, at one commit."""
-
-    id: Id
-    source: Literal["hub"]
-    name: Annotated[str, Field(pattern=DATASET_PATTERN)]
-    """Repository: owner/name."""
-    revision: Annotated[str, Field(pattern=COMMIT_PATTERN)]
-
-
-Base: TypeAlias = Annotated[PackageBase | PathBase | HubBase, Field(discriminator="source")]
+    share: Annotated[float, Field(gt=0, lt=1)]
+    """Part of the training clusters (rows, where there are none) that is held out and never trained on."""
+    patience: Annotated[int, Field(ge=1)]
+    """Epochs in a row without a smaller loss on the held-out rows after which it ends."""
 
 
 class Training(Closed):
@@ -114,6 +74,11 @@ class Training(Closed):
     max_grad_norm: Annotated[float, Field(gt=0)]
     precision: Literal["fp32", "bf16", "auto"]
     """`auto`: bf16 autocast over fp32 master weights where the processor has it, else fp32."""
+    # Keys that came later: left out, they are in no dump, and so in no digest of what was trained before.
+    accumulate: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Batches whose gradients make one step of the optimizer; 1 where it is absent."""
+    early_stopping: EarlyStopping | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Every epoch is trained where it is absent."""
     seeds: Seeds
 
     @model_validator(mode="after")
@@ -133,6 +98,22 @@ class Adapter(Closed):
     params: dict[str, Any]
     """Keyword arguments of that method's configuration class."""
     train: Training
+
+
+def _kind_of_adapter(declared: Any) -> str:
+    """An adapter without `source` is trained; one that comes from elsewhere says from where."""
+    told = declared.get("source", "none") if isinstance(declared, dict) else getattr(declared, "source", "none")
+    return str(told)
+
+
+AnyAdapter: TypeAlias = Annotated[
+    Annotated[Adapter, Tag("none")] | Annotated[PathAdapter, Tag("path")] | Annotated[HubAdapter, Tag("hub")],
+    Discriminator(
+        _kind_of_adapter,
+        custom_error_type="unknown_source",
+        custom_error_message="must be 'path' or 'hub', or left out where the weights are trained",
+    ),
+]
 
 
 class MajorityModel(Closed):
@@ -211,37 +192,6 @@ class MetricSpec(Closed):
     name: MetricName
 
 
-class Against(Closed):
-    """The other side of a comparison."""
-
-    model: Id
-    margin: Annotated[float, Field(ge=0)]
-    """In the metric's own unit, for the better direction."""
-
-
-class Gate(Closed):
-    """What must hold for one model on one split. Each rule is judged on its own."""
-
-    model: Id
-    split: Id
-    metric: MetricName
-    min: float | None = None
-    max: float | None = None
-    non_inferior_to: Against | None = None
-    """The difference is not worse than minus the margin."""
-    superior_to: Against | None = None
-    """The difference is better than the margin."""
-    on_inconclusive: Literal["fail", "warn"]
-
-    @model_validator(mode="after")
-    def _has_a_rule(self) -> "Gate":
-        if all(rule is None for rule in (self.min, self.max, self.non_inferior_to, self.superior_to)):
-            raise ValueError("a gate needs min, max, non_inferior_to or superior_to")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min} is above max {self.max}; nothing can pass")
-        return self
-
-
 class Audit(Closed):
     """What the splits are held to before anything is scored."""
 
@@ -263,10 +213,11 @@ class Suite(Closed):
     text: Text
     split: Annotated[tuple[SplitRule, ...], Field(min_length=1)]
     base: tuple[Base, ...] = ()
-    adapter: tuple[Adapter, ...] = ()
+    adapter: tuple[AnyAdapter, ...] = ()
     model: Annotated[tuple[Model, ...], Field(min_length=1)]
     metric: Annotated[tuple[MetricSpec, ...], Field(min_length=1)]
     gate: tuple[Gate, ...] = ()
+    expect: tuple[Expectation, ...] = ()
     audit: Audit = Audit(exact_overlap="forbid", near_overlap="report", near_threshold=0.8)
     """Where a suite has no `[audit]`: equal texts are forbidden across the line, nearly equal ones reported."""
 
@@ -286,7 +237,12 @@ class Suite(Closed):
     def train_split_ids(self) -> frozenset[str]:
         """Splits that something is trained on; the others are scored."""
         fitted = {m.train_split for m in self.model if isinstance(m, (MajorityModel, TfidfModel, ProbeModel))}
-        return frozenset(fitted | {a.train.split for a in self.adapter})
+        return frozenset(fitted | {adapter.train.split for adapter in self.trained_adapters})
+
+    @property
+    def trained_adapters(self) -> tuple[Adapter, ...]:
+        """The adapters that are trained here; the others come from elsewhere."""
+        return tuple(adapter for adapter in self.adapter if isinstance(adapter, Adapter))
 
 
 __all__ = [
@@ -295,24 +251,35 @@ __all__ = [
     "ID_PATTERN",
     "PROJECT_PATTERN",
     "SHA256_PATTERN",
+    "SLICE_PATTERN",
+    "SLICE_VALUES",
     "TEMPLATE_PATTERN",
     "WITHOUT_PEFT",
     "Adapter",
     "Against",
+    "AnyAdapter",
     "Audit",
     "Base",
     "Closed",
     "ClusterShare",
+    "DropLimit",
+    "EarlyStopping",
+    "Expectation",
     "FileSplit",
+    "FlipLimit",
+    "ForeignAdapter",
     "Gate",
+    "HubAdapter",
     "HubBase",
     "HubSplit",
     "Id",
+    "JoinedText",
     "MajorityModel",
     "MetricName",
     "MetricSpec",
     "Model",
     "PackageBase",
+    "PathAdapter",
     "PathBase",
     "PeftModel",
     "Precision",
@@ -322,6 +289,7 @@ __all__ = [
     "Suite",
     "Text",
     "TfidfModel",
+    "ThroughputLimit",
     "Training",
     "TransformerModel",
 ]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,44 @@ def all_runs(connection: Connection, run_id_prefix: str = "") -> list[Run]:
         [run_id_prefix],
     ).fetchall()
     return _runs(connection, rows)
+
+
+def successes(connection: Connection, suite: str) -> list[Run]:
+    """Every successful run of the suites of this name, whatever its key."""
+    rows = connection.execute(
+        f"SELECT {_RUN_COLUMNS} FROM run WHERE suite = ? AND status = 'success'",  # noqa: S608 (constant)
+        [suite],
+    ).fetchall()
+    return _runs(connection, rows)
+
+
+def last_attempt(
+    connection: Connection, run_key: str, suite: str, model_id: str, split_id: str, seed: int | None
+) -> Run | None:
+    """The last run, of whatever status, of a model with a seed on a split; one with this key comes before others."""
+    rows = connection.execute(
+        f"""SELECT {_RUN_COLUMNS} FROM run
+            WHERE suite = $suite AND model_id = $model AND split_id = $split AND seed IS NOT DISTINCT FROM $seed
+            ORDER BY run_key = $key DESC, finished_at DESC, run_id LIMIT 1""",  # noqa: S608 (constant)
+        {"suite": suite, "model": model_id, "split": split_id, "seed": seed, "key": run_key},
+    ).fetchall()
+    return next(iter(_runs(connection, rows)), None)
+
+
+def looks(connection: Connection, split_digest: str) -> int:
+    """How many configurations have been scored on these rows, current ones and those that were tried before."""
+    rows = connection.execute(
+        "SELECT count(DISTINCT configuration) FROM run WHERE split_digest = ? AND status = 'success'", [split_digest]
+    ).fetchall()
+    return int(rows[0][0])
+
+
+def first_seen(connection: Connection, digests: Collection[str]) -> dict[str, datetime]:
+    """When the store first saw these expectations, by digest; those that it never saw are absent."""
+    rows = connection.execute(
+        "SELECT digest, first_seen_at FROM expectation WHERE list_contains(?, digest)", [list(digests)]
+    ).fetchall()
+    return dict(rows)
 
 
 def outcomes(connection: Connection, run_id: str) -> Outcomes:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -44,7 +45,7 @@ def write_split(connection: Connection, suite: str, split: Split, *, with_text: 
 
 
 def write_adapter(connection: Connection, adapter: AdapterRecord) -> None:
-    """Store what an adapter is and how it was trained, unless these weights are known."""
+    """Store what an adapter is and, where it is known, how it was trained, unless these weights are known."""
     row = asdict(adapter)
     row["params"], row["card"] = _json(adapter.params), _json(adapter.card)
     with transaction(connection):
@@ -116,6 +117,21 @@ def write_verdicts(connection: Connection, verdicts: Sequence[Verdict]) -> None:
             numbers = {**verdict.numbers, "reason": verdict.reason, "blocking": verdict.blocking}
             row = {name: getattr(verdict, name) for name in ("suite_digest", "gate_id", "judged_at", "outcome")}
             _insert(connection, "verdict", {**row, "numbers": _json(numbers)})
+
+
+def write_expectations(
+    connection: Connection, suite: str, rules: Mapping[str, str], seen_at: datetime, git_commit: str | None
+) -> None:
+    """Note what a suite's authors expect, unless it was noted before: the first time counts.
+
+    Args:
+        rules: in words, by digest.
+        seen_at: UTC, without time zone.
+    """
+    with transaction(connection):
+        for key, rule in rules.items():
+            row = {"digest": key, "suite": suite, "rule": rule, "first_seen_at": seen_at, "git_commit": git_commit}
+            _insert(connection, "expectation", row, ignore=True)
 
 
 def write_audit(connection: Connection, findings: Sequence[Finding]) -> None:

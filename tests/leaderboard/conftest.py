@@ -10,9 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import digest, metrics, suite
+from harness import digest, estimates, suite
 from harness.declarations import Suite
-from harness.records import AdapterRecord, Example, Outcome, Outcomes, Prediction, Run, Split, Verdict
+from harness.records import (
+    AdapterRecord,
+    Example,
+    Expected,
+    Finding,
+    Outcome,
+    Outcomes,
+    Prediction,
+    Run,
+    Split,
+    Verdict,
+)
 from harness.store import writer
 from harness.store.connection import Connection, opened
 from harness.suite import by_id
@@ -102,6 +113,8 @@ class Bench:
     suite: Suite
     connection: Connection
     run_keys: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    expected: list[Expected] = field(default_factory=list)
 
     def add_split(self, split_id: str, n: int, *, clusters: int | None = None, digest_of: str = "") -> Split:
         """n examples, every second one positive, dealt out to clusters in turn."""
@@ -201,7 +214,7 @@ class Bench:
             seconds=2.0,
             tokens=n * 30,
             truncated=0,
-            metrics=tuple(metrics.summarise(name, [outcomes], np.random.default_rng(0)) for name in names),
+            metrics=tuple(estimates.summarise(name, [outcomes], np.random.default_rng(0)) for name in names),
         )
         run = replace(run, **changes)
         predictions = [Prediction(*row) for row in zip(ids, predicted.tolist(), scores.tolist(), strict=True)]
@@ -213,6 +226,27 @@ class Bench:
         """The outcome of a rule, all judged at the same time."""
         verdict = Verdict(self.suite.digest, gate_id, NOON, outcome, blocking, reason, {"value": 0.9})
         writer.write_verdicts(self.connection, [verdict])
+
+    def add_finding(self, split: Split, name: str, value: Mapping[str, Any]) -> Finding:
+        """An answer of the audit, all of the same time."""
+        finding = Finding(self.suite.digest, split.split_id, split.digest, name, value, NOON)
+        self.findings.append(finding)
+        writer.write_audit(self.connection, self.findings)
+        return finding
+
+    def audit(self, split: Split, **found: Mapping[str, Any]) -> None:
+        """Findings of every kind that a board shows; nothing is wrong but what is given."""
+        positive = sum(example.label for example in split.examples)
+        nothing: dict[str, Mapping[str, Any]] = {
+            "balance": {"n": len(split.examples), "positive": positive, "negative": len(split.examples) - positive},
+            "exact_duplicates": {"groups": 0, "rows": 0, "ids": []},
+            "conflicting_labels": {"groups": 0, "rows": 0, "ids": []},
+            "near_duplicates": {"pairs": 0, "rows": 0, "threshold": 0.8, "ids": []},
+            "overlap": {"train": {"exact": [], "near": []}},
+            "tokens": {"tiny-base": None},
+        }
+        for name, value in (nothing | found).items():
+            self.add_finding(split, name, value)
 
     def fill(self, split: Split, rights: Mapping[str, float]) -> None:
         """Every declared seed of the named models on a split, seeds a little apart from each other."""
@@ -228,7 +262,7 @@ class Bench:
 
     def board(self) -> Board:
         """What the leaderboard reads of all this."""
-        return entries.read(self.connection, self.suite, self.run_keys)
+        return entries.read(self.connection, self.suite, self.run_keys, self.expected)
 
     def pages(self) -> dict[str, str]:
         """What the leaderboard prints of all this."""

@@ -3,16 +3,18 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from harness import metrics
+from harness import estimates, stats
 from harness.declarations import Suite
+from harness.records import Metric
 from harness.store import reader, writer
 from leaderboard import entries
-from leaderboard.board import Board, Entry, Section
+from leaderboard.board import ALPHA, Board, Entry, Pair, Section
 
 if TYPE_CHECKING:
     from tests.leaderboard.conftest import Bench
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
 
 def of(section: Section, model_id: str) -> Entry:
     return next(entry for entry in section.entries if entry.model_id == model_id)
+
+
+def pair(section: Section, above: str, below: str) -> Pair:
+    return next(found for found in section.pairs if (found.model_id, found.other_id) == (above, below))
+
+
+def many_models(n: int) -> str:
+    """Declarations of `m0`, `m1`, … without seeds."""
+    return "".join(f'[[model]]\nid = "m{i}"\nbackend = "majority"\ntrain_split = "train"\n\n' for i in range(n))
 
 
 def order(section: Section) -> list[str]:
@@ -52,7 +63,7 @@ def test_a_metric_that_was_never_stored_is_made_from_the_predictions(bench: "Ben
     run = bench.add_run("tfidf", bench.add_split("test", 40), right=0.75, metric_names=["accuracy"])
     entry = of(bench.board().sections[0], "tfidf")
     assert [metric.name for metric in run.metrics] == ["accuracy"]
-    expected = metrics.summarise("f1", [reader.outcomes(bench.connection, run.run_id)], np.random.default_rng(0))
+    expected = estimates.summarise("f1", [reader.outcomes(bench.connection, run.run_id)], np.random.default_rng(0))
     assert entry.metrics["f1"].value == expected.value
 
 
@@ -70,7 +81,8 @@ def test_entries_are_sorted_from_best_to_worst_where_lower_is_better(bench_of: "
     assert [tier.model_ids for tier in section.tiers] == [("tiny+lora",), ("tfidf",), ("majority",)]
     gap = section.tiers[1].gap
     assert gap is not None
-    assert gap.ci_low > 0, "the entry of the next tier has the greater loss"
+    assert gap.lead is not None
+    assert 0 < gap.lead.ci_low < gap.lead.value, "the smaller loss leads by a positive number"
 
 
 def test_entries_that_the_data_cannot_separate_share_a_tier(bench: "Bench") -> None:
@@ -81,24 +93,81 @@ def test_entries_that_the_data_cannot_separate_share_a_tier(bench: "Bench") -> N
 
 
 def test_a_tier_is_held_against_its_first_entry_and_not_against_the_neighbour(bench_of: "Callable[..., Bench]") -> None:
-    declared = "".join(f'[[model]]\nid = "m{i}"\nbackend = "majority"\ntrain_split = "train"\n\n' for i in range(4))
-    bench = bench_of(models=declared, gate=False)
+    bench = bench_of(models=many_models(4), gate=False)
     split = bench.add_split("test", 200)
-    for i, right in enumerate((0.90, 0.87, 0.84, 0.81)):
+    for i, right in enumerate((0.90, 0.86, 0.82, 0.78)):
         bench.add_run(f"m{i}", split, right=right, noise=1.0)
     section = bench.board().sections[0]
-    outcomes = {
-        s.run.model_id: reader.outcomes(bench.connection, s.run.run_id) for e in section.entries for s in e.runs
-    }
-
-    def apart(a: str, b: str) -> bool:
-        found = metrics.difference("accuracy", [outcomes[a]], [outcomes[b]], np.random.default_rng(0))
-        return found is not None and (found.ci_low > 0 or found.ci_high < 0)
-
-    assert not any(apart(f"m{i}", f"m{i + 1}") for i in range(3)), "neighbours are alike, or this shows nothing"
-    assert apart("m0", "m3")
+    assert not any(pair(section, f"m{i}", f"m{i + 1}").apart for i in range(3)), "neighbours are alike"
+    assert pair(section, "m0", "m3").apart
     assert section.tiers[0].model_ids[0] == "m0"
     assert "m3" not in section.tiers[0].model_ids
+
+
+@pytest.mark.parametrize(("n_others", "n_tiers"), [(0, 2), (6, 1)])
+def test_a_difference_that_is_enough_for_two_models_is_not_enough_among_many(
+    bench_of: "Callable[..., Bench]", n_others: int, n_tiers: int
+) -> None:
+    bench = bench_of(models=many_models(2 + n_others), gate=False)
+    split = bench.add_split("test", 200)
+    bench.add_run("m0", split, right=0.90, noise=0.05)
+    for i in range(n_others + 1):
+        bench.add_run(f"m{i + 1}", split, right=0.87, noise=0.05)
+    section = bench.board().sections[0]
+    found = pair(section, "m0", "m1")
+    assert found.lead is not None
+    assert found.lead.p_value < ALPHA, "alone it would do"
+    assert found.lead.ci_low > 0, "and its own interval excludes zero"
+    assert len(section.tiers) == n_tiers
+    assert found.apart == (n_tiers == 2)
+
+
+def test_every_two_ranked_entries_are_compared_and_adjusted_together(board: Board) -> None:
+    section = board.sections[0]
+    ranked = [entry.model_id for entry in section.entries if entry.ranked]
+    assert [(p.model_id, p.other_id) for p in section.pairs] == list(combinations(ranked, 2))
+    leads = [p.lead for p in section.pairs if p.lead is not None]
+    assert [p.adjusted_p for p in section.pairs] == stats.holm([lead.p_value for lead in leads])
+    scores = {entry.model_id: (entry.primary.value if entry.primary else None) or 0.0 for entry in section.entries}
+    for p in section.pairs:
+        assert p.lead is not None
+        assert p.lead.value == pytest.approx(scores[p.model_id] - scores[p.other_id])
+        assert p.lead.value >= 0
+
+
+def test_the_comparison_of_two_entries_is_the_same_number_whoever_else_is_there(bench: "Bench") -> None:
+    split = bench.add_split("test", 120)
+    bench.fill(split, {"tiny+lora": 0.8, "tfidf": 0.6})
+    (alone,) = bench.board().sections[0].pairs
+    bench.fill(split, {"majority": 0.95, "tiny+ia3": 0.7})
+    section = bench.board().sections[0]
+    assert order(section)[:4] == ["majority", "tiny+lora", "tiny+ia3", "tfidf"], "before, between and after"
+    among_others = pair(section, "tiny+lora", "tfidf")
+    assert alone.lead is not None
+    assert alone.lead == among_others.lead
+    assert alone.lead.se_seeds > 0
+    assert alone.adjusted_p == alone.lead.p_value, "one pair needs no correction"
+
+
+def test_a_difference_in_the_wrong_direction_opens_no_tier(bench: "Bench") -> None:
+    split = bench.add_split("test", 200)
+    claimed = Metric("accuracy", 0.99, 0.98, 1.0, 200, higher_is_better=True)
+    bench.add_run("tfidf", split, right=0.5, metrics=(claimed,))  # a store whose metric belies its predictions
+    bench.add_run("majority", split, right=0.9)
+    section = bench.board().sections[0]
+    found = pair(section, "tfidf", "majority")
+    assert found.adjusted_p is not None
+    assert found.adjusted_p < ALPHA
+    assert [tier.model_ids for tier in section.tiers] == [("tfidf", "majority")]
+
+
+def test_one_single_cluster_tells_nobody_apart(bench: "Bench") -> None:
+    split = bench.add_split("test", 40, clusters=1)
+    bench.add_run("tfidf", split, right=0.9)
+    bench.add_run("majority", split, right=0.5)
+    section = bench.board().sections[0]
+    assert [(p.lead, p.adjusted_p, p.apart) for p in section.pairs] == [(None, None, False)]
+    assert [tier.model_ids for tier in section.tiers] == [("tfidf", "majority")]
 
 
 def test_a_later_tier_is_held_against_its_own_first_entry(bench: "Bench") -> None:
@@ -228,8 +297,8 @@ def test_the_headline_names_the_leader_its_equals_and_the_best_untrained_competi
     assert headline is not None
     assert headline.leader.model_id == "tiny+lora"
     assert headline.tied == ("tiny+ia3",)
-    assert [comparison.model_id for comparison in headline.comparisons] == ["tfidf"]
-    assert headline.comparisons[0].difference.value == pytest.approx(0.91 - 0.70, abs=0.01)
+    assert [found.other_id for found in headline.comparisons] == ["tfidf"]
+    assert headline.comparisons[0] == pair(board.sections[0], "tiny+lora", "tfidf")
 
 
 @pytest.mark.parametrize(
@@ -246,17 +315,7 @@ def test_the_headline_compares_with_the_next_best_thing_there_is(
     bench.fill(bench.add_split("test", 120), rights)
     headline = bench.board().headline
     assert headline is not None
-    assert [comparison.model_id for comparison in headline.comparisons] == named
-
-
-def test_a_difference_is_the_same_number_from_either_side(bench: "Bench") -> None:
-    bench.fill(bench.add_split("test", 120), {"tiny+lora": 0.9, "tfidf": 0.6})
-    board = bench.board()
-    gap = board.sections[0].tiers[1].gap
-    assert board.headline is not None
-    ahead = board.headline.comparisons[0].difference
-    assert gap is not None
-    assert (gap.value, gap.ci_low, gap.ci_high) == (-ahead.value, -ahead.ci_high, -ahead.ci_low)
+    assert [found.other_id for found in headline.comparisons] == named
 
 
 def test_nothing_depends_on_the_order_in_which_runs_come(filled: "Bench", board: Board) -> None:
@@ -265,10 +324,38 @@ def test_nothing_depends_on_the_order_in_which_runs_come(filled: "Bench", board:
 
     def numbers(suite: Suite, turned: int) -> list[tuple[object, ...]]:
         board = entries.build(suite, runs[::turned], outcomes, {}, [])
-        return [(e.model_id, e.tier, e.metrics) for section in board.sections for e in section.entries]
+        shown = [(e.model_id, e.tier, e.metrics) for section in board.sections for e in section.entries]
+        return [*shown, *(section.pairs for section in board.sections)]
 
-    assert numbers(filled.suite, 1) == numbers(filled.suite, -1)
+    turned = filled.suite.model_copy(update={"model": filled.suite.model[::-1]})
+    assert numbers(filled.suite, 1) == numbers(filled.suite, -1) == numbers(turned, 1)
 
 
 def test_verdicts_of_the_suite_come_along(board: Board) -> None:
     assert [verdict.outcome for verdict in board.verdicts] == ["pass", "fail"]
+
+
+def test_each_split_says_how_many_configurations_were_scored_on_its_rows(bench_of: "Callable[..., Bench]") -> None:
+    bench = bench_of(splits=("test", "elsewhere", "unseen"))
+    test, elsewhere = bench.add_split("test", 20), bench.add_split("elsewhere", 20)
+    bench.fill(test, {"tfidf": 0.7, "tiny+lora": 0.7})
+    bench.fill(elsewhere, {"tfidf": 0.7})
+    bench.add_run("tfidf", test, right=0.6, configuration="with another C", suite="another", run_key="f" * 64)
+    bench.add_run("majority", test, right=0.6, status="error", error="No.")
+    assert [section.looks for section in bench.board().sections] == [3, 1, 0]
+
+
+def test_findings_of_the_audit_come_along_where_they_are_about_these_rows(bench: "Bench") -> None:
+    test, elsewhere = bench.add_split("test", 20), bench.add_split("elsewhere", 20)
+    bench.add_run("tfidf", test, right=0.7)
+    bench.add_run("tfidf", elsewhere, right=0.7)
+    found = bench.add_finding(test, "balance", {"n": 20, "positive": 10, "negative": 10})
+    writer.write_audit(bench.connection, [found, replace(found, split_id="elsewhere", split_digest="f" * 64)])
+    sections = bench.board().sections
+    assert sections[0].audit == (found,)
+    assert sections[1].audit == (), "other rows were audited than are scored"
+
+
+def test_an_audit_before_anything_is_scored_is_shown_too(bench: "Bench") -> None:
+    found = bench.add_finding(bench.add_split("test", 20), "balance", {"n": 20, "positive": 10, "negative": 10})
+    assert bench.board().sections[0].audit == (found,)

@@ -27,6 +27,22 @@ def test_a_difference_always_shows_its_sign(value: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (1.0, "1.000"), (0.0428, "0.043"), (0.001, "0.001"), (0.00099, "< 0.001"), (0.0, "< 0.001")],
+)
+def test_a_p_value_is_never_zero(value: float | None, text: str) -> None:
+    assert formats.p_value(value) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(None, "–"), (0.0, "0.0 %"), (0.0004, "< 0.1 %"), (0.0011, "0.1 %"), (0.666, "66.6 %"), (1.0, "100.0 %")],
+)
+def test_a_share_that_is_not_zero_does_not_become_it(share: float | None, text: str) -> None:
+    assert formats.percent(share) == text
+
+
+@pytest.mark.parametrize(
     ("n_bytes", "text"),
     [
         (None, "–"), (0, "0 B"), (312, "312 B"), (999, "999 B"), (1000, "1.0 kB"), (590_400, "590 kB"),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -12,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from harness.errors import UsageError
+from harness.records import Expected
 from harness.stats import independent_difference, wilson
 from harness.store import writer
 from leaderboard import formats, render
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from tests.leaderboard.conftest import Bench
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
+NOON = datetime.fromisoformat("2026-03-01T12:00")
+EXPECTED = Expected("tfidf on test: accuracy >= 0.6", "confirmed", "0.700 is above 0.6", {"value": 0.7}, NOON, True)
 HOSTILE = "</td><script>alert('&')</script>"
 
 
@@ -146,11 +150,13 @@ def test_hostile_text_from_the_store_stays_text(bench_of: "Callable[..., Bench]"
     adapter = bench.add_adapter("ia3", 13, trained_on=HOSTILE, base_digest=HOSTILE, adapter_digest=HOSTILE)
     bench.add_run("tiny+ia3", split, 13, right=0.8, adapter=adapter)
     bench.add_verdict(f"tfidf on test: {HOSTILE}", "fail", HOSTILE)
+    bench.expected.append(replace(EXPECTED, rule=HOSTILE, reason=HOSTILE))
+    bench.audit(split, overlap={HOSTILE: {"exact": [], "near": []}}, tokens={HOSTILE: None})
     files = bench.pages()
     for page in parsed(files).values():
         assert "script" not in [tag for tag, _ in page.elements]
     pages = parsed(files)
-    assert pages["index.html"].text.count(HOSTILE) == 3, "description, rule and reason"
+    assert pages["index.html"].text.count(HOSTILE) == 7, "description, rules and reasons, a training split, a tokenizer"
     assert pages["demo/tfidf.html"].text.count(HOSTILE) >= 7
     assert pages["demo/tiny+ia3.html"].text.count(HOSTILE) >= 3
 
@@ -165,10 +171,11 @@ def test_hostile_ids_stay_text_even_if_a_suite_was_never_checked(board: Board) -
                 replace(entry, model_id=f"{entry.model_id}{HOSTILE}", tier=None) for entry in section.entries
             ),
             tiers=(),
+            pairs=tuple(replace(pair, other_id=f"{pair.other_id}{HOSTILE}") for pair in section.pairs),
         )
         for section in board.sections
     )
-    changed = Board(board.suite.model_copy(update={"model": models}), sections, None, ())
+    changed = Board(board.suite.model_copy(update={"model": models}), sections, None, (), ())
     for page in parsed(render.render([changed])).values():
         assert "script" not in [tag for tag, _ in page.elements]
 
@@ -213,7 +220,8 @@ def test_a_run_id_with_a_quote_does_not_leave_its_literal(bench: "Bench") -> Non
 def test_the_headline_says_who_leads_by_how_much_and_over_what(board: Board, site: dict[str, str]) -> None:
     text = Page(site["index.html"]).text
     assert board.headline is not None
-    ahead = board.headline.comparisons[0].difference
+    ahead = board.headline.comparisons[0].lead
+    assert ahead is not None
     metric = board.headline.leader.metrics["accuracy"]
     assert (
         f"tiny+lora leads: accuracy {formats.score(metric.value)} {formats.interval(metric.ci_low, metric.ci_high)}"
@@ -227,7 +235,25 @@ def test_the_headline_admits_a_lead_that_may_be_chance(bench: "Bench") -> None:
     bench.add_run("tfidf", split, right=0.70, noise=1.0)
     bench.add_run("majority", split, right=0.68, noise=1.0)
     text = Page(bench.pages()["index.html"]).text
-    assert re.search(r"not separable from majority: difference \+0\.01\d \[−0\.\d{3}, 0\.\d{3}\]\.", text)
+    assert re.search(r"not separable from majority: difference \+0\.01\d \[−0\.\d{3}, 0\.\d{3}\], p \d\.\d{3}\.", text)
+
+
+def test_a_lead_that_stands_alone_but_not_among_many_is_no_lead_in_the_headline(
+    bench_of: "Callable[..., Bench]",
+) -> None:
+    declared = "".join(f'[[model]]\nid = "m{i}"\nbackend = "majority"\ntrain_split = "train"\n\n' for i in range(8))
+    bench = bench_of(models=declared, gate=False)
+    split = bench.add_split("test", 200)
+    for i in range(8):
+        bench.add_run(f"m{i}", split, right=0.87 if i else 0.90, noise=0.05)
+    board = bench.board()
+    assert board.headline is not None
+    first = board.headline.comparisons[0]
+    assert first.lead is not None
+    assert first.lead.ci_low > 0
+    said = Page(render.render([board])["index.html"]).text
+    assert f"not separable from {first.other_id}: difference +0.030 [" in said
+    assert "ahead of" not in said
 
 
 def test_where_lower_is_better_the_leader_is_ahead_by_a_positive_number(bench_of: "Callable[..., Bench]") -> None:
@@ -236,7 +262,9 @@ def test_where_lower_is_better_the_leader_is_ahead_by_a_positive_number(bench_of
     text = Page(bench.pages()["index.html"]).text
     assert "lower is better" in text
     assert re.search(r"tiny\+lora leads: log loss .* ahead of tfidf by \d\.\d{3} \[\d", text)
-    assert re.search(r"Tier 2 begins at tfidf: \d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\] behind tiny\+lora\.", text)
+    assert re.search(
+        r"Tier 2 begins at tfidf: \d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\], p < 0.001, behind tiny\+lora\.", text
+    )
 
 
 def test_tiers_group_the_rows_and_each_boundary_is_explained(site: dict[str, str]) -> None:
@@ -244,8 +272,138 @@ def test_tiers_group_the_rows_and_each_boundary_is_explained(site: dict[str, str
     assert re.search(
         r"Tier 1 1 tiny\+lora .* tiny\+ia3 .* Tier 2 2 tfidf .* Tier 3 3 majority .* Not ranked – tiny ", text
     )
-    assert re.search(r"Tier 2 begins at tfidf: 0\.2\d\d \[0\.\d{3}, 0\.\d{3}\] behind tiny\+lora\.", text)
-    assert "No correction for multiple comparisons is applied yet" in text
+    assert re.search(r"Tier 2 begins at tfidf: 0\.2\d\d \[0\.\d{3}, 0\.\d{3}\], p < 0.001, behind tiny\+lora\.", text)
+    assert "is below 0.05, after Holm's correction for all pairs of the split" in text
+    assert "even one false boundary on a split to 5 %" in text
+
+
+def test_every_pair_is_listed_under_the_model_that_stands_above(board: Board, site: dict[str, str]) -> None:
+    text = Page(site["index.html"]).text
+    assert text.count("Who can be told apart from whom") == len(board.sections)
+    for section in board.sections:
+        assert f"p adjusted for all {len(section.pairs)} pairs" in text
+        for pair in section.pairs:
+            assert pair.lead is not None
+            assert pair.adjusted_p is not None
+            lead = f"{formats.score(pair.lead.value)} {formats.interval(pair.lead.ci_low, pair.lead.ci_high)}"
+            told = "yes" if pair.apart else "no"
+            assert f"{pair.other_id} {lead} {formats.p_value(pair.adjusted_p)} {told}" in text
+    assert "tiny+lora over tiny+ia3 " in text
+    assert "tfidf over majority " in text
+    assert "tiny over" not in text, "it is not ranked"
+
+
+def test_a_pair_without_an_interval_has_dashes(bench: "Bench") -> None:
+    split = bench.add_split("test", 40, clusters=1)
+    bench.add_run("tfidf", split, right=0.9)
+    bench.add_run("majority", split, right=0.5)
+    assert "tfidf over majority – – no" in Page(bench.pages()["index.html"]).text
+
+
+def test_one_ranked_model_has_nobody_to_be_compared_with(bench: "Bench") -> None:
+    bench.add_run("tfidf", bench.add_split("test", 40), right=0.9)
+    text = Page(bench.pages()["index.html"]).text
+    assert "told apart from whom" not in text
+    assert "1 configuration has been scored on these rows in this store; every look lets choices fit them" in text
+
+
+def test_a_split_says_how_often_it_was_looked_at(site: dict[str, str]) -> None:
+    text = Page(site["index.html"]).text
+    assert text.count("Looks 5 configurations have been scored on these rows in this store") == 2
+
+
+def test_a_split_that_was_not_audited_is_said_to_be_so_with_the_command(site: dict[str, str]) -> None:
+    assert Page(site["index.html"]).text.count("Audit not audited") == 2
+    assert site["index.html"].count("<code>harness data SUITE</code>") >= 2
+
+
+def test_what_the_audit_found_stands_with_its_split(bench: "Bench") -> None:
+    split = bench.add_split("test", 40)
+    bench.add_run("tfidf", split, right=0.9)
+    near = [["t1", "s1", 0.9], ["t2", "s1", 0.8], ["t2", "s2", 0.95]]
+    bench.audit(
+        split,
+        exact_duplicates={"groups": 1, "rows": 3, "ids": []},
+        conflicting_labels={"groups": 1, "rows": 2, "ids": []},
+        near_duplicates={"pairs": 2, "rows": 4, "threshold": 0.8, "ids": []},
+        overlap={"train": {"exact": [["t0", "s0"]], "near": near}},
+        tokens={"tiny-base": {"max_length": 64, "truncated": 7, "truncated_share": 0.175}},
+    )
+    page = bench.pages()["index.html"]
+    text = Page(page).text
+    for words in (
+        "Positive 50.0 % 20 of 40 rows",
+        "Repeated 3 equal, 4 nearly equal rows, by their text; 2 with both labels",
+        "Also in train 1 equal, 2 nearly equal rows, by their text",
+        "Cut at 64 tokens 17.5 % 7 of 40 rows, as tiny-base reads them",
+        "audited 2026-03-01 12:00 UTC",
+    ):
+        assert words in text
+    assert text.count("not audited") == 1, "the other split"
+    assert page.count('class="warning"') == 1
+
+
+@pytest.mark.parametrize("shared", [{"exact": [["t", "s"]], "near": []}, {"exact": [], "near": [["t", "s", 0.9]]}])
+def test_a_row_that_was_trained_on_is_a_warning_even_if_only_nearly(bench: "Bench", shared: dict[str, Any]) -> None:
+    bench.audit(bench.add_split("test", 40), overlap={"train": shared})
+    assert bench.pages()["index.html"].count('class="warning"') == 1
+
+
+def test_rows_that_nothing_was_trained_on_raise_no_warning_and_an_unknown_tokenizer_is_a_dash(bench: "Bench") -> None:
+    bench.audit(bench.add_split("test", 40))
+    page = bench.pages()["index.html"]
+    assert "Also in train 0 equal, 0 nearly equal" in Page(page).text
+    assert "Cut – the tokenizer of tiny-base was not at hand" in Page(page).text
+    assert 'class="warning"' not in page
+
+
+@pytest.mark.parametrize(
+    ("first_seen_at", "stated_first", "words"),
+    [
+        (NOON, True, "stated first on 2026-03-01 12:00 UTC"),
+        (NOON, False, "stated after the run, on 2026-03-01 12:00 UTC"),
+        (NOON, None, "not yet run; stated on 2026-03-01 12:00 UTC"),
+        (None, None, "not noted in this store yet"),
+    ],
+)
+def test_an_expectation_says_what_came_of_it_and_when_it_was_stated(
+    bench: "Bench", first_seen_at: datetime | None, stated_first: bool | None, words: str
+) -> None:
+    bench.expected.append(replace(EXPECTED, first_seen_at=first_seen_at, stated_first=stated_first))
+    text = Page(bench.pages()["index.html"]).text
+    assert f"✓ confirmed tfidf on test: accuracy >= 0.6 {words} 0.700 is above 0.6" in text
+    assert "they expect: 1 confirmed." in text
+
+
+def test_expectations_are_counted_by_their_answers(bench: "Bench") -> None:
+    bench.expected += [
+        replace(EXPECTED, answer=answer) for answer in ("undecided", "refuted", "undecided", "confirmed")
+    ]
+    text = Page(bench.pages()["index.html"]).text
+    assert "they expect: 1 confirmed, 1 refuted, 2 undecided." in text
+    assert "✗ refuted" in text
+    assert "? undecided" in text
+
+
+def test_a_suite_that_expects_nothing_has_no_part_about_it(site: dict[str, str]) -> None:
+    assert "xpectation" not in site["index.html"]
+
+
+def test_a_verdict_of_any_kind_is_told_by_its_rule_and_reason(bench: "Bench") -> None:
+    more = "0.060 flip [0.047, 0.074], n 885, limit 0.05; about 440,000 more examples would decide it"
+    rules = {
+        "tiny+lora on test: flips against baseline main <= 0.05": more,
+        "tiny+lora on test: accuracy drop to elsewhere <= 0.1": "drop +0.098 [+0.055, +0.143]",
+        "tiny+lora on test: size_bytes <= 400000": "302,631 bytes, limit 400,000",
+        "tiny+lora on test: throughput >= 0.9 of tfidf": "timed in different evaluations, which says nothing of speed",
+        "tiny+lora on test where negation=present: accuracy >= 0.85": "0.850 [0.796, 0.899], n 247, limit 0.85",
+    }
+    for rule, reason in rules.items():
+        bench.add_verdict(rule, "inconclusive", reason)
+    pages = parsed(bench.pages())
+    for rule, reason in rules.items():
+        for page in ("index.html", "demo/tiny+lora.html"):
+            assert f"? inconclusive {rule} warns only {reason}" in pages[page].text
 
 
 def test_intervals_and_n_are_explained_in_each_sections_summary(site: dict[str, str]) -> None:
@@ -297,7 +455,7 @@ def test_a_models_page_has_its_definition_digests_verdicts_and_surroundings(boar
                 assert str(value) in text
         for record in entry.adapters:
             assert record.base_digest in text
-            assert record.trained_on in text
+            assert str(record.trained_on) in text
     for phrase in (
         "[adapter]", "train.epochs 3", 'method "lora"', "params.r 8", "[base]", "[split]", "[text]", "12,345", "590 kB",
         "40.4 s", "1.2 GB", "Imaginary 9000", "torch 2.9.1", "c" * 40, "is below 0.95", "fails the gate",

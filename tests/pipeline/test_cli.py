@@ -15,7 +15,7 @@ from harness.store.connection import opened
 
 Command = Callable[..., Any]
 QUICKSTART = Path(__file__).parents[2] / "suites" / "quickstart.toml"
-VERBS = ["validate", "data", "train", "evaluate", "gate", "ls", "show", "site"]
+VERBS = ["validate", "data", "train", "evaluate", "plan", "gate", "compare", "ls", "show", "site"]
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_validate_tells_of_every_file(harness: Command, suite_path: Path, tmp_pa
         (["evaluate", "--model", "gpt"], "there is no model 'gpt' (known: majority, tfidf,"),
         (["evaluate", "--split", "train"], "there is no split to score 'train' (known: test)"),
         (["evaluate", "--engine", "slurm"], "there is no engine 'slurm' (known: local)"),
-        (["train", "--adapter", "qlora"], "there is no adapter 'qlora' (known: lora, full)"),
+        (["train", "--adapter", "qlora"], "there is no adapter to train 'qlora' (known: lora, full)"),
     ],
 )
 def test_an_unknown_name_is_told_with_the_known_ones(
@@ -159,14 +159,14 @@ def test_a_gate_on_a_model_that_was_not_scored_fails(harness: Command, evaluated
     evaluated.write_text(evaluated.read_text().replace('model = "tfidf"\nsplit', 'model = "probe"\nsplit'))
     result = harness("gate", evaluated, "--json")
     assert result.code == 1
-    assert result.json()[0]["reason"] == "probe on test has no current run in the store; evaluate the suite first"
+    assert result.json()[0]["reason"] == "probe on test has no run in the store; evaluate the suite first"
 
 
 def test_a_gate_on_a_run_of_another_declaration_is_stale_and_fails(harness: Command, evaluated: Path) -> None:
     evaluated.write_text(evaluated.read_text().replace("C = 10.0", "C = 1.0"))
     result = harness("gate", evaluated, "--json")
     assert result.code == 1
-    assert "has no current run in the store" in result.json()[0]["reason"]
+    assert "tfidf on test is stale: it was last scored with another model.C" in result.json()[0]["reason"]
 
 
 def test_a_suite_without_gates_cannot_be_judged(harness: Command, evaluated: Path) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness import stats
 from harness.declarations import Suite
-from harness.gate import judge, rules
-from harness.records import Outcomes, Verdict
+from harness.gate import judge
+from harness.metrics import disagreements
+from harness.records import Evidence, Outcomes, Verdict
+from harness.rules import of_gates
 from harness.suite import load
 
 NOW = datetime(2025, 1, 1)  # noqa: DTZ001 (the store keeps UTC without a zone)
@@ -39,10 +42,16 @@ def right(make: Make, n: int, share: float, shift: int = 0) -> Outcomes:
     return make(labels, [0.9 if (label == 1) != (i in wrong) else 0.1 for i, label in enumerate(labels)])
 
 
+def evidence(**known: Any) -> Evidence:
+    """Evidence of which only this much is known."""
+    nothing: dict[str, Any] = {name: {} for name in Evidence.__dataclass_fields__}
+    return Evidence(**(nothing | known))
+
+
 def outcome(suite: Suite, **found: list[Outcomes]) -> Verdict:
     """The verdict of the suite's one rule."""
-    places = {(name.replace("lora", "tiny+lora"), "test"): seeds for name, seeds in found.items()}
-    (verdict,) = judge(suite, places, {}, NOW)
+    places = {(name.replace("lora", "tiny+lora"), "test"): tuple(seeds) for name, seeds in found.items()}
+    (verdict,) = judge(suite, evidence(outcomes=places), NOW)
     return verdict
 
 
@@ -92,12 +101,17 @@ def test_superiority_needs_the_whole_interval_above_the_margin(
     assert outcome(suite, **found).outcome == expected
 
 
-def test_a_model_that_answers_the_same_is_not_superior_and_not_inferior(
+def test_of_a_model_that_answers_the_same_the_examples_still_leave_some_doubt(
     declared: Callable[[str], Suite], make_outcomes: Make
 ) -> None:
     same = {"lora": [right(make_outcomes, 400, 0.9)], "tfidf": [right(make_outcomes, 400, 0.9)]}
-    assert outcome(declared('superior_to = { model = "tfidf", margin = 0.0 }'), **same).outcome == "fail"
-    assert outcome(declared('non_inferior_to = { model = "tfidf", margin = 0.0 }'), **same).outcome == "pass"
+    for lines, expected in [
+        ('superior_to = { model = "tfidf", margin = 0.0 }', "inconclusive"),
+        ('superior_to = { model = "tfidf", margin = 0.01 }', "fail"),
+        ('non_inferior_to = { model = "tfidf", margin = 0.0 }', "inconclusive"),
+        ('non_inferior_to = { model = "tfidf", margin = 0.01 }', "pass"),
+    ]:
+        assert outcome(declared(lines), **same).outcome == expected
 
 
 def test_of_a_metric_that_should_be_low_the_lower_is_superior(
@@ -128,11 +142,10 @@ def test_a_rule_whose_run_is_missing_fails_and_says_which(
     declared: Callable[[str], Suite], make_outcomes: Make
 ) -> None:
     suite = declared('superior_to = { model = "tfidf", margin = 0.0 }')
-    (verdict,) = judge(
-        suite, {("tiny+lora", "test"): [right(make_outcomes, 40, 0.9)]}, {("tfidf", "test"): "gone"}, NOW
-    )
+    scored = {("tiny+lora", "test"): (right(make_outcomes, 40, 0.9),)}
+    (verdict,) = judge(suite, evidence(outcomes=scored, missing={("tfidf", "test"): "gone"}), NOW)
     assert (verdict.outcome, verdict.blocking, verdict.reason) == ("fail", True, "gone")
-    (verdict,) = judge(suite, {}, {}, NOW)
+    (verdict,) = judge(suite, evidence(), NOW)
     assert verdict.reason == "tiny+lora was not scored on test"
 
 
@@ -142,12 +155,12 @@ def test_a_metric_that_is_not_defined_fails(declared: Callable[[str], Suite], ma
     assert outcome(suite, lora=[none_positive]).reason == "f1 is not defined for tiny+lora on test"
     suite = declared('metric = "f1"\nsuperior_to = { model = "tfidf", margin = 0.0 }')
     verdict = outcome(suite, lora=[none_positive], tfidf=[none_positive])
-    assert (verdict.outcome, verdict.reason) == ("fail", "f1 is not defined for tiny+lora or tfidf on test")
+    assert (verdict.outcome, verdict.reason) == ("fail", "f1 is not defined for tiny+lora on test or for tfidf")
 
 
 def test_one_gate_with_several_rules_gives_a_verdict_each(declared: Callable[[str], Suite]) -> None:
     suite = declared('min = 0.8\nmax = 0.99\nsuperior_to = { model = "tfidf", margin = 0.03 }')
-    assert [rule.gate_id for rule in rules(suite)] == [
+    assert [rule.gate_id for rule in of_gates(suite)] == [
         "tiny+lora on test: accuracy >= 0.8",
         "tiny+lora on test: accuracy <= 0.99",
         "tiny+lora on test: accuracy better than tfidf by more than 0.03",
@@ -160,3 +173,20 @@ def test_judging_again_gives_the_same_numbers(declared: Callable[[str], Suite], 
     scores: Any = generator.random((2, 100))
     found = {"lora": [make_outcomes([0, 1] * 50, scores[0])], "tfidf": [make_outcomes([0, 1] * 50, scores[1])]}
     assert outcome(suite, **found) == outcome(suite, **found)
+
+
+def test_more_examples_are_asked_for_with_the_variance_that_the_interval_has(
+    declared: Callable[[str], Suite], make_outcomes: Make
+) -> None:
+    candidate, reference = right(make_outcomes, 400, 0.84), right(make_outcomes, 400, 0.80, 20)
+    bound = outcome(declared("min = 0.82"), lora=[candidate])
+    wilson = np.sqrt(0.82 * 0.18 / 400)
+    assert bound.numbers["more_examples"] == stats.more_examples(0.84 - 0.82, wilson, 0.0, 400)
+    sides = {"lora": [candidate], "tfidf": [reference]}
+    compared = outcome(declared('superior_to = { model = "tfidf", margin = 0.02 }'), **sides)
+    gained, lost = disagreements(candidate, reference)
+    tango = np.sqrt(stats.paired_variance(gained / 400, lost / 400, 0.02) / 400)
+    assert compared.numbers["more_examples"] == stats.more_examples(compared.numbers["value"] - 0.02, tango, 0.0, 400)
+    flips = outcome(declared('max_flips = { model = "tfidf", share = 0.05 }'), **sides)
+    gap = 0.05 - flips.numbers["value"]
+    assert flips.numbers["more_examples"] == stats.more_examples(gap, np.sqrt(0.05 * 0.95 / 400), 0.0, 400)

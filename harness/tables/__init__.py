@@ -1,14 +1,11 @@
 """Results as tables on stdout: finished rows in, nothing computed. An absent number is a dash, never a stand-in."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from harness.records import Run, Verdict
+from harness.records import Expected, Run, Verdict
+from harness.tables.cells import interval, number, print_table, text
 
 Row = Mapping[str, Any]
 LISTED = 5
@@ -20,9 +17,9 @@ def show_splits(suite: str, rows: Sequence[Row]) -> None:
     columns = ["split", "use", "n", "positive", "clusters", "digest"]
     cells = []
     for r in rows:
-        counts = [f"{r['n']:,}", f"{r['positives']:,}", _text(r["clusters"])]
+        counts = [f"{r['n']:,}", f"{r['positives']:,}", text(r["clusters"])]
         cells.append([r["split"], r["use"], *counts, r["digest"][:16]])
-    _print(f"{suite}: splits", columns, cells, numbers=["n", "positive", "clusters"])
+    print_table(f"{suite}: splits", columns, cells, numbers=["n", "positive", "clusters"])
 
 
 def show_audit(rows: Sequence[Row], beginnings: Mapping[str, str]) -> None:
@@ -45,15 +42,15 @@ def show_audit(rows: Sequence[Row], beginnings: Mapping[str, str]) -> None:
             overlap.append([train, split, f"{len(shared['exact']):,}", f"{len(shared['near']):,}"])
         named += [[split, *finding] for finding in _named(found, beginnings)]
     columns = ["split", "repeated", "of both labels", "nearly equal", "no title", "no content", "not English?"]
-    _print("rows to look at", columns, texts, numbers=columns[1:])
+    print_table("rows to look at", columns, texts, numbers=columns[1:])
     if tokens:
         columns = ["split", "base", "shortest", "median", "90 %", "99 %", "longest", "cut at", "are cut", "share"]
-        _print("tokens", columns, tokens, numbers=columns[2:])
+        print_table("tokens", columns, tokens, numbers=columns[2:])
     if overlap:
         columns = ["trained on", "scored", "equal rows", "nearly equal pairs"]
-        _print("overlap", columns, overlap, numbers=columns[2:])
+        print_table("overlap", columns, overlap, numbers=columns[2:])
     if named:
-        _print("which rows", ["split", "finding", "examples", "begin with"][: 4 if beginnings else 3], named)
+        print_table("which rows", ["split", "finding", "examples", "begin with"][: 4 if beginnings else 3], named)
 
 
 def _lengths(tokens: Row | None) -> list[str]:
@@ -94,9 +91,9 @@ def show_adapters(suite: str, rows: Sequence[Row]) -> None:
     columns = ["adapter", "method", "seed", "trainable", "train s", "bytes", "folder"]
     cells = []
     for r in rows:
-        cost = [f"{r['n_trainable']:,}", _number(r["train_seconds"], 1), f"{r['size_bytes']:,}"]
+        cost = [f"{r['n_trainable']:,}", number(r["train_seconds"], 1), f"{r['size_bytes']:,}"]
         cells.append([r["adapter_id"], r["method"], str(r["seed"]), *cost, r["folder"]])
-    _print(f"{suite}: adapters", columns, cells, numbers=columns[2:6])
+    print_table(f"{suite}: adapters", columns, cells, numbers=columns[2:6])
 
 
 def show_results(suite: str, metric: str, rows: Sequence[Row]) -> None:
@@ -104,9 +101,9 @@ def show_results(suite: str, metric: str, rows: Sequence[Row]) -> None:
     columns = ["split", "model", "seeds", metric, "95 % interval", "n"]
     cells = []
     for r in rows:
-        value = [_number(r["value"]), _interval(r["ci_low"], r["ci_high"])]
+        value = [number(r["value"]), interval(r["ci_low"], r["ci_high"])]
         cells.append([r["split"], r["model"], str(r["seeds"]), *value, f"{r['n']:,}"])
-    _print(f"{suite}: {metric}, mean over seeds", columns, cells, numbers=columns[2:])
+    print_table(f"{suite}: {metric}, mean over seeds", columns, cells, numbers=columns[2:])
 
 
 def show_verdicts(suite: str, verdicts: Sequence[Verdict]) -> None:
@@ -115,7 +112,27 @@ def show_verdicts(suite: str, verdicts: Sequence[Verdict]) -> None:
     for verdict in verdicts:
         tolerated = "" if verdict.blocking or verdict.outcome == "pass" else " (warning)"
         cells.append([verdict.outcome + tolerated, verdict.gate_id, verdict.reason])
-    _print(f"{suite}: gates", ["outcome", "rule", "numbers"], cells)
+    print_table(f"{suite}: gates", ["outcome", "rule", "numbers"], cells)
+
+
+def show_expected(suite: str, expected: Sequence[Expected]) -> None:
+    """What came of a suite's expectations, and whether they were stated before it was known."""
+    said = {True: "before the runs", False: "after the runs", None: "–"}
+    cells = [[one.answer, one.rule, one.reason, said[one.stated_first]] for one in expected]
+    print_table(f"{suite}: expectations", ["answer", "expectation", "numbers", "stated"], cells)
+
+
+def show_baselines(suite: str, rows: Sequence[Row]) -> None:
+    """What `harness baseline` has beside the suite."""
+    columns = ["baseline", "made at (UTC)", "commit", "models", "splits", "runs", "n", "bytes"]
+    cells = []
+    for r in rows:
+        commit = text(r["git_commit"])[:12] + (" and changes" if r["git_dirty"] else "")
+        made_at = "–" if r["created_at"] is None else f"{r['created_at']:%Y-%m-%d %H:%M:%S}"
+        of = ["–" if r[name] is None else ", ".join(r[name]) for name in ("models", "splits")]
+        counts = ["–" if r[name] is None else f"{r[name]:,}" for name in ("runs", "n", "bytes")]
+        cells.append([r["name"], made_at, commit, *of, *counts])
+    print_table(f"{suite}: baselines", columns, cells, numbers=columns[5:])
 
 
 def show_runs(store: str, runs: Sequence[Run]) -> None:
@@ -124,40 +141,15 @@ def show_runs(store: str, runs: Sequence[Run]) -> None:
     cells = []
     for run in runs:
         accuracy = next((metric.value for metric in run.metrics if metric.name == "accuracy"), None)
-        place = [run.suite, run.model_id, _text(run.seed), run.split_id]
-        cells.append([run.run_id[:12], run.status, *place, _number(accuracy), f"{run.started_at:%Y-%m-%d %H:%M:%S}"])
-    _print(f"{len(runs)} runs in {store}", columns, cells, numbers=["seed", "accuracy"])
+        place = [run.suite, run.model_id, text(run.seed), run.split_id]
+        cells.append([run.run_id[:12], run.status, *place, number(accuracy), f"{run.started_at:%Y-%m-%d %H:%M:%S}"])
+    print_table(f"{len(runs)} runs in {store}", columns, cells, numbers=["seed", "accuracy"])
 
 
 def show_run(run: Run) -> None:
     """What `harness show` tells of one run."""
-    facts = [[name, _text(value)] for name, value in asdict(run).items() if name != "metrics"]
-    _print(f"run {run.run_id}", ["field", "value"], facts)
-    cells = [[m.name, _number(m.value), _interval(m.ci_low, m.ci_high), f"{m.n:,}"] for m in run.metrics]
+    facts = [[name, text(value)] for name, value in asdict(run).items() if name != "metrics"]
+    print_table(f"run {run.run_id}", ["field", "value"], facts)
+    cells = [[m.name, number(m.value), interval(m.ci_low, m.ci_high), f"{m.n:,}"] for m in run.metrics]
     columns = ["metric", "value", "95 % interval", "n"]
-    _print("metrics", columns, cells, numbers=columns[1:])
-
-
-def _print(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    # Piped into a file or another program, a table must not be folded at 80 columns.
-    width = None if sys.stdout.isatty() else 200
-    Console(highlight=False, markup=False, width=width).print(table)
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "–" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "\n".join(f"{name}: {_text(inner)}" for name, inner in value.items())
-    return "–" if value is None else str(value)
+    print_table("metrics", columns, cells, numbers=columns[1:])

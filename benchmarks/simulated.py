@@ -1,0 +1,112 @@
+"""Data whose truth is known, for `simulations.py` beside it."""
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats as scipy_stats
+
+from harness import stats
+from harness.records import Evidence, Example, Outcomes
+from harness.rules import Kind, Rule
+
+Bools = NDArray[np.bool_]
+Seeds = tuple[Outcomes, ...]
+ICC = 0.3
+
+
+@cache
+def ids(n: int) -> tuple[str, ...]:
+    """Names of n examples."""
+    return tuple(f"{i:x}" for i in range(n))
+
+
+def outcomes(right: Bools, clusters: NDArray[np.str_] | None = None) -> Outcomes:
+    """Predictions that are right where it says so, on labels that alternate."""
+    labels = np.arange(len(right), dtype=np.int64) % 2
+    predicted = np.where(right, labels, 1 - labels)
+    return Outcomes(ids(len(right)), labels, predicted, np.where(predicted == 1, 0.9, 0.1), clusters)
+
+
+def cells(difference: float, disagreement: float, accuracy: float) -> list[float]:
+    """Chances of: both right, only the candidate, only the reference, neither. The accuracy is the reference's."""
+    gained, lost = (disagreement + difference) / 2, (disagreement - difference) / 2
+    return [accuracy - lost, gained, lost, 1 - accuracy - gained]
+
+
+def pair(generator: np.random.Generator, n: int, chances: list[float]) -> tuple[Bools, Bools]:
+    """Candidate and reference, right or not, on n independent examples in random order."""
+    kinds = generator.permutation(np.repeat(np.arange(4), generator.multinomial(n, chances)))
+    return kinds <= 1, (kinds == 0) | (kinds == 2)
+
+
+def clustered_pair(
+    generator: np.random.Generator, clusters: int, chances: list[float], icc: float = ICC
+) -> tuple[Bools, Bools, NDArray[np.str_]]:
+    """The same in clusters of 5 to 15 examples, whose own chances are Dirichlet with this intraclass correlation."""
+    sizes = generator.integers(5, 16, clusters)
+    own = generator.dirichlet(np.maximum(chances, 1e-9) * (1 / icc - 1), clusters)
+    counts = [generator.multinomial(size, p / p.sum()) for size, p in zip(sizes, own, strict=True)]
+    kinds = np.concatenate([np.repeat(np.arange(4), count) for count in counts])
+    names = np.repeat(np.arange(clusters), sizes).astype(np.str_)
+    return kinds <= 1, (kinds == 0) | (kinds == 2), names
+
+
+def seeds_of(
+    generator: np.random.Generator, reference: Bools, disagreement: float, accuracy: float, differences: list[float]
+) -> Seeds:
+    """One candidate for each of these true differences, each disagreeing with the reference on its own examples."""
+    made = []
+    for difference in differences:
+        lost = (disagreement - difference) / 2 / accuracy
+        gained = (disagreement + difference) / 2 / (1 - accuracy)
+        draw = generator.random(len(reference))
+        made.append(outcomes(np.where(reference, draw >= lost, draw < gained)))
+    return tuple(made)
+
+
+def rule(kind: Kind, limit: float, repeat: int = 0) -> Rule:
+    """A rule of accuracy; its bootstrap is seeded by the repeat."""
+    reference = "old" if kind in ("non_inferior_to", "superior_to", "max_flips") else None
+    return Rule(f"{kind} {limit} #{repeat}", kind, "new", "test", limit, True, "accuracy", reference=reference)
+
+
+def evidence(new: Seeds = (), old: Seeds = ()) -> Evidence:
+    """As if these had been scored."""
+    found = {(name, "test"): seeds for name, seeds in (("new", new), ("old", old)) if seeds}
+    return Evidence(found, {}, {}, {}, {"test": examples(100)}, {})
+
+
+@cache
+def examples(n: int) -> tuple[Example, ...]:
+    """Rows of a split of which nothing matters but their number."""
+    return tuple(Example(name, "", "", 0, None, name) for name in ids(n))
+
+
+def exact_pairs(n: int, difference: float, disagreement: float, holds: Callable[[float, float], bool]) -> float:
+    """Chance that something holds of a paired interval; outcomes rarer than one in 10⁹ are left out."""
+    total = 0.0
+    for disagree in range(n + 1):
+        of_total = float(scipy_stats.binom.pmf(disagree, n, disagreement))
+        if of_total < 1e-9:
+            continue
+        first = np.arange(disagree + 1)
+        chances = scipy_stats.binom.pmf(first, disagree, (1 + difference / disagreement) / 2)
+        for only_first, chance in zip(first, chances * of_total, strict=True):
+            if chance > 1e-9:
+                total += float(chance) * holds(*stats.tango(int(only_first), disagree - int(only_first), n))
+    return total
+
+
+def other_proportion(n: int, accuracy: float) -> float:
+    """What another interval would cover, for comparison: Clopper & Pearson's (1934), never below 95 %."""
+    k = np.arange(n + 1)
+    low = np.nan_to_num(scipy_stats.beta.ppf(0.025, k, n - k + 1), nan=0.0)
+    high = np.nan_to_num(scipy_stats.beta.ppf(0.975, k + 1, n - k), nan=1.0)
+    return float(scipy_stats.binom.pmf(k, n, accuracy) @ ((low <= accuracy) & (accuracy <= high)))
+
+
+def truth_about(kind: str, limit: float, gap: float) -> list[float]:
+    """Cells of a truth that lies so far from the limit."""
+    return cells(0.0, 0.0, limit + gap) if kind == "min" else cells(gap - limit, 0.2, 0.8)

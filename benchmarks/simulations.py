@@ -1,0 +1,299 @@
+"""Whether the statistics keep their promises, found by simulation: `nox -s simulate`.
+
+Draws data whose truth is known, gives them to the functions that judge real runs, and counts. Prints Markdown tables;
+each share stands with its 95 % Wilson interval over the repeats, or is exact where all outcomes can be summed. Asserts
+nothing. Every draw is seeded, so the same repeats give the same tables.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import numpy as np
+from scipy import stats as scipy_stats
+from simulated import (
+    ICC,
+    cells,
+    clustered_pair,
+    evidence,
+    exact_pairs,
+    other_proportion,
+    outcomes,
+    pair,
+    rule,
+    seeds_of,
+    truth_about,
+)
+
+from harness import estimates, gate, provenance, stats
+from harness.planning import needs
+from harness.rules import Kind
+from harness.supposed import Guess
+
+SIZES, ACCURACIES, CLUSTERS = (50, 400, 2000), (0.5, 0.9, 0.99), 90
+
+
+# What is shown
+
+
+def share(hits: int, repeats: int) -> str:
+    """In per cent, with its Wilson interval."""
+    low, high = stats.wilson(hits, repeats)
+    return f"{100 * hits / repeats:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def table(title: str, head: list[str], rows: list[list[str]]) -> None:
+    """A Markdown table on stdout."""
+    print(f"\n### {title}\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
+def hits(repeats: int, seed: int, once: Callable[[np.random.Generator, int], bool]) -> str:
+    """How often something holds, in so many repeats."""
+    streams = np.random.default_rng(seed).spawn(repeats)
+    return f"{share(sum(once(stream, i) for i, stream in enumerate(streams)), repeats)} | {repeats:,}"
+
+
+# The simulations
+
+
+def proportions() -> None:
+    """Coverage of the score intervals, all outcomes summed."""
+    rows = []
+    for n in SIZES:
+        for accuracy in ACCURACIES:
+            k = np.arange(n + 1)
+            found = [
+                estimates.summarise("accuracy", (outcomes(k[1:] <= right),), np.random.default_rng(0)) for right in k
+            ]
+            covered = [(m.ci_low or 0) <= accuracy <= (m.ci_high or 0) for m in found]
+            exact = float(scipy_stats.binom.pmf(k, n, accuracy) @ np.array(covered))
+            rows.append([f"{n:,}", f"{accuracy:g}", f"{100 * exact:.1f}", f"{100 * other_proportion(n, accuracy):.1f}"])
+    table("Accuracy of one run (Wilson), exact", ["n", "accuracy", "covered, %", "Clopper–Pearson, %"], rows)
+    rows = []
+    for n in SIZES:
+        for accuracy in ACCURACIES:
+            disagreement, difference = accuracy * (1 - accuracy), (1 - accuracy) / 5
+            covers = exact_pairs(n, difference, disagreement, lambda low, high, d=difference: low <= d <= high)
+            rows.append([f"{n:,}", f"{accuracy:g}", f"{disagreement:.4f}", f"{difference:.3f}", f"{100 * covers:.1f}"])
+    head = ["n", "accuracy", "disagreement", "difference", "covered, %"]
+    table("Difference of accuracies of two runs (Tango), exact", head, rows)
+
+
+def bootstrap(repeats: int) -> None:
+    """Coverage of the bootstrap's intervals."""
+    rows = []
+    for n, fraction in zip(SIZES, (1.0, 0.6, 0.4), strict=True):
+        for accuracy in ACCURACIES:
+            disagreement, difference = accuracy * (1 - accuracy), (1 - accuracy) / 5
+            chances = cells(difference, disagreement, accuracy)
+
+            def alone(stream: np.random.Generator, i: int, n: int = n, accuracy: float = accuracy) -> bool:
+                metric = estimates.summarise("f1", (outcomes(stream.random(n) < accuracy),), stream)
+                return metric.ci_low is not None and metric.ci_low <= accuracy <= (metric.ci_high or 0)
+
+            def paired(
+                stream: np.random.Generator, i: int, n: int = n, chances: list[float] = chances, d: float = difference
+            ) -> bool:
+                new, old = pair(stream, n, chances)
+                found = estimates.difference("f1", (outcomes(new),), (outcomes(old),), stream)
+                return found is not None and found.ci_low <= d <= found.ci_high
+
+            for name, once in (("F1", alone), ("difference of F1", paired)):
+                rows.append([name, f"{n:,}", f"{accuracy:g}", hits(max(50, int(repeats * fraction)), n, once)])
+    table("Bootstrap over examples", ["interval of", "n", "accuracy", "covered, %", "repeats"], rows)
+
+
+def clusters(repeats: int) -> None:
+    """Coverage of accuracy and of a difference where examples of a cluster are alike."""
+    rows = []
+    for accuracy, difference, disagreement in ((0.5, 0.0, 0.2), (0.9, -0.02, 0.1)):
+        chances = cells(difference, disagreement, accuracy - difference)
+        for is_clustered in (True, False):
+
+            def alone(
+                stream: np.random.Generator,
+                i: int,
+                chances: list[float] = chances,
+                is_clustered: bool = is_clustered,
+                accuracy: float = accuracy,
+            ) -> bool:
+                new, _, names = clustered_pair(stream, CLUSTERS, chances)
+                metric = estimates.summarise("accuracy", (outcomes(new, names if is_clustered else None),), stream)
+                return metric.ci_low is not None and metric.ci_low <= accuracy <= (metric.ci_high or 0)
+
+            def paired(
+                stream: np.random.Generator,
+                i: int,
+                chances: list[float] = chances,
+                is_clustered: bool = is_clustered,
+                d: float = difference,
+            ) -> bool:
+                new, old, names = clustered_pair(stream, CLUSTERS, chances)
+                known = names if is_clustered else None
+                found = estimates.difference("accuracy", (outcomes(new, known),), (outcomes(old, known),), stream)
+                return found is not None and found.ci_low <= d <= found.ci_high
+
+            method = "clusters" if is_clustered else "examples, as if independent"
+            for name, once in (("accuracy", alone), ("difference", paired)):
+                rows.append([name, f"{accuracy:g}", method, hits(repeats, 1, once)])
+    title = f"{CLUSTERS} clusters of 5 to 15 examples, intraclass correlation {ICC:g}"
+    table(title, ["interval of", "accuracy", "over", "covered, %", "repeats"], rows)
+
+
+def false_passes(repeats: int) -> None:
+    """How often a model that is worse by exactly the margin passes as not inferior."""
+    rows = []
+    for n in SIZES:
+        for accuracy, margin in ((0.9, 0.03), (0.99, 0.005)):
+            disagreement = accuracy * (1 - accuracy)
+            passes = exact_pairs(n, -margin, disagreement, lambda low, high, m=margin: low >= -m)
+            setting = f"1 × 1 seeds, disagreement {disagreement:.4f}"
+            rows.append([setting, f"{n:,}", f"{margin:g}", f"{100 * passes:.1f} (exact)", "–"])
+    margin, accuracy, disagreement, n = 0.03, 0.9, 0.1, 400
+
+    def one(stream: np.random.Generator, i: int) -> bool:
+        new, old = pair(stream, n, cells(-margin, disagreement, accuracy))
+        found = evidence((outcomes(new),), (outcomes(old),))
+        return gate.decide(rule("non_inferior_to", margin, i), found).outcome == "pass"
+
+    def clustered(stream: np.random.Generator, i: int) -> bool:
+        new, old, names = clustered_pair(stream, CLUSTERS, cells(-margin, disagreement, accuracy))
+        found = evidence((outcomes(new, names),), (outcomes(old, names),))
+        return gate.decide(rule("non_inferior_to", margin, i), found).outcome == "pass"
+
+    rows.append([f"1 × 1 seeds, disagreement {disagreement:g}, the gate", str(n), f"{margin:g}", hits(repeats, 2, one)])
+    setting = f"1 × 1 seeds, {CLUSTERS} clusters, the gate"
+    rows.append(
+        [setting, "≈ 900", f"{margin:g}", hits(repeats * 4, 3, clustered)]
+    )  # quick, and close to what is allowed
+    for n_seeds, sd in ((3, 0.0), (3, 0.02), (3, 0.05), (10, 0.05)):
+
+        def seeded(stream: np.random.Generator, i: int, n_seeds: int = n_seeds, sd: float = sd) -> bool:
+            old = stream.random(n) < 0.75
+            drawn = np.clip(stream.normal(-margin, sd, n_seeds), -0.25, 0.25)
+            new = seeds_of(stream, old, 0.25, 0.75, [float(d) for d in drawn])
+            return gate.decide(rule("non_inferior_to", margin, i), evidence(new, (outcomes(old),))).outcome == "pass"
+
+        setting = f"{n_seeds} × 1 seeds that spread by {sd:g}, disagreement 0.25, the gate"
+        rows.append([setting, str(n), f"{margin:g}", hits(repeats, 4, seeded)])
+    head = ["setting", "n", "margin = true loss", "passes, % (nominal 2.5)", "repeats"]
+    table("A model that is worse by exactly the margin", head, rows)
+
+
+def planned(repeats: int) -> None:
+    """How often a rule is decided with as many examples as were planned for it."""
+    rows = []
+    settings: list[tuple[Kind, float, Guess]] = [
+        ("non_inferior_to", 0.03, Guess(difference=0.0, disagreement=0.1)),
+        ("non_inferior_to", 0.05, Guess(difference=0.01, disagreement=0.2)),
+        ("superior_to", 0.0, Guess(difference=0.05, disagreement=0.15)),
+        ("superior_to", 0.03, Guess(difference=0.1, disagreement=0.2)),
+        ("min", 0.86, Guess(value=0.9)),
+        ("min", 0.75, Guess(value=0.8)),
+        ("min", 0.9, Guess(value=0.85)),
+        ("max_flips", 0.06, Guess(difference=0.02, disagreement=0.08)),
+    ]
+    for kind, limit, guess in settings:
+        (need,) = needs([rule(kind, limit)], evidence(), guess, {})
+        assert need.needed is not None
+
+        def once(
+            stream: np.random.Generator,
+            i: int,
+            kind: Kind = kind,
+            limit: float = limit,
+            guess: Guess = guess,
+            n: int = need.needed,
+            expected: str | None = need.expected,
+        ) -> bool:
+            if guess.value is not None:
+                found = evidence((outcomes(stream.random(n) < guess.value),))
+            else:
+                chances = cells(guess.difference or 0.0, guess.disagreement or 0.0, 0.85)
+                new, old = pair(stream, n, chances)
+                found = evidence((outcomes(new),), (outcomes(old),))
+            return gate.decide(rule(kind, limit, i), found).outcome == expected
+
+        truth = ", ".join(f"{name} {value:g}" for name, value in asdict(guess).items() if value is not None)
+        rows.append([kind, f"{limit:g}", truth, f"{need.needed:,}", hits(repeats, 5, once)])
+    rows.append(clusters_planned(repeats))
+    head = ["rule", "limit", "truth", "n planned", "decided as expected, %", "repeats"]
+    table("With as many examples as were planned for a power of 80 %", head, rows)
+
+
+def clusters_planned(repeats: int) -> list[str]:
+    """From a stored run of 90 clusters, of which the spread is taken, and the truth stated."""
+    margin, chances, sizes = 0.03, cells(0.0, 0.1, 0.9), []
+
+    def once(stream: np.random.Generator, i: int) -> bool:
+        new, old, names = clustered_pair(stream, CLUSTERS, chances)
+        pilot = evidence((outcomes(new, names),), (outcomes(old, names),))
+        (need,) = needs([rule("non_inferior_to", margin, i)], pilot, Guess(difference=0.0), {})
+        assert need.needed is not None
+        sizes.append(need.needed)
+        new, old, names = clustered_pair(stream, round(need.needed / 10), chances)
+        found = evidence((outcomes(new, names),), (outcomes(old, names),))
+        return gate.decide(rule("non_inferior_to", margin, i), found).outcome == "pass"
+
+    decided = hits(max(50, repeats // 2), 6, once)
+    truth = f"difference 0; spread from {CLUSTERS} clusters"
+    return ["non_inferior_to", f"{margin:g}", truth, f"{int(np.median(sizes)):,} (median)", decided]
+
+
+def more(repeats: int) -> None:
+    """How often an inconclusive verdict becomes conclusive with the examples that it asked for."""
+    rows = []
+    for kind, limit, n, spread in (("min", 0.85, 200, 0.1), ("non_inferior_to", 0.05, 100, 0.14)):
+        inconclusive = decided = hopeless = 0
+        for i, stream in enumerate(np.random.default_rng(7).spawn(repeats * 3)):
+            if inconclusive == repeats // 2:
+                break
+            chances = truth_about(kind, limit, stream.uniform(-spread, spread))
+            first = rule(kind, limit, i)  # type: ignore[arg-type]
+            new, old = pair(stream, n, chances)
+            verdict = gate.decide(first, evidence((outcomes(new),), (outcomes(old),)))
+            if verdict.outcome != "inconclusive":
+                continue
+            if (asked := verdict.numbers["more_examples"]) is None:
+                hopeless += 1
+                continue
+            inconclusive += 1
+            more_new, more_old = pair(stream, asked, chances)
+            new, old = np.concatenate([new, more_new]), np.concatenate([old, more_old])
+            again = gate.decide(
+                replace(first, gate_id=f"{first.gate_id} again"), evidence((outcomes(new),), (outcomes(old),))
+            )
+            decided += again.outcome != "inconclusive"
+        rows.append([kind, f"{limit:g}", str(n), share(decided, inconclusive), f"{inconclusive:,}", str(hopeless)])
+    head = ["rule", "limit", "n at first", "then conclusive, %", "inconclusive at first", "asked for no number"]
+    table("With the examples that an inconclusive verdict asked for", head, rows)
+
+
+SIMULATIONS: dict[str, Callable[[int], None]] = {
+    "proportions": lambda repeats: proportions(),
+    "bootstrap": bootstrap,
+    "clusters": clusters,
+    "false-passes": false_passes,
+    "planned": planned,
+    "more": more,
+}
+
+
+def main() -> None:
+    """Run the simulations that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=400, help="of each cell; costly ones take a stated part of it")
+    parser.add_argument("--only", choices=SIMULATIONS, action="append", help="only this simulation")
+    asked = parser.parse_args()
+    print(f"{provenance.hardware()['processor']}, {asked.repeats:,} repeats, {stats.RESAMPLES:,} resamples each")
+    for name in asked.only or SIMULATIONS:
+        began = time.process_time()
+        SIMULATIONS[name](asked.repeats)
+        print(f"\n{name}: {time.process_time() - began:.0f} s of processor time")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""The `harness` command: each verb parses its words, makes one call and returns an exit code.
+
+0 fine · 1 a gate failed · 2 bad usage or bad suite · 3 a run errored · 130 interrupted. Results go to stdout, progress
+and warnings to stderr. What is slow to import is imported by the verbs that need it, when they need it.
+"""
+
+# In the order in which one works, which is the order of `harness --help`.
+# isort: off
+from harness.cli import make
+from harness.cli import plan
+from harness.cli import judge
+from harness.cli import baseline
+from harness.cli import compare
+from harness.cli import show
+
+# isort: on
+from harness.cli.common import app
+
+__all__ = ["app", "baseline", "compare", "judge", "main", "make", "plan", "show"]
+
+
+def main() -> None:
+    """Entry point of the `harness` command."""
+    app()

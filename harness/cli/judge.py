@@ -1,0 +1,66 @@
+"""The verbs that say what stored runs come to."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.common import (
+    DEFAULT_DB,
+    Db,
+    Json,
+    SuitePath,
+    app,
+    reporting,
+)
+from harness.errors import UsageError
+
+
+@app.command()
+@reporting
+def gate(
+    suite_path: SuitePath,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            metavar="REF",
+            help="Judge rules about a baseline against this one: a .parquet file, a baseline's name, a commit or tag, "
+            "or a UTC time.",
+        ),
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write the verdicts there as JUnit XML too.")
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option("--summary", metavar="FILE", help="Add the verdicts and worst flips as Markdown.")
+    ] = None,
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
+) -> int:
+    """Judge a suite's gates on the stored runs."""
+    from harness import reports, tables
+    from harness import suite as suite_file
+    from harness.gather import Workspace
+    from harness.judging import judge_stored
+    from harness.terminal import Bars, print_json, say
+
+    suite = suite_file.load(suite_path)
+    if not suite.gate:
+        raise UsageError(f"{suite_path}: gate: the suite declares no gates")
+    for path in (junit, summary):
+        if path is not None:
+            reports.check_writable(path)
+    judged = judge_stored(suite, Workspace(suite_path, db), against=baseline, progress=Bars(), say=say)
+    if junit is not None:
+        reports.write_junit(junit, suite, judged)
+    if summary is not None:
+        reports.append_summary(summary, suite, judged)
+    if as_json:
+        print_json([asdict(verdict) for verdict in judged.verdicts])
+    else:
+        tables.show_verdicts(suite.name, judged.verdicts)
+        if judged.expected:
+            tables.show_expected(suite.name, judged.expected)
+    return 1 if judged.blocked else 0

@@ -1,0 +1,178 @@
+"""The verbs that make something: checked suites, pinned rows, trained adapters, stored runs."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from harness.cli.common import (
+    DEFAULT_DB,
+    Db,
+    Engine,
+    Json,
+    SuitePath,
+    SuitePaths,
+    Workers,
+    app,
+    check_known,
+    reporting,
+)
+
+
+@app.command()
+@reporting
+def validate(suites: SuitePaths, as_json: Json = False) -> int:
+    """Check suite files and list every problem."""
+    from harness import suite as suite_file
+    from harness.errors import SuiteError
+    from harness.terminal import print_json, say
+
+    results = []
+    for path in suites:
+        try:
+            suite = suite_file.load(path)
+            results.append({"suite": str(path), "ok": True, "digest": suite.digest, "problems": []})
+        except SuiteError as error:
+            results.append({"suite": str(path), "ok": False, "digest": None, "problems": list(error.problems)})
+            for problem in error.problems:
+                say(problem)
+    if as_json:
+        print_json(results)
+    else:
+        for result in results:
+            if result["ok"]:
+                typer.echo(f"{result['suite']}: ok")
+    return 0 if all(result["ok"] for result in results) else 2
+
+
+@app.command()
+@reporting
+def data(
+    suite_path: SuitePath,
+    update_lock: Annotated[bool, typer.Option("--update-lock", help="Pin the rows as they are now.")] = False,
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
+) -> int:
+    """Fetch, verify and audit a suite's splits, and pin them in its lock file the first time."""
+    from harness import suite as suite_file
+    from harness import tables
+    from harness.data import audit, load_split, lock
+    from harness.gather import Workspace, examine
+    from harness.terminal import print_json, say
+
+    suite = suite_file.load(suite_path)
+    workspace = Workspace(suite_path, db)
+    lock_path = lock.path_for(suite_path)
+    pinned = {} if update_lock else lock.read(lock_path) or {}
+    splits = [load_split(rule, workspace.places, pinned.get(rule.id)) for rule in suite.split]
+    lock.check(lock_path, pinned, splits)
+    if new := lock.unpinned(pinned, [rule.id for rule in suite.split]):
+        lock.write(lock_path, splits, kept=pinned)
+        say(f"pinned {len(new)} splits in {lock_path}")
+    audited, warnings = examine(suite, splits, workspace)
+    rows = [
+        lock.summary(split, trained_on=split.split_id in suite.train_split_ids)
+        | {"audit": audited.findings[split.split_id]}
+        for split in splits
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        tables.show_splits(suite.name, rows)
+        tables.show_audit(rows, audit.beginnings(splits) if suite.text.store else {})
+    for warning in warnings:
+        say(f"warning: {warning}")
+    audit.refuse(audit.judge(suite.audit, audited.overlaps))
+    return 0
+
+
+@app.command()
+@reporting
+def train(
+    suite_path: SuitePath,
+    adapter: Annotated[list[str] | None, typer.Option("--adapter", metavar="ID", help="Only this adapter.")] = None,
+    engine: Engine = "local",
+    workers: Workers = None,
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
+) -> int:
+    """Train the adapters of a suite that are not there yet."""
+    from harness import suite as suite_file
+    from harness import tables, training
+    from harness.engine import ENGINES
+    from harness.evaluate import train_missing
+    from harness.gather import Workspace, gather
+    from harness.provenance import cores
+    from harness.terminal import Bars, print_json, say
+
+    suite = suite_file.load(suite_path)
+    check_known("engine", [engine], list(ENGINES))
+    check_known("adapter to train", adapter, [declared.id for declared in suite.trained_adapters])
+    workspace = Workspace(suite_path, db)
+    materials = gather(suite, workspace)
+    with ENGINES[engine](workers or cores(), Bars()) as each_done:
+        failures = train_missing(suite, materials, workspace, each_done, adapter or ())
+    rows = [
+        {**asdict(training.card.read(job.folder)), "folder": str(job.folder)}
+        for job in training.jobs(suite, materials.splits, materials.bases, workspace.adapters)
+        if (not adapter or job.adapter.id in adapter) and (job.adapter.id, job.seed) not in failures
+    ]
+    for reason in failures.values():
+        say(reason)
+    if as_json:
+        print_json(rows)
+    else:
+        tables.show_adapters(suite.name, rows)
+    return 3 if failures else 0
+
+
+@app.command()
+@reporting
+def evaluate(
+    suite_path: SuitePath,
+    model: Annotated[list[str] | None, typer.Option("--model", metavar="ID", help="Only this model.")] = None,
+    split: Annotated[list[str] | None, typer.Option("--split", metavar="ID", help="Only this split.")] = None,
+    engine: Engine = "local",
+    workers: Workers = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Score again what is stored.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only each split's first N examples.")] = None,
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
+) -> int:
+    """Train what is missing, score what is not yet stored, and print the results."""
+    from harness import suite as suite_file
+    from harness import tables
+    from harness.engine import ENGINES
+    from harness.evaluate import bring_up_to_date, results
+    from harness.gather import Workspace
+    from harness.provenance import cores
+    from harness.store.connection import opened
+    from harness.terminal import Bars, print_json, say
+
+    suite = suite_file.load(suite_path)
+    check_known("engine", [engine], list(ENGINES))
+    check_known("model", model, [declared.id for declared in suite.model])
+    scored_splits = [rule.id for rule in suite.split if rule.id not in suite.train_split_ids]
+    check_known("split to score", split, scored_splits)
+    workspace = Workspace(suite_path, db)
+    with ENGINES[engine](workers or cores(), Bars()) as each_done:
+        jobs, report = bring_up_to_date(
+            suite, workspace, each_done, say, model_ids=model or (), split_ids=split or (), limit=limit, fresh=fresh
+        )
+    say(f"scored {len(report.scored)}, already stored {len(report.reused)}, failed {len(report.failed)}")
+    with opened(db, read_only=True) as connection:
+        rows = results(connection, suite, jobs)
+    if as_json:
+        print_json(
+            {
+                "suite": suite.name,
+                "suite_digest": suite.digest,
+                "scored": len(report.scored),
+                "reused": len(report.reused),
+                "failed": [{"model": run.model_id, "split": run.split_id, "error": run.error} for run in report.failed],
+                "results": rows,
+            }
+        )
+    else:
+        tables.show_results(suite.name, suite.primary_metric, rows)
+    return 3 if report.failed else 0

@@ -1,0 +1,297 @@
+"""What a metric is for a configuration: its mean over seeds with an interval, and paired comparisons of two of them.
+
+Nothing here defines a metric; `metrics` does. All take outcomes of one or more seeds on the same examples, and an
+explicit generator. What is undefined is None.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from harness import digest, metrics, stats
+from harness.metrics import METRICS, Definition, disagreements, is_right
+from harness.records import Metric, Outcomes
+from harness.stats import Floats, Ints
+
+
+class Difference(NamedTuple):
+    """Candidate minus reference, paired by example."""
+
+    value: float
+    ci_low: float
+    """Lower end of the 95 % interval."""
+    ci_high: float
+    n: int
+    p_value: float
+    """Two-sided, that there is no difference; not corrected for how many comparisons there are."""
+    se_examples: float
+    """Standard error that comes from the choice of examples."""
+    se_seeds: float
+    """Standard error that comes from the choice of seeds; 0 where both sides have one."""
+
+    @property
+    def turned(self) -> "Difference":
+        """Reference minus candidate."""
+        return self._replace(value=-self.value, ci_low=-self.ci_high, ci_high=-self.ci_low)
+
+
+class Resampled(NamedTuple):
+    """A configuration's metric, and what it comes to in resamples."""
+
+    name: str
+    """A key of `METRICS`."""
+    seeds: tuple[Outcomes, ...]
+    value: float
+    """Mean over the seeds; nan where it is undefined."""
+    examples_drawn: Floats
+    """Shape (resamples,): the mean over all seeds in resamples of the examples alone."""
+    seeds_drawn: Floats
+    """Shape (resamples,): the mean over resampled seeds in the same resamples of the examples."""
+
+
+class Flips(NamedTuple):
+    """Share of examples that the reference gets right and the candidate wrong, with its 95 % interval."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+    se_examples: float
+    se_seeds: float
+
+
+class Spread(NamedTuple):
+    """Standard errors of a mean over seeds."""
+
+    se_examples: float
+    """From the choice of examples."""
+    se_seeds: float
+    """From the choice of seeds."""
+
+
+def generator_for(name: str, run_keys: Sequence[str]) -> np.random.Generator:
+    """The generator for a number about these runs: it has the same interval wherever it is shown.
+
+    One run's is that of its key, as it was stored; several runs' also that of the metric.
+    """
+    seed = run_keys[0] if len(run_keys) == 1 else digest.of_json([name, *run_keys])
+    return np.random.default_rng(int(seed[:16], 16))
+
+
+def summarise(name: str, seeds: Sequence[Outcomes], generator: np.random.Generator) -> Metric:
+    """A metric's mean over a configuration's seeds, with a 95 % interval over examples and seeds.
+
+    One seed, no clusters and accuracy: Wilson. Otherwise the bootstrap over clusters (or examples) and seeds. Where no
+    resample differs from the value (all right, all wrong), accuracy falls back to Wilson, which admits doubt. A single
+    cluster gives no interval.
+
+    Args:
+        name: a key of `METRICS`.
+        seeds: the outcomes of each seed, all on the same examples in the same order.
+        generator: source of the resampling.
+    """
+    definition, n = METRICS[name], len(seeds[0].labels)
+    check_paired(seeds)
+    value = float(np.mean([metrics.value(name, outcomes) for outcomes in seeds]))
+    if not np.isfinite(value):
+        return Metric(name, None, None, None, n, definition.higher_is_better)
+    if name == "accuracy" and len(seeds) == 1 and seeds[0].clusters is None:
+        low, high = stats.wilson(round(value * n), n)
+        return Metric(name, value, low, high, n, definition.higher_is_better)
+    values = _seed_values(definition, seeds, generator)
+    interval = stats.percentile_interval(stats.mean_over_resampled_seeds(values, generator))
+    if name == "accuracy" and interval is not None and interval[0] == interval[1]:
+        interval = stats.wilson(round(value * n), n)
+    if interval is None:
+        return Metric(name, value, None, None, n, definition.higher_is_better)
+    return Metric(name, value, *interval, n, definition.higher_is_better)
+
+
+def spread(name: str, seeds: Sequence[Outcomes], generator: np.random.Generator) -> Spread:
+    """The standard errors of a metric's mean over seeds, told apart by where they come from.
+
+    Args:
+        name: a key of `METRICS`.
+        seeds: the outcomes of each seed, all on the same examples in the same order.
+        generator: source of the resampling.
+    """
+    values = _seed_values(METRICS[name], seeds, generator)
+    return _standard_errors(values.mean(axis=0), stats.mean_over_resampled_seeds(values, generator))
+
+
+def at_limit(spread: Spread, limit: float, what: str, *sides: Sequence[Outcomes]) -> Spread:
+    """The standard errors that decide about a limit: a score interval (Wilson, Tango) takes the variance that the data
+    would have if the limit were the truth; any other interval that of the data, so `spread` is returned as it is.
+
+    Args:
+        limit: of the accuracy, of the difference first minus second, or of the share of flips.
+        what: a metric, or "flips".
+        sides: the seeds of one or two configurations.
+    """
+    n = len(sides[0][0].labels)
+    if what not in ("accuracy", "flips") or any(len(side) > 1 or side[0].clusters is not None for side in sides):
+        return spread
+    if what == "accuracy" and len(sides) == 2:
+        first, second = disagreements(sides[0][0], sides[1][0])
+        variance = stats.paired_variance(first / n, second / n, min(1.0, max(-1.0, limit)))
+    else:
+        variance = max(0.0, limit * (1 - limit))
+    return spread._replace(se_examples=float(np.sqrt(variance / n)))
+
+
+def difference(
+    name: str, candidate: Sequence[Outcomes], reference: Sequence[Outcomes], generator: np.random.Generator
+) -> Difference | None:
+    """Candidate's mean minus reference's, paired by example: both sides see the same resampled examples.
+
+    Returns:
+        None where the metric is undefined for a side, or there is but one cluster and so no interval.
+    """
+    # The examples are drawn once for both sides, which keeps the pairing; the seeds of training independently.
+    examples = np.random.default_rng(int(generator.integers(2**32)))
+    return between(*resampled(name, (candidate, reference), examples, (generator, generator)))
+
+
+def difference_of_runs(
+    name: str,
+    candidate: Sequence[Outcomes],
+    candidate_keys: Sequence[str],
+    reference: Sequence[Outcomes],
+    reference_keys: Sequence[str],
+) -> Difference | None:
+    """A `difference` whose draws depend on examples and runs alone: it has the same numbers wherever it is shown.
+
+    Args:
+        candidate_keys, reference_keys: run keys of each side's seeds.
+    """
+    generators = [seeds_generator(name, keys) for keys in (candidate_keys, reference_keys)]
+    return between(*resampled(name, (candidate, reference), examples_generator(name, candidate[0]), generators))
+
+
+def examples_generator(name: str, outcomes: Outcomes) -> np.random.Generator:
+    """The generator for the resampling of these examples, whoever is compared on them."""
+    return generator_for(name, ["examples", *outcomes.example_ids])
+
+
+def seeds_generator(name: str, run_keys: Sequence[str]) -> np.random.Generator:
+    """The generator for the resampling of these runs as seeds of one configuration, whoever it is compared with."""
+    return generator_for(name, ["seeds", *run_keys])
+
+
+def resampled(
+    name: str,
+    sides: Sequence[Sequence[Outcomes]],
+    examples: np.random.Generator,
+    training: Sequence[np.random.Generator],
+) -> list[Resampled]:
+    """A metric of several configurations on one set of resampled examples: any two of them are then paired.
+
+    Args:
+        name: a key of `METRICS`.
+        sides: for each configuration the outcomes of its seeds, all on the same examples in the same order.
+        examples: source of the examples' resampling, the same for all.
+        training: for each configuration the source of its seeds' resampling.
+    """
+    many = [outcomes for side in sides for outcomes in side]
+    check_paired(many)
+    ends = np.cumsum([len(side) for side in sides])
+    by_side = np.split(_seed_values(METRICS[name], many, examples), ends[:-1])
+    return [
+        Resampled(
+            name,
+            tuple(side),
+            float(np.mean([metrics.value(name, outcomes) for outcomes in side])),
+            values.mean(axis=0),
+            stats.mean_over_resampled_seeds(values, generator),
+        )
+        for side, values, generator in zip(sides, by_side, training, strict=True)
+    ]
+
+
+def between(candidate: Resampled, reference: Resampled) -> Difference | None:
+    """Candidate's mean minus reference's, of two that `resampled` made in one call.
+
+    Accuracy with one seed a side and no clusters: Tango's interval and McNemar's exact p-value. Otherwise the interval
+    is the bootstrap's and the p-value normal, over the bootstrap's standard error.
+
+    Returns:
+        None where the metric is undefined for a side, or there is but one cluster and so no interval.
+    """
+    if candidate.name != reference.name:
+        raise ValueError(f"only the same metric can be compared, not {candidate.name} with {reference.name}")
+    one, other = candidate.seeds[0], reference.seeds[0]
+    check_paired([one, other])
+    value = candidate.value - reference.value
+    gaps = candidate.seeds_drawn - reference.seeds_drawn
+    interval = stats.percentile_interval(gaps)
+    if interval is None or not np.isfinite(value):
+        return None
+    errors = _standard_errors(candidate.examples_drawn - reference.examples_drawn, gaps)
+    if candidate.name == "accuracy" and len(candidate.seeds) == len(reference.seeds) == 1 and one.clusters is None:
+        counts = disagreements(one, other)
+        interval, p_value = stats.tango(*counts, len(one.labels)), stats.mcnemar(*counts)
+    else:
+        p_value = stats.two_sided_p(value, float(np.hypot(*errors)))
+    return Difference(value, *interval, len(one.labels), p_value, *errors)
+
+
+def flips(candidate: Sequence[Outcomes], reference: Sequence[Outcomes], generator: np.random.Generator) -> Flips | None:
+    """How often the reference is right and the candidate wrong, over all pairs of their seeds.
+
+    One seed a side and no clusters: Wilson. Otherwise the bootstrap over clusters (or examples) and both sides' seeds;
+    Wilson again where no resample has any.
+
+    Returns:
+        None where there is but one cluster and so no interval.
+    """
+    check_paired([*candidate, *reference])
+    n = len(candidate[0].labels)
+    lost = np.array([[is_right(was) & ~is_right(now) for was in reference] for now in candidate], dtype=np.float64)
+    value = float(lost.mean())
+    units = units_of(candidate[0])
+    if units.max() == 0:
+        return None
+    chunks = [lost @ weights.T / weights.sum(axis=1) for weights in stats.resampled_weights(units, generator)]
+    by_pair = np.concatenate(chunks, axis=2)  # (candidate's seeds, reference's seeds, resamples)
+    now = generator.integers(len(candidate), size=(len(candidate), 1, by_pair.shape[2]))
+    was = generator.integers(len(reference), size=(1, len(reference), by_pair.shape[2]))
+    resampled = by_pair[now, was, np.arange(by_pair.shape[2])].mean(axis=(0, 1))
+    interval = stats.percentile_interval(resampled)
+    exact = len(candidate) == len(reference) == 1 and candidate[0].clusters is None
+    if exact or interval is None or interval[0] == interval[1]:
+        interval = stats.wilson(round(value * n), n)
+    return Flips(value, *interval, n, *_standard_errors(by_pair.mean(axis=(0, 1)), resampled))
+
+
+def check_paired(many: Sequence[Outcomes]) -> None:
+    """Raise ValueError unless all are on the same examples in the same order."""
+    if any(outcomes.example_ids != many[0].example_ids for outcomes in many[1:]):
+        raise ValueError("outcomes can only be combined on the same examples in the same order")
+
+
+def _seed_values(definition: Definition, seeds: Sequence[Outcomes], examples: np.random.Generator) -> Floats:
+    """Shape (seeds, resamples): the metric of each seed, all seeds on the same resampled examples."""
+    units = units_of(seeds[0])
+    if units.max() == 0:  # one unit says nothing of how units differ
+        return np.full((len(seeds), stats.RESAMPLES), np.nan)
+    chunks = [
+        np.stack([definition.values(outcomes, weights) for outcomes in seeds])
+        for weights in stats.resampled_weights(units, examples)
+    ]
+    return np.concatenate(chunks, axis=1)
+
+
+def _standard_errors(seeds_held: Floats, seeds_drawn: Floats) -> Spread:
+    """From resamples of the examples alone, and of the examples and the seeds."""
+    held, drawn = (values[np.isfinite(values)] for values in (seeds_held, seeds_drawn))
+    if len(held) < 2 or len(drawn) < 2:
+        return Spread(float("nan"), float("nan"))
+    return Spread(float(held.std(ddof=1)), float(np.sqrt(max(0.0, drawn.var(ddof=1) - held.var(ddof=1)))))
+
+
+def units_of(outcomes: Outcomes) -> Ints:
+    """Shape (n,): the number, from 0, of what each example is resampled with: its cluster, or itself alone."""
+    if outcomes.clusters is None:
+        return np.arange(len(outcomes.labels))
+    return np.unique(outcomes.clusters, return_inverse=True)[1].astype(np.int64)

@@ -1,0 +1,112 @@
+"""From a suite to what its gates and expectations came to, on what is stored.
+
+judged = judge_stored(suite, workspace)
+judged.verdicts, judged.expected
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from harness import canary, evidence, expectations, gate, provenance, references
+from harness.declarations import Suite
+from harness.gather import Workspace, gather
+from harness.jobs import plan
+from harness.progress import Progress, silent
+from harness.records import Answer, Evidence, Expected, Outcome, Run, Verdict
+from harness.rules import Rule, of_expectations, of_gates
+from harness.run import Job
+from harness.store import reader, writer
+from harness.store.connection import Connection, opened
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a suite's rules came to, and what they were judged on."""
+
+    verdicts: tuple[Verdict, ...]
+    expected: tuple[Expected, ...]
+    evidence: Evidence
+
+    @property
+    def blocked(self) -> bool:
+        """Whether any gate fails the command."""
+        return any(verdict.blocking for verdict in self.verdicts)
+
+
+def judge_stored(
+    suite: Suite,
+    workspace: Workspace,
+    *,
+    against: str | None = None,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda line: None,
+) -> Judged:
+    """Judge a suite's gates and expectations on what is stored, and store the verdicts.
+
+    Args:
+        against: what stands in for every baseline that a rule names: a file, a name, a commit or tag, a time.
+        say: is told warnings, and what came of scoring some of a baseline again.
+
+    Raises:
+        UsageError: nothing is what `against` asks for, or no rule names a baseline.
+        DataError: what the suite names cannot be had or is not what was pinned.
+        StoreError: there is no store to judge on.
+    """
+    rules = [*of_gates(suite), *of_expectations(suite)]
+    jobs = plan(suite, gather(suite, workspace), workspace)
+    with opened(workspace.db, read_only=True) as connection:
+        baselines = references.find(connection, suite, workspace, jobs, rules, against)
+        found = evidence.of(connection, jobs, {name: one.baseline for name, one in baselines.items()})
+        seen = reader.first_seen(connection, expectations.stated(suite, jobs))
+    found = canary.sent_ahead(rules, found, baselines, jobs, progress, say)
+    verdicts = gate.judge(suite, found, provenance.now())
+    with opened(workspace.db) as connection:
+        writer.write_verdicts(connection, verdicts)
+    return Judged(tuple(verdicts), expected(suite, jobs, found, seen), found)
+
+
+_ANSWERS: dict[Outcome, Answer] = {"pass": "confirmed", "fail": "refuted", "inconclusive": "undecided"}
+
+
+def expected_of_stored(
+    connection: Connection, suite: Suite, workspace: Workspace, jobs: Sequence[Job]
+) -> tuple[Expected, ...]:
+    """What came of a suite's expectations on what an open store holds; nothing is scored or stored."""
+    if not suite.expect:
+        return ()
+    baselines = references.find(connection, suite, workspace, jobs, of_expectations(suite))
+    found = evidence.of(connection, jobs, {name: one.baseline for name, one in baselines.items()})
+    return expected(suite, jobs, found, reader.first_seen(connection, expectations.stated(suite, jobs)))
+
+
+def expected(suite: Suite, jobs: Sequence[Job], found: Evidence, seen: Mapping[str, datetime]) -> tuple[Expected, ...]:
+    """What came of every expectation, in the file's order. One without runs is undecided.
+
+    Args:
+        seen: when the store first saw each, by digest.
+    """
+    splits = {job.split.split_id: job.split for job in jobs}
+    answers = []
+    for rule in of_expectations(suite):
+        decision = gate.decide(rule, found)
+        runs = _runs(rule, found)
+        first_seen_at = seen.get(expectations.digest_of(rule, splits))
+        began = min((run.started_at for run in runs), default=None)
+        known = first_seen_at is not None and began is not None
+        answers.append(
+            Expected(
+                rule=rule.gate_id,
+                answer=_ANSWERS[decision.outcome] if decision.numbers else "undecided",
+                reason=decision.reason,
+                numbers=decision.numbers,
+                first_seen_at=first_seen_at,
+                stated_first=first_seen_at <= began if known else None,  # type: ignore[operator]
+            )
+        )
+    return tuple(answers)
+
+
+def _runs(rule: Rule, found: Evidence) -> list[Run]:
+    models = [model for model in (rule.model, rule.reference) if model is not None]
+    return [run for model in models for run in found.runs.get((model, rule.split), ())]

@@ -1,0 +1,269 @@
+"""Where a rule would stand if the truth were as stored runs estimate it, or as somebody guesses. No I/O.
+
+`planning` makes sample sizes of it. A guess is about accuracies, whose variance follows from it; of any other metric
+only stored runs tell how far it spreads.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from harness import digest, estimates, slices, stats
+from harness.errors import UsageError
+from harness.estimates import Spread
+from harness.metrics import METRICS, disagreements
+from harness.records import Evidence, Outcomes
+from harness.rules import Kind, Rule
+from harness.sides import Unjudgeable, candidate_of, reference_of, seeds_of
+
+Seeds: TypeAlias = tuple[Outcomes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What somebody supposes to be true of accuracies; None leaves it to the stored runs."""
+
+    value: float | None = None
+    """The model's accuracy, in (0, 1): for `min` and `max`."""
+    difference: float | None = None
+    """Candidate minus reference, in (-1, 1): for comparisons, and with the disagreement for flips."""
+    disagreement: float | None = None
+    """Share of examples that exactly one of two sides gets right, in (0, 1]."""
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not 0 < self.value < 1:
+            raise UsageError(f"--value {self.value:g}: an accuracy is supposed, above 0 and below 1")
+        if self.difference is not None and not -1 < self.difference < 1:
+            raise UsageError(f"--difference {self.difference:g}: accuracies differ by less than 1 and more than -1")
+        if self.disagreement is not None and not 0 < self.disagreement <= 1:
+            raise UsageError(f"--disagreement {self.disagreement:g}: a share of the examples is above 0 and at most 1")
+        if self.difference is not None and self.disagreement is not None:
+            _check_possible(self.difference, self.disagreement)
+
+
+class Stand(NamedTuple):
+    """Where a rule stands, if the truth is as supposed."""
+
+    supposed: float
+    """In the rule's unit: a metric, a difference, a share of flips, a drop."""
+    gap: float
+    """Supposed truth minus limit, positive where the rule would pass."""
+    n: int
+    """Examples at hand."""
+    clusters: int | None
+    spread: Spread
+    """Standard errors at `n`."""
+    se_limit: float | None
+    """The one that the interval supposes, at `n`, where it is a score interval: as if the limit were the truth."""
+    seeds: int
+    """Of the side that has more of them."""
+    guessed: bool
+    note: str | None = None
+
+
+def stand(rule: Rule, evidence: Evidence, guess: Guess) -> Stand:
+    """Where a rule that is decided by an interval stands.
+
+    Raises:
+        Unjudgeable: too little is stored and guessed, or a guess contradicts what is stored.
+        UsageError: a guess contradicts another.
+    """
+    return STANDS[rule.kind](rule, evidence, guess)
+
+
+def at_hand(rule: Rule, evidence: Evidence) -> tuple[int | None, int | None]:
+    """How many examples a rule's split or slice has, and how many clusters; None where there are none."""
+    examples = evidence.examples.get(rule.split)
+    if examples is None:
+        return None, None
+    if rule.slice is not None:
+        chosen = slices.chosen(rule.slice, examples)
+        examples = tuple(example for example, kept in zip(examples, chosen, strict=True) if kept)
+    clusters = {example.cluster for example in examples if example.cluster is not None}
+    return len(examples), len(clusters) or None
+
+
+def _of_bound(rule: Rule, evidence: Evidence, guess: Guess) -> Stand:
+    name, sign = _metric(rule), 1 if rule.kind == "min" else -1
+    value = guess.value if name == "accuracy" else None
+    try:
+        seeds = candidate_of(rule, evidence)
+    except Unjudgeable as problem:
+        if value is None:
+            raise _nothing_known(problem, "--value" if name == "accuracy" else None) from None
+        return _of_guess(rule, evidence, value, sign * (value - rule.limit), _variance(value), _variance(rule.limit))
+    stored = estimates.summarise(name, seeds, _generator(rule)).value
+    if stored is None:
+        raise Unjudgeable(f"{name} is not defined for {rule.place}")
+    spread = estimates.spread(name, seeds, _generator(rule))
+    if value is not None:
+        spread = _scaled(spread, _variance(stored), _variance(value), len(seeds[0].labels))
+    at_limit = _variance(rule.limit) if name == "accuracy" else None
+    supposed = stored if value is None else value
+    return _of_runs((seeds,), supposed, sign * (supposed - rule.limit), spread, at_limit, guessed=value is not None)
+
+
+def _of_comparison(rule: Rule, evidence: Evidence, guess: Guess) -> Stand:
+    name, limit = _metric(rule), rule.limit if rule.kind == "superior_to" else -rule.limit
+    if name != "accuracy":
+        guess = Guess()
+    try:
+        sides = candidate_of(rule, evidence), reference_of(rule, evidence)
+    except Unjudgeable as problem:
+        if guess.difference is None or guess.disagreement is None:
+            both = "--difference and --disagreement" if name == "accuracy" else None
+            raise _nothing_known(problem, both) from None
+        variance = guess.disagreement - guess.difference**2
+        at_limit = _variance_at(limit, guess.difference, guess.disagreement)
+        return _of_guess(rule, evidence, guess.difference, guess.difference - limit, variance, at_limit)
+    found = estimates.difference(name, *sides, _generator(rule))
+    if found is None:
+        raise Unjudgeable(f"{name} is not defined for {rule.place} or for {rule.other_side}")
+    spread = Spread(found.se_examples, found.se_seeds)
+    if name != "accuracy":
+        gap = (found if METRICS[name].higher_is_better else found.turned).value - limit
+        return _of_runs(sides, found.value, gap, spread, None, guessed=False)
+    stored = _disagreement(*sides)
+    difference = found.value if guess.difference is None else guess.difference
+    disagreement = stored if guess.disagreement is None else guess.disagreement
+    guessed = guess.difference is not None or guess.disagreement is not None
+    if guessed:
+        _check_possible(difference, disagreement)
+        spread = _scaled(spread, stored - found.value**2, disagreement - difference**2, found.n)
+    at_limit = _variance_at(limit, difference, disagreement)
+    return _of_runs(sides, difference, difference - limit, spread, at_limit, guessed=guessed)
+
+
+def _of_flips(rule: Rule, evidence: Evidence, guess: Guess) -> Stand:
+    share: float | None = None
+    if guess.difference is not None and guess.disagreement is not None:
+        share = (guess.disagreement - guess.difference) / 2
+    try:
+        sides = candidate_of(rule, evidence), reference_of(rule, evidence)
+    except Unjudgeable as problem:
+        if share is None:
+            raise _nothing_known(problem, "--difference and --disagreement") from None
+        return _of_guess(rule, evidence, share, rule.limit - share, _variance(share), _variance(rule.limit))
+    found = estimates.flips(*sides, _generator(rule))
+    if found is None:
+        raise Unjudgeable(f"one cluster says nothing of how clusters differ: {rule.place} has no interval")
+    spread = Spread(found.se_examples, found.se_seeds)
+    if share is not None:
+        spread = _scaled(spread, _variance(found.value), _variance(share), found.n)
+    supposed = found.value if share is None else share
+    at_limit = _variance(rule.limit)
+    return _of_runs(sides, supposed, rule.limit - supposed, spread, at_limit, guessed=share is not None)
+
+
+def _of_drop(rule: Rule, evidence: Evidence, guess: Guess) -> Stand:
+    assert rule.elsewhere is not None
+    name = _metric(rule)
+    try:
+        sides = candidate_of(rule, evidence), seeds_of(rule, rule.model, rule.elsewhere, evidence)
+    except Unjudgeable as problem:
+        raise _nothing_known(problem, None) from None
+    here, there = (estimates.summarise(name, side, _generator(rule)).value for side in sides)
+    if here is None or there is None:
+        raise Unjudgeable(f"{name} is not defined for {rule.model} on {rule.split} or {rule.elsewhere}")
+    drop = here - there if METRICS[name].higher_is_better else there - here
+    spreads = [estimates.spread(name, side, _generator(rule)) for side in sides]
+    spread = Spread(*(float(np.hypot(*errors)) for errors in zip(*spreads, strict=True)))
+    found = _of_runs(sides, drop, rule.limit - drop, spread, None, guessed=False)
+    note = f"examples of {rule.split} and {rule.elsewhere} together, in their present proportion"
+    return found._replace(n=sum(len(side[0].labels) for side in sides), clusters=None, note=note)
+
+
+STANDS: dict[Kind, Callable[[Rule, Evidence, Guess], Stand]] = {
+    "min": _of_bound,
+    "max": _of_bound,
+    "non_inferior_to": _of_comparison,
+    "superior_to": _of_comparison,
+    "max_flips": _of_flips,
+    "max_drop_out_of_domain": _of_drop,
+}
+"""The rules that are decided by an interval."""
+
+
+def _of_runs(
+    sides: tuple[Seeds, ...], supposed: float, gap: float, spread: Spread, at_limit: float | None, *, guessed: bool
+) -> Stand:
+    """With stored runs.
+
+    Args:
+        at_limit: variance per example if the truth were the limit, where there is a score interval for one seed a side
+            without clusters.
+    """
+    outcomes, n = sides[0][0], len(sides[0][0].labels)
+    if not spread.se_examples > 0:
+        raise Unjudgeable("no resample differs from the stored runs: they do not tell how far this spreads")
+    clusters = None if outcomes.clusters is None else len(np.unique(outcomes.clusters))
+    exact = at_limit is not None and clusters is None and all(len(side) == 1 for side in sides)
+    se_limit = float(np.sqrt(at_limit / n)) if exact and at_limit is not None else None
+    return Stand(supposed, gap, n, clusters, spread, se_limit, max(len(side) for side in sides), guessed)
+
+
+def _of_guess(rule: Rule, evidence: Evidence, supposed: float, gap: float, variance: float, at_limit: float) -> Stand:
+    """Without stored runs.
+
+    Args:
+        variance: per example.
+        at_limit: variance per example if the truth were the limit.
+    """
+    n, clusters = at_hand(rule, evidence)
+    if not n:
+        raise Unjudgeable(f"there is no example of {rule.place}")
+    note = "supposes one seed a side"
+    if clusters is not None:
+        note += f"; the design effect of {clusters:,} clusters is unknown without stored runs: more may be needed"
+    se_limit = float(np.sqrt(at_limit / n)) if clusters is None else None
+    return Stand(supposed, gap, n, clusters, Spread(float(np.sqrt(variance / n)), 0.0), se_limit, 1, True, note)
+
+
+def _variance(share: float) -> float:
+    """Per example, of being right or flipping; 0 beyond what is possible."""
+    return max(0.0, share * (1 - share))
+
+
+def _variance_at(limit: float, difference: float, disagreement: float) -> float:
+    """Per example, of a difference of accuracies, if it were the limit."""
+    shares = (disagreement + difference) / 2, (disagreement - difference) / 2
+    return stats.paired_variance(*shares, min(1.0, max(-1.0, limit)))
+
+
+def _scaled(spread: Spread, stored: float, supposed: float, n: int) -> Spread:
+    """Standard errors at another variance per example; clusters and seeds weigh as they do in the stored runs."""
+    if stored <= 0:
+        return spread._replace(se_examples=float(np.sqrt(supposed / n)))
+    return spread._replace(se_examples=spread.se_examples * float(np.sqrt(supposed / stored)))
+
+
+def _disagreement(candidate: Seeds, reference: Seeds) -> float:
+    """Share of examples that exactly one side gets right, over all pairs of seeds."""
+    pairs = [sum(disagreements(now, was)) for now in candidate for was in reference]
+    return float(np.mean(pairs)) / len(candidate[0].labels)
+
+
+def _check_possible(difference: float, disagreement: float) -> None:
+    if abs(difference) > disagreement + 1e-12:
+        raise UsageError(
+            f"a difference of {difference:g} cannot be where two sides disagree on {disagreement:.3g} of the examples: "
+            "state a larger --disagreement, or a smaller --difference"
+        )
+
+
+def _nothing_known(problem: Unjudgeable, options: str | None) -> Unjudgeable:
+    if options is None:
+        return Unjudgeable(f"{problem}; only stored runs tell how far this spreads")
+    return Unjudgeable(f"{problem}; or suppose something: {options}")
+
+
+def _metric(rule: Rule) -> str:
+    assert rule.metric is not None
+    return rule.metric
+
+
+def _generator(rule: Rule) -> np.random.Generator:
+    """The one that the gate draws from: the standard errors are the same."""
+    return np.random.default_rng(int(digest.of_json(rule.gate_id)[:16], 16))

@@ -1,0 +1,77 @@
+"""What to know of a split's rows before believing a score on them, as finished text: looks, audit."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from leaderboard import formats
+from leaderboard.board import Section
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A term, what is the case, and what that means."""
+
+    term: str
+    value: str
+    note: str
+    command: str = ""
+    """What to call to know it."""
+    warning: bool = False
+    """Whether it makes scores doubtful."""
+
+
+def facts(section: Section) -> tuple[Fact, ...]:
+    """All that is known of a split's rows, in a fixed order; what nobody looked for is said to be so."""
+    return (*_looks(section), *_audit(section))
+
+
+def _looks(section: Section) -> Iterator[Fact]:
+    if section.looks:
+        number = "1 configuration" if section.looks == 1 else f"{formats.count(section.looks)} configurations"
+        verb = "has" if section.looks == 1 else "have"
+        note = f"{verb} been scored on these rows in this store; every look lets choices fit them"
+        yield Fact("Looks", number, note)
+
+
+def _audit(section: Section) -> Iterator[Fact]:
+    if not section.audit:
+        note = "finds repeated rows, rows that were trained on, and cut texts"
+        yield Fact("Audit", "not audited", note, command="harness data SUITE")
+        return
+    found = {finding.name: finding.value for finding in section.audit}
+    yield _balance(found["balance"])
+    yield _repeated(found)
+    for train, shared in sorted(found["overlap"].items()):
+        yield _overlap(train, shared)
+    for base, lengths in sorted(found["tokens"].items()):
+        yield _cut(base, lengths, found["balance"]["n"])
+
+
+def _balance(balance: Mapping[str, Any]) -> Fact:
+    share = balance["positive"] / balance["n"] if balance["n"] else None
+    rows = f"{formats.count(balance['positive'])} of {formats.count(balance['n'])} rows"
+    return Fact("Positive", formats.percent(share), rows)
+
+
+def _repeated(found: Mapping[str, Mapping[str, Any]]) -> Fact:
+    near, conflicting = found["near_duplicates"]["rows"], found["conflicting_labels"]["rows"]
+    note = f"rows, by their text; {formats.count(conflicting)} with both labels"
+    return Fact("Repeated", _equal_and_near(found["exact_duplicates"]["rows"], near), note)
+
+
+def _overlap(train: str, shared: Mapping[str, Any]) -> Fact:
+    exact, near = len(shared["exact"]), len({scored for _, scored, _ in shared["near"]})
+    return Fact(f"Also in {train}", _equal_and_near(exact, near), "rows, by their text", warning=exact + near > 0)
+
+
+def _cut(base: str, lengths: Mapping[str, Any] | None, n: int) -> Fact:
+    if lengths is None:
+        return Fact("Cut", formats.ABSENT, f"the tokenizer of {base} was not at hand")
+    term = f"Cut at {formats.count(lengths['max_length'])} tokens"
+    note = f"{formats.count(lengths['truncated'])} of {formats.count(n)} rows, as {base} reads them"
+    return Fact(term, formats.percent(lengths["truncated_share"]), note)
+
+
+def _equal_and_near(equal: int, near: int) -> str:
+    return f"{formats.count(equal)} equal, {formats.count(near)} nearly equal"

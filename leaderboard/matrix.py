@@ -1,0 +1,57 @@
+"""A suite's splits side by side, as finished text: each model's score on every split, and the drop from the first."""
+
+from dataclasses import dataclass
+
+from harness.records import Metric
+from harness.stats import independent_difference
+from leaderboard import formats, links
+from leaderboard.board import Board
+from leaderboard.parts import Cell, cell
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixRow:
+    """A model across the splits."""
+
+    model_id: str
+    href: str
+    badges: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    drops: tuple[Cell | None, ...]
+    """For each split how much less the model reaches there than on the first one; None for that one, or unknown."""
+
+
+def matrix_rows(board: Board) -> tuple[MatrixRow, ...]:
+    """Models in the order of the first split; none where there is one split only."""
+    if len(board.sections) < 2:
+        return ()
+    first, primary = board.sections[0], board.suite.primary_metric
+    return tuple(
+        MatrixRow(
+            entry.model_id,
+            links.href(links.model_file(board.suite.name, entry.model_id)),
+            entry.badges,
+            tuple(cell(other.metrics.get(primary)) for other in board.entries_of(entry.model_id)),
+            tuple(
+                None if other.split_id == entry.split_id else _drop(entry.primary, other.primary)
+                for other in board.entries_of(entry.model_id)
+            ),
+        )
+        for entry in first.entries
+    )
+
+
+def _drop(here: Metric | None, there: Metric | None) -> Cell | None:
+    """How much worse a metric is there, positive where it is worse, whichever direction is good."""
+    ends = [_ends(metric) for metric in (here, there) if metric is not None]
+    if here is None or len(ends) < 2 or ends[0] is None or ends[1] is None:
+        return None
+    better, worse = (ends[0], ends[1]) if here.higher_is_better else (ends[1], ends[0])
+    value, low, high = independent_difference(better, worse)
+    return Cell(formats.score(value), formats.interval(low, high))
+
+
+def _ends(metric: Metric) -> tuple[float, float, float] | None:
+    if metric.value is None or metric.ci_low is None or metric.ci_high is None:
+        return None
+    return metric.value, metric.ci_low, metric.ci_high

@@ -1,0 +1,52 @@
+"""The simulations' data have the truth that their tables say."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "simulated.py"
+
+
+@pytest.fixture(scope="module")
+def simulations() -> ModuleType:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("simulated", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def shares(new: Any, old: Any) -> tuple[float, float, float]:
+    """Accuracy of the reference, difference, disagreement."""
+    return float(old.mean()), float(new.mean() - old.mean()), float((new != old).mean())
+
+
+def test_pairs_have_the_accuracy_difference_and_disagreement_that_were_asked_for(simulations: ModuleType) -> None:
+    generator, truth = np.random.default_rng(0), (0.85, -0.03, 0.1)
+    chances = simulations.cells(-0.03, 0.1, 0.85)
+    assert shares(*simulations.pair(generator, 100_000, chances)) == pytest.approx(truth, abs=0.005)
+    new, old, _ = simulations.clustered_pair(generator, 20_000, chances)
+    assert shares(new, old) == pytest.approx(truth, abs=0.01)
+    reference = generator.random(100_000) < 0.75
+    (seed,) = simulations.seeds_of(generator, reference, 0.25, 0.75, [-0.03])
+    assert shares(seed.labels == seed.predicted, reference) == pytest.approx((0.75, -0.03, 0.25), abs=0.01)
+
+
+def test_examples_of_a_cluster_are_as_alike_as_is_said(simulations: ModuleType) -> None:
+    generator = np.random.default_rng(0)
+    new, _, names = simulations.clustered_pair(generator, 20_000, simulations.cells(0.0, 0.1, 0.85))
+    order = np.lexsort((generator.random(len(new)), names))  # clusters together, each in random order
+    new, names = new[order], names[order]
+    first = np.flatnonzero(np.append(True, names[1:] != names[:-1]))
+    correlation = np.corrcoef(new[first], new[first + 1])[0, 1]  # of two examples of one cluster
+    assert correlation == pytest.approx(simulations.ICC, abs=0.03)
+
+
+def test_summing_all_outcomes_of_a_pair_leaves_none_out(simulations: ModuleType) -> None:
+    assert simulations.exact_pairs(50, 0.02, 0.09, lambda low, high: True) == pytest.approx(1, abs=1e-5)

@@ -1,0 +1,109 @@
+"""The workflows that are ready to copy, held against the code: sessions, verbs, permissions, releases of actions."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from harness import cli
+
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+COMMAND: Any = typer.main.get_command(cli.app)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A workflow. YAML 1.1 takes the key `on` for true."""
+    loaded: dict[Any, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    loaded["on"] = loaded.pop(True)
+    return loaded
+
+
+def steps(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps of all jobs."""
+    return [step for job in workflow["jobs"].values() for step in job["steps"]]
+
+
+def commands(workflow: dict[str, Any]) -> list[list[str]]:
+    """What the steps run, as words, with the workflow's own variables in their places."""
+    found = []
+    for line in "\n".join(step.get("run", "") for step in steps(workflow)).splitlines():
+        for name, value in workflow.get("env", {}).items():
+            line = line.replace(f"${name}", value)
+        found.append(shlex.split(line))
+    return [words for words in found if words]
+
+
+def arguments(words: list[str]) -> list[str]:
+    """What follows `--`."""
+    return words[words.index("--") + 1 :] if "--" in words else []
+
+
+def sessions() -> set[str]:
+    """The functions of the noxfile that are sessions."""
+    return {
+        node.name
+        for node in ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and any("nox.session" in ast.unparse(d) for d in node.decorator_list)
+    }
+
+
+def test_there_is_a_workflow_that_evaluates() -> None:
+    assert "evaluate.yml" in [path.name for path in WORKFLOWS]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_runs_only_what_exists(path: Path) -> None:
+    workflow = read(path)
+    ran = commands(workflow)
+    assert ["python", "-m", "pip", "install", "nox"] in ran
+    for words in ran:
+        if words[:2] == ["nox", "-s"]:
+            asked = words[2 : words.index("--")] if "--" in words else words[2:]
+            assert asked
+            assert set(asked) <= sessions()
+        elif words[0] == "harness":
+            COMMAND.commands[words[1]].make_context(words[1], words[2:]).close()
+        else:
+            assert words[0] == "python"
+
+
+def test_what_the_evaluation_passes_on_is_what_the_command_line_takes() -> None:
+    ran = {words[2]: arguments(words) for words in commands(read(ROOT / ".github/workflows/evaluate.yml"))[1:]}
+    assert list(ran) == ["evaluate", "gate"]
+    (suite,) = ran["evaluate"]
+    assert (ROOT / suite).is_file()
+    taken = COMMAND.commands["gate"].make_context("gate", ran["gate"]).params
+    assert (taken["suite_path"], taken["junit"]) == (Path(suite), Path("junit/gates.xml"))
+    assert str(taken["summary"]) == "$GITHUB_STEP_SUMMARY"
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_may_only_read_and_pins_the_major_release_of_each_action(path: Path) -> None:
+    workflow = read(path)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert not [job for job in workflow["jobs"].values() if "permissions" in job]
+    assert set(workflow["on"]) == {"pull_request", "push"}
+    assert workflow["on"]["push"] == {"branches": ["main"]}
+    assert "github.ref" in workflow["concurrency"]["group"]
+    for step in steps(workflow):
+        assert re.fullmatch(r"actions/[a-z/-]+@v\d+", step.get("uses", "actions/none@v0"))
+        assert set(step) <= {"name", "id", "if", "uses", "with", "run"}
+
+
+def test_runs_are_kept_and_results_uploaded_although_a_gate_is_red() -> None:
+    found = steps(read(ROOT / ".github/workflows/evaluate.yml"))
+    named = {(step.get("uses") or step["run"]).partition("@")[0]: step for step in found}
+    restored, saved = named["actions/cache/restore"], named["actions/cache/save"]
+    assert restored["with"]["path"] == saved["with"]["path"] == "runs"
+    assert restored["with"]["key"].startswith(restored["with"]["restore-keys"])
+    assert saved["with"]["key"] == f"${{{{ steps.{restored['id']}.outputs.cache-primary-key }}}}"
+    uploaded = named["actions/upload-artifact"]
+    assert uploaded["with"]["path"].split() == ["site/", "junit/"]
+    late = found[found.index(next(step for step in found if "nox -s gate" in step.get("run", ""))) :]
+    assert all("!cancelled()" in step["if"] for step in late)
