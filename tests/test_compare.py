@@ -89,7 +89,7 @@ def test_one_cluster_gives_values_without_differences(
 # The other way round
 
 
-@settings(max_examples=6)
+@settings(max_examples=3)
 @given(seed=st.integers(0, 10**6), n_a=st.integers(1, 3), n_b=st.integers(1, 2), clustered=st.booleans())
 def test_the_other_way_round_is_the_exact_negation(
     seed: int,
@@ -319,10 +319,10 @@ def test_models_that_are_equally_good_seldom_differ_in_any_slice(
     examples = worded(make_split(120).examples, [i % 3 == 0 for i in range(120)])
     generator = np.random.default_rng(11)
     false_alarms = 0
-    for _ in range(12):
+    for _ in range(6):
         a, b = (side(name, examples, [scored(examples, generator.random(120) < 0.8)]) for name in "ab")
         false_alarms += any(pair.differs for pair in run(examples, a, b).slices)
-    assert false_alarms <= 2
+    assert false_alarms <= 1
 
 
 def test_slices_are_compared_by_the_primary_metric(make_split: Callable[..., Split], side: Callable[..., Side]) -> None:

@@ -26,7 +26,7 @@ from harness.suite import load
 from harness.training import TrainingJob, card, checkpoint, loop
 from harness.training.checkpoint import Pace
 
-KILLS, SEED = 20, 20
+KILLS, SEED = 8, 20
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["harness.training.loop"])
 
