@@ -17,7 +17,7 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 POWER = 0.8
 """Chance of a decision that planned sample sizes are for."""
-AIM = 0.82
+AIM = 0.84
 """The chance that `more_examples` aims at, so that it comes to 80 % although standard errors are estimates."""
 MOST_GROWTH = 1000
 """A sample size beyond so many times the present one is not a plan."""
