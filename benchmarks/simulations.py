@@ -246,13 +246,14 @@ def clusters_planned(repeats: int) -> list[str]:
 def more(repeats: int) -> None:
     """How often an inconclusive verdict becomes conclusive with the examples that it asked for."""
     rows = []
-    for kind, limit, n, spread in (("min", 0.85, 200, 0.1), ("non_inferior_to", 0.05, 100, 0.14)):
+    settings: list[tuple[Kind, float, int, float]] = [("min", 0.85, 200, 0.1), ("non_inferior_to", 0.05, 100, 0.14)]
+    for kind, limit, n, spread in settings:
         inconclusive = decided = hopeless = 0
         for i, stream in enumerate(np.random.default_rng(7).spawn(repeats * 3)):
             if inconclusive == repeats // 2:
                 break
             chances = truth_about(kind, limit, stream.uniform(-spread, spread))
-            first = rule(kind, limit, i)  # type: ignore[arg-type]
+            first = rule(kind, limit, i)
             new, old = pair(stream, n, chances)
             verdict = gate.decide(first, evidence((outcomes(new),), (outcomes(old),)))
             if verdict.outcome != "inconclusive":

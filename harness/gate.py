@@ -136,13 +136,13 @@ def _drop(rule: Rule, evidence: Evidence) -> Decision:
     assert rule.elsewhere is not None
     name, sides = _metric(rule), (candidate_of(rule, evidence), seeds_of(rule, rule.model, rule.elsewhere, evidence))
     found = [estimates.summarise(name, side, _generator(rule)) for side in sides]
-    ends = [(m.value, m.ci_low, m.ci_high) for m in found]
-    here, there = (end for end in ends)
-    if None in (*here, *there):
-        raise Unjudgeable(f"{name} is not defined for {rule.model} on {rule.split} or {rule.elsewhere}")
-    if not METRICS[name].higher_is_better:
-        here, there = there, here
-    value, low, high = stats.independent_difference(here, there)  # type: ignore[arg-type]
+    ends = []
+    for metric in found:
+        if metric.value is None or metric.ci_low is None or metric.ci_high is None:
+            raise Unjudgeable(f"{name} is not defined for {rule.model} on {rule.split} or {rule.elsewhere}")
+        ends.append((metric.value, metric.ci_low, metric.ci_high))
+    here, there = ends if METRICS[name].higher_is_better else ends[::-1]
+    value, low, high = stats.independent_difference(here, there)
     outcome = _where_zero_lies(rule.limit - high, rule.limit - low)
     n = found[0].n + found[1].n
     numbers = {"value": value, "ci_low": low, "ci_high": high, "n": n, "limit": rule.limit, "elsewhere": rule.elsewhere}

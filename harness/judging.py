@@ -93,7 +93,7 @@ def expected(suite: Suite, jobs: Sequence[Job], found: Evidence, seen: Mapping[s
         runs = _runs(rule, found)
         first_seen_at = seen.get(expectations.digest_of(rule, splits))
         began = min((run.started_at for run in runs), default=None)
-        known = first_seen_at is not None and began is not None
+        stated_first = None if first_seen_at is None or began is None else first_seen_at <= began
         answers.append(
             Expected(
                 rule=rule.gate_id,
@@ -101,7 +101,7 @@ def expected(suite: Suite, jobs: Sequence[Job], found: Evidence, seen: Mapping[s
                 reason=decision.reason,
                 numbers=decision.numbers,
                 first_seen_at=first_seen_at,
-                stated_first=first_seen_at <= began if known else None,  # type: ignore[operator]
+                stated_first=stated_first,
             )
         )
     return tuple(answers)

@@ -1,6 +1,6 @@
 """How many examples rules need: against formulas, what is stored, what is guessed, and what nothing can decide."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +43,7 @@ def unscored(n: int = 400, clusters: int | None = None) -> Evidence:
 def scored(make_outcomes: Callable[..., Outcomes]) -> Callable[..., Evidence]:
     """Evidence of seeds of `new` and `old` that are right with these chances, on the same examples."""
 
-    def evidence(new: list[float], old: list[float] = [], n: int = 400, clusters: int | None = None) -> Evidence:  # noqa: B006
+    def evidence(new: list[float], old: Sequence[float] = (), n: int = 400, clusters: int | None = None) -> Evidence:
         generator = np.random.default_rng(1)
         labels = [i % 2 for i in range(n)]
         names = None if clusters is None else [f"c{i % clusters}" for i in range(n)]
