@@ -21,6 +21,7 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = str(BIN / ("python.exe" if os.name == "nt" else "python"))
 STAMP = VENV / "inputs.sha256"
 QUICKSTART = "suites/quickstart.toml"
+README_PICTURE = "docs/leaderboard.png"
 
 
 def inputs_digest() -> str:
@@ -87,6 +88,12 @@ def site(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", requires=["dev"])
+def pictures(session: nox.Session) -> None:
+    """Take pictures of the rendered site, the README's own among them; needs a Chromium on the PATH."""
+    session.run(PYTHON, "benchmarks/pictures.py", *(session.posargs or ["--readme", README_PICTURE]), external=True)
+
+
+@nox.session(venv_backend="none", requires=["dev"])
 def lint(session: nox.Session) -> None:
     """Check style and format with ruff."""
     run(session, "ruff", "check", ".")
@@ -107,11 +114,18 @@ def imports(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["dev"])
 def bench(session: nox.Session) -> None:
-    """Time training and scoring on the quickstart's rows; prints, asserts nothing."""
-    session.run(PYTHON, "benchmarks/throughput.py", *session.posargs, external=True)
+    """Time scoring on the quickstart's rows, and forms beside what others do; prints, asserts nothing."""
+    session.run(PYTHON, "benchmarks/throughput.py", external=True)
+    session.run(PYTHON, "benchmarks/inference.py", *session.posargs, external=True)
 
 
 @nox.session(venv_backend="none", requires=["dev"])
 def simulate(session: nox.Session) -> None:
     """Find out by simulation whether intervals, gates and sample sizes keep their promises; prints, asserts nothing."""
     session.run(PYTHON, "benchmarks/simulations.py", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def fuzz(session: nox.Session) -> None:
+    """Feed made-up and mutated input to everything that parses what others wrote; fails where one is not refused."""
+    session.run(PYTHON, "benchmarks/fuzz.py", *session.posargs, external=True)

@@ -82,8 +82,8 @@ def proportions() -> None:
     table("Difference of accuracies of two runs (Tango), exact", head, rows)
 
 
-def bootstrap(repeats: int) -> None:
-    """Coverage of the bootstrap's intervals."""
+def tables(repeats: int) -> None:
+    """Coverage of the intervals that are drawn from the posterior of a table."""
     rows = []
     for n, fraction in zip(SIZES, (1.0, 0.6, 0.4), strict=True):
         for accuracy in ACCURACIES:
@@ -103,7 +103,7 @@ def bootstrap(repeats: int) -> None:
 
             for name, once in (("F1", alone), ("difference of F1", paired)):
                 rows.append([name, f"{n:,}", f"{accuracy:g}", hits(max(50, int(repeats * fraction)), n, once)])
-    table("Bootstrap over examples", ["interval of", "n", "accuracy", "covered, %", "repeats"], rows)
+    table("F1, by the posterior of the table", ["interval of", "n", "accuracy", "covered, %", "repeats"], rows)
 
 
 def clusters(repeats: int) -> None:
@@ -275,7 +275,7 @@ def more(repeats: int) -> None:
 
 SIMULATIONS: dict[str, Callable[[int], None]] = {
     "proportions": lambda repeats: proportions(),
-    "bootstrap": bootstrap,
+    "tables": tables,
     "clusters": clusters,
     "false-passes": false_passes,
     "planned": planned,

@@ -44,6 +44,8 @@ RATES: dict[str, tuple[float, ...]] = {
     "full": (3e-5, 1e-4, 3e-4),
 }
 """Learning rates to try, by adapter. AdaLoRA is not among them: its schedule of ranks is made for a whole training."""
+MOST_TRIALS = 6
+"""Of one method. Where the best rate is the grid's highest or lowest, the next one beyond is tried too."""
 SHARE_OF_REVIEWS = 1 / 3
 HELD_OUT = EarlyStopping(share=0.4, patience=1)
 """Of these reviews."""
@@ -59,14 +61,35 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         done = json.loads(TUNED.read_text(encoding="utf-8")) if TUNED.is_file() else {"trials": {}}
         jobs = {job.adapter.id: job for job in _jobs(Path(folder))}
-        for adapter_id, rates in RATES.items():
+        for adapter_id in RATES:
             trials = done["trials"].setdefault(adapter_id, [])
-            for rate in rates:
-                if all(trial["learning_rate"] != rate for trial in trials):
-                    trials.append(_trial(jobs[adapter_id], rate, Path(folder)))
-                    print(adapter_id, trials[-1], flush=True)
-                    done["how"] = _how(jobs[adapter_id])
-                    TUNED.write_text(json.dumps(done, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            while (rate := _next_rate(adapter_id, trials)) is not None:
+                trials.append(_trial(jobs[adapter_id], rate, Path(folder)))
+                print(adapter_id, trials[-1], flush=True)
+                done["how"] = _how(jobs[adapter_id])
+                TUNED.write_text(json.dumps(done, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _next_rate(adapter_id: str, trials: list[dict[str, Any]]) -> float | None:
+    """The next of the grid, or a step past its end while the best is at an end; None where the best is within."""
+    tried = {trial["learning_rate"] for trial in trials}
+    for rate in RATES[adapter_id]:
+        if rate not in tried:
+            return rate
+    learned = [trial for trial in trials if trial["loss"] is not None]
+    if not learned or len(trials) >= MOST_TRIALS:
+        return None
+    best = min(learned, key=lambda trial: float(trial["loss"]))["learning_rate"]
+    if best == max(tried):
+        return _step(best, up=True)
+    return _step(best, up=False) if best == min(tried) else None
+
+
+def _step(rate: float, *, up: bool) -> float:
+    """The neighbour on the grid of 1 and 3 times powers of ten."""
+    first = f"{rate:e}".startswith("1")
+    factor = (3 if first else 10 / 3) if up else (3 / 10 if first else 1 / 3)
+    return float(f"{rate * factor:.0e}")
 
 
 def _jobs(folder: Path) -> list[TrainingJob]:

@@ -144,7 +144,7 @@ def _intervals(
         return wilson
     chunks = [_sums(seeds, weights)[:2] for weights in stats.resampled_weights(units, generator)]
     by_seed = np.concatenate(chunks, axis=2)  # (predictions and right ones, seeds, resamples, bins)
-    chosen = generator.integers(len(seeds), size=(1, *by_seed.shape[1:3], 1))
+    chosen = stats.resampled_seeds(len(seeds), by_seed.shape[2], generator)[np.newaxis, :, :, np.newaxis]
     drawn_totals, drawn_hits = np.take_along_axis(by_seed, chosen, axis=1).sum(axis=1)
     with np.errstate(invalid="ignore"):
         resampled = drawn_hits / drawn_totals  # 0 / 0 where a resample has nothing in a bin: it does not count there

@@ -20,11 +20,12 @@ from harness.sides import compared
 from harness.stats import Floats
 
 EXAMPLES = 64
-TOLERANCE = {"fp32": 1e-3, "bf16": 0.25}
+TOLERANCE = {"fp32": 1e-3, "bf16": 0.25, "int8": 0.25}
 """Largest move of a log-odds that passes, by precision.
 
 64 examples make other batches than the whole split does, and that alone moves log-odds: on the quickstart by up to
-0.00002 in fp32 and 0.09 in bf16. An environment that rounds a little differently passes too.
+0.00002 in fp32 and 0.09 in bf16, in OpenVINO's int8 by up to 0.07. An environment that rounds a little differently
+passes too.
 """
 _REMEDY = "set the baseline anew from an evaluation in this environment"
 CLIP = 1e-9

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness import digest, metrics, stats
+from harness import contingency, digest, metrics, stats
 from harness.metrics import METRICS, Definition, disagreements, is_right
 from harness.records import Metric, Outcomes
 from harness.stats import Floats, Ints
@@ -50,17 +50,6 @@ class Resampled(NamedTuple):
     """Shape (resamples,): the mean over resampled seeds in the same resamples of the examples."""
 
 
-class Flips(NamedTuple):
-    """Share of examples that the reference gets right and the candidate wrong, with its 95 % interval."""
-
-    value: float
-    ci_low: float
-    ci_high: float
-    n: int
-    se_examples: float
-    se_seeds: float
-
-
 class Spread(NamedTuple):
     """Standard errors of a mean over seeds."""
 
@@ -82,9 +71,9 @@ def generator_for(name: str, run_keys: Sequence[str]) -> np.random.Generator:
 def summarise(name: str, seeds: Sequence[Outcomes], generator: np.random.Generator) -> Metric:
     """A metric's mean over a configuration's seeds, with a 95 % interval over examples and seeds.
 
-    One seed, no clusters and accuracy: Wilson. Otherwise the bootstrap over clusters (or examples) and seeds. Where no
-    resample differs from the value (all right, all wrong), accuracy falls back to Wilson, which admits doubt. A single
-    cluster gives no interval.
+    One seed and no clusters: Wilson for accuracy, and the posterior of the table for its like (`contingency`).
+    Otherwise the bootstrap over clusters (or examples) and seeds. Where no resample differs from the value (all right,
+    all wrong), accuracy falls back to Wilson, which admits doubt. A single cluster gives no interval.
 
     Args:
         name: a key of `METRICS`.
@@ -99,6 +88,9 @@ def summarise(name: str, seeds: Sequence[Outcomes], generator: np.random.Generat
     if name == "accuracy" and len(seeds) == 1 and seeds[0].clusters is None:
         low, high = stats.wilson(round(value * n), n)
         return Metric(name, value, low, high, n, definition.higher_is_better)
+    if contingency.applies(name, tuple(seeds)):
+        drawn = stats.percentile_interval(contingency.drawn(name, seeds[0]))
+        return Metric(name, value, *_around(value, drawn), n, definition.higher_is_better)
     values = _seed_values(definition, seeds, generator)
     interval = stats.percentile_interval(stats.mean_over_resampled_seeds(values, generator))
     if name == "accuracy" and interval is not None and interval[0] == interval[1]:
@@ -116,8 +108,10 @@ def spread(name: str, seeds: Sequence[Outcomes], generator: np.random.Generator)
         seeds: the outcomes of each seed, all on the same examples in the same order.
         generator: source of the resampling.
     """
+    if name != "accuracy" and contingency.applies(name, tuple(seeds)):  # of an accuracy see `at_limit`
+        return Spread(float(np.nanstd(contingency.drawn(name, seeds[0]), ddof=1)), 0.0)
     values = _seed_values(METRICS[name], seeds, generator)
-    return _standard_errors(values.mean(axis=0), stats.mean_over_resampled_seeds(values, generator))
+    return standard_errors(values.mean(axis=0), stats.mean_over_resampled_seeds(values, generator))
 
 
 def at_limit(spread: Spread, limit: float, what: str, *sides: Sequence[Outcomes]) -> Spread:
@@ -148,6 +142,8 @@ def difference(
     Returns:
         None where the metric is undefined for a side, or there is but one cluster and so no interval.
     """
+    if (found := _of_tables(name, candidate, reference)) is not None:
+        return found
     # The examples are drawn once for both sides, which keeps the pairing; the seeds of training independently.
     examples = np.random.default_rng(int(generator.integers(2**32)))
     return between(*resampled(name, (candidate, reference), examples, (generator, generator)))
@@ -165,6 +161,8 @@ def difference_of_runs(
     Args:
         candidate_keys, reference_keys: run keys of each side's seeds.
     """
+    if (found := _of_tables(name, candidate, reference)) is not None:
+        return found
     generators = [seeds_generator(name, keys) for keys in (candidate_keys, reference_keys)]
     return between(*resampled(name, (candidate, reference), examples_generator(name, candidate[0]), generators))
 
@@ -212,8 +210,9 @@ def resampled(
 def between(candidate: Resampled, reference: Resampled) -> Difference | None:
     """Candidate's mean minus reference's, of two that `resampled` made in one call.
 
-    Accuracy with one seed a side and no clusters: Tango's interval and McNemar's exact p-value. Otherwise the interval
-    is the bootstrap's and the p-value normal, over the bootstrap's standard error.
+    One seed a side and no clusters: Tango's interval and McNemar's exact p-value for accuracy, and the posterior of the
+    table for its like (`contingency`). Otherwise the interval is the bootstrap's. But for McNemar's, p-values are
+    normal, over the standard error of the draws.
 
     Returns:
         None where the metric is undefined for a side, or there is but one cluster and so no interval.
@@ -222,12 +221,14 @@ def between(candidate: Resampled, reference: Resampled) -> Difference | None:
         raise ValueError(f"only the same metric can be compared, not {candidate.name} with {reference.name}")
     one, other = candidate.seeds[0], reference.seeds[0]
     check_paired([one, other])
+    if (found := _of_tables(candidate.name, candidate.seeds, reference.seeds)) is not None:
+        return found
     value = candidate.value - reference.value
     gaps = candidate.seeds_drawn - reference.seeds_drawn
     interval = stats.percentile_interval(gaps)
     if interval is None or not np.isfinite(value):
         return None
-    errors = _standard_errors(candidate.examples_drawn - reference.examples_drawn, gaps)
+    errors = standard_errors(candidate.examples_drawn - reference.examples_drawn, gaps)
     if candidate.name == "accuracy" and len(candidate.seeds) == len(reference.seeds) == 1 and one.clusters is None:
         counts = disagreements(one, other)
         interval, p_value = stats.tango(*counts, len(one.labels)), stats.mcnemar(*counts)
@@ -236,32 +237,19 @@ def between(candidate: Resampled, reference: Resampled) -> Difference | None:
     return Difference(value, *interval, len(one.labels), p_value, *errors)
 
 
-def flips(candidate: Sequence[Outcomes], reference: Sequence[Outcomes], generator: np.random.Generator) -> Flips | None:
-    """How often the reference is right and the candidate wrong, over all pairs of their seeds.
-
-    One seed a side and no clusters: Wilson. Otherwise the bootstrap over clusters (or examples) and both sides' seeds;
-    Wilson again where no resample has any.
-
-    Returns:
-        None where there is but one cluster and so no interval.
-    """
-    check_paired([*candidate, *reference])
-    n = len(candidate[0].labels)
-    lost = np.array([[is_right(was) & ~is_right(now) for was in reference] for now in candidate], dtype=np.float64)
-    value = float(lost.mean())
-    units = units_of(candidate[0])
-    if units.max() == 0:
+def _of_tables(name: str, candidate: Sequence[Outcomes], reference: Sequence[Outcomes]) -> Difference | None:
+    """The difference by the posterior of the table; None where it is another interval's business, or undefined."""
+    if name == "accuracy" or not contingency.applies(name, tuple(candidate), tuple(reference)):
         return None
-    chunks = [lost @ weights.T / weights.sum(axis=1) for weights in stats.resampled_weights(units, generator)]
-    by_pair = np.concatenate(chunks, axis=2)  # (candidate's seeds, reference's seeds, resamples)
-    now = generator.integers(len(candidate), size=(len(candidate), 1, by_pair.shape[2]))
-    was = generator.integers(len(reference), size=(1, len(reference), by_pair.shape[2]))
-    resampled = by_pair[now, was, np.arange(by_pair.shape[2])].mean(axis=(0, 1))
-    interval = stats.percentile_interval(resampled)
-    exact = len(candidate) == len(reference) == 1 and candidate[0].clusters is None
-    if exact or interval is None or interval[0] == interval[1]:
-        interval = stats.wilson(round(value * n), n)
-    return Flips(value, *interval, n, *_standard_errors(by_pair.mean(axis=(0, 1)), resampled))
+    one, other = candidate[0], reference[0]
+    check_paired([one, other])
+    value = metrics.value(name, one) - metrics.value(name, other)
+    if not np.isfinite(value):
+        return None
+    drawn = contingency.drawn_difference(name, one, other)
+    error = float(drawn.std(ddof=1))
+    interval = _around(value, stats.percentile_interval(drawn))
+    return Difference(value, *interval, len(one.labels), stats.two_sided_p(value, error), error, 0.0)
 
 
 def check_paired(many: Sequence[Outcomes]) -> None:
@@ -270,20 +258,27 @@ def check_paired(many: Sequence[Outcomes]) -> None:
         raise ValueError("outcomes can only be combined on the same examples in the same order")
 
 
+def _around(value: float, interval: tuple[float, float] | None) -> tuple[float, float]:
+    """The interval with the value in it: at a metric's bound the value is an end, as of a score interval."""
+    low, high = interval if interval is not None else (value, value)
+    return min(low, value), max(high, value)
+
+
 def _seed_values(definition: Definition, seeds: Sequence[Outcomes], examples: np.random.Generator) -> Floats:
     """Shape (seeds, resamples): the metric of each seed, all seeds on the same resampled examples."""
     units = units_of(seeds[0])
     if units.max() == 0:  # one unit says nothing of how units differ
         return np.full((len(seeds), stats.RESAMPLES), np.nan)
-    chunks = [
-        np.stack([definition.values(outcomes, weights) for outcomes in seeds])
-        for weights in stats.resampled_weights(units, examples)
-    ]
+    weighted = stats.resampled_weights(units, examples)
+    if definition is METRICS["accuracy"]:  # one matrix product for all: counts are whole numbers, so it is the same
+        right = np.stack([is_right(outcomes) for outcomes in seeds]).astype(np.float64)
+        return np.concatenate([right @ weights.T / weights.sum(axis=1) for weights in weighted], axis=1)
+    chunks = [np.stack([definition.values(outcomes, weights) for outcomes in seeds]) for weights in weighted]
     return np.concatenate(chunks, axis=1)
 
 
-def _standard_errors(seeds_held: Floats, seeds_drawn: Floats) -> Spread:
-    """From resamples of the examples alone, and of the examples and the seeds."""
+def standard_errors(seeds_held: Floats, seeds_drawn: Floats) -> Spread:
+    """From resamples of the examples alone, and of the examples and the seeds; both of shape (resamples,)."""
     held, drawn = (values[np.isfinite(values)] for values in (seeds_held, seeds_drawn))
     if len(held) < 2 or len(drawn) < 2:
         return Spread(float("nan"), float("nan"))

@@ -14,15 +14,17 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from harness import estimates, evidence, expectations, provenance, run, training
+from harness import estimates, evidence, expectations, forgetting, models, parity_checks, provenance, run, training
 from harness.declarations import Suite
 from harness.engine import EachDone, Interrupted
-from harness.errors import RunError
+from harness.errors import AdapterError, HarnessError, RunError
+from harness.forgetting import Measurement
 from harness.gather import Materials, Workspace, gather
-from harness.jobs import current_keys, plan
+from harness.jobs import checks, current_keys, plan
+from harness.models.adapters import identity
 from harness.models.protocol import CARD, Classifier
 from harness.progress import Progress
-from harness.records import Run
+from harness.records import Moved, Run
 from harness.run import Job, Scored
 from harness.store import reader, writer
 from harness.store.connection import Connection, opened
@@ -62,27 +64,35 @@ def bring_up_to_date(
     Returns:
         All that there was to score, and what was done.
     """
+    wanted = [declared for declared in suite.model if not model_ids or declared.id in model_ids]
+    models.check_installed(wanted)
     materials = gather(suite, workspace)
     if materials.unpinned:
         path = workspace.suite_path
         say(f"warning: {path}: no lock pins {', '.join(materials.unpinned)}; `harness data {path}` pins their rows")
     for warning in materials.warnings:
         say(f"warning: {warning}")
-    wanted = [declared for declared in suite.model if not model_ids or declared.id in model_ids]
     adapters = {used for declared in wanted if (used := getattr(declared, "adapter", None)) is not None}
     failures = train_missing(suite, materials, workspace, each_done, adapters) if adapters else {}
+    held = checks(suite, materials, workspace, model_ids=model_ids, untrainable=failures)
+    parity_checks.bring_up_to_date(held, workspace, each_done)
     jobs = plan(
         suite, materials, workspace, model_ids=model_ids, split_ids=split_ids, limit=limit, untrainable=failures
     )
     for job in jobs:
         if job.warning is not None:
             say(f"warning: {job.label}: {job.warning}")
+    for model_id, note in {job.model.id: job.note for job in jobs if job.note is not None}.items():
+        say(f"{model_id}: {note}")
     expectations.note(suite, jobs, workspace)
     report = evaluate(jobs, workspace, each_done, fresh=fresh)
     for failed in report.failed:
         problem = (failed.error or "").strip().splitlines()[-1]
         seed = "" if failed.seed is None else f" seed {failed.seed}"
         say(f"failed: {failed.model_id}{seed} on {failed.split_id}: {problem}")
+    done = {run.run_key for run in (*report.scored, *report.reused)}
+    for problem in measure_forgetting([job for job in jobs if job.run_key in done], workspace, each_done):
+        say(f"warning: {problem}")
     return jobs, report
 
 
@@ -167,6 +177,33 @@ def evaluate(jobs: Sequence[Job], workspace: Workspace, each_done: EachDone, *, 
     return report
 
 
+def measure_forgetting(jobs: Sequence[Job], workspace: Workspace, each_done: EachDone) -> list[str]:
+    """Measure and store how far the jobs' adapters moved their bases, unless it is stored.
+
+    Returns:
+        What could not be measured, and why.
+    """
+    keys = {forgetting.key_of(job) for job in jobs if job.adapter is not None}
+    with opened(workspace.db, read_only=True) as connection:
+        known = {moved.key for moved in reader.forgetting(connection, keys)}
+    problems = []
+    for measurement, found in each_done(_measure, forgetting.wanted(jobs, known)):
+        if isinstance(found, str):
+            problems.append(f"{measurement.label} is not known: {found}")
+            continue
+        with opened(workspace.db) as connection:
+            writer.write_forgetting(connection, found)
+    return problems
+
+
+def _measure(measurement: Measurement, progress: Progress) -> list[Moved] | str:
+    """In a worker: measure, or say why not."""
+    try:
+        return forgetting.measure(measurement, progress)
+    except HarnessError as problem:
+        return str(problem)
+
+
 def _score(jobs: Sequence[Job], progress: Progress) -> list[Scored]:
     """In a worker: load one model and score it on all its splits. A run that fails is an outcome, not an exception."""
     from threadpoolctl import threadpool_limits
@@ -177,11 +214,22 @@ def _score(jobs: Sequence[Job], progress: Progress) -> list[Scored]:
         began = provenance.now()
         try:
             with threadpool_limits(1), progress(job.label, len(job.split.examples)) as advance:
-                classifier = classifier or run.load(job)
+                classifier = classifier or _loaded(job)
                 done.append(run.score(job, classifier, advance))
         except Exception as problem:  # noqa: BLE001 (whatever a model does, it is stored and the others go on)
             done.append(run.unfinished(job, began, "error", problem))
     return done
+
+
+def _loaded(job: Job) -> Classifier:
+    """The job's model, made of the weights that its key is about."""
+    classifier = run.load(job)
+    folder, record = job.ingredients.adapter_dir, job.adapter
+    if folder is not None and record is not None:
+        found = (card.adapter_digest(folder), identity(folder))  # trained here, or from elsewhere
+        if record.adapter_digest not in found:
+            raise AdapterError(f"{folder}: was replaced since it was looked at; evaluate the suite again")
+    return classifier
 
 
 def _store(many: Sequence[Scored], evaluation_id: str, workspace: Workspace, report: Report) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness import digest, estimates, stats
+from harness import digest, estimates, flips, stats
 from harness.declarations import Suite
 from harness.metrics import METRICS
 from harness.records import Baseline, Evidence, Outcome, Outcomes, Verdict
@@ -117,7 +117,7 @@ def _difference(
 
 def _flips(rule: Rule, evidence: Evidence) -> Decision:
     sides = candidate_of(rule, evidence), reference_of(rule, evidence)
-    found = estimates.flips(*sides, _generator(rule))
+    found = flips.share(*sides, _generator(rule))
     if found is None:
         raise Unjudgeable(f"one cluster says nothing of how clusters differ: {rule.place} has no interval")
     outcome = _where_zero_lies(rule.limit - found.ci_high, rule.limit - found.ci_low)

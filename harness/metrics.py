@@ -26,6 +26,8 @@ class Definition:
 
     values: Callable[[Outcomes, Floats], Floats]
     higher_is_better: bool
+    of_table: bool = False
+    """Whether labels and predicted classes are all that it depends on, and not scores."""
 
 
 def _ratio(over: Floats, under: Floats) -> Floats:
@@ -99,11 +101,11 @@ def _ece(outcomes: Outcomes, weights: Floats) -> Floats:
 
 
 METRICS: dict[str, Definition] = {
-    "accuracy": Definition(_accuracy, higher_is_better=True),
-    "f1": Definition(_f1, higher_is_better=True),
-    "precision": Definition(_precision, higher_is_better=True),
-    "recall": Definition(_recall, higher_is_better=True),
-    "mcc": Definition(_mcc, higher_is_better=True),
+    "accuracy": Definition(_accuracy, higher_is_better=True, of_table=True),
+    "f1": Definition(_f1, higher_is_better=True, of_table=True),
+    "precision": Definition(_precision, higher_is_better=True, of_table=True),
+    "recall": Definition(_recall, higher_is_better=True, of_table=True),
+    "mcc": Definition(_mcc, higher_is_better=True, of_table=True),
     "roc_auc": Definition(_roc_auc, higher_is_better=True),
     "log_loss": Definition(_log_loss, higher_is_better=False),
     "brier": Definition(_brier, higher_is_better=False),

@@ -2,7 +2,8 @@
 
 A rule is decided when the interval of its number leaves the limit out. How often that is to be expected follows from
 the gap between the supposed truth and the limit, and from the standard errors: those that `gate` finds in stored runs,
-or those of a guess. The normal approximation; docs/simulations.md has how often it keeps its promise.
+or those of a guess. The normal approximation, with a little more power aimed at than is asked for (`stats.aimed`);
+docs/simulations.md has how often it keeps its promise.
 
 Pure: rules, evidence and guesses in, rows out.
 """
@@ -84,6 +85,7 @@ def _need(rule: Rule, evidence: Evidence, guess: Guess, hardware: Mapping[str, A
     except Unjudgeable as problem:
         return Need(rule.gate_id, rule.kind, rule.limit, "unknown", str(problem), *at_hand(rule, evidence))
     examples, seeds = found.spread
+    power = stats.aimed(power, is_error_estimated=found.se_limit is None)
     needed = stats.examples_for(found.gap, examples, seeds, found.n, power, se_limit=found.se_limit)
     seeds_needed = _seeds_for(found, power) if needed is None else None
     return Need(

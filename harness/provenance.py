@@ -11,6 +11,9 @@ from pathlib import Path
 SCORING_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "numpy", "scikit-learn")
 """Packages whose release can change predictions; they are part of each run key."""
 
+RUNTIME_PACKAGES = ("openvino", "nncf")
+"""The same for models with `runtime = "openvino"`: part of the run keys of these alone."""
+
 
 def now() -> datetime:
     """The time in UTC without a zone, as the store keeps it."""
@@ -21,7 +24,7 @@ def now() -> datetime:
 def packages() -> dict[str, str]:
     """Versions of the harness and of the packages that can change predictions; absent ones are left out."""
     found = {}
-    for name in ("adapter-harness", *SCORING_PACKAGES):
+    for name in ("adapter-harness", *SCORING_PACKAGES, *RUNTIME_PACKAGES):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

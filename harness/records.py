@@ -102,6 +102,43 @@ class AdapterRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Parity:
+    """How a form of a trained model answers beside its reference: torch in fp32, nothing merged.
+
+    The form's numbers are None where it could not be made or asked.
+    """
+
+    parity_key: str
+    """Digest of all that went in."""
+    adapter_digest: str
+    adapter_id: str
+    seed: int | None
+    form: str
+    """`reloaded`, `torch fp32 merged`, `torch bf16`, `openvino int8`, …"""
+    n: int
+    """Texts that both were asked."""
+    flips: int | None
+    """Texts of which they say another class. No labels are read."""
+    flips_low: float | None
+    """Lower end of the 95 % Wilson interval of the share of flips."""
+    flips_high: float | None
+    largest_move: float | None
+    """Largest absolute difference of a log-odds."""
+    flips_allowed: float
+    """Largest share of flips that passes."""
+    move_allowed: float
+    """Largest move of a log-odds that passes."""
+    passed: bool
+    problem: str | None
+    """Why there are no numbers."""
+    spec: Mapping[str, Any]
+    """What `parity_key` is the digest of."""
+    hardware: Mapping[str, Any]
+    checked_at: datetime
+    """UTC, without time zone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One model, one seed, one split: all that went in and what it came to; its predictions are kept beside it."""
 
@@ -170,6 +207,27 @@ class Finding:
     value: Mapping[str, Any]
     """The answer: `docs/data.md` has its fields."""
     audited_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How far an adapted encoder is from its base in one respect, on a sample of a split's texts."""
+
+    key: str
+    """Digest of all that the number depends on."""
+    adapter_digest: str
+    split_digest: str
+    name: str
+    """`similarity` of embeddings in [-1, 1]; `mlm_loss` and `mlm_loss_of_base` in nats per masked token."""
+    value: float
+    """Mean over texts."""
+    ci_low: float | None
+    """Lower end of the 95 % interval; None where all texts are of one cluster."""
+    ci_high: float | None
+    n: int
+    """Texts."""
+    measured_at: datetime
+    """UTC, without time zone."""
 
 
 @dataclass(frozen=True, slots=True)

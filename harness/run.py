@@ -46,6 +46,8 @@ class Job:
     """Why it cannot be scored, such as an adapter whose training failed or that was trained on rows of the split."""
     warning: str | None = None
     """What whoever reads its score must know: that its adapter was trained on rows of the split, where that may be."""
+    note: str | None = None
+    """What `precision = "auto"` came to, and why."""
 
     @property
     def label(self) -> str:

@@ -90,6 +90,13 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return float(scipy_stats.binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
 
 
+def mcnemar_many(only_first: Ints, only_second: Ints) -> Floats:
+    """`mcnemar` of many pairs at once: arrays of one shape in, p-values of that shape out."""
+    # At a chance of one half both tails are alike, so twice the smaller one is the exact two-sided p-value.
+    tail = scipy_stats.binom.cdf(np.minimum(only_first, only_second), only_first + only_second, 0.5)
+    return np.minimum(1.0, 2 * tail)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values (Holm 1979): below α, all of them are right with probability 1 - α. In the order given."""
     return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
@@ -184,6 +191,15 @@ def power_of(gap: float, se_examples: float, se_seeds: float, se_limit: float | 
     return float(scipy_stats.norm.sf(half_width, abs(gap), float(np.hypot(se_examples, se_seeds))))
 
 
+def aimed(power: float, *, is_error_estimated: bool) -> float:
+    """The power that a planned sample size aims at, so that it comes to the one that was asked for.
+
+    The normal approximation is a little bold: a tenth of the chance of no decision is taken off, which makes 0.82 of
+    0.8. Where the standard error is itself the estimate of a bootstrap it is a fifth, which makes `AIM`.
+    """
+    return power + (0.2 if is_error_estimated else 0.1) * (1 - power)
+
+
 def _quantile(probability: float) -> float:
     return float(scipy_stats.norm.ppf(probability))
 
@@ -229,8 +245,25 @@ def resampled_weights(units: Ints, generator: np.random.Generator, resamples: in
         yield drawn[:, units].astype(np.float64)
 
 
+def resampled_seeds(n_seeds: int, resamples: int, generator: np.random.Generator) -> Ints:
+    """Which seeds make up each resample: the upper level of a hierarchical bootstrap.
+
+    Bootknife (Hesterberg 2004, "Unbiasing the bootstrap: bootknife sampling vs. smoothing"): one seed, drawn anew for
+    each resample, is left out, and as many as there are drawn with replacement from the rest. The variance of the mean
+    is then the unbiased one, where the plain bootstrap's is too small by a third for three seeds.
+
+    Returns:
+        Shape (n_seeds, resamples), numbers in 0…n_seeds-1. With one seed there is nothing to draw.
+    """
+    if n_seeds == 1:
+        return np.zeros((1, resamples), dtype=np.int64)
+    left_out = generator.integers(n_seeds, size=resamples)
+    drawn = generator.integers(n_seeds - 1, size=(n_seeds, resamples))
+    return np.asarray(drawn + (drawn >= left_out), dtype=np.int64)
+
+
 def mean_over_resampled_seeds(values: Floats, generator: np.random.Generator) -> Floats:
-    """Average over seeds, themselves resampled: the upper level of a hierarchical bootstrap.
+    """Average over seeds, themselves resampled.
 
     Args:
         values: shape (seeds, b), a statistic of each seed in each resample of the examples.
@@ -238,8 +271,7 @@ def mean_over_resampled_seeds(values: Floats, generator: np.random.Generator) ->
     Returns:
         Shape (b,). With one seed there is nothing to resample and it is returned as it is.
     """
-    n_seeds, resamples = values.shape
-    chosen = generator.integers(n_seeds, size=(n_seeds, resamples))
+    chosen = resampled_seeds(values.shape[0], values.shape[1], generator)
     return np.asarray(np.take_along_axis(values, chosen, axis=0).mean(axis=0))
 
 

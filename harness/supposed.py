@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from harness import digest, estimates, slices, stats
+from harness import digest, estimates, flips, slices, stats
 from harness.errors import UsageError
 from harness.estimates import Spread
 from harness.metrics import METRICS, disagreements
@@ -146,7 +146,7 @@ def _of_flips(rule: Rule, evidence: Evidence, guess: Guess) -> Stand:
         if share is None:
             raise _nothing_known(problem, "--difference and --disagreement") from None
         return _of_guess(rule, evidence, share, rule.limit - share, _variance(share), _variance(rule.limit))
-    found = estimates.flips(*sides, _generator(rule))
+    found = flips.share(*sides, _generator(rule))
     if found is None:
         raise Unjudgeable(f"one cluster says nothing of how clusters differ: {rule.place} has no interval")
     spread = Spread(found.se_examples, found.se_seeds)

@@ -4,11 +4,12 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from harness.declarations import SplitRule, Suite
 from harness.estimates import Difference
-from harness.records import AdapterRecord, Expected, Finding, Metric, Run, Verdict
+from harness.records import AdapterRecord, Expected, Finding, Metric, Moved, Outcomes, Parity, Run, Verdict
 
 ALPHA = 0.05
 """Two entries are told apart where the adjusted p-value of their difference is below this."""
@@ -66,6 +67,10 @@ class Entry:
     """Median over the runs; loading excluded."""
     tier: int | None
     """From 1; None where the entry is not ranked."""
+    parities: tuple[Parity, ...] = ()
+    """How forms of its weights answer beside torch in fp32, the latest first."""
+    moved: tuple[Mapping[str, Moved], ...] = ()
+    """For each of `runs`, how far the encoder is from its base, by name; () where nothing was measured."""
 
     @property
     def untrained_head(self) -> bool:
@@ -84,6 +89,27 @@ class Entry:
         return defined and self.complete and not self.untrained_head
 
     @property
+    def proofs(self) -> tuple[str, ...]:
+        """What was shown of the weights before anything was scored: a run with an adapter exists only after every
+        tensor of its file was found in the live model, and switching it off changed the answers."""
+        loaded = ("adapter loaded",) if self.backend == "peft" and self.runs else ()
+        return loaded + self._parity
+
+    @property
+    def _parity(self) -> tuple[str, ...]:
+        """That the form which was scored is as good as the reference, with the most flips of any seed."""
+        held: dict[str, Parity] = {}
+        for scored in self.runs:
+            form = form_of(scored.run)
+            for parity in self.parities:
+                if (parity.form, parity.adapter_digest) == (form, scored.run.adapter_digest):
+                    held.setdefault(parity.adapter_digest, parity)
+        if not held or len(held) < len(self.runs) or not all(parity.passed for parity in held.values()):
+            return ()
+        worst = max(held.values(), key=lambda parity: parity.flips or 0)
+        return (f"{worst.form}: {worst.flips} of {worst.n} flip",)
+
+    @property
     def badges(self) -> tuple[str, ...]:
         """What a reader must know before believing the score."""
         found = ["untrained head"] if self.untrained_head else []
@@ -97,6 +123,12 @@ class Entry:
         elif seeded and n_expected == 1:
             found.append("1 seed")
         return tuple(found)
+
+
+def form_of(run: Run) -> str:
+    """Runtime and precision of a run, as the table `parity` names forms."""
+    model = run.spec.get("model", {})
+    return f"{model.get('runtime', 'torch')} {model.get('precision', 'fp32')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +163,30 @@ class Tier:
 
 
 @dataclass(frozen=True, slots=True)
+class FrontPoint:
+    """An entry's place in a plot of score against cost."""
+
+    model_id: str
+    cost: float
+    value: float
+    """The primary metric."""
+    on_front: bool
+    """Whether no other entry is at least as good at no higher cost, and better in one of the two."""
+    chance: float
+    """Share of bootstrap resamples in which it is on the front, in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The ranked entries of a split by score and one cost."""
+
+    cost: str
+    """A field of `Entry`: `n_trainable`, `size_bytes` or `train_seconds`."""
+    points: tuple[FrontPoint, ...]
+    """In the order of the entries; those without this cost are absent."""
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """The entries of one scored split."""
 
@@ -145,11 +201,32 @@ class Section:
     """The ranked ones from best to worst, then those that are in no tier, the same way, then those without a score."""
     tiers: tuple[Tier, ...]
     pairs: tuple[Pair, ...]
-    """Every two ranked entries, in the order of `entries`."""
+    """Every two of the first 20 ranked entries, and those that tiers and headline speak of; in the order of `entries`.
+    """
+    n_pairs: int
+    """How many pairs were compared: every two ranked entries. All of them count in Holm's correction."""
+    fronts: tuple[Front, ...]
+    """For each cost that tells ranked entries apart."""
     looks: int
     """Configurations that have been scored on these rows in this store, earlier declarations and other suites' too."""
     audit: tuple[Finding, ...]
     """What the last audit of the suite found in these rows; empty where they were not audited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A successful run of a model, this configuration of it or an earlier one, with its primary metric."""
+
+    run_id: str
+    model_id: str
+    split_id: str
+    seed: int | None
+    git_commit: str | None
+    git_dirty: bool | None
+    finished_at: datetime
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +252,11 @@ class Board:
     verdicts: tuple[Verdict, ...]
     expected: tuple[Expected, ...]
     """What came of the suite's expectations, in the file's order."""
+    outcomes: Mapping[str, Outcomes]
+    """What every run of the entries answered, by `run_id`: the compare page and the example browser are made of it."""
+
+    past: Mapping[str, tuple[Past, ...]] = field(default_factory=dict)
+    """By model, its runs at whatever commit, the newest first; only of models that were scored at several."""
 
     def entries_of(self, model_id: str) -> tuple[Entry, ...]:
         """A model's entry on each scored split, in the suite's order."""

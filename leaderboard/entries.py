@@ -7,18 +7,19 @@ entries or on the day.
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
 
 from harness import estimates, metrics
 from harness.declarations import Adapter, AnyAdapter, Model, PeftModel, SplitRule, Suite, TransformerModel
-from harness.records import AdapterRecord, Expected, Finding, Metric, Outcomes, Run, Verdict
+from harness.records import AdapterRecord, Expected, Finding, Metric, Moved, Outcomes, Parity, Run, Verdict
 from harness.store import reader
 from harness.store.connection import Connection
 from harness.suite import by_id
-from leaderboard import ranking
-from leaderboard.board import Board, Confusion, Entry, ScoredRun, Section
+from leaderboard import fronts, ranking
+from leaderboard.board import Board, Confusion, Entry, Past, ScoredRun, Section
 
 _Number = TypeVar("_Number", int, float)
 
@@ -33,9 +34,9 @@ def read(connection: Connection, suite: Suite, run_keys: Collection[str], expect
         expected: what came of the suite's expectations.
     """
     runs = list(reader.latest_runs(connection, run_keys).values())
-    outcomes = {run.run_id: reader.outcomes(connection, run.run_id) for run in runs}
+    outcomes = reader.outcomes_of_runs(connection, {run.run_id for run in runs})
     adapters = reader.adapters(connection, {run.adapter_digest for run in runs if run.adapter_digest is not None})
-    return build(
+    board = build(
         suite,
         runs,
         outcomes,
@@ -44,6 +45,40 @@ def read(connection: Connection, suite: Suite, run_keys: Collection[str], expect
         expected,
         reader.latest_audit(connection, suite.digest),
         {digest: reader.looks(connection, digest) for digest in sorted({run.split_digest for run in runs})},
+    )
+    moved = reader.moved(connection, adapters)
+    parities = reader.parities(connection, adapter_digests=adapters)
+    sections = tuple(
+        replace(section, entries=_with_parities(_with_moved(section, moved), parities)) for section in board.sections
+    )
+    past = [Past(*row) for row in reader.scores_over_commits(connection, suite.name, suite.primary_metric)]
+    by_model = {model_id: tuple(many) for model_id, many in groupby(past, key=lambda run: run.model_id)}
+    return replace(board, sections=sections, past=by_model)
+
+
+def _with_moved(section: Section, found: Sequence[Moved]) -> tuple[Entry, ...]:
+    """The section's entries with what was measured of their weights on its rows."""
+    known: dict[str | None, dict[str, Moved]] = {}
+    for moved in found:
+        if moved.split_digest == section.split_digest:
+            known.setdefault(moved.adapter_digest, {})[moved.name] = moved
+    by_entry = [tuple(known.get(scored.run.adapter_digest, {}) for scored in entry.runs) for entry in section.entries]
+    return tuple(
+        replace(entry, moved=of_seeds if any(of_seeds) else ())
+        for entry, of_seeds in zip(section.entries, by_entry, strict=True)
+    )
+
+
+def _with_parities(many: Sequence[Entry], found: Sequence[Parity]) -> tuple[Entry, ...]:
+    """Entries with the parity checks of their weights."""
+    by_weights: dict[str, list[Parity]] = {}
+    for parity in found:
+        by_weights.setdefault(parity.adapter_digest, []).append(parity)
+    return tuple(
+        replace(
+            entry, parities=tuple(one for record in entry.adapters for one in by_weights.get(record.adapter_digest, []))
+        )
+        for entry in many
     )
 
 
@@ -71,7 +106,7 @@ def build(
     """
     stored = _Stored(_by_place(runs), outcomes, adapters, findings, looks or {})
     sections = tuple(_section(suite, split, stored) for split in suite.split if split.id not in suite.train_split_ids)
-    return Board(suite, sections, ranking.headline(sections[0]), tuple(verdicts), tuple(expected))
+    return Board(suite, sections, ranking.headline(sections[0]), tuple(verdicts), tuple(expected), outcomes)
 
 
 Place = tuple[str, str, int | None]
@@ -102,9 +137,10 @@ def _section(suite: Suite, split: SplitRule, stored: _Stored) -> Section:
         return (not entry.ranked, value is None, better_first * (value or 0.0), entry.model_id)
 
     entries = sorted((_entry(suite, model, split.id, stored) for model in suite.model), key=place)
-    pairs = ranking.pairs(suite.primary_metric, [entry for entry in entries if entry.ranked], stored.outcomes)
-    tiers = ranking.tiers([entry.model_id for entry in entries if entry.ranked], pairs)
-    tier_of = {model_id: tier.number for tier in tiers for model_id in tier.model_ids}
+    in_order = [entry for entry in entries if entry.ranked]
+    drawn = ranking.resampled(suite.primary_metric, in_order, stored.outcomes)
+    standing = ranking.compare(in_order, drawn)
+    tier_of = {model_id: tier.number for tier in standing.tiers for model_id in tier.model_ids}
     ranked = tuple(replace(entry, tier=tier_of.get(entry.model_id)) for entry in entries)
     scored = [scored.run for entry in entries for scored in entry.runs]
     examples = stored.outcomes[scored[0].run_id] if scored else None
@@ -116,8 +152,10 @@ def _section(suite: Suite, split: SplitRule, stored: _Stored) -> Section:
         n=len(examples.labels) if examples else None,
         n_clusters=len(np.unique(clusters)) if clusters is not None else None,
         entries=ranked,
-        tiers=tiers,
-        pairs=pairs,
+        tiers=standing.tiers,
+        pairs=standing.pairs,
+        n_pairs=standing.n_pairs,
+        fronts=fronts.of(in_order, {entry.model_id: one for entry, one in zip(in_order, drawn, strict=True)}),
         looks=stored.looks.get(digest, 0) if digest is not None else 0,
         audit=tuple(f for f in stored.findings if f.split_id == split.id and digest in (None, f.split_digest)),
     )

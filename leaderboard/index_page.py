@@ -2,59 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from markupsafe import Markup
-
-from harness.metrics import METRICS
-from leaderboard import charts, formats, links
-from leaderboard.board import Board, Entry, Section
+from harness.records import Example
+from leaderboard import formats, links
+from leaderboard.board import Board, Section
+from leaderboard.board_table import Table, good_direction, table
 from leaderboard.facts import Fact, facts
+from leaderboard.gallery import Plot, plots_of
 from leaderboard.matrix import MatrixRow, matrix_rows
-from leaderboard.parts import (
-    Cell,
-    ExpectedRow,
-    VerdictRow,
-    cell,
-    expected_rows,
-    interval_method,
-    mark,
-    seeds_text,
-    verdict_rows,
-)
+from leaderboard.parts import ExpectedRow, VerdictRow, expected_rows, interval_method, verdict_rows
 from leaderboard.standings import HeadlineRow, PairGroup, gaps, headline_row, pair_groups
 
+NO_EXAMPLES: Mapping[str, Sequence[Example]] = MappingProxyType({})
 OUTCOMES = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
 ANSWERS = {"confirmed": "confirmed", "refuted": "refuted", "undecided": "undecided"}
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """An entry as a table row."""
-
-    model_id: str
-    href: str
-    what: str
-    """Method and base, in words."""
-    badges: tuple[str, ...]
-    score: Cell
-    bar: Markup
-    seeds: str
-    n_trainable: str
-    train_seconds: str
-    size: str
-    peak: str
-    rate: str
-    metrics: tuple[Cell, ...]
-    """One per metric of the suite."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The rows of one tier, or those outside the ranking."""
-
-    mark: str
-    label: str
-    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +27,13 @@ class SectionRows:
     split_id: str
     summary: str
     """How many examples, which metric, which way is good, which intervals."""
-    groups: tuple[Group, ...]
+    table: Table
     gaps: tuple[str, ...]
     """Why each tier after the first begins where it does."""
     pairs: tuple[PairGroup, ...]
-    n_pairs: int
+    pairs_note: str
     facts: tuple[Fact, ...]
-    chart: Markup | None
-    has_reference: bool
+    plots: tuple[Plot, ...]
     source: tuple[tuple[str, str], ...]
 
 
@@ -85,7 +46,8 @@ class SuiteRows:
     description: str
     digest: str
     primary_metric: str
-    metric_names: tuple[str, ...]
+    downloads: tuple[tuple[str, str], ...]
+    """Formats and where they are."""
     headline: HeadlineRow | None
     sections: tuple[SectionRows, ...]
     matrix: tuple[MatrixRow, ...]
@@ -98,8 +60,12 @@ class SuiteRows:
     """When the newest run ended."""
 
 
-def suite_rows(board: Board) -> SuiteRows:
-    """All that the index page says of a board."""
+def suite_rows(board: Board, examples: Mapping[str, Sequence[Example]] = NO_EXAMPLES) -> SuiteRows:
+    """All that the index page says of a board.
+
+    Args:
+        examples: by split; a split without them has no plot by slice.
+    """
     runs = [scored.run for section in board.sections for entry in section.entries for scored in entry.runs]
     return SuiteRows(
         name=board.suite.name,
@@ -107,9 +73,9 @@ def suite_rows(board: Board) -> SuiteRows:
         description=board.suite.description,
         digest=board.suite.digest,
         primary_metric=formats.metric_name(board.suite.primary_metric),
-        metric_names=tuple(formats.metric_name(spec.name) for spec in board.suite.metric),
+        downloads=tuple((label, links.href(file)) for label, file in links.downloads(board.suite.name).items()),
         headline=headline_row(board, board.headline) if board.headline is not None else None,
-        sections=tuple(_section(board, section) for section in board.sections),
+        sections=tuple(_section(board, section, examples.get(section.split.id, ())) for section in board.sections),
         matrix=matrix_rows(board),
         verdicts=verdict_rows(board.verdicts),
         verdicts_note=_verdicts_note(board),
@@ -119,66 +85,32 @@ def suite_rows(board: Board) -> SuiteRows:
     )
 
 
-def _section(board: Board, section: Section) -> SectionRows:
-    named = [(entry, mark(entry, entry.model_id)) for entry in section.entries]
-    marks = [found for _, found in named if found is not None]
-    reference = next(
-        (charts.Reference("majority class", m.value) for e, m in named if m is not None and e.backend == "majority"),
-        None,
-    )
-    shown = charts.scale(marks, reference)
-    rows = {
-        entry.model_id: _row(board, entry, charts.bar(found, shown, reference) if found is not None else Markup())
-        for entry, found in named
-    }
-    anchor = links.split_anchor(board.suite.name, section.split.id)
-    title = f"{formats.metric_name(board.suite.primary_metric)} on {section.split.id} with 95 % intervals"
-    chart = charts.forest(marks, shown, reference, chart_id=f"{anchor}:chart", title=title) if marks else None
+def _section(board: Board, section: Section, examples: Sequence[Example]) -> SectionRows:
+    listed = {name for pair in section.pairs for name in (pair.model_id, pair.other_id)}
     return SectionRows(
-        anchor=anchor,
+        anchor=links.split_anchor(board.suite.name, section.split.id),
         split_id=section.split.id,
         summary=_summary(board, section),
-        groups=_groups(section, rows),
+        table=table(board, section),
         gaps=gaps(section.tiers),
         pairs=pair_groups(section),
-        n_pairs=len(section.pairs),
+        pairs_note=_pairs_note(board, section, len(listed)),
         facts=facts(section),
-        chart=chart,
-        has_reference=reference is not None,
+        plots=plots_of(board, section, examples),
         source=_source(section),
     )
 
 
-def _row(board: Board, entry: Entry, bar: Markup) -> Row:
-    return Row(
-        model_id=entry.model_id,
-        href=links.href(links.model_file(board.suite.name, entry.model_id)),
-        what=formats.method_phrase(entry.method, entry.base_id),
-        badges=entry.badges,
-        score=cell(entry.primary),
-        bar=bar,
-        seeds=seeds_text(entry),
-        n_trainable=formats.count(entry.n_trainable),
-        train_seconds=formats.seconds(entry.train_seconds),
-        size=formats.size(entry.size_bytes),
-        peak=formats.size(entry.peak_bytes),
-        rate=formats.rate(entry.examples_per_second),
-        metrics=tuple(cell(entry.metrics.get(spec.name)) for spec in board.suite.metric),
-    )
-
-
-def _groups(section: Section, rows: dict[str, Row]) -> tuple[Group, ...]:
-    groups = [
-        Group(str(tier.number), f"Tier {tier.number}", tuple(rows[model_id] for model_id in tier.model_ids))
-        for tier in section.tiers
-    ]
-    unranked = tuple(rows[entry.model_id] for entry in section.entries if entry.tier is None)
-    return (*groups, Group(formats.ABSENT, "Not ranked", unranked)) if unranked else tuple(groups)
+def _pairs_note(board: Board, section: Section, n_listed: int) -> str:
+    name, split_id = formats.metric_name(board.suite.primary_metric), section.split.id
+    note = f"{name} on {split_id}: how far each model leads those below it, paired, with the 95 % interval; "
+    note += f"p adjusted for all {formats.count(section.n_pairs)} pairs"
+    return note if len(section.pairs) == section.n_pairs else f"{note}, of which those of {n_listed} models stand here"
 
 
 def _summary(board: Board, section: Section) -> str:
     name = board.suite.primary_metric
-    good = "higher" if METRICS[name].higher_is_better else "lower"
+    good = good_direction(name)
     if section.n is None:
         return "Nothing has been scored on this split yet."
     examples = f"{formats.count(section.n)} examples"

@@ -1,14 +1,41 @@
 """Where pages lie in the site, and how they point at each other."""
 
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 INDEX = "index.html"
 STYLE = "static/style.css"
+SCRIPT = "static/board.js"
 
 
 def model_file(suite: str, model_id: str) -> str:
     """A configuration's page, relative to the site."""
     return f"{suite}/{model_id}.html"
+
+
+def downloads(suite: str) -> dict[str, str]:
+    """A suite's board as data: files by the name of their format. No page's name ends so."""
+    return {name: f"{suite}/board.{name.lower()}" for name in ("CSV", "JSON", "Parquet")}
+
+
+def compare_file(suite: str) -> str:
+    """The page that compares any two models of a suite. In a folder of its own: any id may be a model's."""
+    return f"{suite}/compare/index.html"
+
+
+def examples_file(suite: str) -> str:
+    """The example browser of a suite."""
+    return f"{suite}/examples/index.html"
+
+
+def choice(a: str, b: str | None = None, split_id: str | None = None) -> str:
+    """What makes the compare page or the example browser show models: the address after the page's name."""
+    chosen = {"split": split_id, "a": a, "b": b}
+    return "#" + urlencode({name: value for name, value in chosen.items() if value is not None})
+
+
+def data_file(suite: str, name: str) -> str:
+    """A script file with data of a suite, for the two pages above."""
+    return f"{suite}/data/{name}.js"
 
 
 def href(file: str, fragment: str = "", *, up: bool = False) -> str:

@@ -8,6 +8,9 @@ from leaderboard import formats, links
 from leaderboard.board import Board
 from leaderboard.parts import Cell, cell
 
+SHOWN = 100
+"""So many models stand side by side; the tables of the splits have them all."""
+
 
 @dataclass(frozen=True, slots=True)
 class MatrixRow:
@@ -22,7 +25,7 @@ class MatrixRow:
 
 
 def matrix_rows(board: Board) -> tuple[MatrixRow, ...]:
-    """Models in the order of the first split; none where there is one split only."""
+    """The first 100 models of the first split, in its order; none where there is one split only."""
     if len(board.sections) < 2:
         return ()
     first, primary = board.sections[0], board.suite.primary_metric
@@ -33,22 +36,26 @@ def matrix_rows(board: Board) -> tuple[MatrixRow, ...]:
             entry.badges,
             tuple(cell(other.metrics.get(primary)) for other in board.entries_of(entry.model_id)),
             tuple(
-                None if other.split_id == entry.split_id else _drop(entry.primary, other.primary)
+                None if other.split_id == entry.split_id else _drop_cell(entry.primary, other.primary)
                 for other in board.entries_of(entry.model_id)
             ),
         )
-        for entry in first.entries
+        for entry in first.entries[:SHOWN]
     )
 
 
-def _drop(here: Metric | None, there: Metric | None) -> Cell | None:
-    """How much worse a metric is there, positive where it is worse, whichever direction is good."""
+def drop(here: Metric | None, there: Metric | None) -> tuple[float, float, float] | None:
+    """How much worse a metric is there, positive where it is worse, whichever direction is good; with its interval."""
     ends = [_ends(metric) for metric in (here, there) if metric is not None]
     if here is None or len(ends) < 2 or ends[0] is None or ends[1] is None:
         return None
     better, worse = (ends[0], ends[1]) if here.higher_is_better else (ends[1], ends[0])
-    value, low, high = independent_difference(better, worse)
-    return Cell(formats.score(value), formats.interval(low, high))
+    return independent_difference(better, worse)
+
+
+def _drop_cell(here: Metric | None, there: Metric | None) -> Cell | None:
+    found = drop(here, there)
+    return Cell(formats.score(found[0]), formats.interval(*found[1:])) if found is not None else None
 
 
 def _ends(metric: Metric) -> tuple[float, float, float] | None:

@@ -1,20 +1,32 @@
 """One configuration as the finished rows that `templates/model.html` prints: every number is text already."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
-from pydantic import BaseModel
 
-from harness.declarations import Adapter, Model, Suite
-from harness.records import AdapterRecord, Run
-from harness.suite import by_id
+from harness.declarations import Model, Suite
+from harness.records import AdapterRecord, Example, Metric
 from leaderboard import charts, formats, links
-from leaderboard.board import Board, Entry, ScoredRun
-from leaderboard.parts import Cell, VerdictRow, cell, interval_method, mark, seeds_text, verdict_rows
-
-Pairs = tuple[tuple[str, str], ...]
-"""The terms and values of a definition list."""
+from leaderboard.board import Board, Confusion, Entry
+from leaderboard.gallery import smoothed
+from leaderboard.hardest import HardExample, hardest
+from leaderboard.index_page import NO_EXAMPLES
+from leaderboard.moved import MovedRow, moved_rows
+from leaderboard.origins import Environment, PastRow, RunRows, declared, environments, past_rows, run_rows
+from leaderboard.parity_card import ParityRow, parity_rows
+from leaderboard.parts import (
+    Cell,
+    ExpectedRow,
+    VerdictRow,
+    cell,
+    expected_rows,
+    interval_method,
+    mark,
+    marked,
+    seeds_text,
+    verdict_rows,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +39,7 @@ class SplitRow:
     seeds: str
     tier: str
     badges: tuple[str, ...]
+    bar: Markup
     cells: tuple[Cell, ...]
 
 
@@ -51,7 +64,7 @@ class SeedGroup:
 
 @dataclass(frozen=True, slots=True)
 class ConfusionRows:
-    """Predictions by truth, added up over the seeds; each count with its share of the true class."""
+    """Predictions by truth, of one seed or added up over them; each count with its share of the true class."""
 
     split_id: str
     caption: str
@@ -72,24 +85,16 @@ class TrainingRow:
     trained_on: str
     base_digest: str
     digest: str
+    curve: Markup
+    """The training loss by step; empty where the card has none."""
 
 
 @dataclass(frozen=True, slots=True)
-class RunRows:
-    """Where a run came from, and the query that recomputes it."""
+class HardRows:
+    """A split's examples that the model is surest and wrong about."""
 
-    title: str
-    pairs: Pairs
-    sql: str
-    accuracy: str
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """What some runs had in common around them."""
-
-    runs: str
-    pairs: Pairs
+    split_id: str
+    examples: tuple[HardExample, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,70 +109,77 @@ class ModelRows:
     back: str
     metric_names: tuple[str, ...]
     primary_metric: str
-    chart: Markup | None
+    proofs: tuple[str, ...]
     splits: tuple[SplitRow, ...]
     missing: tuple[str, ...]
     methods: tuple[str, ...]
     """How intervals were made; where splits differ in it, which ones which way."""
     seeds: tuple[SeedGroup, ...]
     verdicts: tuple[VerdictRow, ...]
+    expected: tuple[ExpectedRow, ...]
     confusions: tuple[ConfusionRows, ...]
     training: tuple[TrainingRow, ...]
-    declared: tuple[tuple[str, Pairs], ...]
+    parities: tuple[ParityRow, ...]
+    moved: tuple[MovedRow, ...]
+    hardest: tuple[HardRows, ...]
+    texts: bool
+    """Whether the suite lets the site show its texts."""
+    declared: str
+    """TOML."""
+    past: tuple[PastRow, ...]
     runs: tuple[RunRows, ...]
     environments: tuple[Environment, ...]
 
 
-def model_rows(board: Board, model: Model) -> ModelRows:
-    """All that a configuration's page says."""
+def model_rows(
+    board: Board, model: Model, suite_digest: str, examples: Mapping[str, Sequence[Example]] = NO_EXAMPLES
+) -> ModelRows:
+    """All that a configuration's page says.
+
+    Args:
+        suite_digest: of the board's suite; a suite of a thousand models takes a while to digest, so once is enough.
+        examples: by split, for the texts of the hardest ones.
+    """
     suite, entries = board.suite, board.entries_of(model.id)
     scored = [run for entry in entries for run in entry.runs]
     adapters = {record.adapter_digest: record for entry in entries for record in entry.adapters}
+    shown = charts.scale([drawn for entry in entries if (drawn := mark(entry, "")) is not None], None)
     common = tuple(badge for badge in entries[0].badges if all(badge in entry.badges for entry in entries))
     return ModelRows(
         suite=suite.name,
-        suite_digest=suite.digest,
+        suite_digest=suite_digest,
         model_id=model.id,
         what=formats.method_phrase(entries[0].method, entries[0].base_id),
         badges=common,
         back=links.href(links.INDEX, links.suite_anchor(suite.name), up=True),
         metric_names=tuple(formats.metric_name(spec.name) for spec in suite.metric),
         primary_metric=formats.metric_name(suite.primary_metric),
-        chart=_chart(suite, model, entries),
-        splits=tuple(_split_row(suite, entry, common) for entry in entries),
+        proofs=tuple(dict.fromkeys(proof for entry in entries for proof in entry.proofs)),
+        splits=tuple(_split_row(suite, entry, common, shown) for entry in entries),
         missing=tuple(_missing(entry) for entry in entries if not entry.complete),
         methods=_methods(board),
         seeds=tuple(SeedGroup(entry.split_id, _seed_rows(suite, entry)) for entry in entries if entry.runs),
         verdicts=verdict_rows([v for v in board.verdicts if v.gate_id.startswith(f"{model.id} on ")]),
-        confusions=tuple(_confusion(entry) for entry in entries if entry.runs),
+        expected=expected_rows([one for one in board.expected if one.rule.startswith(f"{model.id} on ")]),
+        confusions=tuple(table for entry in entries if entry.runs for table in _confusions(entry)),
         training=tuple(_training_row(record) for record in adapters.values()),
-        declared=_declared(suite, model),
-        runs=tuple(_run_rows(run) for run in scored),
-        environments=_environments(scored),
+        parities=parity_rows(entries),
+        moved=moved_rows(entries),
+        hardest=tuple(
+            HardRows(entry.split_id, found)
+            for entry in entries
+            if (found := _hardest(board, entry, examples.get(entry.split_id, ())))
+        ),
+        texts=suite.text.store,
+        declared=declared(suite, model),
+        past=past_rows(board.past.get(model.id, ()), scored),
+        runs=tuple(run_rows(run) for run in scored),
+        environments=environments(scored),
     )
 
 
-def recompute_sql(run_id: str) -> str:
-    """The statement that recomputes a run's accuracy and n from its stored predictions."""
-    literal = run_id.replace("'", "''")
-    return (
-        "SELECT avg((prediction.predicted = example.label)::DOUBLE) AS accuracy, count(*) AS n\n"
-        "FROM run\n"
-        "JOIN prediction USING (run_id)\n"
-        "JOIN example ON example.digest = run.split_digest AND example.example_id = prediction.example_id\n"
-        f"WHERE run_id = '{literal}';"
-    )
-
-
-def _chart(suite: Suite, model: Model, entries: Sequence[Entry]) -> Markup | None:
-    marks = [found for entry in entries if (found := mark(entry, entry.split_id)) is not None]
-    if not marks:
-        return None
-    title = f"{formats.metric_name(suite.primary_metric)} of {model.id} by split, with 95 % intervals"
-    return charts.forest(marks, charts.scale(marks, None), None, chart_id="splits-chart", title=title)
-
-
-def _split_row(suite: Suite, entry: Entry, common: Sequence[str]) -> SplitRow:
+def _split_row(suite: Suite, entry: Entry, common: Sequence[str], shown: charts.Scale) -> SplitRow:
+    drawn = mark(entry, "")
     return SplitRow(
         split_id=entry.split_id,
         href=links.href(links.INDEX, links.split_anchor(suite.name, entry.split_id), up=True),
@@ -175,8 +187,17 @@ def _split_row(suite: Suite, entry: Entry, common: Sequence[str]) -> SplitRow:
         seeds=seeds_text(entry),
         tier=formats.count(entry.tier),
         badges=tuple(badge for badge in entry.badges if badge not in common),
-        cells=tuple(cell(entry.metrics.get(spec.name)) for spec in suite.metric),
+        bar=charts.bar(drawn, shown) if drawn is not None else Markup(),
+        cells=tuple(_marked(entry, entry.metrics.get(spec.name)) for spec in suite.metric),
     )
+
+
+def _marked(entry: Entry, metric: Metric | None, seed: str = "") -> Cell:
+    return marked(cell(metric), entry, metric, seed=seed)
+
+
+def _hardest(board: Board, entry: Entry, examples: Sequence[Example]) -> tuple[HardExample, ...]:
+    return hardest(entry, board.outcomes, examples, with_text=board.suite.text.store)
 
 
 def _methods(board: Board) -> tuple[str, ...]:
@@ -199,7 +220,7 @@ def _seed_rows(suite: Suite, entry: Entry) -> tuple[SeedRow, ...]:
     return tuple(
         SeedRow(
             formats.seed(scored.run.seed),
-            tuple(cell(scored.metrics[spec.name]) for spec in suite.metric),
+            tuple(_marked(entry, scored.metrics[spec.name], formats.seed(scored.run.seed)) for spec in suite.metric),
             formats.rate(scored.metrics[suite.primary_metric].n / seconds if (seconds := scored.run.seconds) else None),
             formats.count(scored.run.tokens),
             formats.count(scored.run.truncated),
@@ -208,12 +229,19 @@ def _seed_rows(suite: Suite, entry: Entry) -> tuple[SeedRow, ...]:
     )
 
 
-def _confusion(entry: Entry) -> ConfusionRows:
+def _confusions(entry: Entry) -> Iterator[ConfusionRows]:
+    """Over all seeds first, then of each."""
     counts = [scored.confusion for scored in entry.runs]
+    over = f", {len(counts)} seeds added up" if len(counts) > 1 else ""
+    yield _confusion(entry, counts, over)
+    if len(counts) > 1:
+        for scored in entry.runs:
+            yield _confusion(entry, [scored.confusion], f", seed {formats.seed(scored.run.seed)}")
+
+
+def _confusion(entry: Entry, counts: Sequence[Confusion], over: str) -> ConfusionRows:
     tp, fp = sum(c.true_positive for c in counts), sum(c.false_positive for c in counts)
     fn, tn = sum(c.false_negative for c in counts), sum(c.true_negative for c in counts)
-    n_seeds = len(counts)
-    over = f", {n_seeds} seeds added up" if n_seeds > 1 else ""
     return ConfusionRows(
         split_id=entry.split_id,
         caption=f"{entry.split_id}: {formats.count(tp + fp + fn + tn)} predictions{over}",
@@ -236,63 +264,13 @@ def _training_row(record: AdapterRecord) -> TrainingRow:
         trained_on=record.trained_on or formats.ABSENT,
         base_digest=record.base_digest,
         digest=record.adapter_digest,
+        curve=_curve(record),
     )
 
 
-def _declared(suite: Suite, model: Model) -> tuple[tuple[str, Pairs], ...]:
-    tables: list[tuple[str, BaseModel]] = [("model", model)]
-    adapter_id, base_id = getattr(model, "adapter", None), getattr(model, "base", None)
-    train_split_id = getattr(model, "train_split", None)
-    if adapter_id is not None:
-        adapter = by_id(suite.adapter, adapter_id)
-        base_id = adapter.base
-        train_split_id = adapter.train.split if isinstance(adapter, Adapter) else None
-        tables.append(("adapter", adapter))
-    if base_id is not None:
-        tables += [("base", by_id(suite.base, base_id)), ("text", suite.text)]
-    if train_split_id is not None:
-        tables.append(("split", by_id(suite.split, train_split_id)))
-    return tuple((name, tuple(formats.definitions(table.model_dump(mode="json")))) for name, table in tables)
-
-
-def _run_rows(scored: ScoredRun) -> RunRows:
-    run = scored.run
-    pairs = {
-        "run": run.run_id,
-        "run key": run.run_key,
-        "configuration": run.configuration,
-        "split digest": run.split_digest,
-        "adapter digest": run.adapter_digest or formats.ABSENT,
-        "suite digest": run.suite_digest,
-        "started": formats.time(run.started_at),
-        "finished": formats.time(run.finished_at),
-        "prediction": formats.seconds(run.seconds),
-    }
-    c = scored.confusion
-    right = c.true_positive + c.true_negative
-    accuracy = formats.score(right / (right + c.false_positive + c.false_negative))
-    return RunRows(_run_title(run), tuple(pairs.items()), recompute_sql(run.run_id), accuracy)
-
-
-def _run_title(run: Run) -> str:
-    return run.split_id if run.seed is None else f"{run.split_id}, seed {run.seed}"
-
-
-def _environments(scored: Sequence[ScoredRun]) -> tuple[Environment, ...]:
-    """Runs by what surrounded them: mostly all are alike, and where they are not, it shows."""
-    runs_of: dict[Pairs, list[str]] = {}
-    for run in (item.run for item in scored):
-        runs_of.setdefault(_surroundings(run), []).append(_run_title(run))
-    return tuple(
-        Environment("all runs" if len(runs_of) == 1 else "; ".join(titles), pairs) for pairs, titles in runs_of.items()
-    )
-
-
-def _surroundings(run: Run) -> Pairs:
-    dirty = {True: " with uncommitted changes", False: "", None: ""}[run.git_dirty]
-    commit = f"{run.git_commit}{dirty}" if run.git_commit is not None else formats.ABSENT
-    return (("git commit", commit), *_sorted_pairs(run.hardware), *_sorted_pairs(run.packages))
-
-
-def _sorted_pairs(table: Mapping[str, object]) -> Pairs:
-    return tuple((name, str(value)) for name, value in sorted(table.items()))
+def _curve(record: AdapterRecord) -> Markup:
+    points = smoothed(record)
+    if len(points) < 2:
+        return Markup()
+    first, last = (formats.score(points[i][1]) for i in (0, -1))
+    return charts.line([loss for _, loss in points], f"training loss, from {first} to {last} nats")

@@ -6,6 +6,8 @@ The rows of `templates/_parts.html`, as finished text.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from harness.records import Expected, Metric, Verdict
 from leaderboard import charts, formats
 from leaderboard.board import Entry, Section
@@ -51,6 +53,22 @@ def cell(metric: Metric | None) -> Cell:
     if metric is None:
         return Cell(formats.ABSENT, "")
     return Cell(formats.score(metric.value), formats.interval(metric.ci_low, metric.ci_high))
+
+
+def marked(shown: Cell, entry: Entry, metric: Metric | None, *, suite: str = "", seed: str = "") -> Cell:
+    """The cell with its value marked for `harness site --check`, which recomputes it from the predictions.
+
+    Args:
+        suite: on a page that is not in the suite's folder.
+        seed: of a single run; the mean over the entry's runs without it.
+    """
+    if metric is None or metric.value is None:
+        return shown
+    attributes = {"suite": suite, "metric": metric.name, "model": entry.model_id, "split": entry.split_id, "seed": seed}
+    told = Markup("").join(Markup(' data-{}="{}"').format(name, text) for name, text in attributes.items() if text)
+    return Cell(
+        Markup('<data value="{}"{}>{}</data>').format(f"{metric.value:.12g}", told, shown.value), shown.interval
+    )
 
 
 def seeds_text(entry: Entry) -> str:

@@ -5,63 +5,128 @@ comparison. The examples' draw is seeded by the examples and the draw of trainin
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations
+from itertools import pairwise as neighbours
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness import estimates, stats
+from harness.estimates import Difference, Resampled
 from harness.metrics import METRICS
 from harness.records import Outcomes
-from leaderboard.board import Entry, Headline, Pair, Section, Tier
+from harness.stats import Floats
+from leaderboard import pairwise
+from leaderboard.board import ALPHA, Entry, Headline, Pair, Section, Tier
 
 HEADLINE_COMPARISONS = 2
 """So many competitors that were not fine-tuned are named beside the leader."""
+LISTED = 20
+"""Every two of the first so many are listed, with intervals. All are compared, and corrected for together."""
 
 
-def pairs(name: str, ranked: Sequence[Entry], outcomes: Mapping[str, Outcomes]) -> tuple[Pair, ...]:
-    """Every two ranked entries of a split compared, their p-values adjusted for how many there are (Holm 1979).
+class Standing(NamedTuple):
+    """What comparing every two ranked entries came to; the fields are those of `Section`."""
+
+    tiers: tuple[Tier, ...]
+    pairs: tuple[Pair, ...]
+    n_pairs: int
+
+
+def resampled(name: str, ranked: Sequence[Entry], outcomes: Mapping[str, Outcomes]) -> list[Resampled]:
+    """The primary metric of ranked entries on the same resampled examples.
 
     Args:
         name: a key of `METRICS`.
-        ranked: from best to worst, all on the same split.
+        ranked: all on the same split.
         outcomes: by `run_id`, for every run of the entries.
     """
-    if len(ranked) < 2:
-        return ()
+    if not ranked:
+        return []
     sides = [[outcomes[scored.run.run_id] for scored in entry.runs] for entry in ranked]
-    drawn = estimates.resampled(
-        name,
-        sides,
-        estimates.examples_generator(name, sides[0][0]),
-        [estimates.seeds_generator(name, [scored.run.run_key for scored in entry.runs]) for entry in ranked],
-    )
-    upward = METRICS[name].higher_is_better
-    leads = [
-        estimates.between(above, below) if upward else estimates.between(below, above)
-        for above, below in combinations(drawn, 2)
-    ]
-    adjusted = iter(stats.holm([lead.p_value for lead in leads if lead is not None]))
-    return tuple(
-        Pair(above.model_id, below.model_id, lead, next(adjusted) if lead is not None else None)
-        for (above, below), lead in zip(combinations(ranked, 2), leads, strict=True)
-    )
+    examples = estimates.examples_generator(name, sides[0][0])
+    seeds = [estimates.seeds_generator(name, [scored.run.run_key for scored in entry.runs]) for entry in ranked]
+    return estimates.resampled(name, sides, examples, seeds)
 
 
-def tiers(ranked: Sequence[str], compared: Sequence[Pair]) -> tuple[Tier, ...]:
-    """Down the ranked models: one that is told apart from the first of the current tier opens the next.
+def compare(ranked: Sequence[Entry], drawn: Sequence[Resampled]) -> Standing:
+    """Every two ranked entries of a split compared, their p-values adjusted for how many pairs there are (Holm 1979).
 
     Args:
-        ranked: model ids from best to worst.
-        compared: every two of them.
+        ranked: from best to worst, all on the same split.
+        drawn: of the same entries.
     """
-    pair_of = {(pair.model_id, pair.other_id): pair for pair in compared}
-    found: list[Tier] = []
-    for model_id in ranked:
-        gap = pair_of[found[-1].model_ids[0], model_id] if found else None
-        if gap is None or gap.apart:
-            found.append(Tier(len(found) + 1, (model_id,), gap))
-        else:
-            found[-1] = replace(found[-1], model_ids=(*found[-1].model_ids, model_id))
-    return tuple(found)
+    if not ranked:
+        return Standing((), (), 0)
+    pair_of = {pair: _lead(drawn, *pair) for pair in combinations(range(min(LISTED, len(ranked))), 2)}
+    adjusted = _adjusted(drawn, pair_of)
+    sign = 1.0 if METRICS[drawn[0].name].higher_is_better else -1.0
+    values = sign * np.array([one.value for one in drawn])
+    starts = _starts((adjusted < ALPHA) & (values[:, None] > values))
+    spoken_of = {*neighbours(starts), *((0, other) for other in _yardsticks(ranked, starts))}
+    pair_of |= {pair: _lead(drawn, *pair) for pair in spoken_of - set(pair_of)}
+    pairs = {
+        (i, j): Pair(ranked[i].model_id, ranked[j].model_id, lead, float(adjusted[i, j]) if lead is not None else None)
+        for (i, j), lead in sorted(pair_of.items(), key=lambda item: item[0])
+    }
+    ends = [*starts[1:], len(ranked)]
+    tiers = tuple(
+        Tier(
+            number,
+            tuple(entry.model_id for entry in ranked[start:end]),
+            pairs[starts[number - 2], start] if number > 1 else None,
+        )
+        for number, (start, end) in enumerate(zip(starts, ends, strict=True), start=1)
+    )
+    return Standing(tiers, tuple(pairs.values()), len(ranked) * (len(ranked) - 1) // 2)
+
+
+def _adjusted(drawn: Sequence[Resampled], leads: Mapping[tuple[int, int], Difference | None]) -> Floats:
+    """Shape (k, k): the adjusted p-value of every two; nan where there is none, and below the diagonal.
+
+    Args:
+        leads: of pairs that are listed; what they say of the p-value goes before the matrix of all.
+    """
+    k = len(drawn)
+    found = np.full((k, k), np.nan)
+    upper = np.triu_indices(k, 1)
+    every = pairwise.p_values(drawn)
+    for pair, lead in leads.items():
+        every[pair] = lead.p_value if lead is not None else np.nan
+    raw = every[upper]
+    known = np.isfinite(raw)
+    corrected = np.full(len(raw), np.nan)
+    corrected[known] = stats.holm(raw[known].tolist())
+    found[upper] = corrected
+    return found
+
+
+def _starts(apart: NDArray[np.bool_]) -> list[int]:
+    """Down the ranked entries: one that is told apart from the first of the current tier opens the next.
+
+    Args:
+        apart: shape (k, k), whether the data tell the two apart, for the row's.
+    """
+    starts = [0]
+    for place in range(1, len(apart)):
+        if apart[starts[-1], place]:
+            starts.append(place)
+    return starts
+
+
+def _lead(drawn: Sequence[Resampled], i: int, j: int) -> Difference | None:
+    upward = METRICS[drawn[i].name].higher_is_better
+    return estimates.between(drawn[i], drawn[j]) if upward else estimates.between(drawn[j], drawn[i])
+
+
+def _yardsticks(ranked: Sequence[Entry], starts: Sequence[int]) -> list[int]:
+    """What the leader is measured by: the best that were not fine-tuned, or else the majority class, or the second
+    tier's first."""
+    others = range(1, len(ranked))
+    found = [i for i in others if ranked[i].adapter_id is None and ranked[i].backend != "majority"]
+    found = found or [i for i in others if ranked[i].backend == "majority"]
+    return (found or list(starts[1:2]))[:HEADLINE_COMPARISONS]
 
 
 def headline(section: Section) -> Headline | None:
@@ -69,12 +134,10 @@ def headline(section: Section) -> Headline | None:
     ranked = [entry for entry in section.entries if entry.ranked]
     if not ranked:
         return None
-    leader, *others = ranked
-    # The yardstick is what was not fine-tuned; where the suite has nothing of the kind, the tier below.
-    yardsticks = [entry for entry in others if entry.adapter_id is None and entry.backend != "majority"]
-    yardsticks = yardsticks or [entry for entry in others if entry.backend == "majority"]
-    yardsticks = yardsticks or [entry for entry in others if entry.tier == 2][:1]
-    named = [entry.model_id for entry in yardsticks[:HEADLINE_COMPARISONS]]
+    leader = ranked[0]
+    starts = [section.tiers[1].model_ids[0]] if len(section.tiers) > 1 else []
+    second = [next(i for i, entry in enumerate(ranked) if entry.model_id == name) for name in starts]
+    named = [ranked[i].model_id for i in _yardsticks(ranked, [0, *second])]
     comparisons = tuple(
         pair
         for pair in section.pairs

@@ -4,46 +4,81 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 import jinja2
 
 from harness.errors import UsageError
 from harness.stats import RESAMPLES
-from leaderboard import links
+from leaderboard import downloads, links, site_data
 from leaderboard.board import ALPHA, Board
+from leaderboard.board_table import choices
+from leaderboard.chosen_pairs import chosen_pairs
+from leaderboard.compare_page import compare_rows
+from leaderboard.example_pages import examples_rows
 from leaderboard.index_page import suite_rows
 from leaderboard.model_page import model_rows
+from leaderboard.site_data import Examples
 
 MANIFEST = ".manifest.json"
 """Beside the pages: which files an earlier call made, and so may be changed or removed."""
 
+NO_EXAMPLES: Mapping[str, Examples] = MappingProxyType({})
+TOOL_FILES = ("static/tool.css", "static/stats.js", "static/data.js", "static/compare.js", "static/examples.js")
 
-def render(boards: Sequence[Board]) -> dict[str, str]:
-    """The whole site as text by relative path.
+
+def render(boards: Sequence[Board], examples: Mapping[str, Examples] = NO_EXAMPLES) -> dict[str, str | bytes]:
+    """The whole site by relative path: text, but for the bytes of Parquet files.
+
+    Args:
+        boards: one per suite.
+        examples: by suite name; a suite without them has no compare page and no example browser.
 
     Raises:
         UsageError: two suites have the same name, or one has a name that the site needs itself.
     """
     _check_names([board.suite.name for board in boards])
     environment = _environment()
-    suites = [suite_rows(board) for board in boards]
-    files = {
-        links.STYLE: resources.files("leaderboard").joinpath(links.STYLE).read_text(encoding="utf-8"),
-        links.INDEX: environment.get_template("index.html").render(suites=suites, root=""),
-    }
+    tools = {
+        board.suite.name
+        for board in boards
+        if site_data.shown_sections(board, examples.get(board.suite.name, {}))
+    }  # fmt: skip
+    suites = [suite_rows(board, examples.get(board.suite.name, {})) for board in boards]
+    static = {name: _static(name) for name in (links.STYLE, links.SCRIPT)}
+    index = environment.get_template("index.html").render(suites=suites, choices=choices(boards), tools=tools, root="")
+    files: dict[str, str | bytes] = {**static, links.INDEX: index}
     template = environment.get_template("model.html")
     for board in boards:
+        files |= downloads.files(board)
+        suite_digest = board.suite.digest
         for model in board.suite.model:
-            page = template.render(page=model_rows(board, model), root="../")
-            files[links.model_file(board.suite.name, model.id)] = page
+            rows = model_rows(board, model, suite_digest, examples.get(board.suite.name, {}))
+            files[links.model_file(board.suite.name, model.id)] = template.render(page=rows, tools=tools, root="../")
+        if board.suite.name in tools:
+            files |= _tools(environment, board, examples[board.suite.name])
     return files
 
 
-def write(files: Mapping[str, str], out: Path) -> int:
+def _tools(environment: jinja2.Environment, board: Board, examples: Examples) -> dict[str, str]:
+    """The pages of a suite that answer what a reader asks, with their data, scripts and style."""
+    pairs = {section.split.id: chosen_pairs(board, section) for section in site_data.shown_sections(board, examples)}
+    compare = environment.get_template("compare.html").render(page=compare_rows(board, examples, pairs), root="../../")
+    browser = environment.get_template("examples.html").render(page=examples_rows(board, examples), root="../../")
+    static = {name: resources.files("leaderboard").joinpath(name).read_text(encoding="utf-8") for name in TOOL_FILES}
+    pages = {links.compare_file(board.suite.name): compare, links.examples_file(board.suite.name): browser}
+    return static | pages | site_data.files(board, examples, pairs)
+
+
+def _static(name: str) -> str:
+    return resources.files("leaderboard").joinpath(name).read_text(encoding="utf-8")
+
+
+def write(files: Mapping[str, str | bytes], out: Path) -> int:
     """Bring a folder to what was rendered. Files that no earlier call made are neither changed nor removed.
 
     Args:
-        files: text by relative path, as from `render`.
+        files: text or bytes by relative path, as from `render`.
         out: the site's folder; made where it is absent.
 
     Returns:
@@ -53,7 +88,7 @@ def write(files: Mapping[str, str], out: Path) -> int:
         UsageError: a path leaves the folder, or a file in the way was not made here. Nothing is written then.
     """
     earlier = _manifest(out)
-    targets = {_inside(out, name): text.encode() for name, text in files.items()}
+    targets = {_inside(out, name): text.encode() if isinstance(text, str) else text for name, text in files.items()}
     changed = {path: data for path, data in targets.items() if not path.is_file() or path.read_bytes() != data}
     owned = {_inside(out, name) for name in earlier}
     for path in changed:
@@ -90,6 +125,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals["choice"] = links.choice
     environment.globals["resamples"] = f"{RESAMPLES:,}"
     environment.globals["alpha"] = ALPHA
     environment.globals["alpha_percent"] = f"{100 * ALPHA:g} %"

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from harness import digest
-from harness.records import Example, Outcomes, Prediction, Run, Split
+from harness import data, digest, estimates
+from harness.data.rows import Row
+from harness.metrics import METRICS
+from harness.records import AdapterRecord, Example, Metric, Outcomes, Prediction, Run, Split
+from harness.store import writer
+from harness.store.connection import Connection
 
 settings.register_profile("patient", settings.default, deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")
@@ -85,6 +89,42 @@ def _outcomes(labels: Sequence[int], scores: Sequence[float], clusters: Sequence
     )
 
 
+def _rows(n: int) -> Split:
+    """A split as `harness.data` makes it; some of its texts are the same."""
+    texts = [Row("", f"The {i % (n - 2)}th thing.", i % (n - 2) % 2, f"cluster {i // 3}") for i in range(n)]
+    return data.as_split("test", texts, {"source": "file"})
+
+
+def _sound_run(split: Split, scores: Any, run_id: str, **changes: Any) -> Run:
+    """A run whose keys, metrics and spec are what the harness would have made of them."""
+    configuration = {"model": {"id": "tfidf"}, "adapter": None, "base": None, "train": "t", "text": {"template": "x"}}
+    adapter = changes.get("adapter_digest")
+    where = {"seed": None, "adapter_digest": adapter, "split": {"id": split.split_id, "digest": split.digest}}
+    spec = {**configuration, **where, **changes.pop("spec", {})}
+    found: tuple[Metric, ...] = ()
+    if changes.get("status", "success") == "success":
+        outcomes = _outcomes([example.label for example in split.examples], scores)
+        generator = np.random.default_rng(0)
+        found = tuple(estimates.summarise(name, [outcomes], generator) for name in METRICS)
+    keys = {"configuration": digest.of_json(configuration), "run_key": digest.of_json(spec), "spec": spec}
+    return _run(split, **{"run_id": run_id, "metrics": found, **keys, **changes})
+
+
+def _fill_store(store: Connection, seed: int = 5, prefix: str = "run") -> None:
+    """Two splits under three names, an adapter, and three runs: two sound ones, and one that failed."""
+    generator = np.random.default_rng(seed)
+    for split, with_text in ((_rows(40), True), (replace(_rows(40), split_id="again"), True), (_rows(7), False)):
+        writer.write_split(store, "demo", split, with_text=with_text)
+    adapter = AdapterRecord("a" * 64, "lora", "lora", {"r": 4}, "b" * 64, None, 10, 1, 1.0, 100, 100, {})
+    writer.write_adapter(store, adapter)
+    for i, n in enumerate((40, 7)):
+        scores = generator.uniform(size=n).round(1)  # some are the same
+        of_adapter = adapter.adapter_digest if i else None
+        run = _sound_run(_rows(n), scores, f"{prefix}-{i}", adapter_digest=of_adapter)
+        writer.write_run(store, run, _predictions(_rows(n), list(scores)))
+    writer.write_run(store, _sound_run(_rows(7), None, f"{prefix}-2", status="error", error="it broke"), [])
+
+
 @pytest.fixture(scope="session")
 def make_split() -> Callable[..., Split]:
     return _split
@@ -103,3 +143,13 @@ def make_predictions() -> Callable[..., list[Prediction]]:
 @pytest.fixture(scope="session")
 def make_outcomes() -> Callable[..., Outcomes]:
     return _outcomes
+
+
+@pytest.fixture(scope="session")
+def make_sound_run() -> Callable[..., Run]:
+    return _sound_run
+
+
+@pytest.fixture(scope="session")
+def fill_store() -> Callable[..., None]:
+    return _fill_store

@@ -15,7 +15,9 @@ from harness.records import Evidence, Example, Outcomes
 from harness.rules import Kind, Rule
 from harness.supposed import Guess
 
-Z, Z_POWER = float(scipy_stats.norm.ppf(0.975)), float(scipy_stats.norm.ppf(0.8))
+Z = float(scipy_stats.norm.ppf(0.975))
+Z_POWER, Z_POWER_ESTIMATED = (float(scipy_stats.norm.ppf(power)) for power in (0.82, 0.84))
+"""What is aimed at where 80 % are asked for; the latter where the standard error is the bootstrap's."""
 HARDWARE = {"cores": 2}
 
 
@@ -80,7 +82,7 @@ def test_a_guessed_accuracy_needs_what_the_score_test_of_one_proportion_needs() 
     assert need.power < 0.8
 
 
-def test_with_as_many_examples_as_are_needed_the_power_is_the_one_that_was_asked_for() -> None:
+def test_with_as_many_examples_as_are_needed_the_power_is_a_little_above_the_one_that_was_asked_for() -> None:
     for asked, guess in [
         (rule("min", 0.86), Guess(value=0.9)),
         (rule("max", 0.95), Guess(value=0.97)),
@@ -93,7 +95,7 @@ def test_with_as_many_examples_as_are_needed_the_power_is_the_one_that_was_asked
             assert needed is not None
             again = only(asked, unscored(needed), guess, power)
             assert again.decidable == "yes"
-            assert again.power == pytest.approx(power, abs=0.005)
+            assert again.power == pytest.approx(power + 0.1 * (1 - power), abs=0.005)  # a little more
 
 
 def test_a_difference_needs_about_the_variance_that_disagreement_gives_it() -> None:
@@ -197,7 +199,8 @@ def test_stored_runs_give_the_truth_and_the_spread(
     )
     assert difference is not None
     assert (need.supposed, need.source, need.n, need.clusters) == (difference.value, "stored", 400, clusters)
-    allowed = (difference.value / (Z + Z_POWER)) ** 2 - difference.se_seeds**2
+    aimed = Z_POWER if (seeds, clusters) == (1, None) else Z_POWER_ESTIMATED
+    allowed = (difference.value / (Z + aimed)) ** 2 - difference.se_seeds**2
     assert need.needed == pytest.approx(400 * difference.se_examples**2 / allowed, rel=0.1)
 
 
@@ -240,7 +243,7 @@ def test_seeds_that_spread_too_far_are_said_with_how_many_would_do(scored: Calla
     assert need.seeds_needed > 3
     assert need.needed_with_seeds is not None
     half = estimates.spread("accuracy", found.outcomes["new", "test"], np.random.default_rng(0)).se_seeds ** 2 * 3
-    allowed = ((need.supposed or 0) - 0.84) / (Z + Z_POWER)
+    allowed = ((need.supposed or 0) - 0.84) / (Z + Z_POWER_ESTIMATED)
     assert half / need.seeds_needed == pytest.approx(allowed**2 / 2, rel=0.1)
 
 
@@ -260,7 +263,9 @@ def test_a_drop_is_planned_for_both_splits_together(scored: Callable[..., Eviden
     assert need.supposed == pytest.approx(0.1)
     assert (need.expected, need.n) == ("pass", 600)
     errors = [estimates.spread("accuracy", outcomes[p], np.random.default_rng(0)).se_examples for p in outcomes]
-    assert need.needed == pytest.approx(600 * (errors[0] ** 2 + errors[1] ** 2) * ((Z + Z_POWER) / 0.1) ** 2, rel=0.1)
+    assert need.needed == pytest.approx(
+        600 * (errors[0] ** 2 + errors[1] ** 2) * ((Z + Z_POWER_ESTIMATED) / 0.1) ** 2, rel=0.1
+    )
 
 
 @pytest.mark.parametrize("kind", ["max_size_bytes", "max_train_seconds", "min_throughput"])

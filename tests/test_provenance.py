@@ -71,7 +71,7 @@ def test_packages_are_those_installed_and_no_others() -> None:
     assert found["adapter-harness"] == metadata.version("adapter-harness")
     assert found["numpy"] == metadata.version("numpy")
     installed = {distribution.name.lower() for distribution in metadata.distributions()}
-    assert set(found) == {"adapter-harness", *provenance.SCORING_PACKAGES} & installed
+    assert set(found) == {"adapter-harness", *provenance.SCORING_PACKAGES, *provenance.RUNTIME_PACKAGES} & installed
 
 
 def test_an_absent_package_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ MakeSplit = Callable[..., Split]
 MakeRun = Callable[..., Run]
 MakePredictions = Callable[..., list[Prediction]]
 
-TABLES = ("split", "example", "adapter", "run", "prediction", "metric", "verdict")
+TABLES = ("split", "example", "adapter", "run", "prediction", "metric", "verdict", "checksum")
 
 
 @pytest.fixture

@@ -86,14 +86,25 @@ def test_what_the_evaluation_passes_on_is_what_the_command_line_takes() -> None:
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_may_only_read_and_pins_the_major_release_of_each_action(path: Path) -> None:
     workflow = read(path)
+    publishes = path.name == "pages.yml"
     assert workflow["permissions"] == {"contents": "read"}
-    assert not [job for job in workflow["jobs"].values() if "permissions" in job]
-    assert set(workflow["on"]) == {"pull_request", "push"}
+    granted = {name: job["permissions"] for name, job in workflow["jobs"].items() if "permissions" in job}
+    assert granted == ({"publish": {"pages": "write", "id-token": "write"}} if publishes else {})
+    assert set(workflow["on"]) == ({"workflow_dispatch", "push"} if publishes else {"pull_request", "push"})
     assert workflow["on"]["push"] == {"branches": ["main"]}
-    assert "github.ref" in workflow["concurrency"]["group"]
+    assert ("github.ref" in workflow["concurrency"]["group"]) != publishes
     for step in steps(workflow):
         assert re.fullmatch(r"actions/[a-z/-]+@v\d+", step.get("uses", "actions/none@v0"))
         assert set(step) <= {"name", "id", "if", "uses", "with", "run"}
+
+
+def test_what_is_published_was_held_to_the_store_and_by_a_job_that_runs_none_of_our_code() -> None:
+    jobs = read(ROOT / ".github/workflows/pages.yml")["jobs"]
+    built = [step.get("run") or step["uses"].partition("@")[0] for step in jobs["build"]["steps"]]
+    assert built[-2:] == ['nox -s site -- "$SUITE" --check', "actions/upload-pages-artifact"]
+    assert jobs["build"]["steps"][-1]["with"]["path"] == "site/"
+    assert jobs["publish"]["needs"] == "build"
+    assert [step["uses"].partition("@")[0] for step in jobs["publish"]["steps"]] == ["actions/deploy-pages"]
 
 
 def test_runs_are_kept_and_results_uploaded_although_a_gate_is_red() -> None:

@@ -7,16 +7,19 @@ and warnings to stderr. What is slow to import is imported by the verbs that nee
 # In the order in which one works, which is the order of `harness --help`.
 # isort: off
 from harness.cli import make
+from harness.cli import parity
 from harness.cli import plan
 from harness.cli import judge
 from harness.cli import baseline
 from harness.cli import compare
 from harness.cli import show
+from harness.cli import site
+from harness.cli import store
 
 # isort: on
 from harness.cli.common import app
 
-__all__ = ["app", "baseline", "compare", "judge", "main", "make", "plan", "show"]
+__all__ = ["app", "baseline", "compare", "judge", "main", "make", "parity", "plan", "show", "site", "store"]
 
 
 def main() -> None:

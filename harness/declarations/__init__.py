@@ -10,6 +10,15 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from harness import digest
 from harness.declarations.common import ID_PATTERN, SHA256_PATTERN, Closed, Id, Name, Seeds, Share
+from harness.declarations.models import (
+    MajorityModel,
+    Model,
+    PeftModel,
+    Precision,
+    ProbeModel,
+    TfidfModel,
+    TransformerModel,
+)
 from harness.declarations.rules import (
     SLICE_PATTERN,
     SLICE_VALUES,
@@ -42,8 +51,6 @@ from harness.declarations.weights import (
     PathAdapter,
     PathBase,
 )
-
-Precision: TypeAlias = Literal["fp32", "bf16"]
 
 WITHOUT_PEFT = ("full", "bitfit", "head")
 """Methods that train the foundation model itself; a `transformer` model scores them, a `peft` model all others."""
@@ -113,76 +120,6 @@ AnyAdapter: TypeAlias = Annotated[
         custom_error_type="unknown_source",
         custom_error_message="must be 'path' or 'hub', or left out where the weights are trained",
     ),
-]
-
-
-class MajorityModel(Closed):
-    """The training split's larger class, always."""
-
-    id: Id
-    backend: Literal["majority"]
-    train_split: Id
-
-
-class TfidfModel(Closed):
-    """Logistic regression over TF-IDF of word n-grams."""
-
-    id: Id
-    backend: Literal["tfidf"]
-    train_split: Id
-    ngram_range: Annotated[tuple[int, ...], Field(min_length=2, max_length=2)]
-    sublinear_tf: bool
-    C: Annotated[float, Field(gt=0)]
-    """Inverse strength of L2 regularisation."""
-
-    @model_validator(mode="after")
-    def _ngrams_are_a_range(self) -> "TfidfModel":
-        if not 1 <= self.ngram_range[0] <= self.ngram_range[1]:
-            raise ValueError("ngram_range must rise from at least 1")
-        return self
-
-
-class ProbeModel(Closed):
-    """Logistic regression over the frozen base's mean token state: what the base knows before any fine-tuning."""
-
-    id: Id
-    backend: Literal["probe"]
-    base: Id
-    train_split: Id
-    C: Annotated[float, Field(gt=0)]
-    precision: Precision
-
-
-class TransformerModel(Closed):
-    """The base with an untrained head (one per seed), or with weights that were trained without PEFT (`adapter`)."""
-
-    id: Id
-    backend: Literal["transformer"]
-    base: Id | None = None
-    seeds: Seeds | None = None
-    adapter: Id | None = None
-    precision: Precision
-
-    @model_validator(mode="after")
-    def _is_one_of_two(self) -> "TransformerModel":
-        if self.adapter is None and (self.base is None or self.seeds is None):
-            raise ValueError("give base and seeds for an untrained head, or adapter for trained weights")
-        if self.adapter is not None and (self.base is not None or self.seeds is not None):
-            raise ValueError("adapter already says base and seeds; remove them here")
-        return self
-
-
-class PeftModel(Closed):
-    """A base with a PEFT adapter on it, one per seed of its training."""
-
-    id: Id
-    backend: Literal["peft"]
-    adapter: Id
-    precision: Precision
-
-
-Model: TypeAlias = Annotated[
-    MajorityModel | TfidfModel | ProbeModel | TransformerModel | PeftModel, Field(discriminator="backend")
 ]
 
 

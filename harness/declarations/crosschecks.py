@@ -42,10 +42,24 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"model[{i}].backend", f"method {method!r} is a PEFT adapter; use backend 'peft'"
         if "source" in used and backend == "transformer":
             yield f"model[{i}].backend", f"adapter {_text(used, 'id')!r} comes from elsewhere; use backend 'peft'"
+        yield from _form_problems(f"model[{i}].precision", model, used)
     yield from dangling("primary_metric", "metric", _text(data, "primary_metric"))
     yield from _rule_problems(tables, trained_on, dangling)
     if ids["split"] and not ids["split"] - trained_on:
         yield "split", "every split is trained on; none is left to score"
+
+
+def _form_problems(place: str, model: Mapping[str, Any], adapter: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A precision that cannot be had, or not be decided."""
+    precision = _text(model, "precision")
+    untrained = _text(model, "backend") == "transformer" and _text(model, "adapter") is None
+    if precision == "int8" and _text(model, "runtime") != "openvino":
+        yield place, "int8 needs runtime = 'openvino'; torch's own quantisation is deprecated, so it is not used"
+    elif precision == "int8" and (untrained or "source" in adapter):
+        whose = "an untrained head" if untrained else f"adapter {_text(adapter, 'id')!r}, which comes from elsewhere,"
+        yield place, f"int8 is calibrated on the rows that weights were trained on; {whose} has none here"
+    elif precision == "auto" and untrained:
+        yield place, "'auto' is decided by how trained weights answer; for an untrained head, say fp32 or bf16"
 
 
 _COMPARED = ("non_inferior_to", "superior_to", "max_flips", "min_throughput")

@@ -7,11 +7,12 @@ A backend is a function from a declaration and its `Ingredients` to a `Classifie
 by the backends that need them, when they are asked for.
 """
 
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module, util
 from typing import Any
 
 from harness.declarations import Model
+from harness.errors import UsageError
 from harness.models.protocol import Classifier, Ingredients
 
 BACKENDS: Mapping[str, str] = {
@@ -22,6 +23,25 @@ BACKENDS: Mapping[str, str] = {
     "peft": "harness.models.peft:peft",
 }
 """Backend name to `module:function`, so that naming one imports no other's libraries."""
+
+
+def is_installed(runtime: str) -> bool:
+    """Whether a runtime's packages are there; nothing is imported."""
+    return runtime == "torch" or all(util.find_spec(name) is not None for name in ("openvino", "nncf"))
+
+
+def check_installed(wanted: Iterable[Model]) -> None:
+    """Make sure that the runtimes of these models are there, before anything is trained for them.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for model in wanted:
+        if not is_installed(getattr(model, "runtime", "torch")):
+            raise UsageError(
+                f"model {model.id!r} has runtime = 'openvino', which is not installed: "
+                "`python -m pip install 'adapter-harness[openvino]'`"
+            )
 
 
 def load(model: Model, ingredients: Ingredients) -> Classifier:

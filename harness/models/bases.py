@@ -9,11 +9,12 @@ from harness.declarations import Base, HubBase, PackageBase
 from harness.errors import DataError
 
 WEIGHTS = "model.safetensors"
-_IDENTITY = [
-    "config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.txt", "vocab.json", "merges.txt", "bpe.codes", "sentencepiece.bpe.model", "sentencepiece.model",
-    "spiece.model", "spm.model", "tokenizer.model",
+TOKENIZER = [
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
+    "vocab.json", "merges.txt", "bpe.codes", "sentencepiece.bpe.model", "sentencepiece.model", "spiece.model",
+    "spm.model", "tokenizer.model",
 ]  # fmt: skip
+_IDENTITY = ["config.json", WEIGHTS, *TOKENIZER]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from harness.declarations import PeftModel as PeftDeclaration
 from harness.errors import AdapterError
-from harness.models import adapters, bases
+from harness.models import adapters, bases, forms
 from harness.models.adapters import CONFIG, WEIGHTS
 from harness.models.protocol import Classifier, Ingredients
 from harness.models.transformer import PROBE_TEXTS, Encoded, SequenceClassifier, check_reloaded, untrained
@@ -55,11 +55,18 @@ def without_known_warnings() -> Iterator[None]:
 def peft(model: PeftDeclaration, ingredients: Ingredients) -> Classifier:
     """Load base and adapter, prove the loading, and make a classifier of them."""
     assert ingredients.base_dir is not None
+    made = forms.made(model.runtime, model.precision, lambda: network(ingredients), ingredients)
+    return SequenceClassifier(made, ingredients.base_dir, ingredients.max_length)
+
+
+def network(ingredients: Ingredients) -> Any:
+    """The base with the adapter on it, in float32; the adapter is provably loaded, and answers as its card says."""
+    assert ingredients.base_dir is not None
     assert ingredients.adapter_dir is not None
-    network = with_adapter(ingredients.base_dir, ingredients.adapter_dir)
-    prove_loaded(network, ingredients.adapter_dir, ingredients.base_dir)
-    check_reloaded(network, ingredients.adapter_dir, ingredients.base_dir)
-    return SequenceClassifier(network, ingredients.base_dir, ingredients.max_length, model.precision)
+    loaded = with_adapter(ingredients.base_dir, ingredients.adapter_dir)
+    prove_loaded(loaded, ingredients.adapter_dir, ingredients.base_dir)
+    check_reloaded(loaded, ingredients.adapter_dir, ingredients.base_dir)
+    return loaded
 
 
 def with_adapter(base_dir: Path, adapter_dir: Path) -> Any:

@@ -44,5 +44,7 @@ class Ingredients:
     adapter_dir: Path | None
     """Folder of trained weights."""
     train_texts: Sequence[str]
-    """Rendered texts of the training split, for models that are fitted when they are loaded; empty otherwise."""
+    """Rendered texts of the training split, for what is fitted or calibrated when it is loaded; empty otherwise."""
     train_labels: Sequence[int]
+    converted_dir: Path | None = None
+    """Where the model is kept in another runtime's format: a folder that a digest of all that goes into it names."""

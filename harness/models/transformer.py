@@ -15,14 +15,18 @@ import torch
 import transformers
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
+from harness import digest
 from harness.declarations import ProbeModel, TransformerModel
 from harness.errors import AdapterError, RunError
+from harness.models import bases, forms
 from harness.models.protocol import CARD, Classifier, Ingredients, Scores
 from harness.progress import Advance
 from harness.stats import Floats
 
 TOKENS_PER_BATCH = 2048
 """Padded tokens in one forward pass."""
+TOKENS_KEPT = 4_000_000
+"""Token ids that a process keeps from one model to the next: some 150 MB."""
 PROBE_TEXTS = [
     "It works, and it was worth the money.",
     "It broke on the first day and I sent it back.",
@@ -31,7 +35,6 @@ PROBE_TEXTS = [
 ]
 PROBE_TOLERANCE = 1e-3
 """Largest difference of a probability between training's attention kernel and scoring's, both in float32."""
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 # What is newly made, missing or unused in a checkpoint is checked below, name by name; the library's report of it
 # would say that every head should be trained, of models whose point is that it was not.
@@ -66,9 +69,28 @@ class Encoded:
         self.truncated = len(long)
 
     def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
-        """Padded tensors of shape (len(indices), longest of them)."""
-        padded = self.tokenizer.pad({"input_ids": [self.ids[i] for i in indices]}, return_tensors="pt")
-        return {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
+        """Padded int64 tensors of shape (len(indices), longest of them)."""
+        rows = [self.ids[i] for i in indices]
+        shape = len(rows), max(map(len, rows))
+        ids, mask = np.full(shape, self.tokenizer.pad_token_id), np.zeros(shape, dtype=np.int64)
+        on_the_left = self.tokenizer.padding_side == "left"
+        for i, row in enumerate(rows):
+            place = slice(shape[1] - len(row), None) if on_the_left else slice(len(row))
+            ids[i, place], mask[i, place] = row, 1
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+
+_kept: dict[str, Encoded] = {}
+
+
+def encode(folder: Path, texts: Sequence[str], max_length: int) -> Encoded:
+    """Texts as token ids. They are kept: the models of an evaluation that share a tokenizer read the same splits."""
+    key = digest.of_json([digest.of_files(folder, bases.TOKENIZER), max_length, list(texts)])
+    if key not in _kept:
+        _kept[key] = Encoded(folder, texts, max_length)
+        while len(_kept) > 1 and sum(int(kept.lengths.sum()) for kept in _kept.values()) > TOKENS_KEPT:
+            del _kept[next(iter(_kept))]
+    return _kept[key]
 
 
 def packed(lengths: Sequence[int] | np.ndarray[Any, Any], budget: int) -> Iterator[list[int]]:
@@ -97,11 +119,14 @@ def forward_all(
 
 
 class SequenceClassifier:
-    """A transformers sequence classification model with two labels."""
+    """A sequence classification model with two labels, in whatever form.
 
-    def __init__(self, model: torch.nn.Module, tokenizer_dir: Path, max_length: int, precision: str) -> None:
-        self.model = model.to(DTYPES[precision]).eval()
-        self.tokenizer_dir, self.max_length = tokenizer_dir, max_length
+    Args:
+        model: from `input_ids` and `attention_mask` of shape (batch, tokens) to something with `logits`, (batch, 2).
+    """
+
+    def __init__(self, model: Callable[..., Any], tokenizer_dir: Path, max_length: int) -> None:
+        self.model, self.tokenizer_dir, self.max_length = model, tokenizer_dir, max_length
 
     def predict(self, texts: Sequence[str], advance: Advance) -> Scores:
         """Probabilities of class 1, by softmax in float64.
@@ -109,7 +134,7 @@ class SequenceClassifier:
         Raises:
             RunError: the model gave something that is not a number.
         """
-        encoded = Encoded(self.tokenizer_dir, texts, self.max_length)
+        encoded = encode(self.tokenizer_dir, texts, self.max_length)
         logits = forward_all(encoded, lambda batch: self.model(**batch).logits, advance)
         scores = np.asarray(torch.softmax(logits, dim=1)[:, 1].numpy(), dtype=np.float64)
         if not np.isfinite(scores).all():
@@ -197,13 +222,19 @@ def check_reloaded(network: Any, folder: Path, tokenizer_dir: Path) -> None:
 def transformer(model: TransformerModel, ingredients: Ingredients) -> Classifier:
     """The base with an untrained head, or the trained model of `adapter`."""
     assert ingredients.base_dir is not None
+    made = forms.made(model.runtime, model.precision, lambda: network(ingredients), ingredients)
+    return SequenceClassifier(made, ingredients.base_dir, ingredients.max_length)
+
+
+def network(ingredients: Ingredients) -> torch.nn.Module:
+    """In float32; trained weights are the file's, and answer as their card says."""
+    assert ingredients.base_dir is not None
     if ingredients.adapter_dir is not None:
-        network = trained(ingredients.adapter_dir).eval()
-        check_reloaded(network, ingredients.adapter_dir, ingredients.base_dir)
-    else:
-        assert ingredients.seed is not None
-        network = untrained(ingredients.base_dir, ingredients.seed)
-    return SequenceClassifier(network, ingredients.base_dir, ingredients.max_length, model.precision)
+        loaded = trained(ingredients.adapter_dir).eval()
+        check_reloaded(loaded, ingredients.adapter_dir, ingredients.base_dir)
+        return loaded
+    assert ingredients.seed is not None
+    return untrained(ingredients.base_dir, ingredients.seed).eval()
 
 
 class Probe:
@@ -217,13 +248,13 @@ class Probe:
         self.encoder: Any = AutoModel.from_pretrained(
             self.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
         )
-        self.encoder = self.encoder.to(DTYPES[model.precision]).eval()
+        self.encoder = self.encoder.to(forms.DTYPES[model.precision]).eval()
         self.head = LogisticRegression(C=model.C, max_iter=1000)
         states, _ = self._states(ingredients.train_texts, lambda done, note: None)
         self.head.fit(states, ingredients.train_labels)
 
     def _states(self, texts: Sequence[str], advance: Advance) -> tuple[Floats, Encoded]:
-        encoded = Encoded(self.folder, texts, self.max_length)
+        encoded = encode(self.folder, texts, self.max_length)
 
         def mean_state(batch: dict[str, torch.Tensor]) -> torch.Tensor:
             mask = batch["attention_mask"].unsqueeze(-1)

@@ -1,9 +1,13 @@
-"""Opening the DuckDB file, and bringing its tables to this release's form."""
+"""Opening the DuckDB file, copying it, and bringing its tables to this release's form."""
 
+import logging
 import re
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TypeAlias
@@ -18,6 +22,9 @@ Connection: TypeAlias = duckdb.DuckDBPyConnection
 LOCK_WAIT_SECONDS = 5.0
 """How long to wait for another process that holds the file; each of ours holds it for well under a second."""
 
+SNAPSHOT_PREFIX, IMPORT_PREFIX = ".store-copy-", ".store-import-"
+"""How temporary folders beside the store begin: of copies that are read, and of bundles that are checked."""
+
 
 @contextmanager
 def opened(
@@ -31,16 +38,100 @@ def opened(
         lock_wait_seconds: how long to wait for another process that holds the file.
 
     Raises:
-        StoreError: no such file to read, not a store, written by a newer release, or held by another process.
+        StoreError: no such file to read, not a store, written by a newer release, or held by another process. Within
+            the block: the file is damaged, or there is no room on the disk or in memory.
     """
     if read_only and not path.is_file():
         raise StoreError(f"{path}: there is no store here yet; run `harness evaluate SUITE` first")
     connection = _connect(path, read_only, lock_wait_seconds)
     try:
-        _migrate(connection, path, read_only)
-        yield connection
+        with _faults_told(path):
+            _migrate(connection, path, read_only)
+            yield connection
     finally:
         connection.close()
+
+
+@contextmanager
+def made_new(path: Path, schema: int) -> Iterator[Connection]:
+    """A connection to a new store as the release of this schema made it, closed at the end of the block.
+
+    Raises:
+        StoreError: as `opened`.
+    """
+    connection = _connect(path, read_only=False, lock_wait_seconds=0)
+    try:
+        with _faults_told(path):
+            bring_to(connection, schema)
+            yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def snapshot(path: Path) -> Iterator[Connection]:
+    """A connection to a copy of the store, for reading that takes long: the store itself is held only to copy it.
+
+    The copy lies beside the store while the block lasts. Where there is no room for it, or nothing may be written, the
+    store itself is read, and held meanwhile.
+
+    Raises:
+        StoreError: as `opened`.
+    """
+    with ExitStack() as stack:
+        with opened(path, read_only=True):
+            copied = _copied_aside(path, stack)
+        if copied is None:
+            yield stack.enter_context(opened(path, read_only=True))
+            return
+        with _faults_told(path):
+            connection = stack.enter_context(_connect(copied, read_only=True, lock_wait_seconds=0))
+            yield connection
+
+
+def _copied_aside(path: Path, stack: ExitStack) -> Path | None:
+    """A copy of a store that this process holds, removed with the stack; None where there can be none."""
+    try:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=SNAPSHOT_PREFIX, dir=path.parent)))
+        log = _write_ahead_log(path)
+        if log.exists():  # of a process that was killed: it has what is not in the file yet
+            _copy(log, _write_ahead_log(folder / path.name))
+        _copy(path, folder / path.name)
+    except OSError:
+        return None
+    return folder / path.name
+
+
+def _write_ahead_log(path: Path) -> Path:
+    return path.with_name(f"{path.name}.wal")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file that this process holds. Another process does it: a lock ends when its process closes the file."""
+    code = "import shutil, sys; shutil.copyfile(*sys.argv[1:])"
+    command = [sys.executable, "-I", "-S", "-c", code, str(source), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        target.unlink(missing_ok=True)
+        raise OSError((done.stderr.strip().splitlines() or ["the copying process was killed"])[-1])
+
+
+@contextmanager
+def _faults_told(path: Path) -> Iterator[None]:
+    """What goes wrong with the file or the machine, and is nobody's bug, as StoreError."""
+    try:
+        yield
+    except duckdb.Error as error:
+        first_line = str(error).splitlines()[0]
+        if isinstance(error, duckdb.OutOfMemoryException):
+            problem = f"{path}: there is not enough memory for this ({first_line}); nothing of it was stored"
+        elif "No space left" in str(error) or "File too large" in str(error):
+            problem = f"{path}: there is no room on the disk ({first_line}); what was stored before stays; make room"
+        elif "Corrupt database file" in str(error) or isinstance(error, duckdb.IOException):
+            problem = f"{path}: is damaged ({first_line}); `harness store verify` says more; take a whole copy of it"
+        else:
+            raise
+        raise StoreError(problem) from None
 
 
 @contextmanager
@@ -61,7 +152,9 @@ def _connect(path: Path, read_only: bool, lock_wait_seconds: float) -> Connectio
         try:
             if not read_only:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            return duckdb.connect(str(path), read_only=read_only)
+            connection = duckdb.connect(str(path), read_only=read_only)
+            connection.execute("SET enable_progress_bar = false")  # it would be drawn on stdout, where results go
+            return connection
         except (duckdb.Error, OSError) as error:
             locked = "Could not set lock on file" in str(error).partition('"')[0]  # after the quote is a path: anything
             if locked and time.monotonic() < deadline:
@@ -84,9 +177,6 @@ def _migrations() -> dict[int, str]:
 def _migrate(connection: Connection, path: Path, read_only: bool) -> None:
     known = _migrations()
     tables = {name for (name,) in connection.execute("SELECT table_name FROM information_schema.tables").fetchall()}
-    if not tables and not read_only:
-        connection.execute("CREATE TABLE migration (version INTEGER PRIMARY KEY, applied_at TIMESTAMP NOT NULL)")
-        tables = {"migration"}
     try:
         rows = connection.execute("SELECT version::INTEGER FROM migration").fetchall() if tables else []
     except duckdb.Error:
@@ -97,7 +187,50 @@ def _migrate(connection: Connection, path: Path, read_only: bool) -> None:
     missing = sorted(set(known) - applied)
     if missing and read_only:
         raise StoreError(f"{path}: has an older schema; a command that writes, such as evaluate, brings it up to date")
-    for version in missing:
-        with transaction(connection):
-            connection.execute(known[version])
-            connection.execute("INSERT INTO migration VALUES (?, now() AT TIME ZONE 'UTC')", [version])
+    if not missing:
+        return
+    kept = _keep_as_it_was(connection, path, max(applied)) if applied else None
+    try:
+        bring_to(connection, max(known))
+    except duckdb.Error as error:
+        first_line = str(error).splitlines()[0]
+        raise StoreError(f"{path}: cannot be brought to schema {max(known)} ({first_line}); it is as it was") from None
+    if kept is not None:
+        logging.getLogger(__name__).warning(
+            "%s: brought from schema %s to %s; as it was it is kept in %s", path, max(applied), max(known), kept
+        )
+
+
+def bring_to(connection: Connection, schema: int) -> None:
+    """Apply the migrations up to this one that were not applied yet, all or none."""
+    with transaction(connection):
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS migration (version INTEGER PRIMARY KEY, applied_at TIMESTAMP NOT NULL)"
+        )
+        applied = {version for (version,) in connection.execute("SELECT version FROM migration").fetchall()}
+        for version, statements in sorted(_migrations().items()):
+            if version <= schema and version not in applied:
+                connection.execute(statements)
+                connection.execute("INSERT INTO migration VALUES (?, now() AT TIME ZONE 'UTC')", [version])
+
+
+def latest_schema() -> int:
+    """The schema of this release."""
+    return max(_migrations())
+
+
+def _keep_as_it_was(connection: Connection, path: Path, schema: int) -> Path:
+    """The store beside itself under the name of its schema; one that is there already stays."""
+    kept = path.with_name(f"{path.name}.schema-{schema}")
+    if not kept.exists():
+        unfinished = kept.with_name(f"{kept.name}.partial")
+        try:
+            connection.execute("CHECKPOINT")  # so that the file alone is the whole store
+            _copy(path, unfinished)
+            unfinished.replace(kept)
+        except OSError as problem:
+            raise StoreError(
+                f"{path}: has schema {schema} and cannot be copied before it is brought up to date ({problem}); "
+                "it is as it was; make room"
+            ) from None
+    return kept

@@ -6,13 +6,16 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from harness.records import AdapterRecord, Example, Finding, Metric, Outcomes, Run, Verdict
+from harness.records import AdapterRecord, Example, Finding, Metric, Moved, Outcomes, Parity, Run, Verdict
 from harness.store.connection import Connection
 
 _RUN_FIELDS = [name for name in Run.__dataclass_fields__ if name != "metrics"]
 _RUN_COLUMNS = ", ".join(_RUN_FIELDS)
+_ROWS_AT_ONCE = 1_000_000  # predictions in one answer: about 30 MB
 _ADAPTER_FIELDS = list(AdapterRecord.__dataclass_fields__)
+_PARITY_FIELDS = list(Parity.__dataclass_fields__)
 
 
 def latest_runs(connection: Connection, run_keys: Collection[str]) -> dict[str, Run]:
@@ -40,6 +43,23 @@ def successes(connection: Connection, suite: str) -> list[Run]:
         [suite],
     ).fetchall()
     return _runs(connection, rows)
+
+
+def scores_over_commits(connection: Connection, suite: str, metric: str) -> list[tuple[Any, ...]]:
+    """Successful runs, the newest first, of models that the suites of this name scored at more than one commit.
+
+    Returns:
+        run_id, model_id, split_id, seed, git_commit, git_dirty, finished_at, and the metric's value, ci_low, ci_high.
+    """
+    return connection.execute(
+        """SELECT run.run_id, model_id, split_id, seed, git_commit, git_dirty, finished_at, value, ci_low, ci_high
+           FROM run JOIN metric ON metric.run_id = run.run_id AND metric.name = $metric
+           WHERE suite = $suite AND status = 'success' AND model_id IN (
+               SELECT model_id FROM run WHERE suite = $suite AND status = 'success'
+               GROUP BY model_id HAVING count(DISTINCT git_commit) > 1)
+           ORDER BY model_id, finished_at DESC, run.run_id""",
+        {"suite": suite, "metric": metric},
+    ).fetchall()
 
 
 def last_attempt(
@@ -91,6 +111,53 @@ def outcomes(connection: Connection, run_id: str) -> Outcomes:
     )
 
 
+def outcomes_of_runs(connection: Connection, run_ids: Collection[str]) -> dict[str, Outcomes]:
+    """The `outcomes` of many runs by run id. Those of one split share the arrays that are about its examples."""
+    rows = connection.execute(
+        """SELECT split_digest, list(run_id ORDER BY run_id) FROM run
+           WHERE list_contains(?, run_id) AND status = 'success' GROUP BY split_digest ORDER BY split_digest""",
+        [list(run_ids)],
+    ).fetchall()
+    found: dict[str, Outcomes] = {}
+    for split_digest, ids in rows:
+        known = examples(connection, split_digest)
+        shared = (
+            tuple(example.example_id for example in known),
+            np.array([example.label for example in known], dtype=np.int64),
+            None if any(e.cluster is None for e in known) else np.array([str(e.cluster) for e in known]),
+        )
+        step = max(1, _ROWS_AT_ONCE // len(known))
+        for start in range(0, len(ids), step):
+            found |= _outcomes_on(connection, split_digest, ids[start : start + step], *shared)
+    return found
+
+
+def _outcomes_on(
+    connection: Connection,
+    split_digest: str,
+    run_ids: list[str],
+    example_ids: tuple[str, ...],
+    labels: NDArray[np.int64],
+    clusters: NDArray[np.str_] | None,
+) -> dict[str, Outcomes]:
+    columns = connection.execute(
+        """WITH wanted AS (SELECT unnest($ids) AS run_id, unnest(range(len($ids))) AS place),
+                row AS (SELECT example_id, row_number() OVER (ORDER BY position) - 1 AS number
+                        FROM example WHERE digest = $digest)
+           SELECT place, number, predicted, score FROM prediction JOIN wanted USING (run_id) JOIN row USING (example_id)
+        """,
+        {"ids": run_ids, "digest": split_digest},
+    ).fetchnumpy()
+    predicted = np.zeros((len(run_ids), len(example_ids)), dtype=np.int64)
+    scores = np.zeros((len(run_ids), len(example_ids)))
+    at = np.asarray(columns["place"]), np.asarray(columns["number"])
+    predicted[at], scores[at] = np.asarray(columns["predicted"]), np.asarray(columns["score"])
+    return {
+        run_id: Outcomes(example_ids, labels, predicted[place], scores[place], clusters)
+        for place, run_id in enumerate(run_ids)
+    }
+
+
 def adapters(connection: Connection, adapter_digests: Collection[str]) -> dict[str, AdapterRecord]:
     """What is known of these adapters, by digest."""
     rows = connection.execute(
@@ -99,6 +166,42 @@ def adapters(connection: Connection, adapter_digests: Collection[str]) -> dict[s
     ).fetchall()
     records = (_decoded(dict(zip(_ADAPTER_FIELDS, row, strict=True)), "params", "card") for row in rows)
     return {record["adapter_digest"]: AdapterRecord(**record) for record in records}
+
+
+def moved(connection: Connection, adapter_digests: Collection[str]) -> list[Moved]:
+    """How far these adapters moved their bases, the latest of each adapter, split and name."""
+    columns = ", ".join(Moved.__dataclass_fields__)
+    rows = connection.execute(
+        f"""SELECT {columns} FROM forgetting WHERE list_contains(?, adapter_digest)
+            QUALIFY row_number() OVER (PARTITION BY adapter_digest, split_digest, name
+                                       ORDER BY measured_at DESC, key) = 1
+            ORDER BY adapter_digest, split_digest, name""",  # noqa: S608 (constant)
+        [list(adapter_digests)],
+    ).fetchall()
+    return [Moved(*row) for row in rows]
+
+
+def forgetting(connection: Connection, keys: Collection[str]) -> list[Moved]:
+    """How far adapters moved their bases, under these keys."""
+    columns = ", ".join(Moved.__dataclass_fields__)
+    rows = connection.execute(
+        f"SELECT {columns} FROM forgetting WHERE list_contains(?, key) ORDER BY key, name DESC",  # noqa: S608 (constant)
+        [list(keys)],
+    ).fetchall()
+    return [Moved(*row) for row in rows]
+
+
+def parities(
+    connection: Connection, *, parity_keys: Collection[str] = (), adapter_digests: Collection[str] = ()
+) -> list[Parity]:
+    """How forms of trained models answer beside their references, the latest first: by key, or by weights."""
+    rows = connection.execute(
+        f"""SELECT {", ".join(_PARITY_FIELDS)} FROM parity
+            WHERE list_contains($keys, parity_key) OR list_contains($digests, adapter_digest)
+            ORDER BY checked_at DESC, parity_key""",  # noqa: S608 (constant)
+        {"keys": list(parity_keys), "digests": list(adapter_digests)},
+    ).fetchall()
+    return [Parity(**_decoded(dict(zip(_PARITY_FIELDS, row, strict=True)), "spec", "hardware")) for row in rows]
 
 
 def examples(connection: Connection, split_digest: str) -> list[Example]:

@@ -7,9 +7,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from harness.records import AdapterRecord, Finding, Prediction, Run, Split, Verdict
+from harness.records import AdapterRecord, Finding, Moved, Parity, Prediction, Run, Split, Verdict
+from harness.store import checksum
 from harness.store.connection import Connection, transaction
 
 
@@ -53,7 +55,7 @@ def write_adapter(connection: Connection, adapter: AdapterRecord) -> None:
 
 
 def write_run(connection: Connection, run: Run, predictions: Sequence[Prediction]) -> None:
-    """Store a run, its predictions (in any order, one for each example of its split) and its metrics at once.
+    """Store a run, its predictions (in any order, one for each example of its split), their checksum and its metrics.
 
     Only a success has predictions; those of a run with another status are not kept.
 
@@ -76,6 +78,7 @@ def write_run(connection: Connection, run: Run, predictions: Sequence[Prediction
         if run.status == "success":
             _check_predictions(connection, run)
             connection.execute("INSERT INTO prediction SELECT * FROM new_rows")
+            _insert(connection, "checksum", {"run_id": run.run_id, "predictions": _checksum(connection, run)})
         for metric in run.metrics:
             _insert(connection, "metric", {"run_id": run.run_id, **asdict(metric)})
 
@@ -94,6 +97,16 @@ def _check_predictions(connection: Connection, run: Run) -> None:
     ).fetchall()
     if impossible != [(0,)]:
         raise ValueError(f"predictions of run {run.run_id} must be 0 or 1, with a score from 0 to 1")
+
+
+def _checksum(connection: Connection, run: Run) -> str:
+    """Of the rows that were checked to be those of the run's split."""
+    columns = connection.execute(
+        """SELECT predicted, score FROM new_rows JOIN example USING (example_id)
+           WHERE digest = ? ORDER BY position""",
+        [run.split_digest],
+    ).fetchnumpy()
+    return checksum.of_predictions(np.asarray(columns["predicted"]), np.asarray(columns["score"]))
 
 
 @contextmanager
@@ -134,6 +147,13 @@ def write_expectations(
             _insert(connection, "expectation", row, ignore=True)
 
 
+def write_forgetting(connection: Connection, found: Sequence[Moved]) -> None:
+    """Store how far an adapter moved its base, unless it is stored."""
+    with transaction(connection):
+        for moved in found:
+            _insert(connection, "forgetting", asdict(moved), ignore=True)
+
+
 def write_audit(connection: Connection, findings: Sequence[Finding]) -> None:
     """Store an audit in place of the last one of the same suite file.
 
@@ -157,6 +177,18 @@ def write_audit(connection: Connection, findings: Sequence[Finding]) -> None:
             """DELETE FROM audit WHERE suite_digest IN (SELECT suite_digest FROM new_rows)
                AND (split_id, name) NOT IN (SELECT (split_id, name) FROM new_rows)"""
         )
+
+
+def write_parities(connection: Connection, parities: Sequence[Parity]) -> None:
+    """Store what came of holding forms to their reference, in place of what stands under the same keys."""
+    with transaction(connection):
+        for parity in parities:
+            row = {name: getattr(parity, name) for name in Parity.__dataclass_fields__}
+            row |= {name: _json(row[name]) for name in ("spec", "hardware")}
+            connection.execute(
+                f"INSERT OR REPLACE INTO parity ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608 (constant)
+                list(row.values()),
+            )
 
 
 def _insert(connection: Connection, table: str, row: Mapping[str, Any], *, ignore: bool = False) -> None:

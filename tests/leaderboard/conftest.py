@@ -1,11 +1,13 @@
 """A store with made-up splits and runs, written through the harness's own writer and read back by its own reader."""
 
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -29,6 +31,9 @@ from harness.store.connection import Connection, opened
 from harness.suite import by_id
 from leaderboard import entries, render
 from leaderboard.board import Board
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 NOON = datetime.fromisoformat("2026-03-01T12:00")
 
@@ -76,10 +81,11 @@ def suite_toml(
     models: str = MODELS,
     description: str = "Made-up reviews.",
     gate: bool = True,
+    store: bool = False,
 ) -> str:
     """A suite file with a split to train on, the given ones to score, and five competitors."""
     tables = [f'version = 1\nname = "{name}"\ndescription = "{description}"\nprimary_metric = "{primary}"']
-    tables.append('[text]\ntemplate = "{title} {content}"\nmax_length = 64')
+    tables.append(f'[text]\ntemplate = "{{title}} {{content}}"\nmax_length = 64\nstore = {str(store).lower()}')
     for split_id in ("train", *splits):
         tables.append(
             f'[[split]]\nid = "{split_id}"\nsource = "sdist"\nproject = "reviews"\nversion = "1.0"\n'
@@ -115,14 +121,23 @@ class Bench:
     run_keys: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     expected: list[Expected] = field(default_factory=list)
+    examples: dict[str, tuple[Example, ...]] = field(default_factory=dict)
 
-    def add_split(self, split_id: str, n: int, *, clusters: int | None = None, digest_of: str = "") -> Split:
-        """n examples, every second one positive, dealt out to clusters in turn."""
+    def add_split(
+        self,
+        split_id: str,
+        n: int,
+        *,
+        clusters: int | None = None,
+        digest_of: str = "",
+        texts: Sequence[tuple[str, str]] = (),
+    ) -> Split:
+        """n examples, every second one positive, dealt out to clusters in turn; the first ones have these texts."""
         examples = tuple(
             Example(
                 example_id=digest.of_json([split_id, i])[:32],
-                title="",
-                content="",
+                title=texts[i][0] if i < len(texts) else "",
+                content=texts[i][1] if i < len(texts) else "",
                 label=i % 2,
                 cluster=f"c{i % clusters}" if clusters else None,
                 text_digest=digest.of_json(["text", split_id, i])[:32],
@@ -130,7 +145,8 @@ class Bench:
             for i in range(n)
         )
         split = Split(split_id, examples, digest.of_json([split_id, n, digest_of]), {"source": "made up"})
-        writer.write_split(self.connection, self.suite.name, split, with_text=False)
+        writer.write_split(self.connection, self.suite.name, split, with_text=self.suite.text.store)
+        self.examples[split_id] = examples
         return split
 
     def add_adapter(self, adapter_id: str, seed: int, **changes: Any) -> AdapterRecord:
@@ -266,7 +282,16 @@ class Bench:
 
     def pages(self) -> dict[str, str]:
         """What the leaderboard prints of all this."""
-        return render.render([self.board()])
+        return texts_of(render.render([self.board()]))
+
+    def whole_site(self) -> dict[str, str | bytes]:
+        """The same with compare page and example browser, as `harness site` renders it."""
+        return render.render([self.board()], {self.suite.name: self.examples})
+
+
+def texts_of(files: Mapping[str, str | bytes]) -> dict[str, str]:
+    """The files of a site that are text."""
+    return {name: data for name, data in files.items() if isinstance(data, str)}
 
 
 def open_bench(folder: Path, stores: ExitStack, arguments: dict[str, Any]) -> Bench:
@@ -312,4 +337,102 @@ def board(filled: Bench) -> Board:
 @pytest.fixture(scope="session")
 def site(board: Board) -> dict[str, str]:
     """The filled store's pages."""
-    return render.render([board])
+    return texts_of(render.render([board]))
+
+
+TEXTS = (
+    ("Title", "A plain text that is not good."),
+    (
+        "</script><script>alert(1)</script>",
+        "<img src=x onerror=alert(2)> {{ 7 * 7 }} {% raw %} \" ' ` \\ \u2028 \u2029 &lt;",
+    ),
+    ("\u202edesrever\u202c", "\u2066bidirectional\u2069 and 🙂🏳️‍🌈 and \u0000 and ü"),
+    ("Long", "word " * 4000),
+)
+"""Of the first examples of the split `test`: what no page may take for markup, direction or an end of its script."""
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Like `filled`, with texts that the suite stores, some of them hostile. Only to be read."""
+    with ExitStack() as stores:
+        bench = open_bench(tmp_path_factory.mktemp("told"), stores, {"store": True})
+        many = [
+            *TEXTS,
+            *((f"Review {i}", f"The thing number {i} is " + "not " * (i % 3) + "good.") for i in range(4, 300)),
+        ]
+        test = bench.add_split("test", 300, texts=many)
+        elsewhere = bench.add_split("elsewhere", 90, clusters=30)
+        bench.fill(test, {"majority": 0.5, "tfidf": 0.7, "tiny": 0.5, "tiny+lora": 0.9, "tiny+ia3": 0.89})
+        bench.fill(elsewhere, {"majority": 0.5, "tfidf": 0.6, "tiny": 0.5, "tiny+lora": 0.8, "tiny+ia3": 0.7})
+        bench.add_verdict("tfidf on test: accuracy >= 0.5", "pass", "0.700 [0.612, 0.775] is above 0.5.")
+        yield bench
+
+
+@pytest.fixture(scope="session")
+def whole(told: Bench) -> dict[str, str | bytes]:
+    """Its whole site, with compare page and example browser."""
+    return told.whole_site()
+
+
+# A real browser
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "pictures.py"
+
+
+@pytest.fixture(scope="module")
+def pictures() -> ModuleType:
+    """benchmarks/pictures.py as a module: how the browser is found, launched and waited for."""
+    spec = importlib.util.spec_from_file_location("pictures", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def browser(pictures: ModuleType) -> "Iterator[Browser]":
+    if pictures.chromium() is None:
+        pytest.skip(f"needs one of {', '.join(pictures.NAMES)} on the PATH, such as from `apt-get install chromium`")
+    with pictures.launched() as launched:
+        yield launched
+
+
+@pytest.fixture(scope="module")
+def folder(whole: dict[str, str | bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole site of the store with texts, on disk."""
+    out = tmp_path_factory.mktemp("browser") / "site"
+    render.write(whole, out)
+    return out
+
+
+@pytest.fixture(name="opened")
+def opened_page(browser: "Browser", pictures: ModuleType, folder: Path) -> Callable[..., Any]:
+    """Opens a page as a context; at the end there was no console error, no dialog, and no request but for files."""
+
+    @contextmanager
+    def page_of(name: str, *, width: int = 1440, scheme: str = "light", **options: Any) -> "Iterator[Page]":
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,  # type: ignore[arg-type]
+            **options,
+        )
+        page = context.new_page()
+        complaints: list[str] = []
+        requested: list[str] = []
+        page.add_init_script("window.alert = (text) => console.error(`alert: ${text}`);")
+        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+        page.on("request", lambda request: requested.append(request.url))
+        if options.get("java_script_enabled", True):
+            pictures.show(page, folder, name)
+        else:
+            page.goto((folder / name).as_uri())
+        yield page
+        context.close()
+        assert complaints == []
+        assert [url for url in requested if not url.startswith(("file:", "data:"))] == []
+
+    return page_of

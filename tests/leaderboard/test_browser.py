@@ -1,75 +1,88 @@
-"""The written site in a real browser, from disk."""
+"""Every kind of page in a real browser, from disk: no network, no error, no fault that axe calls serious."""
 
-import shutil
-import subprocess
+import os
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from leaderboard import render
+from tests.leaderboard.browsing import COMPARE, EXAMPLES, Opened
 
 if TYPE_CHECKING:
     from tests.leaderboard.conftest import Bench
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-
-PROBE = """
-<!DOCTYPE html><meta charset="utf-8"><pre id="said">nothing</pre>
-<iframe id="page" src="site/{page}" style="width: 390px; height: 800px"></iframe>
-<script>
-const page = document.getElementById("page");
-page.onload = () => {{
-  const doc = page.contentDocument, style = page.contentWindow.getComputedStyle;
-  const point = doc.querySelector(".forest .point").getBoundingClientRect();
-  document.getElementById("said").textContent = [
-    style(doc.querySelector(".top")).position,
-    doc.documentElement.scrollWidth <= 390 ? "fits" : "overflows by " + (doc.documentElement.scrollWidth - 390),
-    point.width > 5 && point.left > 0 && point.right < 390 ? "drawn" : "not drawn",
-  ].join("; ");
-}};
-</script>
-"""
+pytestmark = pytest.mark.browser
+PICTURES = os.environ.get("HARNESS_PICTURES")
+"""A folder to keep pictures of all pages in, such as for an artefact of CI."""
+GRAVE = ("serious", "critical")
+PAGES = ("index.html", "demo/tiny%2Blora.html", "demo/tiny+lora.html", COMPARE, EXAMPLES)
 
 
-@pytest.fixture(scope="session")
-def browser() -> str:
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"needs one of {', '.join(NAMES)} on the PATH, such as from `apt-get install chromium`")
-    return found
+def names(folder: Path) -> list[str]:
+    return [name for name in PAGES if (folder / name).is_file()]
 
 
-def dump(browser: str, file: Path, profile: Path, *flags: str) -> str:
-    """The page's elements after the browser has loaded it."""
-    command = [browser, *FLAGS, *flags, f"--user-data-dir={profile}", "--dump-dom", file.as_uri()]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-    return done.stdout
+# Every kind of page
 
 
-@pytest.mark.browser
-def test_a_browser_shows_every_model_from_disk(
-    filled: "Bench", site: dict[str, str], browser: str, tmp_path: Path
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_every_page_fits_is_sound_for_axe_and_can_be_kept_as_a_picture(
+    opened: Opened, folder: Path, width: int, scheme: str
 ) -> None:
-    render.write(site, tmp_path / "site")
-    shown = dump(browser, tmp_path / "site" / "index.html", tmp_path / "profile")
-    for model in filled.suite.model:
-        assert f">{model.id}</a>" in shown
-    assert shown.count("<svg") == site["index.html"].count("<svg")
+    axe = (resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+    for name in names(folder):
+        with opened(name, width=width, scheme=scheme) as page:
+            page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true; })")
+            too_wide = page.evaluate("document.documentElement.scrollWidth") - width
+            assert too_wide <= 0, f"{name} scrolls sideways by {too_wide} pixels at {width}"
+            page.evaluate(axe)
+            found = page.evaluate("axe.run({resultTypes: ['violations'], preload: false})")["violations"]
+            faults = [(one["id"], [node["target"] for node in one["nodes"]]) for one in found if one["impact"] in GRAVE]
+            assert faults == [], f"{name}, {scheme}, {width} pixels"
+            if PICTURES:
+                file = Path(PICTURES) / f"{name.replace('/', '-').removesuffix('.html')}-{width}-{scheme}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                page.screenshot(path=str(file), full_page=True)
 
 
-@pytest.mark.browser
-@pytest.mark.parametrize("page", ["index.html", "demo/tiny%2Blora.html"])
-def test_on_a_phone_the_style_applies_the_page_does_not_scroll_sideways_and_charts_are_drawn(
-    site: dict[str, str], browser: str, tmp_path: Path, page: str
-) -> None:
-    render.write(site, tmp_path / "site")
-    probe = tmp_path / "probe.html"
-    probe.write_text(PROBE.format(page=page), encoding="utf-8")
-    # Two files of one folder may look into each other only with this flag; the site itself needs nothing of the kind.
-    shown = dump(browser, probe, tmp_path / "profile", "--allow-file-access-from-files")
-    assert '<pre id="said">sticky; fits; drawn</pre>' in shown
+def test_axe_finds_what_is_wrong(opened: Opened) -> None:
+    """The check above can fail."""
+    axe = (resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+    with opened(COMPARE) as page:
+        page.evaluate("document.querySelectorAll('label').forEach(one => one.replaceWith(...one.children))")
+        page.evaluate(axe)
+        found = page.evaluate("axe.run({resultTypes: ['violations'], preload: false})")["violations"]
+        assert "select-name" in {one["id"] for one in found if one["impact"] in GRAVE}
+
+
+def test_the_board_names_every_model_and_draws_its_charts(opened: Opened, told: "Bench") -> None:
+    with opened("index.html", width=390) as page:
+        for model in told.suite.model:
+            assert page.locator(f"a:text-is('{model.id}')").count() > 0
+        drawn = page.locator("svg.plot").first.bounding_box()
+        assert drawn is not None
+        assert drawn["width"] > 200
+        assert drawn["height"] > 50
+
+
+def test_dark_mode_is_dark(opened: Opened) -> None:
+    for name in ("index.html", COMPARE, EXAMPLES):
+        shades = {}
+        for scheme in ("light", "dark"):
+            with opened(name, scheme=scheme) as page:
+                colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+                shades[scheme] = sum(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(","))
+        assert shades["dark"] < 200 < 600 < shades["light"]
+
+
+def test_every_link_of_the_tools_leads_to_a_file(opened: Opened) -> None:
+    for name in (COMPARE, EXAMPLES):
+        with opened(name) as page:
+            links = page.eval_on_selector_all("a[href]", "all => all.map(one => one.href)")
+            assert len(links) > 5
+            for link in links:
+                assert link.startswith("file://")
+                path = page.evaluate("url => decodeURIComponent(new URL(url).pathname)", link)
+                assert Path(path).is_file(), link

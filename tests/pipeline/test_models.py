@@ -133,7 +133,7 @@ def test_scores_that_are_not_numbers_are_refused(tiny_base: Path) -> None:
     from harness.models.transformer import SequenceClassifier
 
     with pytest.raises(RunError, match="5 of 5 scores are not numbers"):
-        SequenceClassifier(Broken(), tiny_base, 32, "fp32").predict(TEXTS, skip_note)
+        SequenceClassifier(Broken(), tiny_base, 32).predict(TEXTS, skip_note)
 
 
 def _edit(folder: Path, name: str, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:

@@ -1,0 +1,229 @@
+"""Made-up and mutated input for everything that parses what others wrote: taken, or refused with a message.
+
+    nox -s fuzz -- --minutes 10            # every target in turn, twenty inputs at a time
+    nox -s fuzz -- --only bundle
+
+An input that raises anything but a HarnessError is a bug; it is printed, made as small as hypothesis can make it, and
+the command fails. What ends the process itself, such as a fault in a library of C++, leaves its input in the folder
+that is printed first.
+"""
+
+import argparse
+import gzip
+import hashlib
+import io
+import json
+import random
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from harness import baseline, data, digest, suite
+from harness.data.rows import Places, Row
+from harness.declarations import FileSplit
+from harness.errors import DataError, HarnessError
+from harness.models import adapters
+from harness.records import Prediction, Run
+from harness.store import bundle, writer
+from harness.store.connection import opened
+
+ROOT = Path(__file__).parents[1]
+NOW = datetime(2030, 1, 1)  # noqa: DTZ001 (UTC without a zone, as the store keeps it)
+INPUTS_AT_ONCE = 20
+WORDS = [
+    b"\0", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"'", b'"', b'"""', b"\\", b"\\u0000", b"\\ud800", b"\n",
+    b"\r", b"[", b"]" * 9, b"{" * 999, b"[" * 99999, b"}", b"=", b"1e999", b"-1", b"nan", b"null", b"true", b"../../",
+    b"/etc/passwd", b"9" * 5000, b"2147483648", b"18446744073709551616", b"inf", b"PAR1", b"PK\5\6", b"PK\1\2",
+    b"__label__2 ", b"\x1b[2J",
+]  # fmt: skip
+
+
+@st.composite
+def mutated(draw: st.DrawFn, samples: list[bytes]) -> bytes:
+    """One of the samples with some bytes flipped, cut out, doubled, put in, or all that follows gone."""
+    whole = bytearray(draw(st.sampled_from(samples)))
+    for _ in range(draw(st.integers(0, 6))):
+        start = draw(st.integers(0, len(whole)))
+        end = min(len(whole), start + draw(st.integers(0, 64)))
+        what = draw(st.sampled_from(["flip", "cut", "double", "put", "end"]))
+        if what == "flip" and start < len(whole):
+            whole[start] ^= 1 << draw(st.integers(0, 7))
+        elif what == "cut":
+            del whole[start:end]
+        elif what == "double":
+            whole[start:start] = whole[start:end]
+        elif what == "put":
+            whole[start:start] = draw(st.sampled_from(WORDS) | st.binary(max_size=8))
+        elif what == "end" and draw(st.booleans()):
+            del whole[start:]
+    return bytes(whole)
+
+
+def suites() -> list[bytes]:
+    """The suites of the project."""
+    return [path.read_bytes() for path in sorted((ROOT / "suites").glob("*.toml"))]
+
+
+def parse_suite(folder: Path, given_bytes: bytes) -> None:
+    path = folder / "suite.toml"
+    path.write_bytes(given_bytes)
+    suite.load(path)
+
+
+TABLE = pa.table({"label": [0, 1, 1], "title": ["a", "b: c", ""], "content": ["good", "bad\n", "naïve 😀"]})
+
+
+def rows_by_format() -> dict[str, bytes]:
+    """The same rows in every format that is read, by suffix."""
+    parquet = io.BytesIO()
+    pq.write_table(TABLE, parquet, compression="zstd")
+    lines = "".join(json.dumps(row) + "\n" for row in TABLE.to_pylist()).encode()
+    return {
+        "parquet": parquet.getvalue(),
+        "jsonl": lines,
+        "csv": b'"1","a","good ""x"""\n"2","b","bad\\n"\n',
+        "fasttext": b"__label__1 a: good\n__label__2 bad\n",
+        "jsonl.gz": gzip.compress(lines, mtime=0),
+    }
+
+
+def parse_rows(suffix: str) -> Callable[[Path, bytes], None]:
+    def parse(folder: Path, given_bytes: bytes) -> None:
+        (folder / f"rows.{suffix}").write_bytes(given_bytes)
+        declared = {"id": "x", "source": "file", "path": f"rows.{suffix}", "format": suffix.partition(".")[0]}
+        rule = TypeAdapter(FileSplit).validate_python(declared)
+        data.load_split(rule, Places(folder / "cache", folder, None))
+
+    return parse
+
+
+CONFIG = {"peft_type": "LORA", "r": 8, "target_modules": ["query"], "id2label": {"0": "NEGATIVE", "1": "POSITIVE"}}
+
+
+def parse_adapter(folder: Path, given_bytes: bytes) -> None:
+    (folder / "adapter_config.json").write_bytes(given_bytes)
+    adapters.params(adapters.configuration(folder))
+    adapters.check_labels(folder)
+    adapters.check_labels(folder, of_base=True)
+
+
+def parse_baseline(folder: Path, given_bytes: bytes) -> None:
+    (folder / "main.json").write_bytes(given_bytes)
+    try:
+        baseline.read(folder / "main.json", "quickstart")
+    except baseline.Unreadable as problem:
+        raise DataError(str(problem)) from None
+
+
+def made_bundle(folder: Path) -> bytes:
+    """A sound bundle of one run on six reviews."""
+    split = data.as_split("test", [Row("", f"thing {i}", i % 2, None) for i in range(6)], {"source": "file"})
+    configuration = {"model": {"id": "tfidf"}, "adapter": None, "base": None, "train": None, "text": {}}
+    where = {"seed": None, "adapter_digest": None, "split": {"id": "test", "digest": split.digest}}
+    spec = configuration | where
+    run = Run(
+        "run", digest.of_json(spec), "demo", "d", "test", split.digest, "tfidf", digest.of_json(configuration), None,
+        None, "success", None, spec, {}, {}, None, None, NOW, NOW, 1.0, None, None, (),
+    )  # fmt: skip
+    with opened(folder / "sound.duckdb") as store:
+        writer.write_split(store, "demo", split, with_text=True)
+        writer.write_run(store, run, [Prediction(example.example_id, 1, 0.75) for example in split.examples])
+        bundle.write(store, folder / "sound.bundle")
+    return (folder / "sound.bundle").read_bytes()
+
+
+def take_in(folder: Path, given_bytes: bytes) -> None:
+    path, db = folder / "given.bundle", folder / "taken.duckdb"
+    path.write_bytes(given_bytes)
+    db.unlink(missing_ok=True)
+    bundle.take_in(db, path, NOW)
+
+
+def take_in_resealed(table: str, sound: bytes) -> Callable[[Path, bytes], None]:
+    """A bundle one of whose tables is the input, under a manifest that agrees with it."""
+
+    def take(folder: Path, given_bytes: bytes) -> None:
+        with zipfile.ZipFile(io.BytesIO(sound)) as packed:
+            members = {name: packed.read(name) for name in packed.namelist()}
+        members[f"{table}.parquet"] = given_bytes
+        manifest = json.loads(members["manifest.json"])
+        manifest["files"][f"{table}.parquet"]["sha256"] = hashlib.sha256(given_bytes).hexdigest()
+        members["manifest.json"] = json.dumps(manifest).encode()
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as packed:
+            for name, member in members.items():
+                packed.writestr(name, member)
+        take_in(folder, out.getvalue())
+
+    return take
+
+
+def targets(folder: Path) -> dict[str, tuple[Callable[[Path, bytes], None], list[bytes]]]:
+    """What is fed, and what it is fed mutations of, by name."""
+    sound = made_bundle(folder)
+    found = {
+        "suite": (parse_suite, suites()),
+        "adapter": (parse_adapter, [json.dumps(CONFIG).encode()]),
+        "baseline": (parse_baseline, [b'{"format": 1, "name": "main", "suite": "quickstart", "runs": []}']),
+        "bundle": (take_in, [sound]),
+    }
+    found |= {f"rows {suffix}": (parse_rows(suffix), [sample]) for suffix, sample in rows_by_format().items()}
+    with zipfile.ZipFile(io.BytesIO(sound)) as packed:
+        for table in bundle.TABLES:
+            found[f"bundle {table}"] = take_in_resealed(table, sound), [packed.read(f"{table}.parquet")]
+    return found
+
+
+def feed(parse: Callable[[Path, bytes], None], samples: list[bytes], folder: Path, number: int) -> dict[str, int]:
+    """Feed so many inputs; raises what a parser raised that it must not."""
+    counts = {"taken": 0, "refused": 0}
+
+    @seed(number)
+    @settings(
+        max_examples=INPUTS_AT_ONCE, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )  # fmt: skip
+    @given(mutated(samples))
+    def one(given_bytes: bytes) -> None:
+        (folder / "last_input").write_bytes(given_bytes)
+        try:
+            parse(folder, given_bytes)
+            counts["taken"] += 1
+        except HarnessError:
+            counts["refused"] += 1
+
+    one()
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--only", help="targets whose name begins so")
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    given_words = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    print(f"inputs in {folder}, seed {given_words.seed}", flush=True)
+    chosen = {name: one for name, one in targets(folder).items() if name.startswith(given_words.only or "")}
+    counts = {name: {"taken": 0, "refused": 0} for name in chosen}
+    end, turn = time.monotonic() + 60 * given_words.minutes, 0
+    while time.monotonic() < end:
+        for name, (parse, samples) in chosen.items():
+            if time.monotonic() < end:
+                for outcome, count in feed(parse, samples, folder, given_words.seed + turn).items():
+                    counts[name][outcome] += count
+                print(f"{name}: {counts[name]['taken']:,} taken, {counts[name]['refused']:,} refused", flush=True)
+        turn += 1
+
+
+if __name__ == "__main__":
+    main()

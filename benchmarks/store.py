@@ -1,0 +1,145 @@
+"""A store of many made-up predictions: stored, asked, verified and passed on, timed and weighed.
+
+    python benchmarks/store.py                              # 1,000 runs of 10,000 examples
+    python benchmarks/store.py --runs 100 --examples 1000
+
+The scores are drawn at random and say nothing of any model. Each step is a process of its own, so that its peak memory
+is its own. Prints one JSON object a line, and asserts nothing but that what was stored is found to be whole.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+NOW = datetime(2030, 1, 1)  # noqa: DTZ001 (UTC without a zone, as the store keeps it)
+
+
+def ingest(db: Path, runs: int, examples: int) -> dict[str, Any]:
+    """Store runs as an evaluation does, one transaction each; made-up scores that are right three times of four."""
+    from harness import data, digest
+    from harness.data.rows import Row
+    from harness.metrics import METRICS, value
+    from harness.records import Metric, Outcomes, Prediction, Run
+    from harness.store import writer
+    from harness.store.connection import opened
+
+    rows = [Row("", f"made-up review {i}", i % 2, None) for i in range(examples)]
+    split = data.as_split("test", rows, {"source": "file"})
+    labels, ids = np.arange(examples) % 2, tuple(example.example_id for example in split.examples)
+    with opened(db) as store:
+        writer.write_split(store, "made-up", split, with_text=False)
+    writing = 0.0
+    for number in range(runs):
+        generator = np.random.default_rng(number)
+        scores = np.where(generator.uniform(size=examples) < 0.75, labels, 1 - labels) * 0.5
+        scores += generator.uniform(size=examples) / 2
+        configuration = {"model": {"id": f"m{number}"}, "adapter": None, "base": None, "train": None, "text": {}}
+        where = {"seed": None, "adapter_digest": None, "split": {"id": "test", "digest": split.digest}}
+        outcomes = Outcomes(ids, labels, (scores > 0.5).astype(np.int64), scores, None)
+        found = tuple(
+            Metric(name, value(name, outcomes), None, None, examples, definition.higher_is_better)
+            for name, definition in METRICS.items()
+        )
+        spec, ended = configuration | where, NOW + timedelta(seconds=number)
+        run = Run(
+            digest.of_json(number)[:32], digest.of_json(spec), "made-up", "d", "test", split.digest, f"m{number}",
+            digest.of_json(configuration), None, None, "success", None, spec, {}, {}, None, None, ended, ended, 1.0,
+            None, None, found,
+        )  # fmt: skip
+        answers = [Prediction(*row) for row in zip(ids, outcomes.predicted.tolist(), scores.tolist(), strict=True)]
+        began = time.perf_counter()
+        with opened(db) as store:
+            writer.write_run(store, run, answers)
+        writing += time.perf_counter() - began
+    return {"writing_seconds": writing, "file_bytes": db.stat().st_size}
+
+
+def board(db: Path, runs: int, examples: int) -> dict[str, Any]:
+    """What a board asks: the latest run of every key, with its metrics, and the outcomes of the best twenty."""
+    from harness.store import reader
+    from harness.store.connection import snapshot
+
+    with snapshot(db) as store:
+        keys = [key for (key,) in store.execute("SELECT run_key FROM run").fetchall()]
+        latest = reader.latest_runs(store, keys)
+        ids = [run.run_id for run in latest.values()][:20]
+        found = reader.outcomes_of_runs(store, ids)
+    return {"found": len(latest), "outcomes": len(found)}
+
+
+def verified(db: Path, runs: int, examples: int) -> dict[str, Any]:
+    """`harness store verify`."""
+    from harness.store.connection import snapshot
+    from harness.store.verify import verify
+
+    with snapshot(db) as store:
+        began = time.perf_counter()
+        report = verify(store, NOW + timedelta(days=1))
+        seconds = time.perf_counter() - began
+    assert not report.problems, report.problems[:3]
+    assert report.counts["prediction"] == runs * examples
+    return {"verifying_seconds": seconds}
+
+
+def passed_on(db: Path, runs: int, examples: int) -> dict[str, Any]:
+    """`harness store export`, and `import` into a new store."""
+    from harness.store import bundle
+    from harness.store.connection import snapshot
+
+    began = time.perf_counter()
+    with snapshot(db) as store:
+        told = bundle.write(store, db.with_name("runs.bundle"))
+    exported = time.perf_counter()
+    taken = bundle.take_in(db.with_name("other.duckdb"), db.with_name("runs.bundle"), NOW + timedelta(days=1))
+    assert taken.rows["run"] == runs
+    return {
+        "export_seconds": exported - began,
+        "import_seconds": time.perf_counter() - exported,
+        "bundle_bytes": told.bytes,
+    }
+
+
+STEPS: dict[str, Callable[[Path, int, int], dict[str, Any]]] = {
+    "ingest": ingest,
+    "board": board,
+    "verify": verified,
+    "pass on": passed_on,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--examples", type=int, default=10_000)
+    parser.add_argument("--db", type=Path, help="keep the store here")
+    parser.add_argument("--steps", default=",".join(STEPS), help="which, by name")
+    parser.add_argument("--step", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.step:
+        began = time.perf_counter()
+        told = STEPS[given.step](given.db, given.runs, given.examples)
+        seconds = time.perf_counter() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        rounded = {key: round(one, 2) if isinstance(one, float) else one for key, one in told.items()}
+        print(json.dumps({"step": given.step, "seconds": round(seconds, 2), "peak_gib": round(peak, 2), **rounded}))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        db = given.db or Path(folder) / "harness.duckdb"
+        print(json.dumps({"predictions": given.runs * given.examples, "runs": given.runs}), flush=True)
+        for step in given.steps.split(","):
+            words = ["--runs", given.runs, "--examples", given.examples, "--db", db, "--step", step]
+            subprocess.run([sys.executable, __file__, *map(str, words)], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The verb that holds forms of trained models to their reference."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from harness.cli.common import (
+    DEFAULT_DB,
+    Db,
+    Engine,
+    Json,
+    SuitePath,
+    Workers,
+    app,
+    check_known,
+    reporting,
+)
+
+
+@app.command()
+@reporting
+def parity(
+    suite_path: SuitePath,
+    model: Annotated[list[str] | None, typer.Option("--model", metavar="ID", help="Only this model.")] = None,
+    engine: Engine = "local",
+    workers: Workers = None,
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
+) -> int:
+    """Hold every form of a suite's trained models to torch in fp32: reloaded, merged, bf16, int8, OpenVINO."""
+    from harness import parity, parity_checks
+    from harness import suite as suite_file
+    from harness.engine import ENGINES
+    from harness.gather import Workspace, gather
+    from harness.jobs import checks
+    from harness.models import is_installed
+    from harness.provenance import cores
+    from harness.tables.forms import show_parities
+    from harness.terminal import Bars, print_json, say
+
+    suite = suite_file.load(suite_path)
+    check_known("engine", [engine], list(ENGINES))
+    trained = [declared.id for declared in suite.model if parity.has_forms(declared)]
+    check_known("model with trained weights", model, trained)
+    runtimes = [name for name in ("torch", "openvino") if is_installed(name)]
+    if "openvino" not in runtimes:
+        say(
+            "warning: OpenVINO is not installed, so it is left out: `python -m pip install 'adapter-harness[openvino]'`"
+        )
+    forms = [form for form in parity.TOLERANCES if form == parity.RELOADED or form.split()[0] in runtimes]
+    workspace = Workspace(suite_path, db)
+    held = checks(suite, gather(suite, workspace), workspace, model_ids=model or (), forms=forms)
+    with ENGINES[engine](workers or cores(), Bars()) as each_done:
+        found = parity_checks.bring_up_to_date(held, workspace, each_done)
+    if {check.model.id for check in held} < set(model or trained):
+        say(f"warning: some weights are not there yet; `harness evaluate {suite_path}` trains them")
+    if as_json:
+        print_json([asdict(one) for one in found])
+    else:
+        show_parities(suite.name, found)
+    return 0

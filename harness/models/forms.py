@@ -1,0 +1,50 @@
+"""Forms of one trained network: what its weights are rounded to, and what computes it.
+
+A form is a runtime and a precision. `torch fp32` is the reference: nothing merged, nothing rounded. Every other form
+is merged first, where the method merges, since an adapter beside its base costs time.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from harness.models.protocol import Ingredients
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def made(runtime: str, precision: str, network: Callable[[], Any], ingredients: Ingredients) -> Callable[..., Any]:
+    """A network in a form, from `input_ids` and `attention_mask` to something with `logits`.
+
+    Args:
+        runtime: torch or openvino.
+        precision: fp32, bf16, or for openvino int8.
+        network: loads it in float32, in evaluation mode; not called where a converted one is kept.
+
+    Raises:
+        RunError: it cannot be converted.
+        UsageError: the runtime is not installed.
+    """
+    if runtime == "openvino":
+        from harness.models import openvino
+
+        return openvino.compiled(precision, lambda: merged(network()), ingredients)
+    loaded = network()
+    rounded: Callable[..., Any] = loaded if precision == "fp32" else merged(loaded).to(DTYPES[precision])
+    return rounded
+
+
+def merged(network: Any) -> Any:
+    """The same function without an adapter beside the base, where the method has such a thing; else the network.
+
+    The network is left as it was.
+    """
+    merge = getattr(getattr(network, "base_model", None), "merge_and_unload", None)
+    if not hasattr(network, "peft_config") or merge is None:
+        return network
+    try:
+        return copy.deepcopy(network).merge_and_unload(safe_merge=True).eval()
+    except (NotImplementedError, AttributeError, ValueError, TypeError):
+        return network

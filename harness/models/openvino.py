@@ -1,0 +1,150 @@
+"""OpenVINO as a runtime: a torch network converted once, kept, and compiled for one thread of this processor.
+
+    network = compiled("bf16", load, ingredients)
+    network(input_ids=…, attention_mask=…).logits    # torch tensors in and out, shape (batch, 2)
+
+int8 is post-training quantisation of weights and activations by NNCF, calibrated on rows of the training split.
+"""
+
+import contextlib
+import io
+import logging
+import shutil
+import sys
+import uuid
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from harness import digest, provenance
+from harness.errors import RunError
+from harness.models.protocol import Ingredients
+
+# Both packages report their use to their makers unless this one, which does it, is absent; they take its absence well.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # what import makes of None: ImportError
+
+import openvino  # noqa: E402 (not before the line above)
+
+CALIBRATION_ROWS = 300
+"""What NNCF recommends; fewer where the training split has fewer."""
+SUMS = "sha256.txt"
+
+
+class Answer(NamedTuple):
+    """As transformers' models answer."""
+
+    logits: torch.Tensor
+    """Shape (batch, 2), float32."""
+
+
+class Compiled:
+    """A converted network on this processor, with one thread, so that it does not depend on the number of cores."""
+
+    def __init__(self, path: Path, precision: str) -> None:
+        core = openvino.Core()
+        fast = precision != "fp32" and provenance.has_fast_bf16()
+        config = {
+            "INFERENCE_NUM_THREADS": 1,
+            "NUM_STREAMS": 1,
+            # Every worker process would be pinned to the same core.
+            "ENABLE_CPU_PINNING": False,
+            "INFERENCE_PRECISION_HINT": "bf16" if fast or precision == "bf16" else "f32",
+        }
+        self.request = core.compile_model(core.read_model(path), "CPU", config).create_infer_request()
+
+    def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Answer:
+        found = self.request.infer([input_ids.numpy(), attention_mask.numpy()], share_inputs=True)
+        return Answer(torch.from_numpy(np.array(found[0], dtype=np.float32)))
+
+
+def compiled(precision: str, network: Callable[[], Any], ingredients: Ingredients) -> Compiled:
+    """A network in OpenVINO, converted unless it is kept from before.
+
+    Args:
+        precision: fp32, bf16 or int8. int8 multiplies the rest in bf16 where the processor has it.
+        network: loads what to convert.
+        ingredients: `converted_dir` is where it is kept; `train_texts` calibrate int8.
+
+    Raises:
+        RunError: OpenVINO or torch's exporter cannot convert it.
+    """
+    folder = ingredients.converted_dir
+    assert folder is not None
+    if not _is_whole(folder):
+        _keep(_converted(network(), precision, ingredients), folder)
+    return Compiled(folder / "model.xml", precision)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a converted model is there and is what was written."""
+    sums = folder / SUMS
+    return sums.is_file() and sums.read_text(encoding="utf-8") == _sums(folder)
+
+
+def _sums(folder: Path) -> str:
+    return digest.of_files(folder, ["model.xml", "model.bin"])
+
+
+def _keep(model: Any, folder: Path) -> None:
+    """Put a model in its folder, whole or not at all."""
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    partial.mkdir(parents=True)
+    try:
+        openvino.save_model(model, partial / "model.xml", compress_to_fp16=False)
+        (partial / SUMS).write_text(_sums(partial), encoding="utf-8")
+        if folder.is_dir() and not _is_whole(folder):
+            shutil.rmtree(folder)
+        if not folder.is_dir():  # another process may have been first
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+class Logits(torch.nn.Module):
+    """A network with two inputs and one output, as the exporter wants it."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits
+
+
+def _converted(network: Any, precision: str, ingredients: Ingredients) -> Any:
+    """The network as an OpenVINO model of float32, or of int8."""
+    example = {"input_ids": torch.ones(2, 8, dtype=torch.int64), "attention_mask": torch.ones(2, 8, dtype=torch.int64)}
+    any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of both packages' own making
+            program = torch.export.export(Logits(network), (), example, dynamic_shapes=dict.fromkeys(example, any_size))
+            model = openvino.convert_model(program)
+    except Exception as problem:
+        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        raise RunError(f"cannot be converted to OpenVINO ({reason[:300]}); use runtime = 'torch'") from problem
+    return model if precision != "int8" else _quantised(model, ingredients)
+
+
+def _quantised(model: Any, ingredients: Ingredients) -> Any:
+    """Weights and activations in int8, calibrated on training rows that are drawn by a fixed seed."""
+    import nncf
+
+    from harness.models.transformer import encode
+
+    assert ingredients.base_dir is not None
+    encoded = encode(ingredients.base_dir, ingredients.train_texts, ingredients.max_length)
+
+    def batch(index: int) -> Sequence[Any]:
+        return [tensor.numpy() for tensor in encoded.batch([index]).values()]
+
+    rows = np.random.default_rng(0).permutation(len(encoded.ids))[:CALIBRATION_ROWS].tolist()
+    nncf.set_log_level(logging.ERROR)
+    kind = nncf.ModelType.TRANSFORMER
+    with contextlib.redirect_stdout(io.StringIO()):  # bars of its own, where results belong
+        return nncf.quantize(model, nncf.Dataset(rows, batch), model_type=kind, subset_size=len(rows))

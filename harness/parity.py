@@ -1,0 +1,281 @@
+"""Forms of trained models, held to a reference: which there are, what they are allowed, and under which keys.
+
+The reference is torch in fp32, nothing merged. Another form of the same weights is used only where it says the same
+class of nearly all texts of a fixed sample, and moves no log-odds far. Labels are never read. Needs no torch.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from harness import digest, provenance, stats
+from harness.declarations import Model, PeftModel, Suite, TransformerModel
+from harness.models.protocol import Ingredients
+from harness.records import AdapterRecord, Parity, Split
+from harness.run import scoring_code
+from harness.stats import Floats
+
+SAMPLE = 256
+"""Texts of the scored splits that a form is asked."""
+CLIP = 1e-9
+"""Log-odds are of probabilities this far from 0 and 1, at least: nearer, float64 has not the digits for 1 - p."""
+REFERENCE = "torch fp32"
+RELOADED, MERGED = "reloaded", "torch fp32 merged"
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What a form may do otherwise than the reference and still pass."""
+
+    flips: float
+    """Largest share of the sample of which another class is said."""
+    move: float
+    """Largest difference of a log-odds."""
+
+
+TOLERANCES: Mapping[str, Tolerance] = {
+    RELOADED: Tolerance(0.0, 0.01),
+    MERGED: Tolerance(0.0, 0.001),
+    "torch bf16": Tolerance(0.01, 0.5),
+    "openvino fp32": Tolerance(0.0, 0.001),
+    "openvino bf16": Tolerance(0.01, 0.5),
+    "openvino int8": Tolerance(0.02, 2.0),
+}
+"""By form; docs/precision.md says why. A table of all forms, too: what a model declares is `runtime precision`."""
+AUTO = Tolerance(0.004, 0.5)
+"""What `auto` allows a form besides: one text of the sample. Who leaves the choice open wants the same answers."""
+_FASTEST_FIRST = {"torch": ("bf16",), "openvino": ("int8", "bf16")}
+"""What `auto` may come to besides fp32."""
+
+
+def has_forms(model: Model) -> TypeGuard[PeftModel | TransformerModel]:
+    """Whether a model has trained weights, so that a form of it could be held to its reference."""
+    return isinstance(model, PeftModel) or (isinstance(model, TransformerModel) and model.adapter is not None)
+
+
+def as_form(model: Model, form: str) -> Model:
+    """A model, declared in one of the forms that can be declared."""
+    runtime, precision = form.split()
+    return model.model_copy(update={"runtime": runtime, "precision": precision})
+
+
+def wanted(model: Model, *, can_calibrate: bool) -> list[str]:
+    """The forms that a model needs held to the reference before it is scored; with `auto`, the fastest first.
+
+    Args:
+        can_calibrate: whether there are the rows that its weights were trained on.
+    """
+    if not has_forms(model):
+        return []
+    if model.precision != "auto":
+        form = f"{model.runtime} {model.precision}"
+        return [] if form == REFERENCE else [form]
+    possible = {"int8": can_calibrate, "bf16": provenance.has_fast_bf16()}
+    forms = [f"{model.runtime} {precision}" for precision in _FASTEST_FIRST[model.runtime] if possible[precision]]
+    return forms if model.runtime == "torch" else [*forms, f"{model.runtime} fp32"]
+
+
+def sample(suite: Suite, splits: Mapping[str, Split]) -> tuple[str, ...]:
+    """Texts of the splits that are scored, drawn by a fixed seed: where a flip would count. Labels stay unread."""
+    scored = [split for split in splits.values() if split.split_id not in suite.train_split_ids]
+    rows = [example for split in scored for example in split.examples]
+    drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[:SAMPLE])
+    return tuple(suite.text.render(rows[i].title, rows[i].content) for i in drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Trained weights whose forms are held to their reference."""
+
+    adapter: AdapterRecord
+    base_digest: str
+    train: Split | None
+    """What they were trained on; None where they come from elsewhere."""
+
+
+def spec(weights: Weights, form: str, texts: Sequence[str], max_length: int) -> dict[str, Any]:
+    """All that goes into a parity check, the processor included: forms round otherwise on another one."""
+    tolerance, hardware = TOLERANCES[form], provenance.hardware()
+    return {
+        "form": form,
+        "adapter_digest": weights.adapter.adapter_digest,
+        "base": weights.base_digest,
+        "calibrated_on": weights.train.digest if weights.train and form.endswith("int8") else None,
+        "texts": digest.of_json(list(texts)),
+        "max_length": max_length,
+        "scoring_code": scoring_code(),
+        "packages": packages(form.split()[0]),
+        "hardware": {name: hardware[name] for name in ("machine", "processor", "bf16")},
+        "allowed": [tolerance.flips, tolerance.move],
+    }
+
+
+def packages(runtime: str) -> dict[str, str | None]:
+    """The packages whose releases can change what a runtime answers."""
+    names = (*provenance.SCORING_PACKAGES, *(provenance.RUNTIME_PACKAGES if runtime == "openvino" else ()))
+    return {name: provenance.packages().get(name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A trained model, some of whose forms are to be held to its reference."""
+
+    suite: Suite
+    model: PeftModel | TransformerModel
+    weights: Weights
+    ingredients: Ingredients
+    texts: tuple[str, ...]
+    """`sample`."""
+    specs: Mapping[str, Mapping[str, Any]]
+    """By form."""
+    cache: Path
+    """The workspace's."""
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Under which the parity of each form is stored."""
+        return {form: digest.of_json(spec) for form, spec in self.specs.items()}
+
+
+def in_runtime(
+    ingredients: Ingredients, model: Model, base_digest: str | None, weights: Weights | None, suite: Suite, cache: Path
+) -> Ingredients:
+    """What a model is made from, with the place of its converted form and the rows that calibrate it.
+
+    Args:
+        model: in the form that is wanted.
+        base_digest: of its base.
+        weights: None for an untrained head.
+        cache: the workspace's.
+    """
+    if getattr(model, "runtime", "torch") != "openvino":
+        return ingredients
+    assert isinstance(model, PeftModel | TransformerModel)
+    train = weights.train if weights is not None and model.precision == "int8" else None
+    made_from = {
+        "base": base_digest,
+        "adapter_digest": weights and weights.adapter.adapter_digest,
+        "seed": ingredients.seed if weights is None else None,
+        "calibrated_on": train and [train.digest, suite.text.template, suite.text.max_length],
+        "scoring_code": scoring_code(),
+        "packages": packages("openvino"),
+    }
+    texts = [suite.text.render(example.title, example.content) for example in train.examples] if train else []
+    folder = cache / "openvino" / digest.of_json(made_from)[:32]
+    return replace(ingredients, train_texts=texts, converted_dir=folder)
+
+
+def measured(
+    weights: Weights, form: str, described: Mapping[str, Any], n: int, answers: tuple[Floats, Floats] | str
+) -> Parity:
+    """What came of holding a form to its reference.
+
+    Args:
+        described: `spec`.
+        n: texts that they were to be asked.
+        answers: the reference's and the form's probabilities of class 1, each of shape (n,), or why there are none.
+    """
+    tolerance, flips, low, high, move = TOLERANCES[form], None, None, None, None
+    if not isinstance(answers, str):
+        reference, other = answers
+        flips, n = int(((other > 0.5) != (reference > 0.5)).sum()), len(reference)
+        low, high = stats.wilson(flips, n)
+        move = float(np.abs(log_odds(other) - log_odds(reference)).max())
+    return Parity(
+        parity_key=digest.of_json(described),
+        adapter_digest=weights.adapter.adapter_digest,
+        adapter_id=weights.adapter.adapter_id,
+        seed=weights.adapter.seed,
+        form=form,
+        n=n,
+        flips=flips,
+        flips_low=low,
+        flips_high=high,
+        largest_move=move,
+        flips_allowed=tolerance.flips,
+        move_allowed=tolerance.move,
+        passed=flips is not None and move is not None and flips <= tolerance.flips * n and move <= tolerance.move,
+        problem=answers if isinstance(answers, str) else None,
+        spec=described,
+        hardware=provenance.hardware(),
+        checked_at=provenance.now(),
+    )
+
+
+def log_odds(probabilities: Floats) -> Floats:
+    """Shape as given; at most about 20.7 in size."""
+    inside = np.clip(probabilities, CLIP, 1 - CLIP)
+    return np.asarray(np.log(inside / (1 - inside)), dtype=np.float64)
+
+
+def told(parity: Parity, allowed: Tolerance) -> str:
+    """One sentence with the numbers."""
+    if parity.problem is not None:
+        return f"{parity.form} cannot be held to {REFERENCE}: {parity.problem}"
+    seed = "" if parity.seed is None else f" of seed {parity.seed}"
+    return (
+        f"{parity.form}{seed} says another class than {REFERENCE} of {parity.flips} of {parity.n} texts "
+        f"({100 * allowed.flips:g} % allowed) and moves a log-odds by up to {parity.largest_move:.2g} "
+        f"({allowed.move:g} allowed)"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The form in which a model is scored, whatever the seed."""
+
+    model: Model
+    """Its precision is no longer `auto`."""
+    blocked: str | None = None
+    """Why it cannot be scored in it."""
+    why: str | None = None
+    """What `auto` came to, and why not to something faster."""
+
+
+def decided(model: Model, forms: Sequence[str], found: Mapping[str, Sequence[Parity | None]]) -> Decision:
+    """The form of a model: the declared one, or for `auto` the fastest in which all of its seeds pass.
+
+    Args:
+        forms: `wanted`.
+        found: by form, what is stored of each seed; None where nothing is.
+    """
+    if not has_forms(model):
+        return Decision(model)
+    if model.precision != "auto":
+        return Decision(model, _failing(one for form in forms for one in found[form]))
+    fp32 = f"{model.runtime} fp32"
+    unfit: list[str] = []
+    for form in forms:
+        if None in found[form]:
+            reason = "what precision = 'auto' comes to on this processor is not decided yet; evaluate the suite first"
+            return Decision(as_form(model, fp32), reason)
+        failing = _failing(found[form], AUTO if form != fp32 else None)
+        if failing is None:
+            return Decision(as_form(model, form), None, _why(form, unfit))
+        unfit.append(failing)
+    return Decision(as_form(model, fp32), unfit[-1] if fp32 in forms else None, _why(fp32, unfit))
+
+
+def _failing(found: Iterable[Parity | None], besides: Tolerance | None = None) -> str | None:
+    """The first that does not pass, or does more than is allowed besides, in words."""
+    for one in found:
+        if one is not None and not one.passed:
+            return f"{told(one, Tolerance(one.flips_allowed, one.move_allowed))}; choose another precision or runtime"
+        if one is not None and besides is not None and not _is_within(one, besides):
+            return told(one, besides)
+    return None
+
+
+def _is_within(one: Parity, allowed: Tolerance) -> bool:
+    assert one.flips is not None  # it passed
+    assert one.largest_move is not None
+    return one.flips <= allowed.flips * one.n and one.largest_move <= allowed.move
+
+
+def _why(form: str, unfit: Sequence[str]) -> str:
+    slower = "" if provenance.has_fast_bf16() else "; this processor does not multiply bf16 in hardware"
+    reasons = (reason.removesuffix("; choose another precision or runtime") for reason in unfit)
+    return f"precision = 'auto' is {form}" + "".join(f"; {reason}" for reason in reasons) + slower

@@ -1,0 +1,160 @@
+"""What one model with one seed is made from, whatever the split: base, trained weights, rows that it is fitted on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import elsewhere, parity, training
+from harness.declarations import (
+    Adapter,
+    AnyAdapter,
+    ForeignAdapter,
+    MajorityModel,
+    Model,
+    PeftModel,
+    ProbeModel,
+    Suite,
+    TfidfModel,
+    TransformerModel,
+)
+from harness.errors import AdapterError
+from harness.gather import Materials, Workspace
+from harness.models.bases import ResolvedBase
+from harness.models.protocol import Ingredients
+from harness.records import AdapterRecord, Split
+from harness.suite import by_id
+from harness.training import card
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedWeights:
+    """What is known of the weights that a model is scored with."""
+
+    adapter: AnyAdapter
+    base: ResolvedBase
+    train: Split | None
+    """What the suite would train them on; None where they come from elsewhere."""
+    folder: Path | None
+    record: AdapterRecord | None
+    trained_on: frozenset[str] | None
+    """Digests of the texts that they have seen, as their own folder says; None where that is unknown."""
+    blocked: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What one model with one seed is made from, whatever the split."""
+
+    ingredients: Ingredients
+    weights: TrainedWeights | None
+    base_digest: str | None
+    train_digest: str | None
+    """Digest of the rows that it learns from."""
+
+    @property
+    def parity_weights(self) -> parity.Weights | None:
+        """Its trained weights as parity checks know them; None where there are none."""
+        if self.weights is None or self.weights.record is None or self.weights.blocked is not None:
+            return None
+        return parity.Weights(self.weights.record, self.weights.base.digest, self.weights.train)
+
+
+def adapter_of(suite: Suite, model: Model) -> AnyAdapter | None:
+    """The adapter that a model names."""
+    if isinstance(model, PeftModel | TransformerModel) and model.adapter is not None:
+        adapter: AnyAdapter = by_id(suite.adapter, model.adapter)
+        return adapter
+    return None
+
+
+def _seeds(suite: Suite, model: Model) -> tuple[int | None, ...]:
+    adapter = adapter_of(suite, model)
+    if isinstance(adapter, Adapter):
+        return adapter.train.seeds
+    if isinstance(model, TransformerModel) and model.seeds is not None:
+        return model.seeds
+    return (None,)
+
+
+def of(
+    suite: Suite,
+    model: Model,
+    materials: Materials,
+    workspace: Workspace,
+    untrainable: Mapping[tuple[str, int], str] | None,
+) -> dict[int | None, Recipe]:
+    """By seed, what a model is made from.
+
+    Args:
+        untrainable: why weights are absent, by adapter id and seed, as training said.
+    """
+    return {seed: _recipe(suite, model, seed, materials, workspace, untrainable or {}) for seed in _seeds(suite, model)}
+
+
+def can_calibrate(suite: Suite, model: Model) -> bool:
+    """Whether there are the rows that a model's weights were trained on."""
+    return isinstance(adapter_of(suite, model), Adapter)
+
+
+def _trained_here(
+    suite: Suite,
+    adapter: Adapter,
+    seed: int | None,
+    materials: Materials,
+    workspace: Workspace,
+    untrainable: Mapping[tuple[str, int], str],
+) -> TrainedWeights:
+    trainings = training.jobs(suite, materials.splits, materials.bases, workspace.adapters)
+    job = next(job for job in trainings if (job.adapter.id, job.seed) == (adapter.id, seed))
+    record, seen, blocked = None, None, untrainable.get((adapter.id, job.seed))
+    if blocked is None and not job.folder.is_dir():
+        blocked = f"adapter {adapter.id!r} seed {job.seed} has not been trained yet; evaluate the suite first"
+    if blocked is None:
+        try:
+            read = card.read(job.folder)
+            seen, record = card.trained_on(job.folder, read), read
+            card.check_is(job, record)
+        except AdapterError as problem:
+            blocked = str(problem)
+    return TrainedWeights(adapter, job.base, job.split, job.folder, record, seen, blocked)
+
+
+def _from_elsewhere(adapter: ForeignAdapter, materials: Materials, workspace: Workspace) -> TrainedWeights:
+    base = materials.bases[adapter.base]
+    try:
+        found = elsewhere.find(adapter, base, workspace.suite_path.parent, workspace.cache)
+    except AdapterError as problem:
+        return TrainedWeights(adapter, base, None, None, None, None, str(problem))
+    return TrainedWeights(adapter, base, None, found.folder, found.record, found.trained_on, None)
+
+
+def _recipe(
+    suite: Suite,
+    model: Model,
+    seed: int | None,
+    materials: Materials,
+    workspace: Workspace,
+    untrainable: Mapping[tuple[str, int], str],
+) -> Recipe:
+    base = materials.bases[model.base] if isinstance(model, ProbeModel | TransformerModel) and model.base else None
+    train: Split | None = None
+    texts: list[str] = []
+    if isinstance(model, MajorityModel | TfidfModel | ProbeModel):
+        train = materials.splits[model.train_split]
+        texts = [suite.text.render(example.title, example.content) for example in train.examples]
+    adapter, weights = adapter_of(suite, model), None
+    if isinstance(adapter, Adapter):
+        weights = _trained_here(suite, adapter, seed, materials, workspace, untrainable)
+    elif adapter is not None:
+        weights = _from_elsewhere(adapter, materials, workspace)
+    if weights is not None:
+        base, train = weights.base, weights.train
+    ingredients = Ingredients(
+        seed=seed,
+        max_length=suite.text.max_length,
+        base_dir=base.folder if base else None,
+        adapter_dir=weights.folder if weights else None,
+        train_texts=texts,
+        train_labels=[example.label for example in train.examples] if texts and train else [],
+    )
+    return Recipe(ingredients, weights, base.digest if base else None, train.digest if train else None)

@@ -1,0 +1,208 @@
+"""Runs on their way from one store to another: one file of Parquet tables with a manifest of their digests.
+
+    told = write(connection, path, suites)        # successful runs, with all that they refer to
+    taken = take_in(db, path)                     # all of them, or nothing and a reason
+
+A bundle is from somebody else. Nothing of it is believed before it was looked at: `archive` bounds the file, here its
+tables are made into a store of their own, which is verified as a whole; only then does the other store take them in, in
+one transaction. What contradicts what is there is refused.
+
+Weights, verdicts, audits, expectations, parity checks and runs that failed stay where they are. Texts are in a bundle
+where they are in the store, which is where their suite says `store = true`.
+"""
+
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from harness import provenance
+from harness.errors import StoreError, UsageError
+from harness.store import archive, incoming
+from harness.store.connection import IMPORT_PREFIX, Connection, bring_to, latest_schema, made_new, opened, transaction
+from harness.store.verify import CLOCK_SLACK, verify
+
+FIRST_SCHEMA = 7
+"""The first that has bundles."""
+_CHOSEN = "status = 'success' AND ($all OR list_contains($suites, suite))"
+TABLES = {
+    "split": f"(split_id, digest) IN (SELECT (split_id, split_digest) FROM run WHERE {_CHOSEN})",  # noqa: S608 (constant)
+    "example": f"digest IN (SELECT split_digest FROM run WHERE {_CHOSEN})",  # noqa: S608 (constant)
+    "adapter": f"adapter_digest IN (SELECT adapter_digest FROM run WHERE {_CHOSEN})",  # noqa: S608 (constant)
+    "run": _CHOSEN,
+    "prediction": f"run_id IN (SELECT run_id FROM run WHERE {_CHOSEN})",  # noqa: S608 (constant)
+    "metric": f"run_id IN (SELECT run_id FROM run WHERE {_CHOSEN})",  # noqa: S608 (constant)
+    "checksum": f"run_id IN (SELECT run_id FROM run WHERE {_CHOSEN})",  # noqa: S608 (constant)
+}
+"""The tables of a bundle, in the order in which they are taken in, and which of their rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is in a bundle."""
+
+    bytes: int
+    rows: dict[str, int]
+    """By table."""
+    texts: int
+    """Examples whose text it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a store took from a bundle: rows by table, without those that it had."""
+
+    rows: dict[str, int]
+    in_bundle: dict[str, int]
+
+
+def write(connection: Connection, path: Path, suites: Collection[str] = ()) -> Told:
+    """Write the successful runs of a store, and all that they refer to, as a bundle.
+
+    Args:
+        connection: may be read-only.
+        path: a file that is not there yet.
+        suites: only those of these names; all where empty.
+
+    Raises:
+        UsageError: the file is there, or its folder is not, or there is nothing to write.
+        StoreError: there is no room for it.
+    """
+    if path.exists():
+        raise UsageError(f"{path}: is there already; give another name, or delete it first")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
+    chosen = {"all": not suites, "suites": list(suites)}
+    ((n_runs,),) = connection.execute(f"SELECT count(*) FROM run WHERE {_CHOSEN}", chosen).fetchall()  # noqa: S608 (constant)
+    if not n_runs:
+        names = [name for (name,) in connection.execute("SELECT DISTINCT suite FROM run ORDER BY suite").fetchall()]
+        raise UsageError(f"there are no successful runs to export (suites in the store: {', '.join(names) or 'none'})")
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as made:
+        rows = {name: _write_table(connection, name, Path(made), chosen) for name in TABLES}
+        archive.pack(Path(made), rows, latest_schema(), path)
+    ((texts,),) = connection.execute(
+        f"SELECT count(content) FROM example WHERE {TABLES['example']}",  # noqa: S608 (constant)
+        chosen,
+    ).fetchall()
+    return Told(path.stat().st_size, rows, texts)
+
+
+def _write_table(connection: Connection, table: str, folder: Path, chosen: dict[str, Any]) -> int:
+    """The chosen rows of a table as Parquet, JSON as text."""
+    columns = ", ".join(
+        f'"{name}"::VARCHAR AS "{name}"' if kind == "JSON" else f'"{name}"'
+        for name, kind in incoming.columns_of(connection, table).items()
+    )
+    file = str(folder / f"{table}.parquet").replace("'", "''")
+    ((rows,),) = connection.execute(
+        f"COPY (SELECT {columns} FROM {table} WHERE {TABLES[table]}) TO '{file}' (FORMAT parquet, COMPRESSION zstd)",  # noqa: S608 (a quoted path)
+        chosen,
+    ).fetchall()
+    return int(rows)
+
+
+def take_in(db: Path, path: Path, now: datetime | None = None) -> Taken:
+    """Take the runs of a bundle into a store, made where it is absent; what it has already it keeps.
+
+    Args:
+        now: UTC, without time zone; the present where it is None.
+
+    Raises:
+        UsageError: the bundle is damaged, is no bundle, contradicts itself, or contradicts the store. Nothing was
+            stored.
+        StoreError: the store cannot be written, or there is no room. Nothing was stored.
+    """
+    db.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=IMPORT_PREFIX, dir=db.parent) as made:
+            manifest = archive.unpack(path, Path(made), list(TABLES))
+            if not FIRST_SCHEMA <= manifest.schema <= latest_schema():
+                raise UsageError(
+                    f"{path}: was made by a newer release (schema {manifest.schema}); upgrade adapter-harness"
+                )
+            alone = Path(made) / "bundle.duckdb"
+            with made_new(alone, manifest.schema) as bundle:
+                for table in TABLES:
+                    incoming.read_table(bundle, table, Path(made), manifest.rows[table], path)
+                bring_to(bundle, latest_schema())
+            _check(alone, path, now or provenance.now())
+            with opened(db) as connection:
+                return _merge(connection, alone, path)
+    except (OSError, MemoryError) as problem:
+        raise StoreError(f"{db}: cannot take {path} in ({problem or 'out of memory'}); nothing was stored") from None
+
+
+def _check(alone: Path, path: Path, now: datetime) -> None:
+    """Hold a bundle to itself."""
+    with opened(alone, read_only=True) as bundle:
+        problems = verify(bundle, now).problems
+        others = bundle.execute(
+            "SELECT run_id, finished_at FROM run WHERE status <> 'success' OR finished_at > ? ORDER BY run_id LIMIT 1",
+            [now + CLOCK_SLACK],
+        ).fetchall()
+    if problems:
+        raise UsageError(f"{path}: contradicts itself; {len(problems)} problems, the first: {problems[0]}")
+    for run_id, finished_at in others:
+        raise UsageError(
+            f"{path}: run {run_id} is no success, or of the future ({finished_at}); "
+            "it would count as the latest of its key; nothing was stored"
+        )
+
+
+_CONTRADICTIONS = {
+    "example": """SELECT 'split ' || digest || ' has an example ' || example_id || ' with another label or text'
+        FROM bundle.example new JOIN example old USING (digest, example_id)
+        WHERE (new.label, new.position, new.text_digest) IS DISTINCT FROM (old.label, old.position, old.text_digest)
+           OR new.cluster IS DISTINCT FROM old.cluster""",
+    "adapter": """SELECT 'adapter ' || adapter_digest || ' is of another method, size or training split'
+        FROM bundle.adapter new JOIN adapter old USING (adapter_digest)
+        WHERE new.method <> old.method OR new.size_bytes <> old.size_bytes OR new.trained_on <> old.trained_on""",
+    "run": """SELECT 'run ' || run_id || ' is another run'
+        FROM bundle.run new JOIN run old USING (run_id)
+        WHERE hash(new) <> hash(old)""",
+    "metric": """SELECT 'run ' || run_id || ' has another ' || name
+        FROM bundle.metric new FULL JOIN metric old USING (run_id, name)
+        WHERE run_id IN (SELECT run_id FROM bundle.run) AND run_id IN (SELECT run_id FROM run)
+          AND hash(new) IS DISTINCT FROM hash(old)""",
+    "prediction": """SELECT 'run ' || run_id || ' has other predictions'
+        FROM bundle.prediction new JOIN prediction old USING (run_id, example_id)
+        WHERE new.predicted <> old.predicted OR new.score <> old.score""",
+}
+"""What is in a bundle under a key under which the store has something else."""
+_KEYS = {
+    "split": "split_id, digest",
+    "example": "digest, example_id",
+    "adapter": "adapter_digest",
+    "run": "run_id",
+    "prediction": "run_id, example_id",
+    "metric": "run_id, name",
+    "checksum": "run_id",
+}
+
+
+def _merge(connection: Connection, alone: Path, path: Path) -> Taken:
+    """Take a verified bundle in, all or nothing."""
+    escaped = str(alone).replace("'", "''")
+    connection.execute(f"ATTACH '{escaped}' AS bundle (READ_ONLY)")
+    try:
+        with transaction(connection):
+            for sql in _CONTRADICTIONS.values():
+                for (problem,) in connection.execute(f"{sql} LIMIT 1").fetchall():
+                    raise UsageError(f"{path}: {problem} than in the store; nothing was stored")
+            rows = {table: _insert_new(connection, table) for table in TABLES}
+        counted = {
+            table: connection.execute(f"SELECT count(*) FROM bundle.{table}").fetchall()  # noqa: S608 (constant)
+            for table in TABLES
+        }
+        return Taken(rows, {table: int(count) for table, [(count,)] in counted.items()})
+    finally:
+        connection.execute("DETACH bundle")
+
+
+def _insert_new(connection: Connection, table: str) -> int:
+    ((count,),) = connection.execute(
+        f"INSERT INTO {table} BY NAME SELECT * FROM bundle.{table} ANTI JOIN {table} USING ({_KEYS[table]})"  # noqa: S608 (constant)
+    ).fetchall()
+    return int(count)

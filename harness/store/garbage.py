@@ -1,0 +1,148 @@
+"""What a store and the folders beside it hold that nothing will ever need again.
+
+Successful runs are never removed, superseded ones neither: baselines find them by commit and time, and the board shows
+how scores moved. Splits stay too, since an evaluation that is under way may be about to store runs on them. Finished
+weights, verdicts, expectations and audits stay.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from harness.store.connection import IMPORT_PREFIX, SNAPSHOT_PREFIX, Connection, opened, transaction
+
+KEPT_DAYS = 7
+"""Of what was broken off, since that long ago somebody may still go on with it or ask why."""
+LEFT_HOURS = 24
+"""No command of ours needs a temporary folder for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """Something that can go, and why."""
+
+    what: str
+    where: str
+    """Runs by id, or a folder."""
+    bytes: int | None
+    """On disk; None for rows of the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """What was removed, or would be."""
+
+    found: tuple[Garbage, ...]
+    freed_bytes: int
+    """Of folders and of the store's file; what the file gives back depends on where in it the rows lay."""
+
+
+_CUT = f"status IN ('cancelled', 'started') AND finished_at < $now::TIMESTAMP - INTERVAL {KEPT_DAYS} DAY"
+_ROWS = {
+    f"run that was cut short more than {KEPT_DAYS} days ago": f"SELECT run_id FROM run WHERE {_CUT}",  # noqa: S608 (constant)
+    "failed run of a key that has succeeded since": """SELECT run_id FROM run failed
+        WHERE status = 'error' AND EXISTS (SELECT 1 FROM run later
+            WHERE later.run_key = failed.run_key AND later.status = 'success'
+            AND later.finished_at > failed.finished_at)""",
+    "predictions, metrics or checksum without their run": """SELECT run_id FROM (
+        SELECT run_id FROM prediction UNION SELECT run_id FROM metric UNION SELECT run_id FROM checksum
+    ) ANTI JOIN run USING (run_id)""",
+}
+
+
+def clear(db: Path, now: datetime, *, dry_run: bool) -> Cleared:
+    """Remove what nothing needs from a store and the folders beside it.
+
+    Args:
+        now: UTC, without time zone.
+        dry_run: only say what would be removed.
+
+    Raises:
+        StoreError: the store cannot be read or written.
+    """
+    with opened(db, read_only=True) as connection:
+        rows = list(_rows(connection, now))
+    folders = list(_folders(db, now))
+    freed = sum(folder.bytes or 0 for folder in folders)
+    if not dry_run:
+        for folder in folders:
+            _remove(Path(folder.where))
+        if rows:
+            freed += _delete(db, now)
+    return Cleared((*rows, *folders), freed)
+
+
+def _rows(connection: Connection, now: datetime) -> Iterator[Garbage]:
+    for what, sql in _ROWS.items():
+        for (run_id,) in connection.execute(f"{sql} ORDER BY run_id", {"now": now} if "$now" in sql else {}).fetchall():
+            yield Garbage(what, run_id, None)
+
+
+def _delete(db: Path, now: datetime) -> int:
+    """Delete the rows, looked for again: the store was free in between.
+
+    Returns:
+        By how many bytes its file became smaller.
+    """
+    before = db.stat().st_size
+    with opened(db) as connection:
+        with transaction(connection):
+            ids = sorted({garbage.where for garbage in _rows(connection, now)})
+            for table in ("prediction", "metric", "checksum", "run"):
+                connection.execute(f"DELETE FROM {table} WHERE list_contains(?, run_id)", [ids])  # noqa: S608 (constant)
+        connection.execute("CHECKPOINT")
+    return before - db.stat().st_size
+
+
+def _folders(db: Path, now: datetime) -> Iterator[Garbage]:
+    beside = db.parent
+    for folder in sorted((beside / "adapters").glob("*/.seed-*.partial")):
+        finished = folder.with_name(folder.name.removeprefix(".").removesuffix(".partial"))
+        is_old = _changed(folder) < now - timedelta(days=KEPT_DAYS)
+        if _is_own(folder) and (finished.is_dir() or is_old) and _nobody_trains(folder):
+            yield Garbage("training that was cut short", str(folder), _size(folder))
+    temporary = [path for prefix in (SNAPSHOT_PREFIX, IMPORT_PREFIX) for path in beside.glob(f"{prefix}*")]
+    for folder in sorted([*temporary, *(beside / "cache").glob("tmp*")]):
+        if _is_own(folder) and _changed(folder) < now - timedelta(hours=LEFT_HOURS):
+            yield Garbage("left by a command that was killed", str(folder), _size(folder))
+
+
+def _is_own(folder: Path) -> bool:
+    return folder.is_dir() and not folder.is_symlink()
+
+
+def _nobody_trains(folder: Path) -> bool:
+    """Whether no process holds the lock of a training."""
+    try:
+        with _lock_of(folder):
+            return True
+    except Timeout:
+        return False
+
+
+def _lock_of(folder: Path) -> FileLock:
+    """As `harness.training.loop` takes it."""
+    return FileLock(folder.with_suffix(".lock"), blocking=False)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        with _lock_of(folder) if folder.suffix == ".partial" else nullcontext():
+            shutil.rmtree(folder, ignore_errors=True)
+    except Timeout:  # somebody went on with it just now
+        return
+
+
+def _changed(folder: Path) -> datetime:
+    """When something in a folder last changed; UTC, without time zone."""
+    newest = max(path.lstat().st_mtime for path in [folder, *folder.rglob("*")])
+    return datetime.fromtimestamp(newest, UTC).replace(tzinfo=None)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

@@ -1,0 +1,46 @@
+"""A configuration's parity card, as finished text: how each form of its weights answers beside torch in fp32."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.records import Parity
+from leaderboard import formats
+from leaderboard.board import Entry
+from leaderboard.parts import Cell
+
+
+@dataclass(frozen=True, slots=True)
+class ParityRow:
+    """One form of one seed's weights."""
+
+    form: str
+    seed: str
+    n: str
+    flips: Cell
+    """How many, and the interval of their share."""
+    largest_move: str
+    allowed: str
+    passed: bool
+    problem: str
+
+
+def parity_rows(entries: Sequence[Entry]) -> tuple[ParityRow, ...]:
+    """A row for each form and seed that was held to the reference; of several checks of one the latest."""
+    found: dict[tuple[str, str], Parity] = {}
+    for parity in (parity for entry in entries for parity in entry.parities):
+        found.setdefault((parity.form, parity.adapter_digest), parity)
+    order = {name: place for place, name in enumerate(dict.fromkeys(form for form, _ in sorted(found)))}
+    return tuple(_row(parity) for parity in sorted(found.values(), key=lambda one: (order[one.form], one.seed or 0)))
+
+
+def _row(parity: Parity) -> ParityRow:
+    return ParityRow(
+        form=parity.form,
+        seed=formats.seed(parity.seed),
+        n=formats.count(parity.n),
+        flips=Cell(formats.count(parity.flips), formats.interval(parity.flips_low, parity.flips_high)),
+        largest_move=formats.ABSENT if parity.largest_move is None else f"{parity.largest_move:.2g}",
+        allowed=f"{100 * parity.flips_allowed:g} %, {parity.move_allowed:g}",
+        passed=parity.passed,
+        problem=parity.problem or "",
+    )

@@ -1,0 +1,181 @@
+"""What the compare page and the example browser read: predictions, examples and texts as small script files.
+
+Pages that are opened from disk may not fetch, so each file is a script of one call, `harnessData(name, value)`. It is
+plain ASCII: whatever a text holds, no character of it ends the script or the page.
+
+    SUITE/data/suite.js                       models, splits, and the pairs that are compared beforehand
+    SUITE/data/SPLIT/examples.js              ids, labels, clusters, lengths, slices
+    SUITE/data/SPLIT/texts-0.js, …            titles and contents, `TEXTS_PER_FILE` each, where the suite stores texts
+    SUITE/data/SPLIT/predictions/MODEL.js     labels and scores of every seed, and the metrics
+"""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import slices, stats
+from harness.compare import ALPHA, FEWEST
+from harness.records import Example, Outcomes
+from leaderboard import formats, links
+from leaderboard.board import Board, Entry, Section
+from leaderboard.chosen_pairs import ChosenPair
+
+TEXTS_PER_FILE = 250
+SCORE_STEPS = 10_000
+"""Scores are kept to so many parts of one: four decimals."""
+
+Examples = Mapping[str, Sequence[Example]]
+"""A suite's examples by split id, in the order of the split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consensus:
+    """An example that every trained model of a split gets wrong: hard, or labelled wrongly."""
+
+    position: int
+    """In the split, from 0."""
+    least: float
+    """The smallest probability that any of the models gives to the wrong label, mean over its seeds; above 1/2."""
+
+
+def files(board: Board, examples: Examples, pairs: Mapping[str, Sequence[ChosenPair]]) -> dict[str, str]:
+    """The data files of a suite as text by relative path; of splits without runs or without examples there are none.
+
+    Args:
+        board: of the suite.
+        examples: its examples.
+        pairs: by split id, what is compared beforehand.
+
+    Raises:
+        ValueError: runs are of other examples than these.
+    """
+    suite = board.suite.name
+    sections = shown_sections(board, examples)
+    found = {links.data_file(suite, "suite"): script("suite", _suite(board, sections, pairs))}
+    for section in sections:
+        split_id, rows = section.split.id, examples[section.split.id]
+        name = f"{split_id}/examples"
+        found[links.data_file(suite, name)] = script(name, _examples(board, section, rows))
+        if board.suite.text.store:
+            for page, start in enumerate(range(0, len(rows), TEXTS_PER_FILE)):
+                name = f"{split_id}/texts-{page}"
+                texts = [[one.title, one.content] for one in rows[start : start + TEXTS_PER_FILE]]
+                found[links.data_file(suite, name)] = script(name, texts)
+        for entry in section.entries:
+            if entry.runs:
+                name = f"{split_id}/predictions/{entry.model_id}"
+                found[links.data_file(suite, name)] = script(name, _predictions(entry, board.outcomes, rows))
+    return found
+
+
+def shown_sections(board: Board, examples: Examples) -> tuple[Section, ...]:
+    """The sections that have runs and examples."""
+    return tuple(
+        section for section in board.sections if section.n is not None and len(examples.get(section.split.id, ())) > 0
+    )
+
+
+def script(name: str, value: Any) -> str:
+    """A script of one call. Everything but ASCII is escaped, and so is `<`: it may stand in a page as well."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return f"harnessData({json.dumps(name)},{text});\n".replace("<", "\\u003c")
+
+
+def packed(outcomes: Outcomes) -> str:
+    """Predictions as base64 of n little-endian 16-bit numbers: the predicted label in the highest bit, the score in
+    `SCORE_STEPS`ths in the others.
+    """
+    steps = np.rint(outcomes.scores * SCORE_STEPS).astype("<u2")
+    return _base64(steps | (outcomes.predicted.astype("<u2") << 15).astype("<u2"))
+
+
+def consensus(section: Section, outcomes: Mapping[str, Outcomes]) -> list[Consensus]:
+    """The examples that all trained models get wrong, those on which they are surest first.
+
+    A model's answer is its mean score over the seeds. The majority class and untrained heads have learned nothing and
+    do not count; with fewer than two models there is no consensus.
+    """
+    trained = [entry for entry in section.entries if entry.ranked and entry.backend != "majority"]
+    if len(trained) < 2:
+        return []
+    labels = outcomes[trained[0].runs[0].run.run_id].labels
+    least = np.ones(len(labels))
+    for entry in trained:
+        score = np.mean([outcomes[scored.run.run_id].scores for scored in entry.runs], axis=0)
+        least = np.minimum(least, np.where(labels == 1, 1 - score, score))
+    order = np.argsort(-least, kind="stable")
+    return [Consensus(int(i), float(least[i])) for i in order[least[order] > 0.5]]
+
+
+def _suite(board: Board, sections: Sequence[Section], pairs: Mapping[str, Sequence[ChosenPair]]) -> dict[str, Any]:
+    return {
+        "suite": board.suite.name,
+        "primary": board.suite.primary_metric,
+        "metrics": [[spec.name, formats.metric_name(spec.name)] for spec in board.suite.metric],
+        "resamples": stats.RESAMPLES,
+        "fewest": FEWEST,
+        "alpha": ALPHA,
+        "steps": SCORE_STEPS,
+        "texts": TEXTS_PER_FILE if board.suite.text.store else None,
+        "splits": [_split(section, pairs[section.split.id]) for section in sections],
+    }
+
+
+def _split(section: Section, pairs: Sequence[ChosenPair]) -> dict[str, Any]:
+    return {
+        "id": section.split.id,
+        "n": section.n,
+        "clusters": section.n_clusters,
+        "models": [
+            [entry.model_id, formats.method_phrase(entry.method, entry.base_id), *entry.badges]
+            for entry in section.entries
+            if entry.runs
+        ],
+        "pairs": [
+            [pair.a, pair.b, pair.difference.value, pair.difference.ci_low, pair.difference.ci_high,
+             pair.difference.p_value, pair.adjusted_p]
+            for pair in pairs
+        ],
+    }  # fmt: skip
+
+
+def _examples(board: Board, section: Section, rows: Sequence[Example]) -> dict[str, Any]:
+    clusters = next(board.outcomes[scored.run.run_id].clusters for entry in section.entries for scored in entry.runs)
+    numbered = None if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    lengths = np.minimum([len(one.content.split()) for one in rows], 65_535)
+    return {
+        "ids": [one.example_id for one in rows],
+        "labels": _bits(np.array([one.label == 1 for one in rows])),
+        "clusters": None if numbered is None else _base64(numbered.astype("<u4")),
+        "words": _base64(lengths.astype("<u2")),
+        "slices": [[name, _bits(mask)] for name, mask in slices.all_slices(rows).items()],
+        "consensus": [[one.position, round(one.least, 4)] for one in consensus(section, board.outcomes)],
+    }
+
+
+def _predictions(entry: Entry, outcomes: Mapping[str, Outcomes], rows: Sequence[Example]) -> dict[str, Any]:
+    runs = [scored.run for scored in entry.runs]
+    for run in runs:
+        ids = outcomes[run.run_id].example_ids
+        if len(ids) != len(rows) or any(one != row.example_id for one, row in zip(ids, rows, strict=True)):
+            raise ValueError(f"run {run.run_id} is not of these examples of {entry.split_id} in this order")
+    return {
+        "runs": [[run.run_id, run.seed, packed(outcomes[run.run_id])] for run in runs],
+        "metrics": [
+            [metric.name, metric.value, metric.ci_low, metric.ci_high] for metric in entry.metrics.values()
+        ],
+    }  # fmt: skip
+
+
+def _bits(mask: NDArray[np.bool_]) -> str:
+    """Shape (n,) as base64: eight to a byte, the first in the lowest bit."""
+    return _base64(np.packbits(mask, bitorder="little"))
+
+
+def _base64(numbers: NDArray[Any]) -> str:
+    return base64.b64encode(numbers.tobytes()).decode("ascii")

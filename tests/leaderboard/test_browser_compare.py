@@ -1,0 +1,236 @@
+"""The compare page in a real browser; its scripts' statistics against Python's."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from harness import estimates, stats
+from harness.compare import flips
+from harness.metrics import disagreements, is_right
+from leaderboard import render
+from leaderboard.board import Board
+from tests.leaderboard.browsing import COMPARE, EXAMPLES, Opened, cells, outcomes_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from tests.leaderboard.conftest import Bench
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def board(told: "Bench") -> Board:
+    return told.board()
+
+
+# Numbers of the scripts against Python's
+
+
+def test_the_scripts_intervals_and_exact_tests_are_those_of_the_harness(opened: Opened) -> None:
+    counts = [(0, 0, 1), (0, 0, 50), (1, 0, 1), (0, 1, 1), (3, 9, 20), (9, 3, 20), (12, 12, 400), (131, 52, 885),
+              (40, 900, 10_000), (900, 40, 1000), (5, 0, 5), (1, 2, 3)]  # fmt: skip
+    with opened(COMPARE) as page:
+        for b, c, n in counts:
+            both = "([b, c, n]) => [...harnessStats.tango(b, c, n), harnessStats.mcnemar(b, c)]"
+            found = page.evaluate(both, [b, c, n])
+            assert found[:2] == pytest.approx(stats.tango(b, c, n), abs=1e-9), (b, c, n)
+            assert found[2] == pytest.approx(stats.mcnemar(b, c), rel=1e-9, abs=1e-300), (b, c, n)
+
+
+def test_the_scripts_corrections_and_normal_p_values_are_those_of_the_harness(opened: Opened) -> None:
+    chance = np.random.default_rng(5)
+    many = [[], [0.04], [0.01, 0.01, 0.5], *(chance.uniform(size=n).tolist() for n in (2, 7, 30))]
+    with opened(COMPARE) as page:
+        for p_values in many:
+            assert page.evaluate("p => harnessStats.holm(p)", p_values) == pytest.approx(stats.holm(p_values))
+            adjusted = page.evaluate("p => harnessStats.benjaminiHochberg(p)", p_values)
+            assert adjusted == pytest.approx(stats.benjamini_hochberg(p_values))
+        for value, error in ((0.0, 1.0), (0.02, 0.01), (-0.3, 0.1), (1.0, 0.1), (0.1, 0.0)):
+            found = page.evaluate("([v, e]) => harnessStats.twoSidedP(v, e)", [value, error])
+            assert found == pytest.approx(stats.two_sided_p(value, error), rel=2e-7, abs=1e-9)
+
+
+def test_the_scripts_bootstrap_is_the_harness_but_for_the_draws(opened: Opened, board: "Board") -> None:
+    for split_id, a, b in (
+        ("elsewhere", "tiny+lora", "tfidf"),
+        ("elsewhere", "tiny+ia3", "tfidf"),
+        ("test", "tiny+lora", "tfidf"),
+    ):
+        (of_a, keys_a), (of_b, keys_b) = outcomes_of(board, split_id, a), outcomes_of(board, split_id, b)
+        expected = estimates.difference_of_runs("accuracy", of_a, keys_a, of_b, keys_b)
+        assert expected is not None
+        clusters = of_a[0].clusters
+        numbers = None if clusters is None else np.unique(clusters, return_inverse=True)[1].tolist()
+        with opened(COMPARE) as page:
+            found = page.evaluate(
+                """([a, b, clusters, n, resamples]) => harnessStats.difference(
+                    a, b, clusters, Uint32Array.from({length: n}, (_, i) => i), resamples)""",
+                [
+                    *([is_right(one).astype(int).tolist() for one in side] for side in (of_a, of_b)),
+                    numbers,
+                    len(of_a[0].labels),
+                    stats.RESAMPLES,
+                ],
+            )
+        width = expected.ci_high - expected.ci_low
+        assert found["value"] == pytest.approx(expected.value, abs=1e-12)
+        assert found["interval"] == pytest.approx([expected.ci_low, expected.ci_high], abs=0.12 * width)
+        assert found["exact"] is False
+        assert found["p"] == pytest.approx(expected.p_value, rel=1.0, abs=0.05)
+
+
+def test_numbers_are_written_as_python_writes_them(opened: Opened) -> None:
+    from leaderboard import formats
+
+    values = [
+        0.0,
+        -0.0,
+        0.0625,
+        0.1875,
+        0.8125,
+        0.9375,
+        -0.0625,
+        0.0004,
+        -0.0004,
+        1.0,
+        -1.0,
+        0.12345,
+        1 / 3,
+        7 / 16,
+        12.0625,
+    ]
+    with opened(COMPARE) as page:
+        for value in values:
+            assert page.evaluate("v => harnessPage.score(v)", value) == formats.score(value), value
+            assert page.evaluate("v => harnessPage.signed(v)", value) == formats.difference(value), value
+        for p_value in (None, 0.0, 0.0009, 0.0011, 0.0625, 1.0):
+            assert page.evaluate("v => harnessPage.pValue(v)", p_value) == formats.p_value(p_value)
+
+
+# The compare page
+
+
+def test_a_deep_link_shows_the_pair_with_tangos_interval_and_the_exact_test(opened: Opened, board: "Board") -> None:
+    (one,), (other,) = outcomes_of(board, "test", "tiny+ia3")[0], outcomes_of(board, "test", "majority")[0]
+    counts = disagreements(one, other)
+    low, high = stats.tango(*counts, len(one.labels))
+    with opened(f"{COMPARE}#split=test&a=tiny%2Bia3&b=majority") as page:
+        assert page.locator("select[name=a]").input_value() == "tiny+ia3"
+        assert page.locator("select[name=b]").input_value() == "majority"
+        ((metric, value, interval, p, _),) = cells(page, "#difference")
+        assert metric == "Accuracy"
+        assert value == f"+{(counts[0] - counts[1]) / len(one.labels):.3f}"
+        assert interval == f"[+{low:.3f}, +{high:.3f}]"
+        assert p == "< 0.001"
+        assert "Tango's interval" in page.locator("#answer").inner_text()
+        ((_, only_a, only_b, _, _),) = cells(page, "#mcnemar")
+        assert (int(only_a), int(only_b)) == counts
+
+
+def test_a_pair_that_was_compared_beforehand_has_the_harness_own_numbers_both_ways_round(
+    opened: Opened, board: "Board"
+) -> None:
+    (of_a, keys_a), (of_b, keys_b) = (
+        outcomes_of(board, "elsewhere", "tiny+lora"),
+        outcomes_of(board, "elsewhere", "tiny"),
+    )
+    expected = estimates.difference_of_runs("accuracy", of_b, keys_b, of_a, keys_a)
+    assert expected is not None
+    for a, b, found in (("tiny", "tiny+lora", expected), ("tiny+lora", "tiny", expected.turned)):
+        with opened(f"{COMPARE}#split=elsewhere&a={a.replace('+', '%2B')}&b={b.replace('+', '%2B')}") as page:
+            ((_, value, interval, _, _),) = cells(page, "#difference")
+            numbers = [float(text.replace("−", "-")) for text in (value, *interval.strip("[]").split(", "))]
+            assert numbers == [round(number, 3) for number in (found.value, found.ci_low, found.ci_high)]
+            assert "As harness compare has it." in page.locator("#answer").inner_text()
+            assert len(cells(page, "#mcnemar")) == 3, "both sides have the seeds 13, 42 and 87"
+
+
+def test_flips_are_those_of_harness_compare_with_their_texts(opened: Opened, board: "Board") -> None:
+    only_a, only_b, _ = flips(outcomes_of(board, "test", "tiny+lora")[0], outcomes_of(board, "test", "tiny+ia3")[0])
+    with opened(f"{COMPARE}#split=test&a=tiny%2Blora&b=tiny%2Bia3") as page:
+        for place, expected in (("#only-a", only_a), ("#only-b", only_b)):
+            assert f"{len(expected)} examples" in page.locator(place).inner_text()
+            page.wait_for_selector(f"{place} li")
+            shown = page.locator(f"{place} code").all_inner_texts()
+            assert shown == [flip.example_id for flip in expected[: len(shown)]]
+            assert len(shown) == min(10, len(expected))
+    only_a, _, _ = flips(outcomes_of(board, "test", "tiny+lora")[0], outcomes_of(board, "test", "tfidf")[0])
+    with opened(f"{COMPARE}#split=test&a=tiny%2Blora&b=tfidf") as page:
+        page.click("#only-a button:text-matches('Show more')")
+        page.wait_for_function("n => document.querySelectorAll('#only-a li').length === n", arg=min(60, len(only_a)))
+
+
+def test_slices_have_the_accuracy_of_their_examples(opened: Opened, board: "Board", told: "Bench") -> None:
+    from harness.slices import all_slices
+
+    (one,), (other,) = outcomes_of(board, "test", "tiny+ia3")[0], outcomes_of(board, "test", "tfidf")[0]
+    expected = {
+        name: [f"{int(mask.sum())}", f"{is_right(one)[mask].mean():.3f}", f"{is_right(other)[mask].mean():.3f}"]
+        for name, mask in all_slices(told.examples["test"]).items()
+        if mask.sum() >= 10
+    }
+    with opened(f"{COMPARE}#split=test&a=tiny%2Bia3&b=tfidf") as page:
+        shown = {row[0]: row[1:4] for row in cells(page, "#slices")}
+    assert {name: shown[name] for name in expected} == expected
+    assert len(expected) >= 4
+
+
+def test_choosing_and_swapping_changes_the_address_and_a_changed_address_the_choice(opened: Opened) -> None:
+    with opened(f"{COMPARE}#split=test&a=tfidf&b=majority") as page:
+        first = cells(page, "#difference")
+        page.click("#swap")
+        page.wait_for_function("location.hash === '#split=test&a=majority&b=tfidf'")
+        page.wait_for_function("document.querySelector('#difference td').innerText.startsWith('−')")
+        assert cells(page, "#difference")[0][1].replace("−", "+") == first[0][1]
+        page.evaluate("location.hash = '#split=elsewhere&a=tiny&b=tfidf'")
+        page.wait_for_function(
+            "document.querySelector('#difference caption').innerText.includes('tiny minus tfidf on elsewhere')"
+        )
+        assert page.locator("select[name=split]").input_value() == "elsewhere"
+
+
+def test_an_address_that_names_nothing_known_shows_the_usual_pair(opened: Opened) -> None:
+    with opened(f"{COMPARE}#split=nowhere&a=../../x&b=<img src=x onerror=alert(1)>") as page:
+        assert len(cells(page, "#difference")) == 1
+
+
+def test_the_form_works_from_the_keyboard(opened: Opened) -> None:
+    with opened(f"{COMPARE}#split=test&a=tfidf&b=majority") as page:
+        page.locator("select[name=split]").focus()
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.name") == "a"
+        page.keyboard.press("ArrowUp")
+        page.wait_for_function("!location.hash.includes('a=tfidf')")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.id") == "swap"
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline == "solid", "what has the focus must be seen"
+        page.keyboard.press("Enter")
+        page.wait_for_function("location.hash.includes('a=majority')")
+
+
+def test_without_javascript_the_pairs_are_a_plain_table(opened: Opened) -> None:
+    with opened(COMPARE, java_script_enabled=False) as page:
+        text = page.locator("main").inner_text()
+        assert "needs JavaScript" in text
+        assert page.locator("#app").is_hidden()
+        assert page.locator("#beforehand table").first.is_visible()
+    with opened(EXAMPLES, java_script_enabled=False) as page:
+        assert page.locator("#consensus table").first.is_visible()
+
+
+def test_a_missing_data_file_is_told_in_words(
+    whole: dict[str, str | bytes], browser: "Browser", tmp_path: Path
+) -> None:
+    site = {name: text for name, text in whole.items() if name != "demo/data/test/predictions/tfidf.js"}
+    render.write(site, tmp_path / "site")
+    page = browser.new_page()
+    page.goto((tmp_path / "site" / COMPARE).as_uri() + "#split=test&a=tfidf&b=majority")
+    alert = page.wait_for_selector("[role=alert]")
+    assert alert is not None
+    assert "test/predictions/tfidf.js cannot be read; render the site again" in alert.inner_text()
+    page.close()

@@ -1,0 +1,135 @@
+"""The example browser in a real browser: filters, pages, hostile texts."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from harness.metrics import is_right
+from leaderboard import render
+from leaderboard.board import Board
+from leaderboard.site_data import consensus
+from tests.leaderboard.browsing import EXAMPLES, Opened, outcomes_of, section_of
+from tests.leaderboard.conftest import TEXTS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+    from tests.leaderboard.conftest import Bench
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def board(told: "Bench") -> Board:
+    return told.board()
+
+
+# The example browser
+
+
+def listed(page: "Page") -> int:
+    page.wait_for_function("!document.querySelector('[aria-busy]')")
+    return int(page.locator("#found").inner_text().split(" of ")[0].replace(",", ""))
+
+
+def test_hostile_texts_are_shown_as_text(opened: Opened) -> None:
+    with opened(f"{EXAMPLES}#split=test") as page:
+        shown = page.eval_on_selector_all(
+            ".browser .review", "all => all.map(one => [...one.querySelectorAll('p')].map(p => p.textContent))"
+        )
+        for (title, content), found in zip(TEXTS[:3], shown, strict=False):
+            assert found == [title, content]
+        page.click("button:text-matches('Show all 20,000 characters')")
+        assert page.locator(".browser .review").nth(3).locator(".content").text_content() == TEXTS[3][1]
+        assert page.locator(".browser img, .browser script").count() == 0
+
+
+@pytest.mark.parametrize(
+    "show", ["any", "a-wrong", "a-right", "disagree", "only-a", "only-b", "both-wrong", "all-wrong"]
+)
+def test_a_filter_finds_the_examples_that_it_names(opened: Opened, board: "Board", show: str) -> None:
+    shares = [
+        np.mean([is_right(one) for one in outcomes_of(board, "test", model)[0]], axis=0)
+        for model in ("tiny+lora", "tiny+ia3")
+    ]
+    (right_a, right_b), (wrong_a, wrong_b) = [share > 0.5 for share in shares], [share < 0.5 for share in shares]
+    everybody = np.zeros(300, dtype=bool)
+    everybody[[one.position for one in consensus(section_of(board, "test"), board.outcomes)]] = True
+    expected = {
+        "any": np.ones(300, dtype=bool), "a-wrong": wrong_a, "a-right": right_a,
+        "disagree": (right_a & wrong_b) | (wrong_a & right_b), "only-a": right_a & wrong_b, "only-b": wrong_a & right_b,
+        "both-wrong": wrong_a & wrong_b, "all-wrong": everybody,
+    }[show]  # fmt: skip
+    with opened(f"{EXAMPLES}#split=test&a=tiny%2Blora&b=tiny%2Bia3&show={show}") as page:
+        assert listed(page) == expected.sum() > 0
+        shown = page.locator(".browser code").all_inner_texts()[: min(50, int(expected.sum()))]
+        known = outcomes_of(board, "test", "tfidf")[0][0].example_ids
+        assert shown == [known[i] for i in np.flatnonzero(expected)[:50]]
+
+
+def test_text_search_length_and_label_narrow_the_list(opened: Opened, told: "Bench") -> None:
+    rows = told.examples["test"]
+    with opened(f"{EXAMPLES}#split=test") as page:
+        page.fill("input[name=search]", "NOT NOT good")
+        page.wait_for_function("location.hash.includes('search=')")
+        assert listed(page) == sum("not not good" in one.content for one in rows)
+        page.select_option("select[name=label]", "positive")
+        page.wait_for_function("location.hash.includes('label=positive')")
+        assert listed(page) == sum("not not good" in one.content and one.label == 1 for one in rows)
+        page.fill("input[name=search]", "")
+        page.fill("input[name=least]", "8")
+        page.fill("input[name=most]", "8")
+        page.wait_for_function("location.hash.includes('most=8')")
+        assert listed(page) == sum(len(one.content.split()) == 8 and one.label == 1 for one in rows)
+
+
+def test_pages_turn_and_the_address_remembers_which(opened: Opened, told: "Bench") -> None:
+    ids = [one.example_id for one in told.examples["test"]]
+    with opened(f"{EXAMPLES}#split=test") as page:
+        page.click("button:text-is('Next')")
+        page.wait_for_function("location.hash.includes('page=2')")
+        address = page.evaluate("location.hash")
+    with opened(f"{EXAMPLES}{address}") as page:
+        assert page.locator("#answer .browser code").all_inner_texts() == ids[50:100]
+        page.click("button:text-is('Last')")
+        page.wait_for_function("location.hash.includes('page=6')")
+        assert page.locator("#answer .browser code").all_inner_texts() == ids[250:]
+        assert page.locator("button:text-is('Next')").is_disabled()
+
+
+def test_every_models_score_can_stand_beside_the_text(opened: Opened, board: "Board") -> None:
+    with opened(f"{EXAMPLES}#split=test&a=tfidf&b=majority&all=on") as page:
+        heads = page.locator("#answer th.model").all_inner_texts()
+        assert heads[:2] == ["tfidf", "majority"]
+        assert sorted(heads) == ["majority", "tfidf", "tiny", "tiny+ia3", "tiny+lora"]
+        first = page.eval_on_selector(
+            "#answer tbody tr", "row => [...row.cells].slice(3).map(cell => parseFloat(cell.innerText))"
+        )
+    for model, score in zip(heads, first, strict=True):
+        mean = np.mean([one.scores[0] for one in outcomes_of(board, "test", model)[0]])
+        assert score == pytest.approx(mean, abs=0.00056)
+
+
+def test_many_examples_and_models_are_filtered_in_the_browser(
+    bench_of: Callable[..., "Bench"], browser: "Browser", pictures: ModuleType, tmp_path: Path
+) -> None:
+    """10,000 examples, 20 models, and a search through all texts."""
+    models = "".join(
+        f'\n[[model]]\nid = "m{i}"\nbackend = "tfidf"\ntrain_split = "train"\nngram_range = [1, 2]\n'
+        f"sublinear_tf = true\nC = {i + 1}.0\n"
+        for i in range(20)
+    )
+    bench = bench_of(models=models, gate=False, splits=["test"], store=True, other_metrics=())
+    test = bench.add_split("test", 10_000, texts=[("", f"text number {i} of many") for i in range(10_000)])
+    bench.fill(test, {f"m{i}": 0.6 + i / 100 for i in range(20)})
+    render.write(bench.whole_site(), tmp_path / "site")
+    page = browser.new_page()
+    choice = "split=test&a=m1&b=m2&show=disagree&all=on&sort=farthest&search=number"
+    pictures.show(page, tmp_path / "site", f"{EXAMPLES}#{choice}")
+    assert listed(page) > 100
+    assert page.locator("#answer th.model").count() == 20
+    page.close()

@@ -1,0 +1,178 @@
+"""`--check`: what a page or a data file says otherwise than the store is found, whoever changed it."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.metrics import METRICS, value
+from harness.records import Outcomes, Prediction, Run, Split
+from harness.store import recount, writer
+from harness.store.connection import opened
+from leaderboard import check, render
+from leaderboard.check import Checked
+
+if TYPE_CHECKING:
+    from tests.leaderboard.conftest import Bench
+
+COUNTS = {"n", "true_positive", "false_positive", "false_negative", "true_negative"}
+
+
+Files = dict[str, str | bytes]
+Check = Callable[[Path], Checked]
+
+
+@pytest.fixture
+def out(whole: Files, tmp_path: Path) -> Path:
+    """The site of the store with texts, on disk."""
+    render.write(whole, tmp_path / "site")
+    return tmp_path / "site"
+
+
+@pytest.fixture(scope="module")
+def checked(told: "Bench", whole: Files) -> Check:
+    """Holds a folder to that store."""
+    boards = [told.board()]
+    known = recount.metrics_of(told.connection, check.run_ids(boards))
+    return lambda out: check.check(whole, boards, out, known)
+
+
+def test_a_site_is_as_in_its_store_and_its_numbers_are_recomputed(checked: Check, out: Path, whole: Files) -> None:
+    found = checked(out)
+    assert found.problems == ()
+    assert found.files == len(whole)
+    assert found.numbers > 100
+
+
+@pytest.mark.parametrize("name", ["index.html", "demo/tfidf.html", "demo/tiny+lora.html", "demo/compare/index.html"])
+def test_a_changed_number_is_named_with_its_page_its_value_and_the_recomputed_one(
+    checked: Check, out: Path, name: str
+) -> None:
+    page = (out / name).read_text(encoding="utf-8")
+    marked = next(one for one in check.numbers_of(page) if one.attributes["data-metric"] == "accuracy")
+    tag = re.search(r'<data[^>]*data-metric="accuracy"[^>]*>', page)
+    assert tag is not None
+    raw = marked.attributes["value"]
+    (out / name).write_text(
+        page.replace(tag[0], tag[0].replace(f'value="{raw}"', 'value="0.999"'), 1), encoding="utf-8"
+    )
+    (problem,) = checked(out).problems
+    assert problem.startswith(f"{name}, line {marked.line}: accuracy of ")
+    assert f"0.999 on the page, {float(raw)!r}" in problem.replace("has the value ", "")
+
+
+def test_a_changed_text_beside_an_unchanged_value_is_found(checked: Check, out: Path) -> None:
+    file = out / "demo" / "tfidf.html"
+    page = file.read_text(encoding="utf-8")
+    file.write_text(re.sub(r"(<data[^>]*>)0\.\d+(</data>)", r"\g<1>0.987\g<2>", page, count=1), encoding="utf-8")
+    (problem,) = checked(out).problems
+    assert re.match(r"demo/tfidf\.html, line \d+: .* of tfidf.* is 0\.987 on the page, 0\.\d+ recomputed", problem)
+
+
+def test_a_number_about_a_model_that_the_store_does_not_know_is_found(checked: Check, out: Path) -> None:
+    file = out / "demo" / "tfidf.html"
+    page = file.read_text(encoding="utf-8")
+    file.write_text(page.replace('data-model="tfidf"', 'data-model="invented"', 1), encoding="utf-8")
+    (problem,) = checked(out).problems
+    assert "of invented" in problem
+    assert "the store has no such number" in problem
+
+
+@pytest.mark.parametrize("name", ["index.html", "demo/tfidf.html", "demo/examples/index.html", "static/stats.js"])
+def test_changed_words_scripts_and_intervals_are_found_with_their_line(checked: Check, out: Path, name: str) -> None:
+    file = out / name
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join([*lines[:6], "a line more\n", *lines[6:]]), encoding="utf-8")
+    (problem,) = [one for one in checked(out).problems if "is not what the store gives" in one]
+    assert problem.startswith(f"{name}, line 7: ")
+
+
+def test_a_changed_prediction_in_a_data_file_is_found(checked: Check, out: Path) -> None:
+    file = out / "demo/data/test/predictions/tfidf.js"
+    text = file.read_text()
+    packed = re.search(r'null,"([^"]+)"', text)
+    assert packed is not None
+    file.write_text(text.replace(packed[1], packed[1][:2] + ("A" if packed[1][2] != "A" else "I") + packed[1][3:]))
+    (problem,) = checked(out).problems
+    assert problem.startswith("demo/data/test/predictions/tfidf.js")
+    file.write_text('harnessData("test/predictions/tfidf",{"runs":[]});\n')
+    (problem,) = checked(out).problems
+    assert "is not what the store gives now" in problem
+    file.write_text("nothing of the kind")
+    (problem,) = checked(out).problems
+    assert problem == "demo/data/test/predictions/tfidf.js: is not a data file"
+
+
+def test_other_labels_in_a_data_file_are_counted(checked: Check, out: Path) -> None:
+    mine, other = (out / f"demo/data/test/predictions/{model}.js" for model in ("majority", "tfidf"))
+    answers = re.search(r'null,"([^"]+)"', other.read_text())
+    assert answers is not None
+    mine.write_text(re.sub(r'(null,")[^"]+', lambda found: found[1] + answers[1], mine.read_text()))
+    (problem,) = checked(out).problems
+    assert re.search(r"predicts positive for \d+ of 300 examples here, for \d+ of 300 in the store", problem)
+
+
+def test_missing_and_left_over_files_and_a_damaged_manifest_are_found(checked: Check, out: Path, whole: Files) -> None:
+    (out / "demo" / "tiny.html").unlink()
+    assert checked(out).problems == ("demo/tiny.html: is missing",)
+    render.write({"old.html": "old", **whole}, out)
+    assert checked(out).problems == ("old.html: the store does not give this file any more",)
+    (out / render.MANIFEST).write_text("")
+    assert checked(out).problems == (".manifest.json: is missing or damaged; render the site again",)
+
+
+def test_a_store_whose_predictions_were_changed_afterwards_is_found(
+    bench_of: Callable[..., "Bench"], tmp_path: Path
+) -> None:
+    bench = bench_of(splits=["test"])
+    bench.fill(bench.add_split("test", 40), {"tfidf": 0.7, "majority": 0.5})
+    render.write(bench.whole_site(), tmp_path / "site")
+    bench.connection.execute(
+        "UPDATE prediction SET predicted = 1 - predicted WHERE run_id LIKE 'tfidf%' AND example_id = ?",
+        [bench.examples["test"][0].example_id],
+    )
+    boards = [bench.board()]
+    known = recount.metrics_of(bench.connection, check.run_ids(boards))
+    problems = check.check(bench.whole_site(), boards, tmp_path / "site", known).problems
+    assert any(re.search(r"accuracy of tfidf.* on test has the value 0\.7", one) for one in problems)
+
+
+# The recomputation itself
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5001, 0.75, 0.9, 1.0])),
+        min_size=1,
+        max_size=25,
+    )
+)
+def test_the_recomputation_in_sql_and_the_metrics_agree(
+    rows: list[tuple[int, float]],
+    make_split: Callable[..., Split],
+    make_run: Callable[..., Run],
+    make_predictions: Callable[..., list[Prediction]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    labels, scores = [label for label, _ in rows], [score for _, score in rows]
+    split = make_split(len(rows), labels=labels)
+    with opened(tmp_path_factory.mktemp("recount") / "store.duckdb") as connection:
+        writer.write_split(connection, "demo", split, with_text=False)
+        writer.write_run(connection, make_run(split), make_predictions(split, scores))
+        (found,) = recount.metrics_of(connection, ["run-1", "no such run"]).values()
+    outcomes = Outcomes((), np.array(labels), (np.array(scores) > 0.5).astype(np.int64), np.array(scores), None)
+    expected: dict[str, Any] = {name: value(name, outcomes) for name in METRICS}
+    assert set(found) == set(METRICS) | COUNTS
+    for name, number in expected.items():
+        told = found[name]
+        assert (told is None) == bool(np.isnan(number)), name
+        if told is not None:
+            assert told == pytest.approx(number, abs=1e-9), name
+    assert [found[name] for name in ("n", "true_positive")] == [
+        len(rows), sum(label == 1 and score > 0.5 for label, score in rows)
+    ]  # fmt: skip

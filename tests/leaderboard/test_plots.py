@@ -1,0 +1,96 @@
+"""Plots: the same bytes, text as text, colours of the style sheet, marks that say what they are."""
+
+import re
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from markupsafe import Markup
+
+from leaderboard import plots
+
+HOSTILE = "</title><script>&"
+FOREST: list[dict[str, Any]] = [
+    {"model": "best", "value": 0.9, "low": 0.85, "high": 0.94, "seeds": [0.89, 0.91], "muted": False,
+     "says": "best: 0.9"},
+    {"model": HOSTILE, "value": 0.5, "low": None, "high": None, "seeds": [], "muted": True, "says": HOSTILE},
+]  # fmt: skip
+POINTS: list[dict[str, Any]] = [
+    {"model": f"m{i}", "cost": 10.0**i, "value": 0.8 + 0.01 * i, "chance": 0.5, "on_front": i != 2, "says": f"m{i} is"}
+    for i in range(4)
+]
+BINS: list[dict[str, Any]] = [
+    {"model": model, "confidence": 0.55, "accuracy": 0.6, "low": 0.5, "high": 0.7, "n": 9, "says": f"{model} at 0.55"}
+    for model in ("b", "a")
+]
+SLICES: list[dict[str, Any]] = [
+    {"slice": part, "model": model, "value": 0.8, "low": 0.7, "high": 0.9, "says": f"{model} on {part}"}
+    for part in ("length=short", "length=long")
+    for model in ("b", "a")
+]
+CURVE: list[dict[str, Any]] = [{"model": "m", "seed": "13", "step": i, "loss": 0.7 - i / 100} for i in range(20)]
+
+
+def every_plot() -> list[Markup]:
+    return [
+        plots.forest(FOREST, "Accuracy", ("majority class", 0.5), plot_id="forest", title="Scores & more"),
+        plots.tradeoff(POINTS, "bytes", "Accuracy", plot_id="tradeoff", title="Cost"),
+        plots.reliability(BINS, plot_id="reliability", title="Calibration"),
+        plots.by_slice(SLICES, "Accuracy", plot_id="slices", title="Slices"),
+        plots.curves(CURVE, plot_id="curves", title="Loss"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[ElementTree.Element]:
+    return [ElementTree.fromstring(plot) for plot in every_plot()]
+
+
+def words(svg: ElementTree.Element) -> list[str]:
+    return [text.text or "" for text in svg.iter("text")]
+
+
+def test_the_same_rows_give_the_same_bytes_when_drawn_again() -> None:
+    first = every_plot()
+    plots.draw.cache_clear()
+    assert every_plot() == first
+
+
+def test_a_plot_is_an_image_with_a_title_and_every_number_in_its_description(drawn: list[ElementTree.Element]) -> None:
+    svg = drawn[0]
+    assert svg.get("role") == "img"
+    assert svg.get("aria-labelledby") == "forest:title forest:desc"
+    assert svg.findtext("title") == "Scores & more"
+    assert svg.findtext("desc") == f"best: 0.9. {HOSTILE}."
+
+
+def test_text_stays_text_and_hostile_text_is_harmless(drawn: list[ElementTree.Element]) -> None:
+    assert {"best", HOSTILE, "Accuracy"} <= set(words(drawn[0]))
+    assert {"m0", "m1", "m3", "bytes"} <= set(words(drawn[1]))
+    assert {"length=short", "length=long", "b", "a"} <= set(words(drawn[3]))
+    assert not [element for svg in drawn for element in svg.iter("script")]
+
+
+def test_every_colour_is_one_of_the_style_sheets(drawn: list[ElementTree.Element]) -> None:
+    for svg in drawn:
+        colours = {element.get(name, "none") for element in svg.iter() for name in ("fill", "stroke")}
+        assert all(colour in {"none", "transparent"} or colour.startswith("var(--") for colour in colours), colours
+
+
+def test_only_the_title_and_the_description_have_ids_so_plots_of_a_page_cannot_meet() -> None:
+    for plot in every_plot():
+        assert len(re.findall(r'\bid="', plot)) == 2
+        assert "url(" not in plot
+        assert "http" not in plot
+
+
+def test_every_point_says_what_it_is_when_pointed_at(drawn: list[ElementTree.Element]) -> None:
+    titles = [[title.text for title in svg.iter("title")][1:] for svg in drawn]
+    assert titles[0] == ["majority class: 0.500", "best: 0.9", "best: 0.9", HOSTILE, "best: 0.9", "best: 0.9"]
+    assert [title for title in titles[1] if title and " is" in title] == ["m0 is", "m1 is", "m2 is", "m3 is"]
+    assert [title for title in titles[2] if title and "at 0.55" in title] == ["b at 0.55", "a at 0.55"]
+
+
+def test_panels_and_legends_stand_in_the_order_of_the_entries(drawn: list[ElementTree.Element]) -> None:
+    assert [word for word in words(drawn[2]) if word in "ab"] == ["b", "a"]
+    assert [word for word in words(drawn[3]) if word in "ab"] == ["b", "a"]

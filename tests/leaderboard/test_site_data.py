@@ -1,0 +1,184 @@
+"""Data files: what they hold is what the store holds, and no text of a review ends a script."""
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from harness.compare import Side, compare
+from harness.estimates import Difference
+from harness.slices import all_slices
+from leaderboard import render
+from leaderboard.chosen_pairs import chosen_pairs
+from leaderboard.site_data import SCORE_STEPS, TEXTS_PER_FILE, consensus
+from tests.leaderboard.conftest import TEXTS
+
+if TYPE_CHECKING:
+    from tests.leaderboard.conftest import Bench
+
+
+@pytest.fixture(scope="module")
+def files(whole: dict[str, str | bytes]) -> dict[str, str]:
+    return {name: text for name, text in whole.items() if isinstance(text, str)}
+
+
+def value(files: dict[str, str], name: str) -> Any:
+    """What a data file passes on."""
+    text = files[f"demo/data/{name}.js"]
+    start = f'harnessData("{name}",'
+    assert text.startswith(start)
+    assert text.endswith(");\n")
+    return json.loads(text[len(start) : -3])
+
+
+def bits(text: str, n: int) -> list[int]:
+    return [int(bit) for bit in np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), bitorder="little")[:n]]
+
+
+def test_there_is_a_data_file_for_every_model_with_runs_and_for_every_page_of_texts(files: dict[str, str]) -> None:
+    names = {name.removeprefix("demo/data/").removesuffix(".js") for name in files if name.startswith("demo/data/")}
+    models = ["majority", "tfidf", "tiny", "tiny+lora", "tiny+ia3"]
+    assert names == {
+        "suite",
+        *(f"{split}/{kind}" for split in ("test", "elsewhere") for kind in ("examples", "texts-0")),
+        "test/texts-1",
+        *(f"{split}/predictions/{model}" for split in ("test", "elsewhere") for model in models),
+    }
+    assert TEXTS_PER_FILE < 300
+
+
+def test_predictions_come_back_from_a_data_file_with_scores_to_four_decimals(
+    told: "Bench", files: dict[str, str]
+) -> None:
+    board = told.board()
+    for section in board.sections:
+        for entry in section.entries:
+            runs = value(files, f"{section.split.id}/predictions/{entry.model_id}")["runs"]
+            assert [(run_id, seed) for run_id, seed, _ in runs] == [(s.run.run_id, s.run.seed) for s in entry.runs]
+            for run_id, _, answers in runs:
+                packed = np.frombuffer(base64.b64decode(answers), dtype="<u2")
+                outcomes = board.outcomes[run_id]
+                assert (packed >> 15).tolist() == outcomes.predicted.tolist()
+                np.testing.assert_allclose((packed & 0x7FFF) / SCORE_STEPS, outcomes.scores, atol=0.5001 / SCORE_STEPS)
+
+
+def test_labels_clusters_lengths_and_slices_are_those_of_the_examples(told: "Bench", files: dict[str, str]) -> None:
+    for split_id, rows in told.examples.items():
+        data = value(files, f"{split_id}/examples")
+        assert data["ids"] == [one.example_id for one in rows]
+        assert bits(data["labels"], len(rows)) == [one.label for one in rows]
+        words = np.frombuffer(base64.b64decode(data["words"]), dtype="<u2").tolist()
+        assert words == [len(one.content.split()) for one in rows]
+        expected = all_slices(rows)
+        assert [name for name, _ in data["slices"]] == list(expected)
+        for name, mask in data["slices"]:
+            assert bits(mask, len(rows)) == expected[name].tolist()
+    numbers = np.frombuffer(base64.b64decode(value(files, "elsewhere/examples")["clusters"]), dtype="<u4")
+    names = np.array([one.cluster for one in told.examples["elsewhere"]])
+    assert len(set(zip(names.tolist(), numbers.tolist(), strict=True))) == 30 == len(set(numbers.tolist()))
+    assert value(files, "test/examples")["clusters"] is None
+
+
+def test_hostile_texts_come_back_whole_and_end_neither_script_nor_line(files: dict[str, str]) -> None:
+    assert [tuple(text) for text in value(files, "test/texts-0")[: len(TEXTS)]] == list(TEXTS)
+    for name, text in files.items():
+        if "/data/" in name:
+            assert text.isascii()
+            assert "<" not in text
+            assert text.count("\n") == 1
+
+
+def test_texts_are_nowhere_where_the_suite_does_not_store_them(filled: "Bench") -> None:
+    secret = "a sentence that nobody may publish"
+    rows = {
+        split_id: tuple(
+            type(one)(one.example_id, secret, secret, one.label, one.cluster, one.text_digest) for one in many
+        )
+        for split_id, many in filled.examples.items()
+    }
+    site = render.render([filled.board()], {"demo": rows})
+    assert not [name for name in site if "/texts-" in name]
+    assert not [
+        name for name, text in site.items() if secret.encode() in (text.encode() if isinstance(text, str) else text)
+    ]
+    assert "here are ids and scores" in str(site["demo/examples/index.html"])
+
+
+def test_pairs_compared_beforehand_have_the_numbers_of_harness_compare(told: "Bench") -> None:
+    board = told.board()
+    for section in board.sections:
+        sides = {
+            entry.model_id: Side(
+                entry.model_id,
+                tuple(scored.run.seed for scored in entry.runs),
+                tuple(scored.run.run_key for scored in entry.runs),
+                tuple(board.outcomes[scored.run.run_id] for scored in entry.runs),
+            )
+            for entry in section.entries
+        }
+        pairs = chosen_pairs(board, section)
+        assert {(pair.a, pair.b) for pair in pairs} >= {("tiny+lora", "tiny"), ("tiny+ia3", "tiny")}
+        assert {pair.why for pair in pairs} == {"its base", "the next below", "against the best"}
+        assert len({frozenset((pair.a, pair.b)) for pair in pairs}) == len(pairs)
+        for pair in pairs[::3]:  # each takes as long as the command
+            rows = told.examples[section.split.id]
+            found = compare(section.split.id, rows, sides[pair.a], sides[pair.b], ["accuracy"], "accuracy")
+            expected = found.metrics[0].difference
+            assert isinstance(expected, Difference)
+            assert tuple(pair.difference) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_the_first_pair_of_a_split_is_one_that_the_suites_rules_hold_together(told: "Bench") -> None:
+    board = told.board()
+    (gate,) = board.suite.gate
+    against = type(gate).model_validate(
+        {**gate.model_dump(exclude_none=True), "superior_to": {"model": "majority", "margin": 0.0}}
+    )
+    suite = board.suite.model_copy(update={"gate": (against,)})
+    pair = chosen_pairs(replace(board, suite=suite), board.sections[0])[0]
+    assert (pair.a, pair.b, pair.why) == ("tfidf", "majority", "in a rule")
+
+
+def test_the_consensus_is_of_trained_models_alone_and_the_surest_come_first(told: "Bench") -> None:
+    board = told.board()
+    section = board.sections[0]
+    found = consensus(section, board.outcomes)
+    trained = ["tfidf", "tiny+lora", "tiny+ia3"]
+    worst = []
+    for i, label in enumerate(board.outcomes[section.entries[0].runs[0].run.run_id].labels.tolist()):
+        chances = []
+        for entry in section.entries:
+            if entry.model_id in trained:
+                score = np.mean([board.outcomes[scored.run.run_id].scores[i] for scored in entry.runs])
+                chances.append(1 - score if label else score)
+        worst.append(min(chances))
+    assert found
+    assert [one.position for one in found] == sorted(
+        (i for i, p in enumerate(worst) if p > 0.5), key=lambda i: -worst[i]
+    )
+    assert [one.least for one in found] == pytest.approx(sorted((p for p in worst if p > 0.5), reverse=True))
+
+
+def test_runs_of_other_examples_are_refused(told: "Bench") -> None:
+    rows = {"demo": {"test": told.examples["test"][::-1]}}
+    with pytest.raises(ValueError, match="is not of these examples of test"):
+        render.render([told.board()], rows)
+
+
+def test_a_model_may_have_the_name_of_a_page(bench_of: Callable[..., "Bench"], tmp_path: Path) -> None:
+    models = "".join(
+        f'\n[[model]]\nid = "{name}"\nbackend = "majority"\ntrain_split = "train"\n'
+        for name in ("compare", "data", "examples")
+    )
+    bench = bench_of(models=models, gate=False, splits=["test"])
+    test = bench.add_split("test", 20)
+    bench.fill(test, {"compare": 0.5, "data": 0.6, "examples": 0.7})
+    site = bench.whole_site()
+    pages = ["demo/compare.html", "demo/compare/index.html", "demo/data.html", "demo/examples.html"]
+    assert set(pages) < set(site)
+    assert render.write(site, tmp_path / "site") == len(site)

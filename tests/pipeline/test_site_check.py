@@ -1,0 +1,107 @@
+"""`harness site --check` and `--serve` on a real evaluation."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def site(harness: Command, suite_path: Path, tmp_path: Path) -> Path:
+    """A rendered site of two models."""
+    done = harness("evaluate", suite_path, "--model", "tfidf", "--model", "majority", "--workers", "1")
+    assert done.code == 0, done.err
+    done = harness("site", suite_path, "--out", tmp_path / "site")
+    assert done.code == 0, done.err
+    return tmp_path / "site"
+
+
+def test_a_rendered_site_passes_its_check_and_a_changed_one_fails_it(
+    harness: Command, suite_path: Path, site: Path
+) -> None:
+    name = suite_path.stem
+    assert (site / name / "compare" / "index.html").is_file()
+    done = harness("site", suite_path, "--out", site, "--check")
+    assert (done.code, done.err) == (0, "")
+    assert "all as in the store" in done.out
+    found = harness("site", suite_path, "--out", site, "--check", "--json").json()
+    assert found["problems"] == []
+    assert found["numbers"] > 10
+
+    page = site / name / "tfidf.html"
+    text = page.read_text(encoding="utf-8")
+    before = page.stat().st_mtime_ns
+    page.write_text(text.replace('data-metric="accuracy"', 'data-metric="recall"', 1), encoding="utf-8")
+    done = harness("site", suite_path, "--out", site, "--check")
+    assert done.code == 1
+    assert f"{site}/{name}/tfidf.html, line " in done.out
+    assert harness("site", suite_path, "--out", site).code == 0, "rendering again mends it"
+    assert page.read_text(encoding="utf-8") == text
+    assert page.stat().st_mtime_ns > before
+    assert harness("site", suite_path, "--out", site, "--check").code == 0
+
+
+def test_the_check_says_so_where_runs_were_scored_after_the_site_was_rendered(
+    harness: Command, suite_path: Path, site: Path
+) -> None:
+    assert harness("evaluate", suite_path, "--model", "probe", "--workers", "1").code == 0
+    done = harness("site", suite_path, "--out", site, "--check")
+    assert done.code == 1
+    assert "predictions/probe.js: is missing" in done.out
+    assert "is not what the store gives now; render the site again" in done.out
+
+
+def test_a_check_without_a_site_and_a_check_while_serving_are_refused(
+    harness: Command, suite_path: Path, tmp_path: Path
+) -> None:
+    done = harness("site", suite_path, "--out", tmp_path / "nothing", "--check")
+    assert done.code == 2
+    assert "there is no site to check" in done.err
+    done = harness("site", suite_path, "--check", "--serve")
+    assert done.code == 2
+    assert "give one of them" in done.err
+
+
+def test_a_served_site_follows_the_store_and_ends_with_an_interrupt(
+    harness: Command, suite_path: Path, site: Path
+) -> None:
+    words = ["site", str(suite_path), "--out", str(site), "--serve", "--port", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line.startswith(f"serving {site} on http://127.0.0.1:"), line
+        address = line.split(" on ")[1].split()[0]
+
+        def shown() -> str:
+            with urllib.request.urlopen(address) as answer:
+                return str(answer.read().decode())
+
+        assert "tfidf" in shown()
+        before = shown()
+        assert harness("evaluate", suite_path, "--model", "probe", "--workers", "1").code == 0
+        deadline = time.monotonic() + 120
+        while shown() == before:
+            assert time.monotonic() < deadline, "the new runs never appeared"
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        assert process.returncode == 130
+    finally:
+        process.kill()
+        process.communicate()
