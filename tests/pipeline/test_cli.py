@@ -2,9 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,11 @@ def test_quick_verbs_import_neither_torch_nor_pandas(words: list[str]) -> None:
 def test_help_answers_at_once() -> None:
     seconds = []
     for _ in range(5):
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "harness", "--help"], capture_output=True, check=True)
-        seconds.append(time.perf_counter() - began)
-    # The best of five: what is asked is what it costs, not what else the machine is doing.
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    # Processor time, the best of five: what is asked is what it costs, not what else the machine is doing.
     assert min(seconds) < 0.5
 
 
