@@ -207,7 +207,7 @@ def test_ctrl_c_leaves_the_store_whole_and_the_next_call_goes_on(
 ) -> None:
     process, workers = long_training
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=180)
     assert process.returncode == 130, err
     assert "interrupted; what was finished is stored" in err
     assert "Traceback" not in err
@@ -222,7 +222,7 @@ def test_a_worker_that_is_killed_ends_the_command_with_a_reason(
 ) -> None:
     process, workers = long_training
     os.kill(workers[0], signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=180)
     assert process.returncode == 3, err
     assert "a worker process died" in err
     assert not any(map(_is_working, workers))

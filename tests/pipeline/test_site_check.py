@@ -100,7 +100,7 @@ def test_a_served_site_follows_the_store_and_ends_with_an_interrupt(
             assert time.monotonic() < deadline, "the new runs never appeared"
             time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        process.wait(180)
         assert process.returncode == 130
     finally:
         process.kill()
