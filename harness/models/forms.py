@@ -46,5 +46,5 @@ def merged(network: Any) -> Any:
         return network
     try:
         return copy.deepcopy(network).merge_and_unload(safe_merge=True).eval()
-    except (NotImplementedError, AttributeError, ValueError, TypeError):
+    except (NotImplementedError, AttributeError, ValueError, TypeError):  # PEFT says "not mergeable" in all of these
         return network
