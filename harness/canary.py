@@ -138,10 +138,9 @@ def _moves(kept: KeptRun, job: Job, progress: Progress) -> Floats:
     # Ids are digests of content: the smallest ones are as good as drawn by lot, and the same each time.
     ids = set(sorted(was)[:EXAMPLES])
     examples = tuple(example for example in job.split.examples if example.example_id in ids)
-    part = replace(job, split=replace(job.split, examples=examples))
     with threadpool_limits(1), progress(f"canary: {job.label}", len(examples)) as advance:
-        again = run.score(part, run.load(part), advance).predictions
-    scores = np.array([[prediction.score, was[prediction.example_id]] for prediction in again])
+        again = run.answer(job, run.load(job), examples, advance).scores
+    scores = np.column_stack([again, [was[example.example_id] for example in examples]])
     inside = np.clip(scores, CLIP, 1 - CLIP)
     log_odds = np.log(inside / (1 - inside))
     return np.asarray(np.abs(log_odds[:, 0] - log_odds[:, 1]), dtype=np.float64)

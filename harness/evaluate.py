@@ -10,34 +10,25 @@ The whole of it, as the command line does it::
 import traceback
 import uuid
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import groupby
+from dataclasses import asdict
 from typing import Any
 
-from harness import estimates, evidence, expectations, forgetting, models, parity_checks, provenance, run, training
+from harness import estimates, evidence, expectations, forgetting, models, parity_checks, shards, training
 from harness.declarations import Suite
-from harness.engine import EachDone, Interrupted
-from harness.errors import AdapterError, HarnessError, RunError
+from harness.engine import EachDone, Interrupted, Lost
+from harness.errors import HarnessError, RunError
 from harness.forgetting import Measurement
 from harness.gather import Materials, Workspace, gather
+from harness.ingest import Ingester, Report
 from harness.jobs import checks, current_keys, plan
-from harness.models.adapters import identity
-from harness.models.protocol import CARD, Classifier
+from harness.models.protocol import CARD
 from harness.progress import Progress
-from harness.records import Moved, Run
-from harness.run import Job, Scored
+from harness.records import Moved
+from harness.run import Job
+from harness.shards import Task
 from harness.store import reader, writer
 from harness.store.connection import Connection, opened
 from harness.training import TrainingJob, card
-
-
-@dataclass(slots=True)
-class Report:
-    """What an evaluation did."""
-
-    scored: list[Run] = field(default_factory=list)
-    reused: list[Run] = field(default_factory=list)
-    failed: list[Run] = field(default_factory=list)
 
 
 def bring_up_to_date(
@@ -86,6 +77,8 @@ def bring_up_to_date(
         say(f"{model_id}: {note}")
     expectations.note(suite, jobs, workspace)
     report = evaluate(jobs, workspace, each_done, fresh=fresh)
+    for damaged in report.damaged:
+        say(f"warning: {damaged}")
     for failed in report.failed:
         problem = (failed.error or "").strip().splitlines()[-1]
         seed = "" if failed.seed is None else f" seed {failed.seed}"
@@ -124,7 +117,7 @@ def train_missing(
     failures: dict[tuple[str, int], str] = {}
     for job, failure in each_done(_train, missing):
         if failure is not None:
-            failures[job.adapter.id, job.seed] = failure
+            failures[job.adapter.id, job.seed] = failure.reason if isinstance(failure, Lost) else failure
             continue
         with opened(workspace.db) as connection:
             writer.write_adapter(connection, card.read(job.folder))
@@ -145,7 +138,9 @@ def _train(job: TrainingJob, progress: Progress) -> str | None:
 
 
 def evaluate(jobs: Sequence[Job], workspace: Workspace, each_done: EachDone, *, fresh: bool = False) -> Report:
-    """Score the jobs that have no stored success, and store each model's runs as soon as they are done.
+    """Score the jobs that have no stored success, and store each run as soon as all of it is scored.
+
+    What of it an evaluation before this one scored, and was stopped before it stored, is not scored again.
 
     Args:
         each_done: an opened engine.
@@ -163,16 +158,19 @@ def evaluate(jobs: Sequence[Job], workspace: Workspace, each_done: EachDone, *, 
         _write_adapters(connection, jobs)
     report.reused = list(stored.values())
     todo = [job for job in jobs if job.run_key not in stored]
-    one_load_each = [list(group) for _, group in groupby(todo, key=lambda job: (job.model.id, job.seed))]
-    began = provenance.now()
+    ingester = Ingester(todo, workspace, evaluation_id, report)
+    tasks = shards.cut(todo, workspace.shards, evaluation_id, fresh=fresh)
     try:
-        for _, many in each_done(_score, one_load_each):
-            _store(many, evaluation_id, workspace, report)
+        while tasks:
+            again: list[Task] = []
+            for task, done in each_done(shards.score, tasks):
+                if isinstance(done, Lost):
+                    again += ingester.lost(task, done.reason)
+                else:
+                    ingester.take(task, done)
+            tasks = again
     except Interrupted as interruption:
-        cut = [
-            run.unfinished(job, began, "cancelled", interruption) for group in interruption.under_way for job in group
-        ]
-        _store(cut, evaluation_id, workspace, report)
+        ingester.cancel(interruption.under_way, interruption)
         raise
     return report
 
@@ -188,8 +186,9 @@ def measure_forgetting(jobs: Sequence[Job], workspace: Workspace, each_done: Eac
         known = {moved.key for moved in reader.forgetting(connection, keys)}
     problems = []
     for measurement, found in each_done(_measure, forgetting.wanted(jobs, known)):
-        if isinstance(found, str):
-            problems.append(f"{measurement.label} is not known: {found}")
+        if not isinstance(found, list):
+            reason = found.reason if isinstance(found, Lost) else found
+            problems.append(f"{measurement.label} is not known: {reason}")
             continue
         with opened(workspace.db) as connection:
             writer.write_forgetting(connection, found)
@@ -202,42 +201,6 @@ def _measure(measurement: Measurement, progress: Progress) -> list[Moved] | str:
         return forgetting.measure(measurement, progress)
     except HarnessError as problem:
         return str(problem)
-
-
-def _score(jobs: Sequence[Job], progress: Progress) -> list[Scored]:
-    """In a worker: load one model and score it on all its splits. A run that fails is an outcome, not an exception."""
-    from threadpoolctl import threadpool_limits
-
-    classifier: Classifier | None = None
-    done = []
-    for job in jobs:
-        began = provenance.now()
-        try:
-            with threadpool_limits(1), progress(job.label, len(job.split.examples)) as advance:
-                classifier = classifier or _loaded(job)
-                done.append(run.score(job, classifier, advance))
-        except Exception as problem:  # noqa: BLE001 (whatever a model does, it is stored and the others go on)
-            done.append(run.unfinished(job, began, "error", problem))
-    return done
-
-
-def _loaded(job: Job) -> Classifier:
-    """The job's model, made of the weights that its key is about."""
-    classifier = run.load(job)
-    folder, record = job.ingredients.adapter_dir, job.adapter
-    if folder is not None and record is not None:
-        found = (card.adapter_digest(folder), identity(folder))  # trained here, or from elsewhere
-        if record.adapter_digest not in found:
-            raise AdapterError(f"{folder}: was replaced since it was looked at; evaluate the suite again")
-    return classifier
-
-
-def _store(many: Sequence[Scored], evaluation_id: str, workspace: Workspace, report: Report) -> None:
-    with opened(workspace.db) as connection:
-        for scored in many:
-            stored = replace(scored.run, evaluation_id=evaluation_id)
-            writer.write_run(connection, stored, scored.predictions)
-            (report.scored if stored.status == "success" else report.failed).append(stored)
 
 
 def _write_adapters(connection: Connection, jobs: Sequence[Job]) -> None:

@@ -30,6 +30,11 @@ class Workspace:
         return self.db.parent / "adapters"
 
     @property
+    def shards(self) -> Path:
+        """What was scored, in parts."""
+        return self.db.parent / "shards"
+
+    @property
     def cache(self) -> Path:
         """What was fetched once."""
         return self.db.parent / "cache"

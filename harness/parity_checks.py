@@ -8,7 +8,7 @@ import numpy as np
 
 from harness import models, parity
 from harness.declarations import PeftModel
-from harness.engine import EachDone
+from harness.engine import EachDone, Lost
 from harness.errors import AdapterError, HarnessError
 from harness.gather import Workspace
 from harness.models.protocol import Classifier
@@ -34,7 +34,8 @@ def bring_up_to_date(checks: Sequence[Check], workspace: Workspace, each_done: E
     keys = list(dict.fromkeys(key for check in checks for key in check.keys.values()))
     with opened(workspace.db) as connection:
         stored = {one.parity_key: one for one in reader.parities(connection, parity_keys=keys) if one.problem is None}
-    for _, found in each_done(_made, _missing(checks, stored)):
+    for check, made in each_done(_made, _missing(checks, stored)):
+        found = _unanswered(check, made.reason) if isinstance(made, Lost) else made
         with opened(workspace.db) as connection:
             writer.write_parities(connection, found)
         stored |= {one.parity_key: one for one in found}
@@ -50,6 +51,10 @@ def _missing(checks: Iterable[Check], stored: Iterable[str]) -> list[Check]:
             todo.append(replace(check, specs=specs))
             known |= set(check.keys.values())
     return todo
+
+
+def _unanswered(check: Check, reason: str) -> list[Parity]:
+    return [parity.measured(check.weights, form, spec, len(check.texts), reason) for form, spec in check.specs.items()]
 
 
 def _made(check: Check, progress: Progress) -> list[Parity]:

@@ -2,13 +2,14 @@
 
 job = Job(…)                          # everything that can change the predictions, digested in `run_key`
 classifier = load(job)
-scored = score(job, classifier, advance)
+answers = [answer(job, classifier, examples, advance) for examples in …]     # the split, or its parts in their order
+scored = finished(job, answers)
 """
 
 import time
 import traceback
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -22,7 +23,8 @@ from harness.declarations import Model, Suite
 from harness.errors import HarnessError, RunError
 from harness.models.protocol import Classifier, Ingredients
 from harness.progress import Advance
-from harness.records import AdapterRecord, Outcomes, Prediction, Run, Split, Status
+from harness.records import AdapterRecord, Example, Outcomes, Prediction, Run, Split, Status
+from harness.stats import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,22 @@ def scoring_code() -> str:
     return digest.of_json([[file.name, digest.of_source(file.read_bytes())] for file in files])
 
 
+class Answers(NamedTuple):
+    """What a model said of n consecutive examples of a split."""
+
+    scores: Floats
+    """Shape (n,), probability of class 1, in the order of the examples."""
+    tokens: int | None
+    """Tokens read; None without a tokenizer."""
+    truncated: int | None
+    """Texts that were cut; None without a tokenizer."""
+    seconds: float
+    started_at: datetime
+    """UTC, without time zone."""
+    evaluation_id: str | None = None
+    """The call of `harness evaluate` that it was scored in."""
+
+
 class Scored(NamedTuple):
     """A run and what it predicted, in the order of the split; no predictions unless it succeeded."""
 
@@ -81,8 +99,8 @@ def load(job: Job) -> Classifier:
     return models.load(job.model, job.ingredients)
 
 
-def score(job: Job, classifier: Classifier, advance: Advance) -> Scored:
-    """Predict the split's examples and compute the suite's metrics.
+def answer(job: Job, classifier: Classifier, examples: Sequence[Example], advance: Advance) -> Answers:
+    """Score some of the split's examples.
 
     Raises:
         RunError: the job is blocked, or the classifier's scores are not one probability for each example.
@@ -91,13 +109,23 @@ def score(job: Job, classifier: Classifier, advance: Advance) -> Scored:
         raise RunError(job.blocked)
     started_at = provenance.now()
     text = job.suite.text
-    texts = [text.render(example.title, example.content) for example in job.split.examples]
+    texts = [text.render(example.title, example.content) for example in examples]
     began = time.perf_counter()
-    answer = classifier.predict(texts, advance)
+    found = classifier.predict(texts, advance)
     seconds = time.perf_counter() - began
-    scores = np.asarray(answer.scores, dtype=np.float64)
+    scores = np.asarray(found.scores, dtype=np.float64)
     if scores.shape != (len(texts),) or not ((scores >= 0) & (scores <= 1)).all():
         raise RunError(f"{job.label}: expected {len(texts)} probabilities, one for each example")
+    return Answers(scores, found.tokens, found.truncated, seconds, started_at)
+
+
+def finished(job: Job, parts: Sequence[Answers]) -> Scored:
+    """The run that parts of it make, with the suite's metrics.
+
+    Args:
+        parts: of all examples of the split, in its order.
+    """
+    scores = np.concatenate([part.scores for part in parts])
     predictions = tuple(
         Prediction(example.example_id, int(score > 0.5), float(score))
         for example, score in zip(job.split.examples, scores, strict=True)
@@ -107,14 +135,23 @@ def score(job: Job, classifier: Classifier, advance: Advance) -> Scored:
         estimates.summarise(spec.name, [outcomes], estimates.generator_for(spec.name, [job.run_key]))
         for spec in job.suite.metric
     )
+    evaluations = {part.evaluation_id for part in parts}
     run = replace(
-        _run(job, started_at, "success", None),
-        seconds=seconds,
-        tokens=answer.tokens,
-        truncated=answer.truncated,
+        _run(job, min(part.started_at for part in parts), "success", None),
+        seconds=sum(part.seconds for part in parts),
+        tokens=_sum([part.tokens for part in parts]),
+        truncated=_sum([part.truncated for part in parts]),
         metrics=values,
+        # Timings of several evaluations are no timing of one.
+        evaluation_id=evaluations.pop() if len(evaluations) == 1 else uuid.uuid4().hex,
     )
     return Scored(run, predictions)
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    """None where one is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def unfinished(job: Job, started_at: datetime, status: Status, problem: BaseException) -> Scored:

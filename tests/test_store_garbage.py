@@ -131,3 +131,19 @@ def test_only_what_killed_commands_left_long_ago_is_removed_from_disk(store: Con
         ".seed-6-link.partial", f"{SNAPSHOT_PREFIX}new", "cache", "sdist",
     }  # fmt: skip
     assert (beside.parent / "precious" / "checkpoint.safetensors").exists()
+
+
+def test_parts_of_runs_are_kept_for_a_while_and_unfinished_files_for_a_day(store: Connection, path: Path) -> None:
+    store.close()
+    place = path.parent / "shards" / "ab"
+    place.mkdir(parents=True)
+    day = timedelta(hours=25)
+    ages = {"old.parquet": LONG_AGO, "new.parquet": JUST_NOW, ".partial-old": NOW - day, ".partial-new": NOW}
+    for name, changed in ages.items():
+        (place / name).write_bytes(b"x" * 10)
+        seconds = (changed - datetime(1970, 1, 1)).total_seconds()  # noqa: DTZ001 (UTC without a zone)
+        os.utime(place / name, (seconds, seconds))
+    cleared = clear(path, NOW, dry_run=False)
+    assert sorted(Path(garbage.where).name for garbage in cleared.found) == [".partial-old", "old.parquet"]
+    assert cleared.freed_bytes == 20
+    assert {file.name for file in place.iterdir()} == {"new.parquet", ".partial-new"}

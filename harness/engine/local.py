@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from harness.errors import RunError
@@ -23,10 +24,18 @@ R = TypeVar("R")
 _POLL_SECONDS = 0.2
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What an item came to whose workers died each time, on an engine that goes on then."""
+
+    reason: str
+    """For people: `its worker died 3 times (killed or out of memory)`."""
+
+
 class EachDone(Protocol):
     """Apply a function of (item, progress) to items; yield (item, result) as they are done."""
 
-    def __call__(self, function: Callable[[T, Progress], R], items: Sequence[T]) -> Iterator[tuple[T, R]]: ...
+    def __call__(self, function: Callable[[T, Progress], R], items: Sequence[T]) -> Iterator[tuple[T, R | Lost]]: ...
 
 
 class Interrupted(KeyboardInterrupt):

@@ -2,7 +2,8 @@
 
 Successful runs are never removed, superseded ones neither: baselines find them by commit and time, and the board shows
 how scores moved. Splits stay too, since an evaluation that is under way may be about to store runs on them. Finished
-weights, verdicts, expectations and audits stay.
+weights, verdicts, expectations and audits stay. Old parts of runs go: what they were scored for is stored by now, or was
+given up.
 """
 
 import shutil
@@ -106,10 +107,14 @@ def _folders(db: Path, now: datetime) -> Iterator[Garbage]:
         is_old = _changed(folder) < now - timedelta(days=KEPT_DAYS)
         if _is_own(folder) and (finished.is_dir() or is_old) and _nobody_trains(folder):
             yield Garbage("training that was cut short", str(folder), _size(folder))
+    for shard in sorted((beside / "shards").glob("*/*.parquet")):
+        if _changed(shard) < now - timedelta(days=KEPT_DAYS):
+            yield Garbage(f"part of a run, scored more than {KEPT_DAYS} days ago", str(shard), shard.lstat().st_size)
     temporary = [path for prefix in (SNAPSHOT_PREFIX, IMPORT_PREFIX) for path in beside.glob(f"{prefix}*")]
-    for folder in sorted([*temporary, *(beside / "cache").glob("tmp*")]):
-        if _is_own(folder) and _changed(folder) < now - timedelta(hours=LEFT_HOURS):
-            yield Garbage("left by a command that was killed", str(folder), _size(folder))
+    temporary += [*(beside / "cache").glob("tmp*"), *(beside / "shards").glob("*/.partial-*")]
+    for path in sorted(temporary):
+        if (_is_own(path) or path.is_file()) and _changed(path) < now - timedelta(hours=LEFT_HOURS):
+            yield Garbage("left by a command that was killed", str(path), _size(path))
 
 
 def _is_own(folder: Path) -> bool:
@@ -133,7 +138,10 @@ def _lock_of(folder: Path) -> FileLock:
 def _remove(folder: Path) -> None:
     try:
         with _lock_of(folder) if folder.suffix == ".partial" else nullcontext():
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.is_dir():
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                folder.unlink(missing_ok=True)
     except Timeout:  # somebody went on with it just now
         return
 
@@ -144,5 +152,7 @@ def _changed(folder: Path) -> datetime:
     return datetime.fromtimestamp(newest, UTC).replace(tzinfo=None)
 
 
-def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+def _size(place: Path) -> int:
+    """Of a file, or of all files of a folder."""
+    found = [place, *place.rglob("*")]
+    return sum(path.lstat().st_size for path in found if path.is_file() and not path.is_symlink())

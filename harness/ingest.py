@@ -1,0 +1,87 @@
+"""The one place where runs go into the store: what workers send, in any order and in parts, whole runs in one piece."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from harness import provenance, run, shards
+from harness.errors import RunError
+from harness.gather import Workspace
+from harness.records import Run
+from harness.run import Job, Scored
+from harness.shards import Done, Shard, Task
+from harness.store import writer
+from harness.store.connection import opened
+
+
+@dataclass(slots=True)
+class Report:
+    """What an evaluation did."""
+
+    scored: list[Run] = field(default_factory=list)
+    reused: list[Run] = field(default_factory=list)
+    failed: list[Run] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    """Files of scored parts that were not what they were, and were scored again."""
+
+
+class Ingester:
+    """Stores each run once: when all of its parts are there, or with the first reason why they will not be.
+
+    Args:
+        jobs: what is to be scored.
+        evaluation_id: of the runs that were not scored at all.
+    """
+
+    def __init__(self, jobs: Sequence[Job], workspace: Workspace, evaluation_id: str, report: Report) -> None:
+        self.jobs = {job.run_key: job for job in jobs}
+        self.unsettled = set(self.jobs)
+        self.lacking = {job.run_key: len(shards.shards_of(job, workspace.shards)) for job in jobs}
+        self.workspace, self.evaluation_id, self.report = workspace, evaluation_id, report
+        self.began = provenance.now()
+
+    def take(self, task: Task, done: Done) -> None:
+        """Store what is whole with this task."""
+        scored, failed = list(done.scored), {one.run.run_key for one in done.scored if one.run.status != "success"}
+        for piece in task.pieces:
+            key = piece.job.run_key
+            if not piece.is_all and key not in failed:
+                self.lacking[key] -= len(piece.shards)
+                if self.lacking[key] == 0:
+                    scored.append(self._joined(self.jobs[key]))
+        self.report.damaged += done.damaged
+        self._store(scored)
+
+    def lost(self, task: Task, reason: str) -> list[Task]:
+        """What to do in place of a task whose workers died each time: its shards one by one, so that one that kills
+        its worker is found; for such a one nothing, and its run is stored as failed."""
+        if sum(len(piece.shards) for piece in task.pieces) > 1:
+            return shards.singly(task)
+        (piece,) = task.pieces
+        what = RunError(f"{reason}, each time it scored {_named(piece.shards[0])}")
+        self._store([run.unfinished(piece.job, self.began, "error", what)])
+        return []
+
+    def cancel(self, tasks: Sequence[Task], interruption: BaseException) -> None:
+        """Store the runs that were under way as cancelled; parts that were scored are kept."""
+        pieces = [piece for task in tasks for piece in task.pieces]
+        self._store([run.unfinished(piece.job, self.began, "cancelled", interruption) for piece in pieces])
+
+    def _joined(self, job: Job) -> Scored:
+        try:
+            return shards.joined(job, self.workspace.shards)
+        except RunError as problem:
+            return run.unfinished(job, self.began, "error", problem)
+
+    def _store(self, many: Sequence[Scored]) -> None:
+        with opened(self.workspace.db) as connection:
+            for one in many:
+                if one.run.run_key not in self.unsettled:
+                    continue
+                stored = replace(one.run, evaluation_id=one.run.evaluation_id or self.evaluation_id)
+                writer.write_run(connection, stored, one.predictions)
+                self.unsettled.remove(stored.run_key)
+                (self.report.scored if stored.status == "success" else self.report.failed).append(stored)
+
+
+def _named(shard: Shard) -> str:
+    return f"{len(shard.examples)} examples from {shard.examples[0].example_id} on"
