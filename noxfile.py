@@ -114,9 +114,22 @@ def imports(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["dev"])
 def bench(session: nox.Session) -> None:
-    """Time scoring on the quickstart's rows, and forms beside what others do; prints, asserts nothing."""
+    """Time scoring and training beside what others do, and many adapters on one base; prints, asserts nothing.
+
+    What follows `--` is a suite and, with --db, its store: the quickstart's where nothing follows.
+    """
     session.run(PYTHON, "benchmarks/throughput.py", external=True)
-    session.run(PYTHON, "benchmarks/inference.py", *session.posargs, external=True)
+    for words in (
+        ["inference.py"],
+        ["inference.py", "--base", "distilbert"],
+        ["inference.py", "--flips", "1000"],
+        ["inference.py", "--memory"],
+        ["adapters.py", "--part", "adapters"],
+        ["adapters.py", "--part", "memory"],
+        ["adapters.py", "--part", "texts"],
+        ["training.py"],
+    ):
+        session.run(PYTHON, f"benchmarks/{words[0]}", *words[1:], *session.posargs, external=True)
 
 
 @nox.session(venv_backend="none", requires=["dev"])

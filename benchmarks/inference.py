@@ -1,94 +1,145 @@
 """How fast trained weights are scored: our forms beside what people use otherwise. Part of `nox -s bench`.
 
 Side by side in one process with one thread, interleaved, on the same texts and the same merged weights; medians over
-rounds. Ours and the pipelines start from texts, Trainer and ONNX Runtime from tokens, which favours them. Flips are
-texts of which another class is said than torch says in fp32, nothing merged. Prints, asserts nothing.
+rounds. Ours and the pipelines start from texts, Trainer and ONNX Runtime from tokens, which favours them. Prints
+Markdown, asserts nothing.
 
-    HARNESS_DATA=… python benchmarks/inference.py suites/amazon-polarity-local.toml --texts 1000 --rounds 5
+    python benchmarks/inference.py suites/mine.toml                     # the suite's first adapter
+    python benchmarks/inference.py suites/mine.toml --base distilbert   # as large as DistilBERT, weights at random
+    python benchmarks/inference.py suites/mine.toml --flips 1000        # what our forms say of so many texts
+    python benchmarks/inference.py suites/mine.toml --memory            # each way in a process of its own
+
+Flips are texts of which another class is said than torch says in fp32, nothing merged. Weights at random have none to
+speak of. Their head is scaled until log-odds spread as those of trained weights do (mean 0, standard deviation 4),
+since int8 asks again about texts of which it is nearly undecided.
 """
 
 import argparse
-import resource
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import measuring
 import numpy as np
 import torch
 
-from harness import models, parity, provenance, suite
+from harness import models, parity, stats, suite
+from harness.declarations import PeftModel, TransformerModel
 from harness.gather import Workspace, gather
 from harness.jobs import checks
 from harness.models import forms, transformer
-from harness.models.peft import network as loaded_network
-from harness.models.transformer import TOKENS_PER_BATCH, Encoded, packed
-from harness.parity import Check
+from harness.models.openvino import Logits
+from harness.models.peft import network as with_adapter
+from harness.models.protocol import Ingredients
+from harness.models.transformer import TOKENS_PER_PASS, Encoded, packed
 from harness.progress import silent
 
 QUICKSTART = Path(__file__).parents[1] / "suites" / "quickstart.toml"
+FORMS = [form for form in (parity.REFERENCE, *parity.TOLERANCES) if len(form.split()) == 2]
 Answers = Any
 """Shape (n,): 0 or 1."""
+Way = Callable[[], Answers]
 
 
-def prepared(path: Path, db: Path, count: int, max_length: int) -> tuple[Check, list[str]]:
+@dataclass(frozen=True)
+class Subject:
+    """A model to be scored, and texts."""
+
+    name: str
+    model: PeftModel | TransformerModel
+    ingredients: Ingredients
+    network: Any
+    """In fp32; an adapter beside its base."""
+    texts: list[str]
+    labels: Any
+    """Shape (n,)."""
+
+    @property
+    def encoded(self) -> Encoded:
+        """The texts as tokens."""
+        assert self.ingredients.base_dir is not None
+        return Encoded(self.ingredients.base_dir, self.texts, self.ingredients.max_length)
+
+
+def trained(path: Path, db: Path, count: int, max_length: int) -> Subject:
     """The suite's first PEFT model and seed, trained if need be, and texts of its first scored split."""
-    declared, workspace = suite.load(path), Workspace(path, db)
-    materials = gather(declared, workspace)
-    model = next(model for model in declared.model if model.backend == "peft")
     from harness.training import jobs, loop
 
-    loop.train(
-        next(
-            job
-            for job in jobs(declared, materials.splits, materials.bases, workspace.adapters)
-            if job.adapter.id == model.adapter
-        ),
-        silent,
-    )
+    declared, workspace = suite.load(path), Workspace(path, db)
+    materials = gather(declared, workspace)
+    model = next(model for model in declared.model if isinstance(model, PeftModel))
+    trainings = jobs(declared, materials.splits, materials.bases, workspace.adapters)
+    job = next(job for job in trainings if job.adapter.id == model.adapter)
+    loop.train(job, silent)
     check = checks(declared, materials, workspace, model_ids=[model.id], forms=list(parity.TOLERANCES))[0]
     split = next(split for split in materials.splits.values() if split.split_id not in declared.train_split_ids)
-    texts = [declared.text.render(example.title, example.content) for example in split.examples[:count]]
-    from dataclasses import replace
+    rows = split.examples[:count]
+    texts = [declared.text.render(example.title, example.content) for example in rows]
+    ingredients = replace(check.ingredients, max_length=max_length, train_texts=job.texts)
+    labels = np.array([example.label for example in rows])
+    return Subject(model.id, model, ingredients, with_adapter(ingredients), texts, labels)
 
-    return replace(check, ingredients=replace(check.ingredients, max_length=max_length)), texts
+
+def distilbert_sized(like: Subject) -> Subject:
+    """As large as DistilBERT (66 million parameters), weights at random, with another base's tokenizer and texts."""
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+    folder, encoded = Path(tempfile.mkdtemp()), like.encoded
+    encoded.tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = DistilBertConfig(vocab_size=len(encoded.tokenizer), num_labels=2)
+    network: Any = DistilBertForSequenceClassification(config).eval()
+    some = replace(like, texts=like.texts[:64]).encoded
+    with torch.no_grad():
+        logits = transformer.forward_all(some, lambda batch: network(**batch).logits, lambda units, note: None)
+        odds = logits[:, 1] - logits[:, 0]
+        scale = 4 / odds.std().item()
+        network.classifier.weight *= scale
+        network.classifier.bias *= scale
+        network.classifier.bias[1] -= scale * odds.mean().item()
+    network.save_pretrained(folder)
+    declared = {"id": "distilbert-sized", "backend": "transformer", "adapter": "a", "precision": "fp32"}
+    ingredients = replace(like.ingredients, base_dir=folder, adapter_dir=folder, seed=None)
+    model = TransformerModel.model_validate(declared)
+    return replace(like, name="DistilBERT-sized, random", model=model, ingredients=ingredients, network=network)
 
 
-def ours(check: Check, form: str, texts: Sequence[str]) -> Callable[[], Answers]:
-    """Our evaluation in a form, from texts."""
-    model = parity.as_form(check.model, form)
-    of_base = check.weights.base_digest
-    made_from = parity.in_runtime(check.ingredients, model, of_base, check.weights, check.suite, check.cache)
-    classifier = models.load(model, made_from)
+def ours(subject: Subject, form: str) -> Way:
+    """Our evaluation in a form, from texts. Nothing is shared with other models."""
+    kept = Path(tempfile.mkdtemp()) / "converted"
+    classifier = models.load(parity.as_form(subject.model, form), replace(subject.ingredients, converted_dir=kept))
 
     def run() -> Answers:
         transformer._kept.clear()  # tokenised in every round, as the others are
-        return (classifier.predict(texts, lambda units, note: None).scores > 0.5).astype(int)
+        return (classifier.predict(subject.texts, lambda units, note: None).scores > 0.5).astype(int)
 
     return run
 
 
-def pipeline(network: Any, tokenizer: Any, texts: list[str], max_length: int, batch: int) -> Callable[[], Answers]:
+def pipeline(network: Any, subject: Subject, batch: int) -> Way:
+    """transformers' pipeline."""
     from transformers import pipeline as made
 
+    tokenizer = subject.encoded.tokenizer
     pipe = made("text-classification", model=network, tokenizer=tokenizer, batch_size=batch, device="cpu")
 
     def run() -> Answers:
-        said = pipe(texts, truncation=True, max_length=max_length)
+        said = pipe(subject.texts, truncation=True, max_length=subject.ingredients.max_length)
         return np.array([int(one["label"].endswith("1")) for one in said])
 
     return run
 
 
-def trainer(network: Any, encoded: Encoded, max_length: int, padded: bool) -> Callable[[], Answers]:
+def trainer(network: Any, subject: Subject, *, padded: bool) -> Way:
+    """transformers' Trainer, as it is called for an evaluation."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-    how = {"padding": "max_length", "max_length": max_length} if padded else {"padding": True}
+    encoded = subject.encoded
+    how = {"padding": "max_length", "max_length": subject.ingredients.max_length} if padded else {"padding": True}
     collator = DataCollatorWithPadding(encoded.tokenizer, **how)
     rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in encoded.ids]
     arguments = TrainingArguments(
@@ -98,14 +149,14 @@ def trainer(network: Any, encoded: Encoded, max_length: int, padded: bool) -> Ca
     return lambda: np.asarray(made.predict(rows).predictions).argmax(1)
 
 
-def onnx(network: Any, encoded: Encoded) -> Callable[[], Answers]:
+def onnx(network: Any, subject: Subject) -> Way:
     """ONNX Runtime in fp32, on our batches."""
     import onnxruntime
 
-    path = Path(tempfile.mkdtemp()) / "model.onnx"
+    encoded, path = subject.encoded, Path(tempfile.mkdtemp()) / "model.onnx"
     example = tuple(encoded.batch([0, 1]).values())
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    torch.onnx.export(forms_logits(network), example, path, dynamo=True, dynamic_shapes=(axes, axes), verbose=False)
+    torch.onnx.export(Logits(network), example, path, dynamo=True, dynamic_shapes=(axes, axes), verbose=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options)
@@ -113,7 +164,7 @@ def onnx(network: Any, encoded: Encoded) -> Callable[[], Answers]:
 
     def run() -> Answers:
         said = np.zeros(len(encoded.ids), dtype=int)
-        for indices in packed(encoded.lengths, TOKENS_PER_BATCH):
+        for indices in packed(encoded.lengths, TOKENS_PER_PASS):
             batch = [tensor.numpy() for tensor in encoded.batch(indices).values()]
             said[indices] = session.run(None, dict(zip(names, batch, strict=True)))[0].argmax(1)
         return said
@@ -121,124 +172,125 @@ def onnx(network: Any, encoded: Encoded) -> Callable[[], Answers]:
     return run
 
 
-def forms_logits(network: Any) -> torch.nn.Module:
-    from harness.models.openvino import Logits
-
-    return Logits(network)
-
-
-def evaluator(network: Any, tokenizer: Any, texts: list[str], max_length: int) -> Callable[[], Answers]:
+def evaluator(network: Any, subject: Subject) -> Way:
+    """The library evaluate, at its defaults."""
     import evaluate
 
     task = evaluate.evaluator("text-classification")
-    pipe = task.prepare_pipeline(network, tokenizer=tokenizer)
+    pipe = task.prepare_pipeline(network, tokenizer=subject.encoded.tokenizer)
 
     def run() -> Answers:
-        said, _ = task.call_pipeline(pipe, texts, max_length=max_length)
+        said, _ = task.call_pipeline(pipe, subject.texts, max_length=subject.ingredients.max_length)
         return np.array([int(one["label"].endswith("1")) for one in said])
 
     return run
 
 
-def ways(check: Check, texts: list[str], wanted: str | None) -> Iterator[tuple[str, Callable[[], Answers]]]:
+def ways(subject: Subject, wanted: Sequence[str] = ()) -> Iterator[tuple[str, Way]]:
     """Every way that can be had here, its making not timed."""
-    assert check.ingredients.base_dir is not None
-    max_length = check.ingredients.max_length
-    encoded = Encoded(check.ingredients.base_dir, texts, max_length)
-    merged = forms.merged(loaded_network(check.ingredients))
-    tokenizer = encoded.tokenizer
-    made: dict[str, Callable[[], Callable[[], Answers]]] = {
-        f"ours, {form}": lambda form=form: ours(check, form, texts)  # type: ignore[misc]
-        for form in (parity.REFERENCE, *parity.TOLERANCES)
-        if len(form.split()) == 2
+    merged = forms.merged(subject.network)
+    made: dict[str, Callable[[], Way]] = {
+        f"ours, {form}": lambda form=form: ours(subject, form)  # type: ignore[misc]
+        for form in FORMS
     }
     made |= {
-        "pipeline, default": lambda: pipeline(merged, tokenizer, texts, max_length, 1),
-        "pipeline, batches of 32": lambda: pipeline(merged, tokenizer, texts, max_length, 32),
-        "Trainer, padded to the limit": lambda: trainer(merged, encoded, max_length, padded=True),
-        "Trainer, padded dynamically": lambda: trainer(merged, encoded, max_length, padded=False),
-        "evaluate.evaluator": lambda: evaluator(merged, tokenizer, texts, max_length),
-        "ONNX Runtime fp32, our batches": lambda: onnx(merged, encoded),
+        "pipeline, default": lambda: pipeline(merged, subject, 1),
+        "pipeline, batches of 32": lambda: pipeline(merged, subject, 32),
+        "Trainer, padded to the limit": lambda: trainer(merged, subject, padded=True),
+        "Trainer, padded dynamically": lambda: trainer(merged, subject, padded=False),
+        "evaluate.evaluator": lambda: evaluator(merged, subject),
+        "ONNX Runtime fp32, our batches": lambda: onnx(merged, subject),
     }
     for name, make in made.items():
-        if wanted in (None, name):
+        if not wanted or name in wanted:
             try:
                 yield name, make()
             except ImportError as problem:
                 print(f"{name}: left out ({problem})", file=sys.stderr)
 
 
-def flops(check: Check, lengths: Any) -> float:
-    """Floating-point operations of the encoder's matrix products on the texts without padding."""
-    from transformers import AutoConfig
-
-    config: Any = AutoConfig.from_pretrained(check.ingredients.base_dir, local_files_only=True)
-    width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
-    of_token = 2 * layers * (4 * width * width + 2 * width * inner)
-    return float(lengths.sum()) * of_token + layers * 4 * width * float((lengths.astype(float) ** 2).sum())
+COMPARED = {
+    "Trainer, padded to the limit": "x Trainer padded",
+    "Trainer, padded dynamically": "x Trainer dynamic",
+    "pipeline, batches of 32": "x pipeline 32",
+    "pipeline, default": "x pipeline 1",
+}
 
 
-def peak_flops(dtype: torch.dtype) -> float:
-    """This machine's fastest matrix product per second, one thread, of the shapes of this work."""
-    one, other = torch.randn(2048, 384).to(dtype), torch.randn(384, 1536).to(dtype)
-    seconds = []
-    for _ in range(30):
-        began = time.perf_counter()
-        torch.mm(one, other)
-        seconds.append(time.perf_counter() - began)
-    return 2 * 2048 * 384 * 1536 / min(seconds)
+def speed(subject: Subject, rounds: int) -> str:
+    """All ways, interleaved, as a table: fastest first."""
+    lengths = subject.encoded.lengths
+    medians, _ = measuring.interleaved(dict(ways(subject)), rounds)
+    peak = measuring.peaks()
+    work = measuring.forward_flops(_config(subject), lengths)
+    rows = []
+    for name, median in sorted(medians.items(), key=lambda pair: pair[1]):
+        of = peak["bf16" if "bf16" in name or "int8" in name else "fp32"]
+        ratios = [f"{medians[other] / median:.2f}" for other in COMPARED]
+        rows.append([name, f"{len(lengths) / median:.1f}", f"{lengths.sum() / median:,.0f}", *ratios])
+        rows[-1].append(f"{100 * work / median / of:.0f} %")
+    head = [subject.name, "texts/s", "tokens/s", *COMPARED.values(), "of peak"]
+    said = f"{len(lengths)} texts, {int(lengths.sum()):,} tokens, medians of {rounds} rounds"
+    return f"{measuring.machine(peak)}; {said}\n\n{measuring.table(head, rows)}"
+
+
+def flips(subject: Subject) -> str:
+    """What our forms say otherwise than the reference, and what that comes to in accuracy."""
+    said = {name: way() for name, way in ways(subject, [f"ours, {form}" for form in FORMS])}
+    reference = said[f"ours, {parity.REFERENCE}"]
+    rows = []
+    for name, answers in said.items():
+        count = int((answers != reference).sum())
+        low, high = stats.wilson(count, len(reference))
+        correct = [100 * float((one == subject.labels).mean()) for one in (answers, reference)]
+        interval = f"{100 * low:.2f} to {100 * high:.2f} %"
+        rows.append([name, str(count), interval, f"{correct[0]:.2f} %", f"{correct[0] - correct[1]:+.2f}"])
+    head = [f"{subject.name}, n = {len(reference)}", "flips", "95 % interval", "accuracy", "points from the reference"]
+    return measuring.table(head, rows)
+
+
+def memory(subject: Subject, words: Sequence[object]) -> str:
+    """Each way in a process of its own."""
+    names = [name for name, _ in ways(subject)]
+    rows = [[name, measuring.alone(__file__, [*words, "--only", name])] for name in names]
+    return measuring.table([subject.name, "largest resident set, MiB"], rows)
+
+
+def _config(subject: Subject) -> Any:
+    inner = subject.network
+    return (inner.get_base_model() if hasattr(inner, "get_base_model") else inner).config
 
 
 def main() -> None:
-    """Time all ways, interleaved, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print the table that was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", type=Path, nargs="?", default=QUICKSTART)
     parser.add_argument("--db", type=Path, default=Path("runs/harness.duckdb"))
-    parser.add_argument("--texts", type=int, default=400)
+    parser.add_argument("--base", choices=["suite", "distilbert"], default="suite")
+    parser.add_argument("--texts", type=int, default=120, help="a quarter of them with --base distilbert")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-length", type=int, default=256)
+    parser.add_argument("--flips", type=int, help="of so many texts, in place of speed")
+    parser.add_argument("--memory", action="store_true", help="largest resident sets, in place of speed")
     parser.add_argument("--only", help="one way, once; prints the process's largest resident set")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    check, texts = prepared(asked.suite, asked.db, asked.texts, asked.max_length)
+    count = asked.flips or (asked.texts if asked.base == "suite" else asked.texts // 4)
+    subject = trained(asked.suite, asked.db, count, asked.max_length)
+    if asked.base == "distilbert":
+        subject = distilbert_sized(subject)
     if asked.only is not None:
-        for _, run in ways(check, texts, asked.only):
-            run()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-        return
-    runs = dict(ways(check, texts, None))
-    reference = runs[f"ours, {parity.REFERENCE}"]()
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    said: dict[str, Answers] = {}
-    for _ in range(asked.rounds + 1):
-        for name, run in runs.items():
-            began = time.perf_counter()
-            said[name] = run()
-            seconds[name].append(time.perf_counter() - began)
-    assert check.ingredients.base_dir is not None
-    lengths = Encoded(check.ingredients.base_dir, texts, asked.max_length).lengths
-    work = flops(check, lengths)
-    peaks = {"fp32": peak_flops(torch.float32), "bf16": peak_flops(torch.bfloat16)}
-    medians = {name: statistics.median(rounds[1:]) for name, rounds in seconds.items()}  # the first warms up
-    of_trainer = medians["Trainer, padded to the limit"]
-    print(f"{provenance.hardware()['processor']}, one thread, {len(texts)} texts, {int(lengths.sum()):,} tokens")
-    print(", ".join(f"{name} peak {peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items()))
-    print(f"{'':32} texts/s  tokens/s  x Trainer padded  flips  % of peak    MiB")
-    for name, median in sorted(medians.items(), key=lambda pair: pair[1]):
-        peak = peaks["bf16" if "bf16" in name or "int8" in name else "fp32"]
-        print(
-            f"{name:32} {len(texts) / median:7.1f}  {lengths.sum() / median:8,.0f}  {of_trainer / median:16.2f}  "
-            f"{int((said[name] != reference).sum()):5}  {100 * work / median / peak:9.0f}  {memory(name, asked):>5}"
-        )
-
-
-def memory(name: str, asked: argparse.Namespace) -> str:
-    """Largest resident set in MiB of a process that goes this way alone."""
-    options = ["--db", asked.db, "--texts", asked.texts, "--max-length", asked.max_length, "--only", name]
-    words = [sys.executable, __file__, asked.suite, *options]
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "–"
+        for _, way in ways(subject, [asked.only]):
+            way()
+        print(measuring.resident_mib())
+    elif asked.flips:
+        print(flips(subject))
+    elif asked.memory:
+        words = [asked.suite, "--db", asked.db, "--base", asked.base, "--texts", asked.texts]
+        print(memory(subject, [*words, "--max-length", asked.max_length]))
+    else:
+        print(speed(subject, asked.rounds))
 
 
 if __name__ == "__main__":

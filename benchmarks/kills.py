@@ -3,7 +3,7 @@
     python benchmarks/kills.py --kills 50 --engines local,ray
 
 Each round begins with an empty store: train, score and store a made-up suite on a tiny BERT with random weights (two
-seeds of LoRA, an untrained head, TF-IDF; 2,400 rows), with each engine in turn, and kill the command, and with it its
+seeds of LoRA, an untrained head, TF-IDF; 8,000 rows), with each engine in turn, and kill the command, and with it its
 workers, at a moment that is drawn evenly from the time that the rest took undisturbed. After each kill `harness store
 verify` must find nothing. When an evaluation gets through, its predictions must be those of an undisturbed one, with
 equal digests of weights, none lost and none doubled. Prints one JSON object a line; asserts.
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-ROWS = 2_400
+ROWS = 8_000
 SUITE = """version = 1
 name = "made-up"
 description = "Made-up reviews on a tiny BERT"

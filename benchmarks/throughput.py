@@ -1,58 +1,63 @@
-"""How fast this machine scores and trains on the quickstart's rows: `nox -s bench`.
+"""How fast this machine scores the quickstart's rows, by the way of batching: `nox -s bench`.
 
-Scoring is timed side by side, in one process, interleaved, on the same texts and weights: our batches (sorted by
-length, packed by padded tokens) against batches of 32 in the order of the file, padded to their longest. Prints the
-medians of five rounds and their ratio, and asserts nothing: a busy machine is no failure.
+Timed side by side, in one process with one thread, taking turns, on the same texts and weights: texts sorted by length
+and packed by several budgets of padded tokens, ours among them, against batches of 32 in the order of the file, padded
+to their longest. Prints the medians of five rounds and their ratio to ours, and asserts nothing: a busy machine is no
+failure.
 """
 
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import measuring
 import torch
 
 from harness import provenance, suite
 from harness.data import load_split
 from harness.gather import Workspace
 from harness.models.bases import resolve
-from harness.models.transformer import Encoded, forward_all, one_thread, untrained
+from harness.models.transformer import TOKENS_PER_PASS, Encoded, one_thread, packed, untrained
 
 SUITE = Path(__file__).parents[1] / "suites" / "quickstart.toml"
+BUDGETS = (512, 1024, 2048, 4096, 8192)
 ROUNDS = 5
 TEXTS = 400
 
 
+def scoring(model: Any, encoded: Encoded, batches: list[list[int]]) -> Callable[[], None]:
+    """One pass over all texts."""
+
+    def run() -> None:
+        with torch.inference_mode(), one_thread():
+            for indices in batches:
+                model(**encoded.batch(indices)).logits.double()
+
+    return run
+
+
 def main() -> None:
-    """Time both ways of batching, interleaved, and print a table."""
+    """Time the ways of batching and print a table."""
     declared = suite.load(SUITE)
     rule = next(rule for rule in declared.split if rule.id not in declared.train_split_ids)
     split = load_split(rule, Workspace(SUITE, Path("runs/harness.duckdb")).places)
     base = resolve(declared.base[0], SUITE.parent, Path("runs/cache"))
-    model = untrained(base.folder, seed=0).eval()
     texts = [declared.text.render(example.title, example.content) for example in split.examples[:TEXTS]]
     encoded = Encoded(base.folder, texts, declared.text.max_length)
-
-    def packed() -> None:
-        forward_all(encoded, lambda batch: model(**batch).logits, lambda units, note: None)
-
-    def in_order() -> None:
-        with torch.inference_mode(), one_thread():
-            for start in range(0, len(texts), 32):
-                model(**encoded.batch(range(start, min(start + 32, len(texts))))).logits.double()
-
-    ways: dict[str, Callable[[], None]] = {"sorted, packed by tokens": packed, "in order, batches of 32": in_order}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS + 1):
-        for name, run in ways.items():
-            began = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - began)
-    medians = {name: statistics.median(rounds[1:]) for name, rounds in seconds.items()}  # the first warms up
-    slowest = max(medians.values())
-    print(f"{provenance.hardware()['processor']}, one thread, fp32, {len(texts)} texts, medians of {ROUNDS}")
-    for name, median in medians.items():
-        print(f"{name:26} {len(texts) / median:7.1f} texts/s   ratio {slowest / median:.2f}")
+    orders = {f"packed, {budget} tokens": list(packed(encoded.lengths, budget)) for budget in BUDGETS}
+    numbers = list(range(len(texts)))
+    orders["in order, batches of 32"] = [numbers[start : start + 32] for start in range(0, len(texts), 32)]
+    print(f"{provenance.hardware()['processor']}, one thread, {len(texts)} texts, medians of {ROUNDS}\n")
+    rows = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = untrained(base.folder, seed=0).to(dtype).eval()
+        runs = {name: scoring(model, encoded, batches) for name, batches in orders.items()}
+        medians, _ = measuring.interleaved(runs, ROUNDS)
+        ours = medians[f"packed, {TOKENS_PER_PASS} tokens"]
+        for name, median in medians.items():
+            number = str(dtype).removeprefix("torch.")
+            rows.append([f"{name}, {number}", f"{len(texts) / median:.1f}", f"{median / ours:.2f}"])
+    print(measuring.table(["batches", "texts/s", "times our seconds"], rows))
 
 
 if __name__ == "__main__":

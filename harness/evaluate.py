@@ -210,9 +210,10 @@ def _write_adapters(connection: Connection, jobs: Sequence[Job]) -> None:
         writer.write_adapter(connection, record)
 
 
-def results(connection: Connection, suite: Suite, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+def results(suite: Suite, workspace: Workspace, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """The primary metric of every model on every split of a plan, as far as stored: the rows that `evaluate` prints."""
-    found = evidence.of(connection, jobs).outcomes
+    with opened(workspace.db, read_only=True) as connection:  # and not while intervals are worked out
+        found = evidence.of(connection, jobs).outcomes
     rows: list[dict[str, Any]] = []
     for model_id, split_id in dict.fromkeys((job.model.id, job.split.split_id) for job in jobs):
         seeds = found.get((model_id, split_id))

@@ -155,9 +155,11 @@ def _job(
     model, weights = decision.model, recipe.weights
     record = weights.record if weights else None
     known, base = recipe.parity_weights, recipe.base_digest
+    # How many trials there were is told of the adapter; it is no input.
+    unsaid: Mapping[str, bool | set[str]] = {"train": {"seeds"}, "path": True, "trials": True}
     configuration = {
         "model": model.model_dump(mode="json", exclude_none=True, exclude={"seeds"}),
-        "adapter": weights and weights.adapter.model_dump(mode="json", exclude={"train": {"seeds"}, "path": True}),
+        "adapter": weights and weights.adapter.model_dump(mode="json", exclude=unsaid),
         "base": recipe.base_digest,
         "train": recipe.train_digest,
         "text": {"template": suite.text.template, "max_length": suite.text.max_length},

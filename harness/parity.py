@@ -143,7 +143,8 @@ class Check:
 def in_runtime(
     ingredients: Ingredients, model: Model, base_digest: str | None, weights: Weights | None, suite: Suite, cache: Path
 ) -> Ingredients:
-    """What a model is made from, with the place of its converted form and the rows that calibrate it.
+    """What a model is made from, with the place of its converted form and the rows that calibrate it; for torch, with
+    the place of states that models on one base share.
 
     Args:
         model: in the form that is wanted.
@@ -152,7 +153,7 @@ def in_runtime(
         cache: the workspace's.
     """
     if getattr(model, "runtime", "torch") != "openvino":
-        return ingredients
+        return replace(ingredients, states_dir=cache / "states")
     assert isinstance(model, PeftModel | TransformerModel)
     train = weights.train if weights is not None and model.precision == "int8" else None
     made_from = {
@@ -179,9 +180,13 @@ def measured(
         answers: the reference's and the form's probabilities of class 1, each of shape (n,), or why there are none.
     """
     tolerance, flips, low, high, move = TOLERANCES[form], None, None, None, None
+    turned_positive, turned_negative, p_value = None, None, None
     if not isinstance(answers, str):
         reference, other = answers
-        flips, n = int(((other > 0.5) != (reference > 0.5)).sum()), len(reference)
+        turned_positive = int(((other > 0.5) & ~(reference > 0.5)).sum())
+        turned_negative = int(((reference > 0.5) & ~(other > 0.5)).sum())
+        p_value = stats.mcnemar(turned_positive, turned_negative)
+        flips, n = turned_positive + turned_negative, len(reference)
         low, high = stats.wilson(flips, n)
         move = float(np.abs(log_odds(other) - log_odds(reference)).max())
     return Parity(
@@ -194,6 +199,9 @@ def measured(
         flips=flips,
         flips_low=low,
         flips_high=high,
+        turned_positive=turned_positive,
+        turned_negative=turned_negative,
+        p_value=p_value,
         largest_move=move,
         flips_allowed=tolerance.flips,
         move_allowed=tolerance.move,

@@ -122,6 +122,12 @@ class Parity:
     flips_low: float | None
     """Lower end of the 95 % Wilson interval of the share of flips."""
     flips_high: float | None
+    turned_positive: int | None
+    """Flips to class 1. None, as the next two, in checks of earlier releases too."""
+    turned_negative: int | None
+    """Flips to class 0."""
+    p_value: float | None
+    """Exact two-sided McNemar p-value that a flip goes either way equally often: whether the form leans to a class."""
     largest_move: float | None
     """Largest absolute difference of a log-odds."""
     flips_allowed: float

@@ -112,7 +112,7 @@ def answer(job: Job, classifier: Classifier, examples: Sequence[Example], advanc
     texts = [text.render(example.title, example.content) for example in examples]
     began = time.perf_counter()
     found = classifier.predict(texts, advance)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - began + found.borrowed_seconds
     scores = np.asarray(found.scores, dtype=np.float64)
     if scores.shape != (len(texts),) or not ((scores >= 0) & (scores <= 1)).all():
         raise RunError(f"{job.label}: expected {len(texts)} probabilities, one for each example")

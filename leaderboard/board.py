@@ -63,6 +63,8 @@ class Entry:
     """On disk, of one seed's weights and configuration; the largest."""
     peak_bytes: int | None
     """Largest resident set of any seed's training."""
+    trials: int | None
+    """Settings that the adapter's authors say they tried, this one included; None where they do not say."""
     examples_per_second: float | None
     """Median over the runs; loading excluded."""
     tier: int | None
@@ -223,6 +225,8 @@ class Past:
     seed: int | None
     git_commit: str | None
     git_dirty: bool | None
+    evaluation_id: str | None
+    """Shared by the runs of one evaluation; None where the harness of then kept none."""
     finished_at: datetime
     value: float | None
     ci_low: float | None

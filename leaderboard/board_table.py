@@ -94,6 +94,8 @@ def _columns(board: Board, section: Section) -> tuple[Column, ...]:
         found.append(Column("drop", "Worst drop" if elsewhere else f"Drop from {first.split.id}"))
     if any(entry.moved for entry in section.entries):
         found.append(Column("similarity", "Similarity to base", shown=False))
+    if _states_trials(section):
+        found.append(Column("trials", "Trials"))
     return (
         *found,
         Column("n", "n", shown=False),
@@ -106,12 +108,18 @@ def _columns(board: Board, section: Section) -> tuple[Column, ...]:
     )
 
 
+def _states_trials(section: Section) -> bool:
+    return any(entry.trials is not None for entry in section.entries)
+
+
 def _row(board: Board, section: Section, entry: Entry, bar: Markup, *, opens: bool) -> Row:
     cells = [cell(entry.metrics.get(name)) for name in _others(board)]
     if len(board.sections) > 1:
         cells.append(_drop(board, section, entry))
     if any(other.moved for other in section.entries):
         cells.append(similarity(entry))
+    if _states_trials(section):
+        cells.append(Cell(formats.count(entry.trials), ""))
     cells += [
         Cell(text, "")
         for text in (

@@ -2,8 +2,9 @@
 
 A number that a page marks, `<data value=… data-metric=… data-model=… data-split=…>`, is recomputed in SQL from the
 predictions of its runs (`harness.store.recount`), which nothing else of the site uses. A difference has `data-minus`,
-the number of a single run `data-seed`. Predictions in data files are counted too. What is left, such as intervals and
-words, is held to what is rendered from the store now, byte by byte.
+the number of a single run `data-seed`; counts of a confusion matrix are added up over runs. Predictions in data files
+are counted too. What is left, such as intervals and words, is held to what is rendered from the store now, byte by
+byte.
 """
 
 import base64
@@ -24,6 +25,8 @@ from leaderboard.render import MANIFEST
 
 TOLERANCE = 1e-9
 """Between a number of the site and the recomputed one, which is summed in another order."""
+_COUNTED = ("true_", "false_")
+"""How the names of counts begin: they are added up over runs, where a metric's mean is taken."""
 NOT_SO = "is not what the store gives now; render the site again, or find out who changed it"
 
 
@@ -147,6 +150,7 @@ def _wrong(name: str, marked: Marked, runs: Runs, known: Mapping[str, Numbers]) 
     if value is None:
         yield f"{where} is {marked.text} on the page; the store has no such number"
         return
+    is_count = marked.attributes["data-metric"].startswith(_COUNTED)
     shown = {formats.score(value), formats.difference(value), formats.count(round(value)), repr(value)}
     try:
         said = float(marked.attributes.get("value", ""))
@@ -155,7 +159,8 @@ def _wrong(name: str, marked: Marked, runs: Runs, known: Mapping[str, Numbers]) 
     if not math.isclose(said, value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
         yield f"{where} has the value {said!r} on the page, {value!r} recomputed from its predictions"
     elif marked.text not in shown and marked.text not in (formats.score(said), formats.difference(said)):
-        yield f"{where} is {marked.text} on the page, {formats.score(value)} recomputed from its predictions"
+        recomputed = formats.count(round(value)) if is_count else formats.score(value)
+        yield f"{where} is {marked.text} on the page, {recomputed} recomputed from its predictions"
 
 
 def _value(marked: Marked, runs: Sequence[Run], known: Mapping[str, Numbers]) -> float | None:
@@ -166,7 +171,7 @@ def _value(marked: Marked, runs: Sequence[Run], known: Mapping[str, Numbers]) ->
     told = [value for value in values if value is not None]
     if not told or len(told) < len(values):
         return None
-    return sum(told) if metric.startswith(("true_", "false_")) else sum(told) / len(told)
+    return sum(told) if metric.startswith(_COUNTED) else sum(told) / len(told)
 
 
 def _wrong_predictions(name: str, text: str, known: Mapping[str, Numbers]) -> tuple[int, list[str]]:

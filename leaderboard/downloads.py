@@ -45,7 +45,7 @@ def columns(board: Board) -> dict[str, type]:
         "suite": str, "split": str, "split_digest": str, "n": int, "n_clusters": int, "model": str, "method": str,
         "base": str, "backend": str, "tier": int, "ranked": bool, "untrained_head": bool, "badges": str, "proofs": str,
         "n_seeds": int, "n_seeds_declared": int, "n_trainable": int, "size_bytes": int, "train_seconds": float,
-        "peak_bytes": int, "examples_per_second": float,
+        "peak_bytes": int, "trials": int, "examples_per_second": float,
     }  # fmt: skip
     for name in [*(spec.name for spec in board.suite.metric), "drop"]:
         found |= {name: float, f"{name}_ci_low": float, f"{name}_ci_high": float}
@@ -60,7 +60,7 @@ def _row(board: Board, section: Section, entry: Entry) -> dict[str, Any]:
         "badges": "; ".join(entry.badges), "proofs": "; ".join(entry.proofs), "n_seeds": len(entry.runs),
         "n_seeds_declared": len(entry.expected_seeds), "n_trainable": entry.n_trainable, "size_bytes": entry.size_bytes,
         "train_seconds": entry.train_seconds, "peak_bytes": entry.peak_bytes,
-        "examples_per_second": entry.examples_per_second,
+        "trials": entry.trials, "examples_per_second": entry.examples_per_second,
     }  # fmt: skip
     for spec in board.suite.metric:
         fixed |= _numbers(spec.name, entry.metrics.get(spec.name))

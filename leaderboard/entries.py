@@ -190,6 +190,7 @@ def _entry(suite: Suite, model: Model, split_id: str, stored: _Stored) -> Entry:
         train_seconds=statistics.fmean(seconds) if seconds else None,
         size_bytes=max((record.size_bytes for record in known), default=None),
         peak_bytes=max(_told(record.peak_bytes for record in known), default=None),
+        trials=adapter.trials if adapter else None,
         examples_per_second=statistics.median(rates) if rates else None,
         tier=None,
     )

@@ -9,8 +9,9 @@ from harness.declarations import Model, Suite
 from harness.records import AdapterRecord, Example, Metric
 from leaderboard import charts, formats, links
 from leaderboard.board import Board, Confusion, Entry
-from leaderboard.gallery import smoothed
+from leaderboard.gallery import Plot, smoothed
 from leaderboard.hardest import HardExample, hardest
+from leaderboard.history import history_plot
 from leaderboard.index_page import NO_EXAMPLES
 from leaderboard.moved import MovedRow, moved_rows
 from leaderboard.origins import Environment, PastRow, RunRows, declared, environments, past_rows, run_rows
@@ -24,6 +25,7 @@ from leaderboard.parts import (
     interval_method,
     mark,
     marked,
+    marked_count,
     seeds_text,
     verdict_rows,
 )
@@ -118,6 +120,8 @@ class ModelRows:
     verdicts: tuple[VerdictRow, ...]
     expected: tuple[ExpectedRow, ...]
     confusions: tuple[ConfusionRows, ...]
+    trials: str
+    """A sentence on how many settings were tried; empty for a model without an adapter."""
     training: tuple[TrainingRow, ...]
     parities: tuple[ParityRow, ...]
     moved: tuple[MovedRow, ...]
@@ -126,6 +130,7 @@ class ModelRows:
     """Whether the suite lets the site show its texts."""
     declared: str
     """TOML."""
+    history: Plot | None
     past: tuple[PastRow, ...]
     runs: tuple[RunRows, ...]
     environments: tuple[Environment, ...]
@@ -162,6 +167,7 @@ def model_rows(
         verdicts=verdict_rows([v for v in board.verdicts if v.gate_id.startswith(f"{model.id} on ")]),
         expected=expected_rows([one for one in board.expected if one.rule.startswith(f"{model.id} on ")]),
         confusions=tuple(table for entry in entries if entry.runs for table in _confusions(entry)),
+        trials=_trials(entries[0]),
         training=tuple(_training_row(record) for record in adapters.values()),
         parities=parity_rows(entries),
         moved=moved_rows(entries),
@@ -172,6 +178,7 @@ def model_rows(
         ),
         texts=suite.text.store,
         declared=declared(suite, model),
+        history=history_plot(board, model.id, scored),
         past=past_rows(board.past.get(model.id, ()), scored),
         runs=tuple(run_rows(run) for run in scored),
         environments=environments(scored),
@@ -236,22 +243,37 @@ def _confusions(entry: Entry) -> Iterator[ConfusionRows]:
     yield _confusion(entry, counts, over)
     if len(counts) > 1:
         for scored in entry.runs:
-            yield _confusion(entry, [scored.confusion], f", seed {formats.seed(scored.run.seed)}")
+            seed = formats.seed(scored.run.seed)
+            yield _confusion(entry, [scored.confusion], f", seed {seed}", seed)
 
 
-def _confusion(entry: Entry, counts: Sequence[Confusion], over: str) -> ConfusionRows:
+def _confusion(entry: Entry, counts: Sequence[Confusion], over: str, seed: str = "") -> ConfusionRows:
     tp, fp = sum(c.true_positive for c in counts), sum(c.false_positive for c in counts)
     fn, tn = sum(c.false_negative for c in counts), sum(c.true_negative for c in counts)
+
+    def shown(name: str, value: int) -> Markup:
+        return marked_count(name, value, entry, seed)
+
     return ConfusionRows(
         split_id=entry.split_id,
         caption=f"{entry.split_id}: {formats.count(tp + fp + fn + tn)} predictions{over}",
-        positive=(formats.count(tp), _share(tp, tp + fn), formats.count(fn), _share(fn, tp + fn)),
-        negative=(formats.count(fp), _share(fp, fp + tn), formats.count(tn), _share(tn, fp + tn)),
+        positive=(shown("true_positive", tp), _share(tp, tp + fn), shown("false_negative", fn), _share(fn, tp + fn)),
+        negative=(shown("false_positive", fp), _share(fp, fp + tn), shown("true_negative", tn), _share(tn, fp + tn)),
     )
 
 
 def _share(part: int, whole: int) -> str:
     return formats.score(part / whole if whole else None)
+
+
+def _trials(entry: Entry) -> str:
+    if entry.adapter_id is None:
+        return ""
+    if entry.trials is None:
+        return "How many settings were tried before this one is not stated."
+    if entry.trials == 1:
+        return "It is the only setting that was tried, as the suite states."
+    return f"{formats.count(entry.trials)} settings were tried, this one included, as the suite states."
 
 
 def _training_row(record: AdapterRecord) -> TrainingRow:

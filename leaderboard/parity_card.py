@@ -18,6 +18,9 @@ class ParityRow:
     n: str
     flips: Cell
     """How many, and the interval of their share."""
+    turned: str
+    """How many of them became positive, and how many negative."""
+    p_value: str
     largest_move: str
     allowed: str
     passed: bool
@@ -39,6 +42,10 @@ def _row(parity: Parity) -> ParityRow:
         seed=formats.seed(parity.seed),
         n=formats.count(parity.n),
         flips=Cell(formats.count(parity.flips), formats.interval(parity.flips_low, parity.flips_high)),
+        turned=formats.ABSENT
+        if parity.turned_positive is None
+        else f"{formats.count(parity.turned_positive)} / {formats.count(parity.turned_negative)}",
+        p_value=formats.p_value(parity.p_value),
         largest_move=formats.ABSENT if parity.largest_move is None else f"{parity.largest_move:.2g}",
         allowed=f"{100 * parity.flips_allowed:g} %, {parity.move_allowed:g}",
         passed=parity.passed,

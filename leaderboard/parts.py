@@ -64,11 +64,23 @@ def marked(shown: Cell, entry: Entry, metric: Metric | None, *, suite: str = "",
     """
     if metric is None or metric.value is None:
         return shown
-    attributes = {"suite": suite, "metric": metric.name, "model": entry.model_id, "split": entry.split_id, "seed": seed}
+    return Cell(_data(shown.value, f"{metric.value:.12g}", metric.name, entry, suite, seed), shown.interval)
+
+
+def marked_count(name: str, value: int, entry: Entry, seed: str) -> Markup:
+    """A count of a confusion matrix as text, marked likewise.
+
+    Args:
+        name: as in `harness.store.recount`.
+        seed: of a single run; the sum over the entry's runs where it is empty.
+    """
+    return _data(formats.count(value), str(value), name, entry, "", seed)
+
+
+def _data(shown: str, value: str, name: str, entry: Entry, suite: str, seed: str) -> Markup:
+    attributes = {"suite": suite, "metric": name, "model": entry.model_id, "split": entry.split_id, "seed": seed}
     told = Markup("").join(Markup(' data-{}="{}"').format(name, text) for name, text in attributes.items() if text)
-    return Cell(
-        Markup('<data value="{}"{}>{}</data>').format(f"{metric.value:.12g}", told, shown.value), shown.interval
-    )
+    return Markup('<data value="{}"{}>{}</data>').format(value, told, shown)
 
 
 def seeds_text(entry: Entry) -> str:

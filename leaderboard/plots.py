@@ -164,6 +164,35 @@ def by_slice(rows: Rows, metric: str, *, plot_id: str, title: str) -> Markup:
     return _svg(chart.properties(width=WIDTH, height=height), plot_id, title, rows)
 
 
+def history(rows: Rows, metric: str, *, plot_id: str, title: str) -> Markup:
+    """The metric of a model's runs over evaluations in the order of time, seeds of one evaluation side by side.
+
+    Args:
+        rows: sorted by time: `evaluation` (its lines joined by `|`), `seed`, `value`, `low`, `high` (None without an
+            interval), `current` (on the page), `dirty` (not as committed) and `says`.
+    """
+    lines = "split(datum.label, '|')"
+    axis = alt.Axis(labelExpr=lines, labelAngle=-90, labelOffset=-7, labelLimit=0, ticks=False, grid=False)
+    names, seeds = (list(dict.fromkeys(row[name] for row in rows)) for name in ("evaluation", "seed"))
+    bands = alt.Scale(paddingInner=0.4, paddingOuter=0.2)
+    x = alt.X("evaluation:N", title="evaluation (UTC), evenly spaced", sort=names, scale=bands, axis=axis)
+    scale = alt.Scale(zero=False, nice=False, padding=8)
+    y = alt.Y("value:Q", title=metric, scale=scale, axis=_AXIS)
+    colour = alt.condition("datum.current", alt.value("var(--accent)"), alt.value("var(--muted)"))
+    offset = alt.XOffset("seed:N", sort=seeds)
+    layers: list[Any] = []
+    if drawn := [row for row in rows if row["low"] is not None]:
+        whisker = alt.Chart(_data(drawn)).mark_rule(strokeWidth=2)
+        low = alt.Y("low:Q", title=metric, scale=scale, axis=_AXIS)
+        layers.append(whisker.encode(x=x, xOffset=offset, y=low, y2="high:Q", color=colour, description="says:N"))
+    for dirty in (False, True):
+        if some := [row for row in rows if row["dirty"] is dirty]:
+            ring: dict[str, Any] = {"filled": False, "fill": "var(--paper)", "strokeWidth": 1.6} if dirty else {}
+            point = alt.Chart(_data(some)).mark_point(size=60, **ring)
+            layers.append(point.encode(x=x, xOffset=offset, y=y, color=colour, description="says:N"))
+    return _svg(alt.layer(*layers).properties(width=WIDTH, height=320), plot_id, title, rows)
+
+
 _AXIS = alt.Axis(tickCount=5, format=".2~f")
 
 

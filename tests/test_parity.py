@@ -38,6 +38,33 @@ def test_flips_are_texts_of_which_another_class_is_said() -> None:
     assert found.largest_move == pytest.approx(0.1, abs=1e-6)
 
 
+def turned(positive: int, negative: int, same: int = 100) -> Parity:
+    """A form that turns so many texts positive and so many negative."""
+    reference = np.array([0.4] * positive + [0.6] * negative + [0.4, 0.6] * (same // 2))
+    other = np.array([0.6] * positive + [0.4] * negative + [0.4, 0.6] * (same // 2))
+    return measured(WEIGHTS, FORM, {"form": FORM}, len(reference), (reference, other))
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "p_value"),
+    [(0, 0, 1.0), (3, 3, 1.0), (5, 0, 2 / 2**5), (0, 6, 2 / 2**6), (8, 1, 20 / 2**9)],
+)
+def test_turned_texts_are_counted_by_direction_and_tested_exactly_for_a_lean(
+    positive: int, negative: int, p_value: float
+) -> None:
+    found = turned(positive, negative)
+    assert (found.turned_positive, found.turned_negative) == (positive, negative)
+    assert found.flips == positive + negative
+    assert found.p_value == pytest.approx(p_value)
+
+
+def test_no_form_that_passes_on_a_whole_sample_can_have_a_p_value_below_five_percent() -> None:
+    """As docs/precision.md says: so many flips as are allowed are too few to show a lean."""
+    most = max(int(allowed.flips * parity.SAMPLE) for allowed in TOLERANCES.values())
+    assert most == 5
+    assert turned(most, 0, parity.SAMPLE - most).p_value == pytest.approx(0.0625)
+
+
 @pytest.mark.parametrize("form", TOLERANCES)
 def test_a_form_passes_up_to_its_tolerance_and_not_beyond(form: str) -> None:
     allowed = TOLERANCES[form]
@@ -51,6 +78,7 @@ def test_a_form_that_answers_nothing_has_no_numbers_and_does_not_pass() -> None:
     found = measured(WEIGHTS, FORM, {}, 256, "no such operation")
     assert not found.passed
     assert (found.flips, found.flips_low, found.flips_high, found.largest_move) == (None, None, None, None)
+    assert (found.turned_positive, found.turned_negative, found.p_value) == (None, None, None)
     assert told(found, TOLERANCES[FORM]) == "openvino int8 cannot be held to torch fp32: no such operation"
 
 
@@ -148,6 +176,7 @@ def test_a_parity_comes_out_of_the_store_as_it_went_in_by_key_and_by_weights(tmp
         writer.write_parities(connection, [GOOD, other])
         assert reader.parities(connection, parity_keys=[GOOD.parity_key]) == [GOOD]
         assert reader.parities(connection, adapter_digests=["d" * 64]) == [other]
+        assert [GOOD.turned_positive, GOOD.turned_negative, GOOD.p_value] == [0, 0, 1.0]
         again: Any = replace(other, problem=None, flips=0)
         writer.write_parities(connection, [again])
         assert reader.parities(connection, adapter_digests=["d" * 64]) == [again]

@@ -143,7 +143,14 @@ def test_parts_of_runs_are_kept_for_a_while_and_unfinished_files_for_a_day(store
         (place / name).write_bytes(b"x" * 10)
         seconds = (changed - datetime(1970, 1, 1)).total_seconds()  # noqa: DTZ001 (UTC without a zone)
         os.utime(place / name, (seconds, seconds))
+    states = path.parent / "cache" / "states"
+    states.mkdir(parents=True)
+    for name in (".partial-states", "whole.states"):
+        (states / name).write_bytes(b"x" * 5)
+        os.utime(states / name, (0, 0))
     cleared = clear(path, NOW, dry_run=False)
-    assert sorted(Path(garbage.where).name for garbage in cleared.found) == [".partial-old", "old.parquet"]
-    assert cleared.freed_bytes == 20
+    found = sorted(Path(garbage.where).name for garbage in cleared.found)
+    assert found == [".partial-old", ".partial-states", "old.parquet"]
+    assert cleared.freed_bytes == 25
+    assert [file.name for file in states.iterdir()] == ["whole.states"]
     assert {file.name for file in place.iterdir()} == {"new.parquet", ".partial-new"}

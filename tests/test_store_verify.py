@@ -189,10 +189,20 @@ def test_damage_to_a_split_is_named(sql: str, expected: list[str], store: Connec
 def test_a_parity_check_is_held_to_its_spec(store: Connection) -> None:
     spec = {"form": "torch bf16"}
     parity = Parity(
-        digest.of_json(spec), "a", "lora", None, "torch bf16", 1, 0, 0, 1, 0.1, 0.1, 0.5, True, None, spec, {}, NOW
-    )
+        digest.of_json(spec), "a", "lora", None, "torch bf16", 9, 9, 0, 1, 8, 1, 20 / 2**9, 0.1, 1.0, 0.5, True, None,
+        spec, {}, NOW,
+    )  # fmt: skip
     writer.write_parities(store, [parity])
     assert problems(store) == []
+    store.execute("UPDATE parity SET turned_negative = 0")
+    (told,) = problems(store)
+    assert told == f"parity {digest.of_json(spec)}: its flips and p are not those of its turned texts"
+    store.execute("UPDATE parity SET turned_negative = 1, p_value = 0.05")
+    assert problems(store) == [told]
+    store.execute("UPDATE parity SET flips = 8, p_value = ?", [20 / 2**9])
+    assert problems(store) == [told]
+    store.execute("UPDATE parity SET turned_positive = NULL, turned_negative = NULL, p_value = NULL")
+    assert problems(store) == [], "of an earlier release, which did not count them apart"
     store.execute("""UPDATE parity SET spec = '{"form": "torch fp32"}'""")
     assert problems(store) == [f"parity {digest.of_json(spec)}: its key is not that of its spec"]
 

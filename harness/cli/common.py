@@ -21,9 +21,11 @@ P = ParamSpec("P")
 SuitePath = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite file, such as suites/quickstart.toml.")]
 SuitePaths = Annotated[list[Path], typer.Argument(metavar="SUITE...", help="One or more suite files.")]
 Db = Annotated[Path, typer.Option("--db", envvar="HARNESS_DB", help="The store.")]
-Engine = Annotated[str, typer.Option("--engine", help="Where the work is done: local.")]
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes of the local engine; one per core if unset.")
+Engine = Annotated[str, typer.Option("--engine", help="Where the work is done: local, ray.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="How many at once; one per core if unset.")]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", metavar="ADDRESS", help="Ray cluster to join: auto, HOST:PORT. Started here if unset."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DEFAULT_DB = Path("runs/harness.duckdb")

@@ -7,6 +7,7 @@ import typer
 
 from harness.cli.common import (
     DEFAULT_DB,
+    Address,
     Db,
     Engine,
     Json,
@@ -93,6 +94,7 @@ def train(
     adapter: Annotated[list[str] | None, typer.Option("--adapter", metavar="ID", help="Only this adapter.")] = None,
     engine: Engine = "local",
     workers: Workers = None,
+    address: Address = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
@@ -102,15 +104,14 @@ def train(
     from harness.engine import ENGINES
     from harness.evaluate import train_missing
     from harness.gather import Workspace, gather
-    from harness.provenance import cores
     from harness.terminal import Bars, print_json, say
 
     suite = suite_file.load(suite_path)
     check_known("engine", [engine], list(ENGINES))
     check_known("adapter to train", adapter, [declared.id for declared in suite.trained_adapters])
     workspace = Workspace(suite_path, db)
-    materials = gather(suite, workspace)
-    with ENGINES[engine](workers or cores(), Bars()) as each_done:
+    with ENGINES[engine](workers, Bars(), address=address, folder=db.parent) as each_done:
+        materials = gather(suite, workspace)
         failures = train_missing(suite, materials, workspace, each_done, adapter or ())
     rows = [
         {**asdict(training.card.read(job.folder)), "folder": str(job.folder)}
@@ -134,6 +135,7 @@ def evaluate(
     split: Annotated[list[str] | None, typer.Option("--split", metavar="ID", help="Only this split.")] = None,
     engine: Engine = "local",
     workers: Workers = None,
+    address: Address = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Score again what is stored.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only each split's first N examples.")] = None,
     db: Db = DEFAULT_DB,
@@ -145,8 +147,6 @@ def evaluate(
     from harness.engine import ENGINES
     from harness.evaluate import bring_up_to_date, results
     from harness.gather import Workspace
-    from harness.provenance import cores
-    from harness.store.connection import opened
     from harness.terminal import Bars, print_json, say
 
     suite = suite_file.load(suite_path)
@@ -155,13 +155,12 @@ def evaluate(
     scored_splits = [rule.id for rule in suite.split if rule.id not in suite.train_split_ids]
     check_known("split to score", split, scored_splits)
     workspace = Workspace(suite_path, db)
-    with ENGINES[engine](workers or cores(), Bars()) as each_done:
+    with ENGINES[engine](workers, Bars(), address=address, folder=db.parent) as each_done:
         jobs, report = bring_up_to_date(
             suite, workspace, each_done, say, model_ids=model or (), split_ids=split or (), limit=limit, fresh=fresh
         )
     say(f"scored {len(report.scored)}, already stored {len(report.reused)}, failed {len(report.failed)}")
-    with opened(db, read_only=True) as connection:
-        rows = results(connection, suite, jobs)
+    rows = results(suite, workspace, jobs)
     if as_json:
         print_json(
             {

@@ -7,6 +7,7 @@ import typer
 
 from harness.cli.common import (
     DEFAULT_DB,
+    Address,
     Db,
     Engine,
     Json,
@@ -25,6 +26,7 @@ def parity(
     model: Annotated[list[str] | None, typer.Option("--model", metavar="ID", help="Only this model.")] = None,
     engine: Engine = "local",
     workers: Workers = None,
+    address: Address = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
@@ -35,7 +37,6 @@ def parity(
     from harness.gather import Workspace, gather
     from harness.jobs import checks
     from harness.models import is_installed
-    from harness.provenance import cores
     from harness.tables.forms import show_parities
     from harness.terminal import Bars, print_json, say
 
@@ -50,8 +51,8 @@ def parity(
         )
     forms = [form for form in parity.TOLERANCES if form == parity.RELOADED or form.split()[0] in runtimes]
     workspace = Workspace(suite_path, db)
-    held = checks(suite, gather(suite, workspace), workspace, model_ids=model or (), forms=forms)
-    with ENGINES[engine](workers or cores(), Bars()) as each_done:
+    with ENGINES[engine](workers, Bars(), address=address, folder=db.parent) as each_done:
+        held = checks(suite, gather(suite, workspace), workspace, model_ids=model or (), forms=forms)
         found = parity_checks.bring_up_to_date(held, workspace, each_done)
     if {check.model.id for check in held} < set(model or trained):
         say(f"warning: some weights are not there yet; `harness evaluate {suite_path}` trains them")

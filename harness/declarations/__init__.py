@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from harness import digest
-from harness.declarations.common import ID_PATTERN, SHA256_PATTERN, Closed, Id, Name, Seeds, Share
+from harness.declarations.common import ID_PATTERN, SHA256_PATTERN, Closed, Id, Name, Seeds, Share, Trials
 from harness.declarations.models import (
     MajorityModel,
     Model,
@@ -104,6 +104,8 @@ class Adapter(Closed):
     """A PEFT type in lower case (`lora`, `ia3`, …) or `full`."""
     params: dict[str, Any]
     """Keyword arguments of that method's configuration class."""
+    trials: Trials = None
+    """Settings that its authors tried before they chose this one, which counts too; absent where they do not say."""
     train: Training
 
 

@@ -22,6 +22,8 @@ Name = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_are_distinct)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Trials = Annotated[int | None, Field(ge=1, exclude_if=lambda value: value is None)]
+"""How many settings were tried before one was chosen, the chosen one included. Left out, it is in no dump."""
 
 
 class Closed(BaseModel):

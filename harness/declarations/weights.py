@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
-from harness.declarations.common import Closed, Id, Name, Sha256
+from harness.declarations.common import Closed, Id, Name, Sha256, Trials
 from harness.declarations.splits import COMMIT_PATTERN, DATASET_PATTERN
 
 
@@ -56,6 +56,8 @@ class PathAdapter(Closed):
     """Folder, relative to the suite file."""
     sha256: Sha256
     """Of its `adapter_model.safetensors`."""
+    trials: Trials = None
+    """Settings that its authors tried before they chose this one, which counts too; absent where they do not say."""
 
     @field_validator("path")
     @classmethod
@@ -77,6 +79,8 @@ class HubAdapter(Closed):
     """The adapter's own; its base has another."""
     sha256: Sha256 | None = None
     """Of its `adapter_model.safetensors`, to be sure; the commit says as much."""
+    trials: Trials = None
+    """Settings that its authors tried before they chose this one, which counts too; absent where they do not say."""
 
 
 ForeignAdapter: TypeAlias = PathAdapter | HubAdapter

@@ -6,20 +6,17 @@
 
 An engine opens with a number of workers and a `Progress`, and gives a function that applies a module-level function of
 (item, progress) to items and yields (item, result) as they are done, in any order. What the function raises comes out;
-an interruption comes out as `Interrupted`, naming the items that were under way. An engine that goes on when workers
-die gives `Lost` for an item that killed every one that took it.
+an interruption comes out as `Interrupted`, naming the items that were under way.
+
+Where a worker dies, the local engine ends with a RunError. The Ray engine gives the item to another worker, so
+functions must bear to be done twice, and `Lost` is what an item comes to that killed every worker that took it.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from typing import TypeAlias
+from collections.abc import Mapping
 
-from harness.engine import local
-from harness.engine.local import EachDone, Interrupted, Lost
-from harness.progress import Progress
+from harness.engine import local, ray
+from harness.engine.protocol import EachDone, Engine, Interrupted, Lost
 
-Engine: TypeAlias = Callable[[int, Progress], AbstractContextManager[EachDone]]
-
-ENGINES: Mapping[str, Engine] = {"local": local.workers}
+ENGINES: Mapping[str, Engine] = {"local": local.workers, "ray": ray.workers}
 
 __all__ = ["ENGINES", "EachDone", "Engine", "Interrupted", "Lost"]

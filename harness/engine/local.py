@@ -12,43 +12,33 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
 
-from harness.errors import RunError
+from harness.engine.protocol import EachDone, Interrupted
+from harness.engine.shown import Shown
+from harness.errors import RunError, UsageError
 from harness.progress import Advance, Progress
+from harness.provenance import cores
 
 T = TypeVar("T")
 R = TypeVar("R")
 _POLL_SECONDS = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """What an item came to whose workers died each time, on an engine that goes on then."""
-
-    reason: str
-    """For people: `its worker died 3 times (killed or out of memory)`."""
-
-
-class EachDone(Protocol):
-    """Apply a function of (item, progress) to items; yield (item, result) as they are done."""
-
-    def __call__(self, function: Callable[[T, Progress], R], items: Sequence[T]) -> Iterator[tuple[T, R | Lost]]: ...
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C; `under_way` are the items that were being worked on."""
-
-    def __init__(self, under_way: Sequence[Any]) -> None:
-        super().__init__()
-        self.under_way = tuple(under_way)
-
-
 @contextmanager
-def workers(count: int, progress: Progress) -> Iterator[EachDone]:
-    """So many worker processes, started when there is something to do; with one worker, this process itself."""
+def workers(
+    count: int | None, progress: Progress, *, address: str | None = None, folder: Path | None = None
+) -> Iterator[EachDone]:
+    """So many worker processes, started when there is something to do; with one worker, this process itself.
+
+    Raises:
+        UsageError: an address was given.
+    """
+    if address is not None:
+        raise UsageError(f"--address {address}: the local engine joins no cluster; add `--engine ray`")
+    count = count or cores()
     if count == 1:
         yield lambda function, items: _one_after_the_other(function, items, progress)
         return
@@ -87,11 +77,11 @@ class _Pool:
             return
         self.executor = self.executor or ProcessPoolExecutor(self.count, self.context, _start, (self.news,))
         futures: dict[Future[R], T] = {self.executor.submit(_call, function, item): item for item in items}
-        shown, pending = _Shown(self.progress), set(futures)
+        shown, pending = Shown(self.progress), set(futures)
         try:
             while pending:
                 done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
-                shown.drain(self.news)
+                self._drain(shown)
                 for future in done:
                     yield futures[future], future.result()
         except BrokenProcessPool:
@@ -102,6 +92,12 @@ class _Pool:
             raise Interrupted(begun) from None
         finally:
             shown.close()
+
+    def _drain(self, shown: Shown) -> None:
+        """Show all that has been reported since."""
+        with suppress(queue.Empty):
+            while True:
+                shown.show(self.news.get_nowait())
 
     def close(self, *, at_once: bool) -> None:
         """Let the workers go; what they have not begun is dropped, and what they are at too if it must be at once."""
@@ -142,31 +138,3 @@ def _report(label: str, total: int) -> Iterator[Advance]:
     _news.put((label, total, 0, ""))
     yield lambda units, note: _news.put((label, total, units, note))
     _news.put((label, None, 0, ""))
-
-
-class _Shown:
-    """The tasks that workers report, shown by the parent's own `Progress`."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.open: dict[str, tuple[ExitStack, Advance]] = {}
-
-    def drain(self, news: Any) -> None:
-        """Show all that has been reported since."""
-        while True:
-            try:
-                label, total, units, note = news.get_nowait()
-            except queue.Empty:
-                return
-            if total is None:
-                self.open.pop(label)[0].close()
-                continue
-            if label not in self.open:
-                stack = ExitStack()
-                self.open[label] = stack, stack.enter_context(self.progress(label, total))
-            self.open[label][1](units, note)
-
-    def close(self) -> None:
-        """End what is still shown."""
-        for stack, _ in self.open.values():
-            stack.close()

@@ -18,7 +18,7 @@ from harness.models.protocol import Classifier, Ingredients
 BACKENDS: Mapping[str, str] = {
     "majority": "harness.models.baseline:majority",
     "tfidf": "harness.models.baseline:tfidf",
-    "probe": "harness.models.transformer:probe",
+    "probe": "harness.models.probe:probe",
     "transformer": "harness.models.transformer:transformer",
     "peft": "harness.models.peft:peft",
 }

@@ -3,7 +3,8 @@
     network = compiled("bf16", load, ingredients)
     network(input_ids=…, attention_mask=…).logits    # torch tensors in and out, shape (batch, 2)
 
-int8 is post-training quantisation of weights and activations by NNCF, calibrated on rows of the training split.
+int8 is post-training quantisation of weights and activations by NNCF, calibrated on rows of the training split. A text
+of which it is nearly undecided is asked again of the network before quantisation: a cascade, as of Viola & Jones 2001.
 """
 
 import contextlib
@@ -31,7 +32,10 @@ import openvino  # noqa: E402 (not before the line above)
 
 CALIBRATION_ROWS = 300
 """What NNCF recommends; fewer where the training split has fewer."""
+NEAR = 0.5
+"""int8 is nearly undecided where its log-odds are this close to 0; it moves few by more."""
 SUMS = "sha256.txt"
+MODEL, UNQUANTISED = "model.xml", "unquantised.xml"
 
 
 class Answer(NamedTuple):
@@ -42,9 +46,13 @@ class Answer(NamedTuple):
 
 
 class Compiled:
-    """A converted network on this processor, with one thread, so that it does not depend on the number of cores."""
+    """A converted network on this processor, with one thread, so that it does not depend on the number of cores.
 
-    def __init__(self, path: Path, precision: str) -> None:
+    Args:
+        again: what is asked of texts whose log-odds are close to 0.
+    """
+
+    def __init__(self, path: Path, precision: str, again: "Compiled | None" = None) -> None:
         core = openvino.Core()
         fast = precision != "fp32" and provenance.has_fast_bf16()
         config = {
@@ -55,10 +63,15 @@ class Compiled:
             "INFERENCE_PRECISION_HINT": "bf16" if fast or precision == "bf16" else "f32",
         }
         self.request = core.compile_model(core.read_model(path), "CPU", config).create_infer_request()
+        self.again = again
 
     def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Answer:
         found = self.request.infer([input_ids.numpy(), attention_mask.numpy()], share_inputs=True)
-        return Answer(torch.from_numpy(np.array(found[0], dtype=np.float32)))
+        logits = torch.from_numpy(np.array(found[0], dtype=np.float32))
+        near = (logits[:, 1] - logits[:, 0]).abs() < NEAR
+        if self.again is not None and near.any():
+            logits[near] = self.again(input_ids[near], attention_mask[near]).logits
+        return Answer(logits)
 
 
 def compiled(precision: str, network: Callable[[], Any], ingredients: Ingredients) -> Compiled:
@@ -75,8 +88,9 @@ def compiled(precision: str, network: Callable[[], Any], ingredients: Ingredient
     folder = ingredients.converted_dir
     assert folder is not None
     if not _is_whole(folder):
-        _keep(_converted(network(), precision, ingredients), folder)
-    return Compiled(folder / "model.xml", precision)
+        _keep(_converted(network()), precision, ingredients, folder)
+    again = Compiled(folder / UNQUANTISED, precision) if precision == "int8" else None
+    return Compiled(folder / MODEL, precision, again)
 
 
 def _is_whole(folder: Path) -> bool:
@@ -86,15 +100,19 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _sums(folder: Path) -> str:
-    return digest.of_files(folder, ["model.xml", "model.bin"])
+    both = [folder / MODEL, folder / UNQUANTISED]
+    return digest.of_files(folder, [path.with_suffix(suffix).name for path in both for suffix in (".xml", ".bin")])
 
 
-def _keep(model: Any, folder: Path) -> None:
-    """Put a model in its folder, whole or not at all."""
+def _keep(model: Any, precision: str, ingredients: Ingredients, folder: Path) -> None:
+    """Put a model in its folder, whole or not at all; with int8 beside what it was made of."""
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     partial.mkdir(parents=True)
     try:
-        openvino.save_model(model, partial / "model.xml", compress_to_fp16=False)
+        if precision == "int8":
+            openvino.save_model(model, partial / UNQUANTISED, compress_to_fp16=False)
+            model = _quantised(model, ingredients)
+        openvino.save_model(model, partial / MODEL, compress_to_fp16=False)
         (partial / SUMS).write_text(_sums(partial), encoding="utf-8")
         if folder.is_dir() and not _is_whole(folder):
             shutil.rmtree(folder)
@@ -116,19 +134,18 @@ class Logits(torch.nn.Module):
         return logits
 
 
-def _converted(network: Any, precision: str, ingredients: Ingredients) -> Any:
-    """The network as an OpenVINO model of float32, or of int8."""
+def _converted(network: Any) -> Any:
+    """The network as an OpenVINO model of float32."""
     example = {"input_ids": torch.ones(2, 8, dtype=torch.int64), "attention_mask": torch.ones(2, 8, dtype=torch.int64)}
     any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of both packages' own making
             program = torch.export.export(Logits(network), (), example, dynamic_shapes=dict.fromkeys(example, any_size))
-            model = openvino.convert_model(program)
+            return openvino.convert_model(program)
     except Exception as problem:
         reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         raise RunError(f"cannot be converted to OpenVINO ({reason[:300]}); use runtime = 'torch'") from problem
-    return model if precision != "int8" else _quantised(model, ingredients)
 
 
 def _quantised(model: Any, ingredients: Ingredients) -> Any:

@@ -19,7 +19,7 @@ from harness.errors import AdapterError
 from harness.models import adapters, bases, forms
 from harness.models.adapters import CONFIG, WEIGHTS
 from harness.models.protocol import Classifier, Ingredients
-from harness.models.transformer import PROBE_TEXTS, Encoded, SequenceClassifier, check_reloaded, untrained
+from harness.models.transformer import PROBE_TEXTS, Encoded, check_reloaded, classifier, untrained
 
 Tensors: TypeAlias = Mapping[str, torch.Tensor]
 """By name, as an adapter's file has them."""
@@ -54,9 +54,8 @@ def without_known_warnings() -> Iterator[None]:
 
 def peft(model: PeftDeclaration, ingredients: Ingredients) -> Classifier:
     """Load base and adapter, prove the loading, and make a classifier of them."""
-    assert ingredients.base_dir is not None
     made = forms.made(model.runtime, model.precision, lambda: network(ingredients), ingredients)
-    return SequenceClassifier(made, ingredients.base_dir, ingredients.max_length)
+    return classifier(made, ingredients)
 
 
 def network(ingredients: Ingredients) -> Any:

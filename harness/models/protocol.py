@@ -22,6 +22,8 @@ class Scores:
     """Tokens read, special ones included and padding excluded; None without a tokenizer."""
     truncated: int | None
     """Texts that were cut; None without a tokenizer."""
+    borrowed_seconds: float = 0.0
+    """That another model spent on what this one used of its work: what it would have spent itself."""
 
 
 class Classifier(Protocol):
@@ -48,3 +50,5 @@ class Ingredients:
     train_labels: Sequence[int]
     converted_dir: Path | None = None
     """Where the model is kept in another runtime's format: a folder that a digest of all that goes into it names."""
+    states_dir: Path | None = None
+    """Where states of a base's lower layers are kept for its other models; None: nowhere."""

@@ -1,30 +1,33 @@
-"""Models on the transformers library: an untrained head, weights trained without PEFT, a probe on the frozen encoder.
+"""Models on the transformers library: an untrained head, or weights trained without PEFT.
 
 Inference sorts texts by length and packs batches by a budget of padded tokens, so that little of the arithmetic is
 padding, and returns scores in the order of the texts.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from harness import digest
-from harness.declarations import ProbeModel, TransformerModel
+from harness.declarations import TransformerModel
 from harness.errors import AdapterError, RunError
-from harness.models import bases, forms
+from harness.models import bases, forms, lower
 from harness.models.protocol import CARD, Classifier, Ingredients, Scores
 from harness.progress import Advance
-from harness.stats import Floats
 
+TOKENS_PER_PASS = 1024
+"""Padded tokens in one forward pass of scoring; of five budgets the fastest (docs/benchmarks.md)."""
 TOKENS_PER_BATCH = 2048
-"""Padded tokens in one forward pass."""
+"""The same where training judges its held-out rows: another number would be another training."""
 TOKENS_KEPT = 4_000_000
 """Token ids that a process keeps from one model to the next: some 150 MB."""
 PROBE_TEXTS = [
@@ -79,6 +82,13 @@ class Encoded:
             ids[i, place], mask[i, place] = row, 1
         return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
 
+    def digest(self) -> str:
+        """SHA-256 over all that batches are made of (64 hex digits)."""
+        padding = f"{self.tokenizer.pad_token_id} {self.tokenizer.padding_side}"
+        summed = hashlib.sha256(padding.encode() + self.lengths.tobytes())
+        summed.update(np.concatenate([np.array(ids, dtype=np.int64) for ids in self.ids]).tobytes())
+        return summed.hexdigest()
+
 
 _kept: dict[str, Encoded] = {}
 
@@ -109,7 +119,7 @@ def forward_all(
     """Apply a function of a batch, giving shape (batch, k), to all texts: shape (n, k) float64 in the texts' order."""
     parts, order = [], []
     with torch.inference_mode(), one_thread():
-        for indices in packed(encoded.lengths, TOKENS_PER_BATCH):
+        for indices in packed(encoded.lengths, TOKENS_PER_PASS):
             parts.append(step(encoded.batch(indices)).double())
             order += indices
             advance(len(indices), "")
@@ -118,15 +128,26 @@ def forward_all(
     return result
 
 
+def reused(shared: lower.Lower | None, encoded: Encoded) -> AbstractContextManager[float]:
+    """`lower.reused` for the batches of `forward_all`; nothing where nothing is shared."""
+    if shared is None:
+        return nullcontext(0.0)
+    batches = packed(encoded.lengths, TOKENS_PER_PASS)
+    return lower.reused(shared, encoded.digest(), [(len(one), int(encoded.lengths[one[0]])) for one in batches])
+
+
 class SequenceClassifier:
     """A sequence classification model with two labels, in whatever form.
 
     Args:
         model: from `input_ids` and `attention_mask` of shape (batch, tokens) to something with `logits`, (batch, 2).
+        shared: layers of it that are its base's.
     """
 
-    def __init__(self, model: Callable[..., Any], tokenizer_dir: Path, max_length: int) -> None:
-        self.model, self.tokenizer_dir, self.max_length = model, tokenizer_dir, max_length
+    def __init__(
+        self, model: Callable[..., Any], tokenizer_dir: Path, max_length: int, shared: lower.Lower | None = None
+    ) -> None:
+        self.model, self.tokenizer_dir, self.max_length, self.shared = model, tokenizer_dir, max_length, shared
 
     def predict(self, texts: Sequence[str], advance: Advance) -> Scores:
         """Probabilities of class 1, by softmax in float64.
@@ -135,11 +156,12 @@ class SequenceClassifier:
             RunError: the model gave something that is not a number.
         """
         encoded = encode(self.tokenizer_dir, texts, self.max_length)
-        logits = forward_all(encoded, lambda batch: self.model(**batch).logits, advance)
+        with reused(self.shared, encoded) as borrowed:
+            logits = forward_all(encoded, lambda batch: self.model(**batch).logits, advance)
         scores = np.asarray(torch.softmax(logits, dim=1)[:, 1].numpy(), dtype=np.float64)
         if not np.isfinite(scores).all():
             raise RunError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not numbers")
-        return Scores(scores, int(encoded.lengths.sum()), encoded.truncated)
+        return Scores(scores, int(encoded.lengths.sum()), encoded.truncated, borrowed)
 
 
 def untrained(folder: Path, seed: int, *, attention: str = "sdpa") -> torch.nn.Module:
@@ -221,9 +243,34 @@ def check_reloaded(network: Any, folder: Path, tokenizer_dir: Path) -> None:
 
 def transformer(model: TransformerModel, ingredients: Ingredients) -> Classifier:
     """The base with an untrained head, or the trained model of `adapter`."""
-    assert ingredients.base_dir is not None
     made = forms.made(model.runtime, model.precision, lambda: network(ingredients), ingredients)
-    return SequenceClassifier(made, ingredients.base_dir, ingredients.max_length)
+    return classifier(made, ingredients)
+
+
+def classifier(made: Any, ingredients: Ingredients) -> Classifier:
+    """Of a network in whatever form; what torch computes shares the layers that it has from its base."""
+    assert ingredients.base_dir is not None
+    return SequenceClassifier(made, ingredients.base_dir, ingredients.max_length, shared_layers(made, ingredients))
+
+
+def shared_layers(network: Any, ingredients: Ingredients) -> lower.Lower | None:
+    """The layers of a network that are as in its base, where there is a place to keep what they give."""
+    folder, kept_in = ingredients.base_dir, ingredients.states_dir
+    if folder is None or kept_in is None or not isinstance(network, torch.nn.Module):
+        return None
+    file = (folder / bases.WEIGHTS).stat()
+    with one_thread():
+        return lower.found(network, lambda dtype: _of_base(folder, dtype, file.st_mtime_ns), _trial(folder), kept_in)
+
+
+@lru_cache(maxsize=2)
+def _of_base(folder: Path, dtype: torch.dtype, _changed: int) -> lower.Print | None:
+    """What tells a base's layers; a suite's models are on one base or two."""
+    return lower.printed(untrained(folder, seed=0).to(dtype).eval(), _trial(folder))
+
+
+def _trial(folder: Path) -> dict[str, torch.Tensor]:
+    return Encoded(folder, PROBE_TEXTS, max_length=64).batch(range(len(PROBE_TEXTS)))
 
 
 def network(ingredients: Ingredients) -> torch.nn.Module:
@@ -235,41 +282,3 @@ def network(ingredients: Ingredients) -> torch.nn.Module:
         return loaded
     assert ingredients.seed is not None
     return untrained(ingredients.base_dir, ingredients.seed).eval()
-
-
-class Probe:
-    """Logistic regression over the mean token state of a frozen encoder (Alain & Bengio 2016), fitted at once."""
-
-    def __init__(self, model: ProbeModel, ingredients: Ingredients) -> None:
-        from sklearn.linear_model import LogisticRegression
-
-        assert ingredients.base_dir is not None
-        self.folder, self.max_length = ingredients.base_dir, ingredients.max_length
-        self.encoder: Any = AutoModel.from_pretrained(
-            self.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-        )
-        self.encoder = self.encoder.to(forms.DTYPES[model.precision]).eval()
-        self.head = LogisticRegression(C=model.C, max_iter=1000)
-        states, _ = self._states(ingredients.train_texts, lambda done, note: None)
-        self.head.fit(states, ingredients.train_labels)
-
-    def _states(self, texts: Sequence[str], advance: Advance) -> tuple[Floats, Encoded]:
-        encoded = encode(self.folder, texts, self.max_length)
-
-        def mean_state(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-            mask = batch["attention_mask"].unsqueeze(-1)
-            summed: torch.Tensor = (self.encoder(**batch).last_hidden_state * mask).sum(1)
-            return summed / mask.sum(1)
-
-        return forward_all(encoded, mean_state, advance).numpy(), encoded
-
-    def predict(self, texts: Sequence[str], advance: Advance) -> Scores:
-        """Probabilities of class 1."""
-        states, encoded = self._states(texts, advance)
-        scores = np.asarray(self.head.predict_proba(states)[:, 1], dtype=np.float64)
-        return Scores(scores, int(encoded.lengths.sum()), encoded.truncated)
-
-
-def probe(model: ProbeModel, ingredients: Ingredients) -> Classifier:
-    """Fit the linear probe."""
-    return Probe(model, ingredients)

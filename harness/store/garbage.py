@@ -2,8 +2,8 @@
 
 Successful runs are never removed, superseded ones neither: baselines find them by commit and time, and the board shows
 how scores moved. Splits stay too, since an evaluation that is under way may be about to store runs on them. Finished
-weights, verdicts, expectations and audits stay. Old parts of runs go: what they were scored for is stored by now, or was
-given up.
+weights, verdicts, expectations and audits stay. Old parts of runs go: what they were scored for is stored by now, or
+was given up.
 """
 
 import shutil
@@ -112,6 +112,7 @@ def _folders(db: Path, now: datetime) -> Iterator[Garbage]:
             yield Garbage(f"part of a run, scored more than {KEPT_DAYS} days ago", str(shard), shard.lstat().st_size)
     temporary = [path for prefix in (SNAPSHOT_PREFIX, IMPORT_PREFIX) for path in beside.glob(f"{prefix}*")]
     temporary += [*(beside / "cache").glob("tmp*"), *(beside / "shards").glob("*/.partial-*")]
+    temporary += [*(beside / "cache" / "states").glob(".partial-*")]
     for path in sorted(temporary):
         if (_is_own(path) or path.is_file()) and _changed(path) < now - timedelta(hours=LEFT_HOURS):
             yield Garbage("left by a command that was killed", str(path), _size(path))

@@ -49,10 +49,12 @@ def scores_over_commits(connection: Connection, suite: str, metric: str) -> list
     """Successful runs, the newest first, of models that the suites of this name scored at more than one commit.
 
     Returns:
-        run_id, model_id, split_id, seed, git_commit, git_dirty, finished_at, and the metric's value, ci_low, ci_high.
+        run_id, model_id, split_id, seed, git_commit, git_dirty, evaluation_id, finished_at, and the metric's value,
+        ci_low, ci_high.
     """
     return connection.execute(
-        """SELECT run.run_id, model_id, split_id, seed, git_commit, git_dirty, finished_at, value, ci_low, ci_high
+        """SELECT run.run_id, model_id, split_id, seed, git_commit, git_dirty, evaluation_id, finished_at, value,
+                  ci_low, ci_high
            FROM run JOIN metric ON metric.run_id = run.run_id AND metric.name = $metric
            WHERE suite = $suite AND status = 'success' AND model_id IN (
                SELECT model_id FROM run WHERE suite = $suite AND status = 'success'

@@ -21,7 +21,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from harness import digest
+from harness import digest, stats
 from harness.store import checksum, recount
 from harness.store.connection import Connection
 from harness.store.examples import check_examples
@@ -130,6 +130,12 @@ def _specs(connection: Connection) -> Iterator[Problem]:
     for key, text in connection.execute("SELECT parity_key, spec FROM parity ORDER BY ALL").fetchall():
         if digest.of_json(_object(text)) != key:
             yield Problem("its key is not that of its spec", f"parity {key}", "", _WHOLE)
+    for key, flips, positive, negative, p_value in connection.execute(
+        """SELECT parity_key, flips, turned_positive, turned_negative, p_value FROM parity
+           WHERE turned_positive IS NOT NULL ORDER BY parity_key"""
+    ).fetchall():
+        if positive + negative != flips or not _same("p_value", p_value, stats.mcnemar(positive, negative)):
+            yield Problem("its flips and p are not those of its turned texts", f"parity {key}", "", _WHOLE)
     cursor = connection.execute(
         """SELECT run_id, run_key, configuration, spec, model_id, seed, adapter_digest, split_id, split_digest
            FROM run ORDER BY run_id"""

@@ -34,6 +34,11 @@ def interval(low: float | None, high: float | None) -> str:
     return "–" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
 
 
+def p_value(value: float | None) -> str:
+    """Three decimals, or that it is less."""
+    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def text(value: Any) -> str:
     """Any value; a mapping has a line for each of its entries."""
     if isinstance(value, Mapping):

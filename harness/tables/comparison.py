@@ -6,7 +6,7 @@ from harness.calibration import Bin, Calibration
 from harness.compare import Comparison, Flip
 from harness.estimates import Difference
 from harness.records import Metric
-from harness.tables.cells import interval, number, print_table
+from harness.tables.cells import interval, number, p_value, print_table
 
 SHOWN_CHARACTERS = 160
 """Of each text."""
@@ -44,8 +44,8 @@ def _show_tests(found: Comparison) -> None:
         title += "; takes examples as independent"
     columns = ["A's seed", "B's seed", "only A right", "only B right", "p", "Holm p"]
     cells = [
-        [_seed(test.seed_a), _seed(test.seed_b), f"{test.only_a:,}", f"{test.only_b:,}", _p(test.p_value),
-         _p(test.p_adjusted)]
+        [_seed(test.seed_a), _seed(test.seed_b), f"{test.only_a:,}", f"{test.only_b:,}", p_value(test.p_value),
+         p_value(test.p_adjusted)]
         for test in found.tests
     ]  # fmt: skip
     print_table(f"\n{title}", columns, cells, numbers=columns)
@@ -72,8 +72,8 @@ def _show_slices(found: Comparison) -> None:
     columns = ["slice", "n", "A", "B", "A − B", "95 % interval", "p", "BH p", "differ"]
     cells = []
     for pair in found.slices:
-        values = [f"{pair.n:,}", number(pair.a), number(pair.b), *_difference(pair.difference), _p(pair.p_adjusted)]
-        cells.append([pair.name, *values, "yes" if pair.differs else ""])
+        values = [f"{pair.n:,}", number(pair.a), number(pair.b), *_difference(pair.difference)]
+        cells.append([pair.name, *values, p_value(pair.p_adjusted), "yes" if pair.differs else ""])
     n_tested = sum(pair.p_adjusted is not None for pair in found.slices)
     title = f"{found.primary_metric} by slice; Benjamini–Hochberg over {n_tested}"
     print_table(f"\n{title}", columns, cells, numbers=columns[1:8])
@@ -112,11 +112,7 @@ def _difference(difference: Difference | None) -> list[str]:
     if difference is None:
         return ["–"] * 3
     signed = [f"{value:+z.3f}" for value in (difference.value, difference.ci_low, difference.ci_high)]
-    return [signed[0], f"[{signed[1]}, {signed[2]}]", _p(difference.p_value)]
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+    return [signed[0], f"[{signed[1]}, {signed[2]}]", p_value(difference.p_value)]
 
 
 def _seeds(seeds: Sequence[int | None]) -> str:

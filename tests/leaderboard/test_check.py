@@ -66,6 +66,22 @@ def test_a_changed_number_is_named_with_its_page_its_value_and_the_recomputed_on
     assert f"0.999 on the page, {float(raw)!r}" in problem.replace("has the value ", "")
 
 
+def test_a_changed_count_of_a_confusion_matrix_is_named_with_its_seed(checked: Check, out: Path) -> None:
+    file = out / "demo" / "tiny+lora.html"
+    page = file.read_text(encoding="utf-8")
+    marked = [one for one in check.numbers_of(page) if one.attributes["data-metric"] in COUNTS - {"n"}]
+    assert len(marked) == 4 * (3 + 1) * 2, "four counts of three seeds and of all together, on two splits"
+    tag = re.search(r'<data value="(\d+)"([^>]*data-metric="false_negative"[^>]*data-seed="42"[^>]*)>', page)
+    assert tag is not None
+    file.write_text(page.replace(tag[0], f'<data value="77"{tag[2]}>', 1), encoding="utf-8")
+    (problem,) = checked(out).problems
+    assert "false_negative of tiny+lora seed 42 on test has the value 77.0 on the page, " in problem
+    assert problem.endswith(f"{float(tag[1])!r} recomputed from its predictions")
+    file.write_text(re.sub(rf"({re.escape(tag[0])})\d+", r"\g<1>77", page, count=1), encoding="utf-8")
+    (problem,) = checked(out).problems
+    assert f"false_negative of tiny+lora seed 42 on test is 77 on the page, {tag[1]} recomputed" in problem
+
+
 def test_a_changed_text_beside_an_unchanged_value_is_found(checked: Check, out: Path) -> None:
     file = out / "demo" / "tfidf.html"
     page = file.read_text(encoding="utf-8")

@@ -4,13 +4,14 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.records import Expected, Outcomes
-from leaderboard import gallery, hardest, origins
-from leaderboard.board import Board
+from harness.records import Expected, Outcomes, Split
+from leaderboard import gallery, hardest, history, origins
+from leaderboard.board import Board, Past
 from tests.leaderboard.test_pages import NOON, Page
 
 if TYPE_CHECKING:
@@ -40,6 +41,55 @@ def test_runs_of_an_earlier_commit_are_shown_beside_those_of_now(bench: "Bench")
     assert pages["demo/tfidf.html"].count("<b>0.800</b>") == 1
     assert "<b>0.600</b>" not in pages["demo/tfidf.html"], "it is not what the page is about"
     assert "Over commits" not in pages["demo/majority.html"], "it was scored at one commit only"
+    assert 'class="plot"' not in pages["demo/majority.html"]
+
+
+def evaluated(bench: "Bench", split: Split, day: int, commit: str, right: float, **changes: Any) -> None:
+    """Two seeds of LoRA, scored in one evaluation on that day of March; the last one is what the board is of."""
+    bench.run_keys.clear()
+    for seed in (13, 42):
+        adapter = bench.add_adapter("lora", seed)
+        when = NOON.replace(day=day, second=seed)
+        told: dict[str, Any] = {"git_commit": commit * 40, "evaluation_id": f"of {day}", "finished_at": when}
+        told |= {"run_id": f"{split.split_id}-{day}-{seed}", "run_key": f"{split.split_id}-{day}-{seed}"}
+        bench.add_run("tiny+lora", split, seed, right=right, adapter=adapter, **(told | changes))
+
+
+def test_the_history_is_a_plot_of_evaluations_in_the_order_of_time_on_the_first_split(bench: "Bench") -> None:
+    test, elsewhere = bench.add_split("test", 40), bench.add_split("elsewhere", 40)
+    evaluated(bench, elsewhere, 1, "e", 0.6)
+    evaluated(bench, test, 4, "b", 0.7, git_dirty=True)
+    assert history.history_plot(bench.board(), "tiny+lora", ()) is None, "one evaluation on the first split"
+    evaluated(bench, test, 2, "a", 0.6, evaluation_id=None)
+    evaluated(bench, test, 9, "c", 0.8)
+    page = bench.pages()["demo/tiny+lora.html"]
+    (plot,) = re.findall(r'<svg class="plot".*?</svg>', page, re.DOTALL)
+    lines = re.findall(r"<tspan[^>]*>([^<]+)</tspan>", plot)
+    assert lines == [
+        "aaaaaaa", "2026-03-02 12:00", "bbbbbbb changed", "2026-03-04 12:00", "ccccccc", "2026-03-09 12:00",
+    ]  # fmt: skip
+    said = re.findall(r"<title>([^<]+)</title>", plot)
+    assert {text.split(": ")[0] for text in said} == {
+        f"{commit}, 2026-03-0{day} 12:00 UTC, seed {seed}"
+        for commit, day in (("aaaaaaa", 2), ("bbbbbbb changed", 4), ("ccccccc", 9))
+        for seed in (13, 42)
+    }
+    assert all(re.search(r"UTC, seed \d\d: 0\.[678]00 \[0\.\d{3}, 0\.\d{3}\]$", text) for text in said)
+    assert plot.count('fill="var(--paper)"') == 2
+    assert page.index(plot) < page.index("One row per run with its 95 % interval")
+    assert bench.pages()["demo/tiny+lora.html"] == page
+
+
+def test_a_long_history_is_drawn_from_its_newest_evaluations(board: Board) -> None:
+    past = tuple(
+        Past(f"run-{i}", "tfidf", "test", None, f"{i:040x}", False, None, NOON + timedelta(hours=i), 0.8, 0.7, 0.9)
+        for i in reversed(range(history.SHOWN + 5))
+    )
+    drawn = history.history_plot(replace(board, past={"tfidf": past}), "tfidf", ())
+    assert drawn is not None
+    assert f"the last {history.SHOWN} of {history.SHOWN + 5} evaluations" in drawn.caption
+    assert drawn.svg.count("<tspan") == 2 * history.SHOWN
+    assert "2026-03-01 12:00" not in drawn.svg
 
 
 def of_label(outcomes: Outcomes, i: int) -> float:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def note(bench: "Bench", adapter: str, seed: int, form: str, **changes: Any) -> None:
     """A check that passed with one flip of 256, unless it says otherwise."""
     values: dict[str, Any] = {
-        "flips": 1, "flips_low": 0.001, "flips_high": 0.022, "largest_move": 0.0712, "passed": True, "problem": None,
+        "flips": 1, "flips_low": 0.001, "flips_high": 0.022, "turned_positive": 1, "turned_negative": 0,
+        "p_value": 1.0, "largest_move": 0.0712, "passed": True, "problem": None,
     }  # fmt: skip
     parity = Parity(
         parity_key=f"{adapter} {form} {changes}",
@@ -64,11 +65,16 @@ def test_there_is_no_badge_where_a_seed_was_not_held_or_another_form_was(bench: 
 def test_the_page_has_a_row_for_each_form_and_seed_and_says_what_failed(bench: "Bench") -> None:
     seeds = scored_in_bf16(bench)
     note(bench, seeds[0][1], 13, "torch bf16")
-    note(bench, seeds[0][1], 13, "openvino int8", passed=False, flips=None, flips_low=None, flips_high=None,
+    note(bench, seeds[1][1], 42, "torch bf16", flips=9, turned_positive=1, turned_negative=8, p_value=20 / 2**9)
+    earlier: dict[str, Any] = {"turned_positive": None, "turned_negative": None, "p_value": None}
+    note(bench, seeds[2][1], 87, "torch bf16", flips=2, **earlier)
+    note(bench, seeds[0][1], 13, "openvino int8", passed=False, flips=None, flips_low=None, flips_high=None, **earlier,
          largest_move=None, problem="no <memory>")  # fmt: skip
     text = Page(bench.pages()["demo/tiny+lora.html"]).text
-    assert "torch bf16 13 256 1 [0.001, 0.022] 0.071 1 %, 0.5 yes" in text
-    assert "openvino int8 13 256 – – 1 %, 0.5 no : no <memory>" in text or "no: no <memory>" in text
+    assert "torch bf16 13 256 1 [0.001, 0.022] 1 / 0 1.000 0.071 1 %, 0.5 yes" in text
+    assert "torch bf16 42 256 9 [0.001, 0.022] 1 / 8 0.039 0.071 1 %, 0.5 yes" in text
+    assert "torch bf16 87 256 2 [0.001, 0.022] – – 0.071 1 %, 0.5 yes" in text, "an earlier release's"
+    assert "openvino int8 13 256 – – – – 1 %, 0.5 no : no <memory>" in text or "no: no <memory>" in text
 
 
 def test_a_page_without_checks_has_no_such_section(bench: "Bench") -> None:

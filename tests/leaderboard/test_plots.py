@@ -31,6 +31,14 @@ SLICES: list[dict[str, Any]] = [
 CURVE: list[dict[str, Any]] = [{"model": "m", "seed": "13", "step": i, "loss": 0.7 - i / 100} for i in range(20)]
 
 
+PAST: list[dict[str, Any]] = [
+    {"evaluation": f"{commit}|2026-03-0{day} 12:00", "seed": seed, "value": 0.8, "low": low, "high": 0.9,
+     "current": day == 3, "dirty": day == 2, "says": f"{commit}, seed {seed}"}
+    for day, (commit, low) in enumerate([("aaaaaaa", None), (f"bbbbbbb {HOSTILE}", 0.7), ("ccccccc", 0.7)], start=1)
+    for seed in ("13", "42")
+]  # fmt: skip
+
+
 def every_plot() -> list[Markup]:
     return [
         plots.forest(FOREST, "Accuracy", ("majority class", 0.5), plot_id="forest", title="Scores & more"),
@@ -38,6 +46,7 @@ def every_plot() -> list[Markup]:
         plots.reliability(BINS, plot_id="reliability", title="Calibration"),
         plots.by_slice(SLICES, "Accuracy", plot_id="slices", title="Slices"),
         plots.curves(CURVE, plot_id="curves", title="Loss"),
+        plots.history(PAST, "Accuracy", plot_id="history", title="Over evaluations"),
     ]
 
 
@@ -89,6 +98,21 @@ def test_every_point_says_what_it_is_when_pointed_at(drawn: list[ElementTree.Ele
     assert titles[0] == ["majority class: 0.500", "best: 0.9", "best: 0.9", HOSTILE, "best: 0.9", "best: 0.9"]
     assert [title for title in titles[1] if title and " is" in title] == ["m0 is", "m1 is", "m2 is", "m3 is"]
     assert [title for title in titles[2] if title and "at 0.55" in title] == ["b at 0.55", "a at 0.55"]
+
+
+def test_a_history_names_evaluations_in_order_and_draws_what_was_not_committed_as_rings(
+    drawn: list[ElementTree.Element],
+) -> None:
+    lines = ["".join(line.itertext()) for line in drawn[5].iter("tspan")]
+    named = [word for word in lines if word[:7] in {"aaaaaaa", "bbbbbbb", "ccccccc"}]
+    assert [word[:7] for word in named] == ["aaaaaaa", "bbbbbbb", "ccccccc"]
+    assert f"bbbbbbb {HOSTILE}" in named, "text stays text"
+    assert [word for word in lines if word[:4] == "2026"] == [row["evaluation"].split("|")[1] for row in PAST[::2]]
+    marks = [element for element in drawn[5].iter("path") if element.find("title") is not None]
+    rings = [mark.findtext("title") for mark in marks if mark.get("fill") == "var(--paper)"]
+    assert rings == [row["says"] for row in PAST if row["dirty"]]
+    accent = {mark.findtext("title") for mark in marks if "var(--accent)" in (mark.get("fill"), mark.get("stroke"))}
+    assert accent == {row["says"] for row in PAST if row["current"]}
 
 
 def test_panels_and_legends_stand_in_the_order_of_the_entries(drawn: list[ElementTree.Element]) -> None:

@@ -1,5 +1,6 @@
 """An adapter that somebody else trained, from the suite file to the board, and what makes its stored scores stale."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -11,8 +12,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from harness import training
 from harness.cli import app
+from harness.gather import Workspace, gather
+from harness.jobs import plan
 from harness.store.connection import opened
+from harness.suite import load
 
 from .test_adapter_sabotage import (
     CARD,
@@ -175,6 +180,35 @@ def test_a_template_makes_scores_stale_and_a_comment_or_another_folder_does_not(
     assert "scored 0, already stored 2" in world.evaluate().stderr
     world.suite.write_text(world.suite.read_text().replace('template = "{content}"', 'template = "{content}."'))
     assert "is stale: it was last scored with another text.template" in world.reasons()[MIN]
+
+
+def keys(world: World) -> tuple[list[Any], str]:
+    """Under what adapters and runs are kept, and the suite's digest."""
+    suite, workspace = load(world.suite), Workspace(world.suite, world.root / "runs" / "harness.duckdb")
+    materials = gather(suite, workspace)
+    trained = training.jobs(suite, materials.splits, materials.bases, workspace.adapters)
+    planned = plan(suite, materials, workspace)
+    assert (len(trained), len(planned)) == (1, 2)
+    return [
+        *((job.key, job.folder) for job in trained),
+        *((job.run_key, job.configuration, job.spec, job.blocked) for job in planned),
+    ], suite.digest
+
+
+def test_how_many_trials_there_were_is_on_the_board_and_makes_nothing_stale(world: World) -> None:
+    before, without = keys(world)
+    told = world.suite.read_text().replace('base = "tiny"\n', 'base = "tiny"\ntrials = 7\n')
+    world.suite.write_text(told)
+    assert [adapter.trials for adapter in load(world.suite).adapter] == [7, 7]
+    after, stated = keys(world)
+    assert after == before
+    assert stated != without, "it is declared, so it is in the suite's own digest"
+    said = world.evaluate().stderr
+    assert "scored 0, already stored 2" in said
+    assert world.command("site", "--out", world.root / "site").exit_code == 0
+    board = csv.DictReader((world.root / "site" / "from-elsewhere" / "board.csv").read_text().splitlines())
+    assert [row["trials"] for row in board] == ["7", "7"]
+    assert world.command("site", "--out", world.root / "site", "--check").exit_code == 0
 
 
 def test_scoring_code_that_was_edited_makes_scores_stale_and_a_comment_in_it_does_not(world: World) -> None:

@@ -31,7 +31,7 @@ def test_quick_verbs_import_neither_torch_nor_pandas(words: list[str]) -> None:
     code = (
         "import sys\nfrom harness.cli import app\n"
         f"try:\n    app({words!r})\nexcept SystemExit as exit:\n    assert exit.code == 0, exit.code\n"
-        "heavy = {'torch', 'pandas', 'transformers', 'sklearn', 'scipy', 'duckdb', 'numpy'} & set(sys.modules)\n"
+        "heavy = {'torch', 'pandas', 'transformers', 'sklearn', 'scipy', 'duckdb', 'numpy', 'ray'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -75,7 +75,7 @@ def test_validate_tells_of_every_file(harness: Command, suite_path: Path, tmp_pa
     [
         (["evaluate", "--model", "gpt"], "there is no model 'gpt' (known: majority, tfidf,"),
         (["evaluate", "--split", "train"], "there is no split to score 'train' (known: test)"),
-        (["evaluate", "--engine", "slurm"], "there is no engine 'slurm' (known: local)"),
+        (["evaluate", "--engine", "slurm"], "there is no engine 'slurm' (known: local, ray)"),
         (["train", "--adapter", "qlora"], "there is no adapter to train 'qlora' (known: lora, full)"),
     ],
 )

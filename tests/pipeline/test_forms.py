@@ -168,6 +168,25 @@ def test_int8_is_calibrated_on_training_rows_alone_and_gives_the_same_bytes_each
     assert digest.of_file(elsewhere.converted_dir / "model.bin") == first
 
 
+def test_int8_asks_again_without_quantisation_where_it_is_nearly_undecided(world: World) -> None:
+    import torch
+
+    from harness.models.openvino import MODEL, NEAR, UNQUANTISED, Compiled
+
+    _, made_from = scores_of(world, "int8", "openvino")
+    folder = made_from.converted_dir
+    ids = torch.randint(5, 60, (200, 6), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    alone, before = Compiled(folder / MODEL, "int8"), Compiled(folder / UNQUANTISED, "int8")
+    quantised = alone(ids, mask).logits
+    near = (quantised[:, 1] - quantised[:, 0]).abs() < NEAR
+    assert 0 < near.sum() < 200
+    cascade = Compiled(folder / MODEL, "int8", before)(ids, mask).logits
+    assert torch.equal(cascade[~near], quantised[~near])
+    assert torch.equal(cascade[near], before(ids[near], mask[near]).logits)
+    assert not torch.equal(cascade[near], quantised[near])
+
+
 def test_a_form_is_held_to_its_reference_once_and_its_runs_say_what_they_are(world: World) -> None:
     world.declare("bf16", "openvino")
     words = ["evaluate", world.suite_path, "--model", "tiny+lora", "--workers", 1]
@@ -250,9 +269,11 @@ def test_the_verb_holds_every_form_of_every_trained_model(world: World) -> None:
     assert {row["form"] for row in rows} == set(parity.TOLERANCES)
     assert {(row["adapter_id"], row["seed"]) for row in rows} == {("lora", 1), ("lora", 2), ("full", 1)}
     exact = [row for row in rows if row["form"] in ("reloaded", "torch fp32 merged", "openvino fp32")]
-    assert all(row["passed"] and row["flips"] == 0 for row in exact)
+    assert all(row["passed"] and row["flips"] == 0 and row["p_value"] == 1 for row in exact)
+    assert all(row["turned_positive"] + row["turned_negative"] == row["flips"] for row in rows)
     table = world.command("parity", world.suite_path, "--model", "tiny-full", "--workers", 1).stdout
     assert "forms beside torch fp32" in table
+    assert re.search(r"torch fp32 merged +\d+ +0 +\[0\.000, 0\.\d+\] +0 % +0 / 0 +1\.000 ", table)
     assert "lora" not in table
 
 

@@ -275,6 +275,17 @@ def test_the_docs_have_every_method_of_the_suite_with_its_rate_and_trials() -> N
     ]
 
 
+def test_every_adapter_whose_rate_is_from_the_sweep_states_its_trials_and_no_other_does() -> None:
+    assert {adapter.id: adapter.trials for adapter in declared_methods()} == {
+        adapter.id: len(TRIALS[adapter.id]) if adapter.id in TRIALS else None for adapter in declared_methods()
+    }
+    best = {adapter.id: (adapter.train.learning_rate, adapter.trials) for adapter in declared_methods()}
+    elsewhere = load(ROOT / "suites" / "amazon-polarity-local.toml").trained_adapters
+    assert {adapter.id: (adapter.train.learning_rate, adapter.trials) for adapter in elsewhere} == {
+        adapter.id: best[adapter.id.removesuffix("-r8")] for adapter in elsewhere
+    }
+
+
 def declared_methods() -> list[Adapter]:
     """The adapters of suites/methods.toml."""
     return [adapter for adapter in load(ROOT / "suites" / "methods.toml").adapter if isinstance(adapter, Adapter)]

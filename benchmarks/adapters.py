@@ -1,0 +1,180 @@
+"""What many adapters on one base cost together, and what many texts cost. Part of `nox -s bench`.
+
+    python benchmarks/adapters.py suites/mine.toml --part adapters   # LoRA on the two top layers: shared and separate
+    python benchmarks/adapters.py suites/mine.toml --part memory     # LoRA on all layers: 8 adapters, 1 and 2 models
+    python benchmarks/adapters.py suites/mine.toml --part texts      # seconds and memory against the number of texts
+
+Adapters are LoRA of random numbers on the suite's first base, saved as PEFT saves them and loaded as any other; each
+evaluation loads one, proves it and scores the texts in bf16. Shared and separate evaluations of an adapter take turns
+in one process with one thread, and must give the same bits. Prints Markdown.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import measuring
+import numpy as np
+import torch
+
+from harness import models, suite
+from harness.declarations import PeftModel, TransformerModel
+from harness.gather import Workspace, gather
+from harness.models.peft import without_known_warnings
+from harness.models.protocol import Ingredients
+from harness.models.transformer import untrained
+from harness.stats import Floats
+
+QUICKSTART = Path(__file__).parents[1] / "suites" / "quickstart.toml"
+MODEL = PeftModel.model_validate({"id": "lora", "backend": "peft", "adapter": "a", "precision": "bf16"})
+TARGETS = {"bert": ["query", "value"], "distilbert": ["q_lin", "v_lin"]}
+
+
+def real(path: Path, db: Path, count: int, max_length: int) -> tuple[Ingredients, list[str]]:
+    """The suite's first base, and texts of its first scored split."""
+    declared = suite.load(path)
+    materials = gather(declared, Workspace(path, db))
+    split = next(split for split in materials.splits.values() if split.split_id not in declared.train_split_ids)
+    texts = [declared.text.render(example.title, example.content) for example in split.examples[:count]]
+    base = next(iter(materials.bases.values()))
+    return Ingredients(None, max_length, base.folder, None, [], []), texts
+
+
+def made(base: Path, count: int, top: int | None) -> list[Path]:
+    """Adapters on the top layers, or on all of them."""
+    from peft import LoraConfig, get_peft_model
+
+    folders = []
+    for seed in range(count):
+        network: Any = untrained(base, seed)
+        layers = network.config.num_hidden_layers
+        on = list(range(layers - (top or layers), layers))
+        targets = TARGETS[network.config.model_type]
+        with without_known_warnings(), torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            config = LoraConfig(task_type="SEQ_CLS", r=8, target_modules=targets, layers_to_transform=on)
+            adapted: Any = get_peft_model(network, config)
+            for name, parameter in adapted.named_parameters():
+                if "lora_" in name or "modules_to_save" in name:
+                    parameter.normal_(std=0.05)
+            folders.append(Path(tempfile.mkdtemp()))
+            adapted.save_pretrained(folders[-1])
+    return folders
+
+
+def scored(ingredients: Ingredients, texts: list[str]) -> tuple[float, float, Floats]:
+    """Seconds of loading, seconds of scoring, probabilities of class 1."""
+    began = time.perf_counter()
+    classifier = models.load(MODEL, ingredients)
+    loaded = time.perf_counter()
+    scores = classifier.predict(texts, lambda units, note: None).scores
+    return loaded - began, time.perf_counter() - loaded, scores
+
+
+def adapters(ingredients: Ingredients, texts: list[str], count: int, top: int) -> str:
+    """Cumulated seconds of shared and separate evaluations, by the number of adapters."""
+    assert ingredients.base_dir is not None
+    folders = made(ingredients.base_dir, count, top)
+    shared = replace(ingredients, states_dir=Path(tempfile.mkdtemp()))
+    scored(replace(ingredients, adapter_dir=folders[0]), texts)  # warms up
+    rows, total = [], {"separate": np.zeros(2), "shared": np.zeros(2)}
+    for index, folder in enumerate(folders):
+        turn = {"separate": ingredients, "shared": shared}
+        scores = []
+        for name in list(turn)[:: 1 if index % 2 else -1]:
+            load, score, given = scored(replace(turn[name], adapter_dir=folder), texts)
+            total[name] += (load, score)
+            scores.append(given)
+        if not np.array_equal(*scores):
+            sys.exit(f"adapter {index}: shared layers changed an answer")
+        if (index + 1).bit_count() == 1 or index + 1 == count:
+            separate, together = total["separate"], total["shared"]
+            rows.append(
+                [
+                    f"{index + 1}",
+                    f"{separate.sum():.1f}",
+                    f"{together.sum():.1f}",
+                    f"{together.sum() / separate.sum():.2f}",
+                    f"{together[1] / separate[1]:.2f}",
+                ]
+            )
+    head = ["adapters", "separate, s", "shared, s", "ratio", "ratio of scoring alone"]
+    return f"LoRA on the {top} top layers, {len(texts)} texts, bf16\n\n{measuring.table(head, rows)}"
+
+
+def memory(words: list[object]) -> str:
+    """Largest resident sets of processes of their own."""
+    ways = {"nothing scored": 0, "1 adapter": 1, "8 adapters, one after the other": 8, "2 models at once": -2}
+    rows = [[name, measuring.alone(__file__, [*words, "--only", count])] for name, count in ways.items()]
+    return f"LoRA on all layers, bf16\n\n{measuring.table(['process', 'largest resident set, MiB'], rows)}"
+
+
+def only(ingredients: Ingredients, texts: list[str], count: int) -> int:
+    """So many adapters one after the other, or so many models at once where it is below 0."""
+    assert ingredients.base_dir is not None
+    folders = made(ingredients.base_dir, abs(count), None)
+    each = [replace(ingredients, adapter_dir=folder) for folder in folders]
+    at_once = [models.load(MODEL, one) for one in each] if count < 0 else []
+    for classifier in at_once:
+        classifier.predict(texts, lambda units, note: None)
+    for one in each if count > 0 else []:
+        scored(one, texts)
+    return measuring.resident_mib()
+
+
+def many_texts(ingredients: Ingredients, sizes: list[int]) -> str:
+    """Seconds and memory against the number of texts of made-up lengths, a process each."""
+    model = TransformerModel.model_validate(
+        {"id": "head", "backend": "transformer", "base": "b", "seeds": (0,), "precision": "bf16"}
+    )
+    classifier = models.load(model, replace(ingredients, seed=0))
+    generator = np.random.default_rng(0)
+    words = [str(number) for number in range(100)]
+    rows, seconds = [], []
+    for n in sizes:
+        lengths = np.clip(generator.lognormal(3.2, 0.7, n), 3, 200).astype(int)  # tokens: about 30, few long
+        texts = [" ".join(generator.choice(words, length)) for length in lengths]
+        began = time.perf_counter()
+        found = classifier.predict(texts, lambda units, note: None)
+        seconds.append(time.perf_counter() - began)
+        rate = (found.tokens or 0) / seconds[-1]
+        rows.append([f"{n:,}", f"{seconds[-1]:.2f}", f"{rate:,.0f}", f"{measuring.resident_mib()}"])
+    slope = np.polyfit(np.log(sizes), np.log(seconds), 1)[0]
+    head = ["texts", "seconds", "tokens/s", "largest resident set so far, MiB"]
+    return f"{measuring.table(head, rows)}\n\nSlope of log seconds against log n: {slope:.3f}"
+
+
+def main() -> None:
+    """Print the part that was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", type=Path, nargs="?", default=QUICKSTART)
+    parser.add_argument("--db", type=Path, default=Path("runs/harness.duckdb"))
+    parser.add_argument("--part", choices=["adapters", "memory", "texts"], default="adapters")
+    parser.add_argument("--count", type=int, default=32)
+    parser.add_argument("--top", type=int, default=2)
+    parser.add_argument("--texts", type=int, default=300)
+    parser.add_argument("--max-length", type=int, default=256)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[500, 1000, 2000, 5000, 10000, 20000])
+    parser.add_argument("--only", type=int, help="prints this process's largest resident set")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    ingredients, texts = real(asked.suite, asked.db, asked.texts, asked.max_length)
+    words = [asked.suite, "--db", asked.db, "--texts", asked.texts, "--max-length", asked.max_length]
+    if asked.only is not None:
+        print(only(ingredients, texts, asked.only))
+    elif asked.part == "adapters":
+        print(adapters(ingredients, texts, asked.count, asked.top))
+    elif asked.part == "memory":
+        print(memory(words))
+    else:
+        print(many_texts(ingredients, asked.sizes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What the benchmarks of speed have in common: interleaved timings, counted operations, this machine's peak, memory."""
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness import provenance
+
+
+def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Seconds of each, as the median over rounds in each of which all have their turn; and what each gave.
+
+    A round before the first warms up and does not count. Every other round goes the other way round.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    given: dict[str, Any] = {}
+    for turn in range(rounds + 1):
+        for name in list(runs)[:: 1 if turn % 2 else -1]:
+            began = time.perf_counter()
+            given[name] = runs[name]()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(all_rounds[1:]) for name, all_rounds in seconds.items()}, given
+
+
+def forward_flops(config: Any, lengths: Any) -> float:
+    """Operations of one forward pass over texts, padding excluded.
+
+    Those of the encoder's matrix products, a multiplication and an addition each counted: for n tokens, width d, inner
+    width i and L layers, 2 L n (4 d² + 2 d i) for the weights and 4 L d n² for the attention within the text.
+
+    Args:
+        config: of the encoder; its attribute map gives DistilBERT's sizes their usual names.
+        lengths: of each text in tokens, shape (n,).
+    """
+    width, layers = config.hidden_size, config.num_hidden_layers
+    inner = config.hidden_dim if hasattr(config, "hidden_dim") else config.intermediate_size
+    tokens, squares = float(lengths.sum()), float((np.asarray(lengths, dtype=float) ** 2).sum())
+    return 2 * layers * (4 * width * width + 2 * width * inner) * tokens + 4 * layers * width * squares
+
+
+def peak_flops(dtype: torch.dtype, seconds: float = 2.0) -> float:
+    """Operations per second of the fastest matrix product found here, one thread: several shapes, the best of many."""
+    best = 0.0
+    for rows, inner, columns in ((2048, 384, 1536), (2048, 1536, 384), (2048, 768, 3072), (2048, 2048, 2048)):
+        one, other = torch.randn(rows, inner).to(dtype), torch.randn(columns, inner).to(dtype)
+        until = time.perf_counter() + seconds / 4
+        while time.perf_counter() < until:
+            began = time.perf_counter()
+            torch.nn.functional.linear(one, other)  # as in a model: torch may lay the weights out as it likes
+            best = max(best, 2 * rows * inner * columns / (time.perf_counter() - began))
+    return best
+
+
+def peaks() -> dict[str, float]:
+    """Of fp32 and bf16."""
+    return {"fp32": peak_flops(torch.float32), "bf16": peak_flops(torch.bfloat16)}
+
+
+def machine(peak: Mapping[str, float]) -> str:
+    """For people: what it was measured on."""
+    hardware = provenance.hardware()
+    of = ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peak.items())
+    return f"{hardware['processor']}, {hardware['cores']} cores, one thread used; fastest matrix product: {of}"
+
+
+def resident_mib() -> int:
+    """Largest resident set of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def alone(script: str, words: Sequence[object]) -> str:
+    """What a process of its own prints last; a dash where it fails."""
+    command = [sys.executable, str(Path(script)), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = done.stdout.strip().splitlines()
+    return said[-1] if done.returncode == 0 and said else "–"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown; the first column is words, the others numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

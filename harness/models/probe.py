@@ -1,0 +1,54 @@
+"""A linear probe on a frozen encoder."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModel
+
+from harness.declarations import ProbeModel
+from harness.models import forms, transformer
+from harness.models.protocol import Classifier, Ingredients, Scores
+from harness.progress import Advance
+from harness.stats import Floats
+
+
+class Probe:
+    """Logistic regression over the mean token state of a frozen encoder (Alain & Bengio 2016), fitted at once."""
+
+    def __init__(self, model: ProbeModel, ingredients: Ingredients) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        assert ingredients.base_dir is not None
+        self.folder, self.max_length = ingredients.base_dir, ingredients.max_length
+        self.encoder: Any = AutoModel.from_pretrained(
+            self.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
+        self.encoder = self.encoder.to(forms.DTYPES[model.precision]).eval()
+        self.shared = transformer.shared_layers(self.encoder, ingredients)
+        self.head = LogisticRegression(C=model.C, max_iter=1000)
+        states, _, _ = self._states(ingredients.train_texts, lambda done, note: None)
+        self.head.fit(states, ingredients.train_labels)
+
+    def _states(self, texts: Sequence[str], advance: Advance) -> tuple[Floats, transformer.Encoded, float]:
+        encoded = transformer.encode(self.folder, texts, self.max_length)
+
+        def mean_state(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            mask = batch["attention_mask"].unsqueeze(-1)
+            summed: torch.Tensor = (self.encoder(**batch).last_hidden_state * mask).sum(1)
+            return summed / mask.sum(1)
+
+        with transformer.reused(self.shared, encoded) as borrowed:
+            return transformer.forward_all(encoded, mean_state, advance).numpy(), encoded, borrowed
+
+    def predict(self, texts: Sequence[str], advance: Advance) -> Scores:
+        """Probabilities of class 1."""
+        states, encoded, borrowed = self._states(texts, advance)
+        scores = np.asarray(self.head.predict_proba(states)[:, 1], dtype=np.float64)
+        return Scores(scores, int(encoded.lengths.sum()), encoded.truncated, borrowed)
+
+
+def probe(model: ProbeModel, ingredients: Ingredients) -> Classifier:
+    """Fit the linear probe."""
+    return Probe(model, ingredients)

@@ -1,0 +1,130 @@
+"""Hidden states kept as files, which are mapped into memory when they are read again.
+
+A file is the states of all batches of some texts, one after the other, the seconds that they took to compute, and the
+SHA-256 of all that. It appears under its
+name whole or not at all. To keep states is never a duty: where there is no room, or nothing may be written, they are
+not kept; where a file is not what was written, it counts as absent. No texts are in it, and nothing is read from it but
+numbers.
+"""
+
+import hashlib
+import os
+import shutil
+import struct
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+MOST_BYTES = 4 * 2**30
+"""All files of a folder together."""
+PARTIAL = ".partial-"
+"""How the names of files begin that are not whole yet."""
+_TAIL_BYTES = 8 + 32
+"""The seconds, a float64, and the SHA-256."""
+
+Shapes = Sequence[tuple[int, int, int]]
+"""Of each batch: texts, tokens with padding, width."""
+
+
+class Kept(NamedTuple):
+    """What is kept of some texts."""
+
+    parts: list[torch.Tensor]
+    """The states of each batch, mapped from the file."""
+    seconds: float
+    """That they took to compute."""
+
+
+def read(path: Path, shapes: Shapes, dtype: torch.dtype) -> Kept | None:
+    """What a file keeps; None where there is none, or it is not what was written."""
+    sizes = [prod(shape) for shape in shapes]
+    body = sum(sizes) * dtype.itemsize
+    try:
+        if path.stat().st_size != body + _TAIL_BYTES:
+            return None
+        with path.open("rb") as file:
+            file.seek(body)
+            tail = file.read()
+        whole = torch.from_file(str(path), shared=False, size=sum(sizes), dtype=dtype)
+        summed = hashlib.sha256(_bytes(whole))
+        summed.update(tail[:8])
+        if summed.digest() != tail[8:]:
+            return None
+        os.utime(path)  # used last
+    except (OSError, RuntimeError):
+        return None
+    parts = [part.view(shape) for part, shape in zip(torch.split(whole, sizes), shapes, strict=True)]
+    return Kept(parts, float(struct.unpack("<d", tail[:8])[0]))
+
+
+@contextmanager
+def writing(path: Path, n_bytes: int, most_bytes: int = MOST_BYTES) -> Iterator[Callable[[torch.Tensor, float], None]]:
+    """Keep the states that are handed over, in the order of the batches, under a name; with each, its seconds.
+
+    Args:
+        n_bytes: of all of them together.
+        most_bytes: the folder's files may take together; the ones used longest ago are removed for it.
+    """
+    partial, summed = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}"), hashlib.sha256()
+    kept, spent = 0, 0.0
+    try:
+        file = partial.open("wb") if _has_room(path.parent, n_bytes + _TAIL_BYTES, most_bytes) else None
+    except OSError:
+        file = None
+
+    def add(states: torch.Tensor, seconds: float) -> None:
+        nonlocal file, kept, spent
+        if file is not None:
+            data = _bytes(states)
+            summed.update(data)
+            kept, spent = kept + len(data), spent + seconds
+            try:
+                file.write(data)
+            except OSError:  # no room after all
+                with suppress(OSError):
+                    file.close()
+                file = None
+
+    try:
+        yield add
+        if file is not None and kept == n_bytes:
+            with suppress(OSError):
+                tail = struct.pack("<d", spent)
+                summed.update(tail)
+                file.write(tail + summed.digest())
+                file.close()
+                partial.replace(path)
+    finally:
+        with suppress(OSError):
+            if file is not None:
+                file.close()
+            partial.unlink(missing_ok=True)
+
+
+def _bytes(states: torch.Tensor) -> Any:
+    return states.contiguous().view(-1).view(torch.uint8).numpy()
+
+
+def _has_room(folder: Path, n_bytes: int, most_bytes: int) -> bool:
+    """Make room in a folder, as far as it is allowed. Half of what is free on the disk stays so."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if n_bytes > most_bytes or 2 * n_bytes > shutil.disk_usage(folder).free:
+        return False
+    files = []
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # another process removed it
+            found = path.stat()
+            files.append((found.st_mtime, found.st_size, path))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if total + n_bytes <= most_bytes:
+            break
+        if not path.name.startswith(PARTIAL):
+            path.unlink(missing_ok=True)
+            total -= size
+    return total + n_bytes <= most_bytes
