@@ -148,9 +148,11 @@ def test_parts_of_runs_are_kept_for_a_while_and_unfinished_files_for_a_day(store
     for name in (".partial-states", "whole.states"):
         (states / name).write_bytes(b"x" * 5)
         os.utime(states / name, (0, 0))
+    (path.parent / ".workers-of-a-killed-command").touch()
+    os.utime(path.parent / ".workers-of-a-killed-command", (0, 0))
     cleared = clear(path, NOW, dry_run=False)
     found = sorted(Path(garbage.where).name for garbage in cleared.found)
-    assert found == [".partial-old", ".partial-states", "old.parquet"]
+    assert found == [".partial-old", ".partial-states", ".workers-of-a-killed-command", "old.parquet"]
     assert cleared.freed_bytes == 25
     assert [file.name for file in states.iterdir()] == ["whole.states"]
     assert {file.name for file in place.iterdir()} == {"new.parquet", ".partial-new"}

@@ -111,8 +111,8 @@ def _folders(db: Path, now: datetime) -> Iterator[Garbage]:
         if _changed(shard) < now - timedelta(days=KEPT_DAYS):
             yield Garbage(f"part of a run, scored more than {KEPT_DAYS} days ago", str(shard), shard.lstat().st_size)
     temporary = [path for prefix in (SNAPSHOT_PREFIX, IMPORT_PREFIX) for path in beside.glob(f"{prefix}*")]
-    temporary += [*(beside / "cache").glob("tmp*"), *(beside / "shards").glob("*/.partial-*")]
-    temporary += [*(beside / "cache" / "states").glob(".partial-*")]
+    temporary += [*(beside / "cache").glob("tmp*"), *(beside / "cache" / "states").glob(".partial-*")]
+    temporary += [*(beside / "shards").glob("*/.partial-*"), *beside.glob(".workers-*")]
     for path in sorted(temporary):
         if (_is_own(path) or path.is_file()) and _changed(path) < now - timedelta(hours=LEFT_HOURS):
             yield Garbage("left by a command that was killed", str(path), _size(path))

@@ -225,8 +225,8 @@ def test_scoring_code_that_was_edited_makes_scores_stale_and_a_comment_in_it_doe
         return done.returncode, done.stdout
 
     edited = code / "harness" / "models" / "transformer.py"
-    edited.write_text(f'"""Said otherwise."""\n# A comment.\n\n{edited.read_text().partition("import json")[2]}')
-    edited.write_text(edited.read_text().replace('"""Said otherwise."""', '"""Said otherwise."""\nimport json', 1))
+    _, _, after_its_docstring = edited.read_text().split('"""', 2)
+    edited.write_text(f'"""Said otherwise."""\n# A comment.\n{after_its_docstring}')
     assert gate()[0] == 0
     source = edited.read_text()
     edited.write_text(source.replace("TOKENS_PER_BATCH = 2048", "TOKENS_PER_BATCH = 1024"))
