@@ -31,9 +31,19 @@ def made(runtime: str, precision: str, network: Callable[[], Any], ingredients: 
         from harness.models import openvino
 
         return openvino.compiled(precision, lambda: merged(network()), ingredients)
-    loaded = network()
-    rounded: Callable[..., Any] = loaded if precision == "fp32" else merged(loaded).to(DTYPES[precision])
+    if precision == "fp32":
+        as_it_is: Callable[..., Any] = network()
+        return as_it_is
+    try:
+        whole = _merged_itself(network())
+    except _NOT_MERGEABLE:
+        whole = network()  # anew: PEFT may have merged some of it before it said so
+    rounded: Callable[..., Any] = whole.to(DTYPES[precision])
     return rounded
+
+
+_NOT_MERGEABLE = (NotImplementedError, AttributeError, ValueError, TypeError)
+"""PEFT says so in all of these."""
 
 
 def merged(network: Any) -> Any:
@@ -41,10 +51,15 @@ def merged(network: Any) -> Any:
 
     The network is left as it was.
     """
+    try:
+        return _merged_itself(copy.deepcopy(network)) if hasattr(network, "peft_config") else network
+    except _NOT_MERGEABLE:
+        return network
+
+
+def _merged_itself(network: Any) -> Any:
+    """Without a second network in memory; raises one of `_NOT_MERGEABLE`."""
     merge = getattr(getattr(network, "base_model", None), "merge_and_unload", None)
     if not hasattr(network, "peft_config") or merge is None:
         return network
-    try:
-        return copy.deepcopy(network).merge_and_unload(safe_merge=True).eval()
-    except (NotImplementedError, AttributeError, ValueError, TypeError):  # PEFT says "not mergeable" in all of these
-        return network
+    return network.merge_and_unload(safe_merge=True).eval()
