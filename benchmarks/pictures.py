@@ -48,7 +48,7 @@ def launched() -> Iterator[Browser]:
 def show(page: Page, site: Path, name: str) -> None:
     """Open a page of a site from disk, `demo/compare/index.html#a=x`, and wait until its script is done."""
     path, _, choice = name.partition("#")
-    page.goto((site / path).as_uri() + (f"#{choice}" if choice else ""))
+    page.goto((site / path).absolute().as_uri() + (f"#{choice}" if choice else ""))
     page.wait_for_function(READY)
 
 
