@@ -133,6 +133,30 @@ def test_a_merged_network_answers_the_same_and_the_original_keeps_its_adapter(wo
         assert torch.equal(original(**batch).logits, before)
 
 
+def test_a_network_that_half_merged_before_it_refused_is_not_used(world: World) -> None:
+    import torch
+
+    _, ingredients = scores_of(world, "fp32", "torch")
+
+    class Stubborn(torch.nn.Linear):
+        """A made-up network whose merging fails when some of it is done."""
+
+        def __init__(self) -> None:
+            super().__init__(2, 2)
+            torch.nn.init.ones_(self.weight)
+            self.peft_config: dict[str, Any] = {}
+            self.__dict__["base_model"] = self
+
+        def merge_and_unload(self, *, safe_merge: bool) -> None:
+            assert safe_merge
+            torch.nn.init.zeros_(self.weight)
+            raise ValueError("not mergeable")
+
+    made: Any = forms.made("torch", "bf16", Stubborn, ingredients)
+    assert made.weight.dtype == torch.bfloat16
+    assert made.weight.eq(1).all()
+
+
 def test_a_converted_model_is_kept_and_made_anew_only_where_it_is_damaged(world: World) -> None:
     from harness.models.openvino import compiled
 
