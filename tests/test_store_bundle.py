@@ -231,6 +231,10 @@ FORGED: dict[str, tuple[Callable[[Members], Members], str]] = {
     "a manifest that is a list": (lambda m: m, ""),
     "no Parquet": (lambda m: m | {"run.parquet": b"not Parquet" * 9}, "not readable as Parquet"),
     "cut Parquet": (lambda m: m | {"run.parquet": m["run.parquet"][:-9]}, "not readable as Parquet"),
+    "a column's name that is no text": (
+        lambda m: m | {"run.parquet": m["run.parquet"].replace(b"model_id", b"\xf2odel_id")},
+        "not readable as Parquet",
+    ),
     "a column more": (forged("run", lambda t: t.append_column("x", pa.array([1, 2]))), "other columns"),
     "a column of another type": (
         forged("metric", lambda t: t.set_column(5, "n", pa.array(["1"] * t.num_rows))),

@@ -151,7 +151,7 @@ class ParquetRows:
                 self.path, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
             ) as file:
                 yield file
-        except (pa.ArrowException, OSError) as problem:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:  # the last: of a column's name
             reason = " ".join(str(problem).split()).rstrip(".")
             raise DataError(
                 f"{self.where}: is not readable as Parquet ({reason}); check `format`, or get the file anew"

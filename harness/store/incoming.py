@@ -95,7 +95,7 @@ def _batches(file: Path, table: str, columns: dict[str, str], rows: int, where: 
                     raise UsageError(f"{where} holds texts that are too long; nothing was stored")
                 batch.validate(full=True)  # that text is UTF-8, among others: DuckDB would take our word for it
                 yield batch
-    except (pa.ArrowException, OSError) as problem:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:  # the last: of a column's name
         reason = " ".join(str(problem).split()).rstrip(".")
         raise UsageError(f"{where} is not readable as Parquet ({reason}); get it anew") from None
 

@@ -629,6 +629,11 @@ def overstated() -> bytes:
 
 BAD: dict[str, tuple[str, bytes, str]] = {
     # Bytes that are no file of the declared format.
+    "a column name that is not UTF-8": (
+        "x.parquet",
+        GOOD_PARQUET.replace(b"content", b"\xf2ontent", 1),
+        "not readable as Parquet",
+    ),
     "truncated parquet": ("x.parquet", GOOD_PARQUET[:-20], "not readable as Parquet"),
     "parquet cut in front": ("x.parquet", b"PAR1" + GOOD_PARQUET[200:], "not readable as Parquet"),
     "damaged page": (
