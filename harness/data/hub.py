@@ -96,7 +96,7 @@ def _head(repo: hub.Repo, split: str, take: int, who: str) -> Path:
         try:
             table = _first_rows_of_parquet(repo, paths, take) if reader == "parquet" else None
             table = table if table is not None else _first_rows(repo, reader, split, paths, take)
-        except pa.ArrowInvalid as problem:
+        except (pa.ArrowInvalid, UnicodeDecodeError) as problem:  # the last: of a column's name
             raise _unreadable(repo, who, problem) from None
     written = io.BytesIO()
     pq.write_table(table, written)

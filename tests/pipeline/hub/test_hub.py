@@ -262,6 +262,9 @@ def online(place: Workplace, loopback: Any, model_files: dict[str, bytes]) -> di
     serve(
         "datasets/own/broken", {FIRST: {"README.md": CARD, "data/train-0.parquet": b"no", "data/test-0.parquet": b"no"}}
     )
+    named = {"data/train-0.parquet": parquet(ROWS), "data/test-0.parquet": parquet(ROWS)}
+    misnamed = {name: raw.replace(b"content", b"\xf2ontent", 1) for name, raw in named.items()}
+    serve("datasets/own/misnamed", {FIRST: {"README.md": CARD, **misnamed}})
     serve("datasets/own/gated", good, refusal=(401, "GatedRepo"))
     serve("datasets/own/barred", good, refusal=(403, "GatedRepo"))
     serve("datasets/own/forbidden", good, refusal=(403, ""))
@@ -314,6 +317,7 @@ def online(place: Workplace, loopback: Any, model_files: dict[str, bytes]) -> di
                 "overrun-later", "limited", "cut", "severed", "falsified", "hanging",
             )
         },
+        "misnamed head": suite("misnamed-head", "own/misnamed", revision=FIRST, take=2),
         "texts": suite("texts", "own/texts", revision=FIRST, shuffle_seed=1, take=2),
         "texts head": suite("texts-head", "own/texts", revision=FIRST, take=2),
         **{
@@ -524,6 +528,7 @@ def test_a_head_that_is_longer_than_the_split_is_refused(online: dict[str, Outco
         ("stars", "row 151: label 4 is neither 0 (negative) nor 1 (positive)"),
         ("script", "runs a script (script.py), which is never done"),
         ("broken", "cannot be read by `datasets`: "),
+        ("misnamed head", "cannot be read by `datasets`: 'utf-8' codec can't decode byte 0xf2"),
         ("gated", "is gated: accept its terms on its page at the hub, then set HF_TOKEN"),
         ("barred", "is gated: accept its terms on its page at the hub, then set HF_TOKEN"),
         ("forbidden", "the hub refuses access (403): check that HF_TOKEN is valid"),
