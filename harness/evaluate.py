@@ -158,8 +158,8 @@ def evaluate(jobs: Sequence[Job], workspace: Workspace, each_done: EachDone, *, 
         _write_adapters(connection, jobs)
     report.reused = list(stored.values())
     todo = [job for job in jobs if job.run_key not in stored]
-    ingester = Ingester(todo, workspace, evaluation_id, report)
     tasks = shards.cut(todo, workspace.shards, evaluation_id, fresh=fresh)
+    ingester = Ingester(todo, tasks, workspace, evaluation_id, report)
     try:
         while tasks:
             again: list[Task] = []

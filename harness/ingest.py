@@ -1,5 +1,6 @@
 """The one place where runs go into the store: what workers send, in any order and in parts, whole runs in one piece."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -29,13 +30,19 @@ class Ingester:
 
     Args:
         jobs: what is to be scored.
+        tasks: all of it.
         evaluation_id: of the runs that were not scored at all.
     """
 
-    def __init__(self, jobs: Sequence[Job], workspace: Workspace, evaluation_id: str, report: Report) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], tasks: Sequence[Task], workspace: Workspace, evaluation_id: str, report: Report
+    ) -> None:
         self.jobs = {job.run_key: job for job in jobs}
         self.unsettled = set(self.jobs)
-        self.lacking = {job.run_key: len(shards.shards_of(job, workspace.shards)) for job in jobs}
+        self.lacking = Counter[str]()
+        """Shards, by run."""
+        for piece in (piece for task in tasks for piece in task.pieces):
+            self.lacking[piece.job.run_key] += len(piece.shards)
         self.workspace, self.evaluation_id, self.report = workspace, evaluation_id, report
         self.began = provenance.now()
 

@@ -92,13 +92,17 @@ class Done:
 
 def shards_of(job: Job, folder: Path) -> list[Shard]:
     """A job in parts, in the order of its split."""
-    made_of = {name: value for name, value in job.spec.items() if name != "split"}
-    model = digest.of_json(made_of)
+    model = digest.of_json(_without_split(job))
     found = []
     for examples in _batched(job.split.examples, EXAMPLES):
         key = digest.of_json({"model": model, "examples": [example.example_id for example in examples]})
         found.append(Shard(key, examples, folder / key[:2] / f"{key}.parquet"))
     return found
+
+
+def _without_split(job: Job) -> Mapping[str, Any]:
+    """All that a job's answers follow from but the examples."""
+    return {name: value for name, value in job.spec.items() if name != "split"}
 
 
 def _batched(things: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:
@@ -156,7 +160,7 @@ def score(task: Task, progress: Progress) -> Done:
                         shard = piece.shards[index]
                         answers = run.answer(job, classifier, shard.examples, advance)
                         answers = answers._replace(evaluation_id=task.evaluation_id)
-                        write(shard, answers, job.spec)
+                        write(shard, answers, _without_split(job))
                         parts[index] = answers
             if piece.is_all:
                 done.scored.append(run.finished(job, [part for part in parts if part is not None]))
@@ -182,7 +186,7 @@ _latest: tuple[str, Classifier] | None = None
 def _classifier(job: Job, evaluation_id: str) -> Classifier:
     """The job's model, as it was loaded for the task before, if it was."""
     global _latest
-    name = digest.of_json([evaluation_id, {name: value for name, value in job.spec.items() if name != "split"}])
+    name = digest.of_json([evaluation_id, _without_split(job)])
     if _latest is None or _latest[0] != name:
         _latest = None  # two models at a time are not needed
         _latest = name, _loaded(job)
@@ -211,8 +215,11 @@ def kept(shard: Shard, task: Task, done: Done) -> Answers | None:
     return None if task.fresh and is_other else answers
 
 
-def write(shard: Shard, answers: Answers, spec: Mapping[str, Any]) -> None:
+def write(shard: Shard, answers: Answers, model: Mapping[str, Any]) -> None:
     """Keep a shard's answers: whole, or not at all, also where the power fails.
+
+    Args:
+        model: what the answers follow from besides the examples.
 
     Raises:
         StoreError: there is no room, or nothing may be written there.
@@ -220,7 +227,7 @@ def write(shard: Shard, answers: Answers, spec: Mapping[str, Any]) -> None:
     ids = [example.example_id for example in shard.examples]
     footer = {
         "key": shard.key,
-        "model": {name: value for name, value in spec.items() if name != "split"},
+        "model": dict(model),
         "checksum": _checksum(answers.scores),
         "tokens": answers.tokens,
         "truncated": answers.truncated,
