@@ -2,22 +2,27 @@
 
     nox -s fuzz -- --minutes 10            # every target in turn, twenty inputs at a time
     nox -s fuzz -- --only bundle
+    nox -s fuzz -- --guided                # one target after the other, steered by coverage; extra [fuzz]
 
-An input that raises anything but a HarnessError is a bug; it is printed, made as small as hypothesis can make it, and
-the command fails. What ends the process itself, such as a fault in a library of C++, leaves its input in the folder
-that is printed first.
+An input that raises anything but a HarnessError is a bug; it is printed, made as small as hypothesis can make it, its
+target is left out from then on, and the command fails at the end. What ends the process itself, such as a fault in a
+library of C++, leaves its input in the folder that is printed first.
 """
 
 import argparse
 import gzip
 import hashlib
+import importlib.util
 import io
 import json
 import random
+import subprocess
+import sys
 import tempfile
 import time
+import traceback
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -28,6 +33,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from harness import baseline, data, digest, suite
+from harness.baseline import Kept, KeptRun
 from harness.data.rows import Places, Row
 from harness.declarations import FileSplit
 from harness.errors import DataError, HarnessError
@@ -39,6 +45,7 @@ from harness.store.connection import opened
 ROOT = Path(__file__).parents[1]
 NOW = datetime(2030, 1, 1)  # noqa: DTZ001 (UTC without a zone, as the store keeps it)
 INPUTS_AT_ONCE = 20
+Targets = dict[str, tuple[Callable[[Path, bytes], None], list[bytes]]]
 WORDS = [
     b"\0", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"'", b'"', b'"""', b"\\", b"\\u0000", b"\\ud800", b"\n",
     b"\r", b"[", b"]" * 9, b"{" * 999, b"[" * 99999, b"}", b"=", b"1e999", b"-1", b"nan", b"null", b"true", b"../../",
@@ -116,12 +123,41 @@ def parse_adapter(folder: Path, given_bytes: bytes) -> None:
     adapters.check_labels(folder, of_base=True)
 
 
+def made_baseline(folder: Path) -> bytes:
+    """A sound baseline of one run on two reviews."""
+    said = (Prediction("a", 1, 0.75), Prediction("b", 0, 0.25))
+    run = KeptRun(
+        "run", "key", "lora", 0, "test", "d", "c", None, {"text": {"joined": "\n"}}, {"torch": "1"}, {"cores": 2}, said
+    )
+    baseline.write(folder / "sound.parquet", Kept("demo", "d", NOW, "f" * 40, False, (run,)))
+    return (folder / "sound.parquet").read_bytes()
+
+
 def parse_baseline(folder: Path, given_bytes: bytes) -> None:
-    (folder / "main.json").write_bytes(given_bytes)
+    path = folder / "demo.main.parquet"
+    path.write_bytes(given_bytes)
     try:
-        baseline.read(folder / "main.json", "quickstart")
+        baseline.read(path, "demo")
     except baseline.Unreadable as problem:
         raise DataError(str(problem)) from None
+
+
+def parse_forged(sound: bytes) -> Callable[[Path, bytes], None]:
+    """A baseline that says this of itself, under a digest that agrees."""
+    columns = pq.read_table(io.BytesIO(sound))
+
+    def parse(folder: Path, given_bytes: bytes) -> None:
+        try:
+            fitting = digest.of_json([json.loads(given_bytes), columns.to_pydict()])
+        except (ValueError, RecursionError):
+            fitting = "none"
+        out = io.BytesIO()
+        with pq.ParquetWriter(out, baseline.SCHEMA, store_schema=False) as written:
+            written.write_table(columns)
+            written.add_key_value_metadata({baseline.ABOUT: given_bytes, baseline.DIGEST: fitting})
+        parse_baseline(folder, out.getvalue())
+
+    return parse
 
 
 def made_bundle(folder: Path) -> bytes:
@@ -167,13 +203,14 @@ def take_in_resealed(table: str, sound: bytes) -> Callable[[Path, bytes], None]:
     return take
 
 
-def targets(folder: Path) -> dict[str, tuple[Callable[[Path, bytes], None], list[bytes]]]:
+def targets(folder: Path) -> Targets:
     """What is fed, and what it is fed mutations of, by name."""
-    sound = made_bundle(folder)
-    found = {
+    sound, kept = made_bundle(folder), made_baseline(folder)
+    found: Targets = {
         "suite": (parse_suite, suites()),
         "adapter": (parse_adapter, [json.dumps(CONFIG).encode()]),
-        "baseline": (parse_baseline, [b'{"format": 1, "name": "main", "suite": "quickstart", "runs": []}']),
+        "baseline": (parse_baseline, [kept]),
+        "baseline forged": (parse_forged(kept), [pq.read_metadata(io.BytesIO(kept)).metadata[baseline.ABOUT]]),
         "bundle": (take_in, [sound]),
     }
     found |= {f"rows {suffix}": (parse_rows(suffix), [sample]) for suffix, sample in rows_by_format().items()}
@@ -205,24 +242,53 @@ def feed(parse: Callable[[Path, bytes], None], samples: list[bytes], folder: Pat
     return counts
 
 
+def in_turn(chosen: Targets, folder: Path, first_seed: int, seconds: float) -> set[str]:
+    """Feed the targets a few inputs each, again and again; the names of those that broke."""
+    counts = {name: {"taken": 0, "refused": 0} for name in chosen}
+    end, turn, broken = time.monotonic() + seconds, 0, set[str]()
+    while time.monotonic() < end and len(broken) < len(chosen):
+        for name, (parse, samples) in chosen.items():
+            if time.monotonic() > end or name in broken:
+                continue
+            try:
+                found = feed(parse, samples, folder, first_seed + turn)
+            except Exception:  # noqa: BLE001 (whatever a parser let through is what is looked for)
+                traceback.print_exc()
+                broken.add(name)
+                continue
+            for outcome, count in found.items():
+                counts[name][outcome] += count
+            print(f"{name}: {counts[name]['taken']:,} taken, {counts[name]['refused']:,} refused", flush=True)
+        turn += 1
+    return broken
+
+
+def guided(names: Iterable[str], first_seed: int, seconds: int) -> set[str]:
+    """Give each target its share of the time in a process that steers by coverage; the names of those that broke."""
+    script = str(Path(__file__).with_name("guided.py"))
+    words = [f"--seconds={seconds}", f"--seed={first_seed}"]
+    return {name for name in names if subprocess.run([sys.executable, script, name, *words]).returncode}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--only", help="targets whose name begins so")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
-    given_words = parser.parse_args()
+    parser.add_argument("--guided", action="store_true", help="steer by coverage, one target after the other")
+    given = parser.parse_args()
+    if given.guided and importlib.util.find_spec("atheris") is None:
+        sys.exit("--guided needs atheris, of Linux: pip install 'adapter-harness[fuzz]'")
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-    print(f"inputs in {folder}, seed {given_words.seed}", flush=True)
-    chosen = {name: one for name, one in targets(folder).items() if name.startswith(given_words.only or "")}
-    counts = {name: {"taken": 0, "refused": 0} for name in chosen}
-    end, turn = time.monotonic() + 60 * given_words.minutes, 0
-    while time.monotonic() < end:
-        for name, (parse, samples) in chosen.items():
-            if time.monotonic() < end:
-                for outcome, count in feed(parse, samples, folder, given_words.seed + turn).items():
-                    counts[name][outcome] += count
-                print(f"{name}: {counts[name]['taken']:,} taken, {counts[name]['refused']:,} refused", flush=True)
-        turn += 1
+    print(f"inputs in {folder}, seed {given.seed}", flush=True)
+    chosen = {name: one for name, one in targets(folder).items() if name.startswith(given.only or "")}
+    seconds = 60 * given.minutes
+    if given.guided:
+        broken = guided(chosen, given.seed, max(1, round(seconds / len(chosen))))
+    else:
+        broken = in_turn(chosen, folder, given.seed, seconds)
+    if broken:
+        sys.exit(f"neither taken nor refused: inputs for {', '.join(sorted(broken))}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from scipy import stats as scipy_stats
 from harness import stats
 from harness.records import Evidence, Example, Outcomes
 from harness.rules import Kind, Rule
+from harness.stats import Ints
 
 Bools = NDArray[np.bool_]
 Seeds = tuple[Outcomes, ...]
@@ -22,9 +23,14 @@ def ids(n: int) -> tuple[str, ...]:
     return tuple(f"{i:x}" for i in range(n))
 
 
-def outcomes(right: Bools, clusters: NDArray[np.str_] | None = None) -> Outcomes:
-    """Predictions that are right where it says so, on labels that alternate."""
-    labels = np.arange(len(right), dtype=np.int64) % 2
+def alternating(n: int) -> Ints:
+    """Labels of a split that was stratified: half of them each."""
+    return np.arange(n, dtype=np.int64) % 2
+
+
+def outcomes(right: Bools, clusters: NDArray[np.str_] | None = None, labels: Ints | None = None) -> Outcomes:
+    """Predictions that are right where it says so, on labels that alternate unless they are given."""
+    labels = alternating(len(right)) if labels is None else labels
     predicted = np.where(right, labels, 1 - labels)
     return Outcomes(ids(len(right)), labels, predicted, np.where(predicted == 1, 0.9, 0.1), clusters)
 

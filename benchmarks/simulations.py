@@ -9,11 +9,13 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from itertools import product
 
 import numpy as np
 from scipy import stats as scipy_stats
 from simulated import (
     ICC,
+    alternating,
     cells,
     clustered_pair,
     evidence,
@@ -85,25 +87,44 @@ def proportions() -> None:
 def tables(repeats: int) -> None:
     """Coverage of the intervals that are drawn from the posterior of a table."""
     rows = []
-    for n, fraction in zip(SIZES, (1.0, 0.6, 0.4), strict=True):
-        for accuracy in ACCURACIES:
+    for n, fraction in zip(SIZES, (1.0, 1.0, 0.4), strict=True):
+        for accuracy, is_stratified in product(ACCURACIES, (False, True)):
             disagreement, difference = accuracy * (1 - accuracy), (1 - accuracy) / 5
             chances = cells(difference, disagreement, accuracy)
 
-            def alone(stream: np.random.Generator, i: int, n: int = n, accuracy: float = accuracy) -> bool:
-                metric = estimates.summarise("f1", (outcomes(stream.random(n) < accuracy),), stream)
+            def labels(stream: np.random.Generator, n: int = n, is_stratified: bool = is_stratified) -> stats.Ints:
+                return alternating(n) if is_stratified else stream.integers(2, size=n)
+
+            def alone(
+                stream: np.random.Generator,
+                i: int,
+                n: int = n,
+                accuracy: float = accuracy,
+                labels: Callable[[np.random.Generator], stats.Ints] = labels,
+            ) -> bool:
+                drawn = outcomes(stream.random(n) < accuracy, labels=labels(stream))
+                metric = estimates.summarise("f1", (drawn,), stream)
                 return metric.ci_low is not None and metric.ci_low <= accuracy <= (metric.ci_high or 0)
 
             def paired(
-                stream: np.random.Generator, i: int, n: int = n, chances: list[float] = chances, d: float = difference
+                stream: np.random.Generator,
+                i: int,
+                n: int = n,
+                chances: list[float] = chances,
+                d: float = difference,
+                labels: Callable[[np.random.Generator], stats.Ints] = labels,
             ) -> bool:
-                new, old = pair(stream, n, chances)
-                found = estimates.difference("f1", (outcomes(new),), (outcomes(old),), stream)
+                (new, old), given = pair(stream, n, chances), labels(stream)
+                sides = (outcomes(new, labels=given),), (outcomes(old, labels=given),)
+                found = estimates.difference("f1", *sides, stream)
                 return found is not None and found.ci_low <= d <= found.ci_high
 
+            kind = "half of each" if is_stratified else "drawn"
             for name, once in (("F1", alone), ("difference of F1", paired)):
-                rows.append([name, f"{n:,}", f"{accuracy:g}", hits(max(50, int(repeats * fraction)), n, once)])
-    table("F1, by the posterior of the table", ["interval of", "n", "accuracy", "covered, %", "repeats"], rows)
+                rows.append([name, f"{n:,}", f"{accuracy:g}", kind, hits(max(50, int(repeats * fraction)), n, once)])
+    table(
+        "F1, by the posterior of the table", ["interval of", "n", "accuracy", "labels", "covered, %", "repeats"], rows
+    )
 
 
 def clusters(repeats: int) -> None:

@@ -9,7 +9,7 @@ It holds ids of examples, predicted labels and scores; neither texts nor labels.
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from harness import digest, evidence, provenance
 from harness.declarations import ID_PATTERN, Suite
@@ -44,6 +45,11 @@ SCHEMA = pa.schema(
 )
 ABOUT, DIGEST = b"harness.baseline", b"harness.sha256"
 """Keys of the file's metadata: all that is no prediction, as JSON; SHA-256 over that and the predictions."""
+
+NO_KEPT = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What comes of JSON that is none, nests too deep, or is not what `_kept` expects."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""What a terminal would obey; names are printed, a run's specification is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +206,15 @@ def read(path: Path, suite: str) -> Kept:
                 raise Unreadable(f"{path} has schema {about['version']}, this release reads {VERSION}; set it anew")
             columns = file.read().to_pydict()
         whole = metadata[DIGEST].decode() == _digest(about, columns)
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as problem:
+        kept = _kept(about, columns) if whole else None
+    except (pa.ArrowException, OSError, *NO_KEPT) as problem:
         reason = (str(problem).splitlines() or [""])[0]
         raise Unreadable(f"{path} is damaged or is no baseline ({reason}); restore it or set it anew") from None
-    if not whole:
+    if kept is None:
         raise Unreadable(f"was edited: {path} is not as `harness baseline set` wrote it; restore it or set it anew")
-    if about["suite"] != suite:
-        raise Unreadable(f"{path} is of the suite {about['suite']!r}, not of {suite!r}")
-    return _kept(about, columns)
+    if kept.suite != suite:
+        raise Unreadable(f"{path} is of the suite {kept.suite!r}, not of {suite!r}")
+    return kept
 
 
 def _about(kept: Kept) -> dict[str, Any]:
@@ -221,16 +228,31 @@ def _about(kept: Kept) -> dict[str, Any]:
 
 
 def _kept(about: Mapping[str, Any], columns: Mapping[str, list[Any]]) -> Kept:
-    """What `_about` and the columns were made of."""
+    """What `_about` and the columns were made of. Whoever wrote the digest may have written anything else too."""
+    printed = [{name: value for name, value in run.items() if name != "spec"} for run in about["runs"]]
+    if any(CONTROL.search(text) for text in _texts([{**about, "runs": printed}])):
+        raise ValueError("a name holds control characters")
     said: dict[tuple[Any, ...], list[Prediction]] = {}
     for *run, example_id, predicted, score in zip(*columns.values(), strict=True):
+        if predicted not in (0, 1) or not 0 <= score <= 1:
+            raise ValueError(f"predicted {predicted!r} with {score!r}: not a class, or not a probability")
         said.setdefault(tuple(run), []).append(Prediction(example_id, predicted, score))
-    runs = tuple(
-        KeptRun(**run, predictions=tuple(said.get((run["model_id"], run["seed"], run["split_id"]), ())))
-        for run in about["runs"]
-    )
-    fields = {name: about[name] for name in Kept.__dataclass_fields__}
-    return Kept(**fields | {"created_at": datetime.fromisoformat(about["created_at"]), "runs": runs})
+    runs = [
+        run | {"predictions": said.get((run["model_id"], run["seed"], run["split_id"]), [])} for run in about["runs"]
+    ]
+    return TypeAdapter(Kept).validate_python({**about, "runs": runs})
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string in a JSON value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for pair in value.items():
+            yield from _texts(list(pair))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
 
 
 def _digest(about: Mapping[str, Any], columns: Mapping[str, list[Any]]) -> str:

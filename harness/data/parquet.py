@@ -45,7 +45,12 @@ class ParquetRows:
         self.path, self.rule, self.where = path, rule, where
         with self._opened() as file:
             self.n: int = file.metadata.num_rows
+            held = sum(file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))
             self.texts = self._checked(file.schema_arrow)
+        if held != self.n:
+            raise DataError(
+                f"{where}: its row groups have {held:,} rows, its footer says {self.n:,}; get the file anew"
+            )
         if not self.n:
             raise DataError(f"{where}: has no rows; a split needs some")
 

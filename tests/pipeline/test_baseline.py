@@ -106,6 +106,7 @@ def with_models(path: Path, *model_ids: str) -> None:
 # Files
 
 _words = st.text(st.characters(codec="utf-8"), max_size=8)
+_names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=8)
 _values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _words,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_words, inner, max_size=3),
@@ -116,7 +117,7 @@ _values = st.recursive(
 @st.composite
 def kept_runs(draw: st.DrawFn) -> tuple[KeptRun, ...]:
     """Runs of different models, seeds and splits, with any scores."""
-    places = st.tuples(_words, st.none() | st.integers(0, 2**32 - 1), _words)
+    places = st.tuples(_names, st.none() | st.integers(0, 2**32 - 1), _names)
     runs = []
     for model_id, seed, split_id in draw(st.lists(places, unique=True, max_size=3)):
         ids = draw(st.lists(_words, unique=True, max_size=4))
@@ -124,7 +125,7 @@ def kept_runs(draw: st.DrawFn) -> tuple[KeptRun, ...]:
         said = tuple(Prediction(one, int(score > 0.5), score) for one, score in zip(ids, scores, strict=True))
         spec = draw(st.dictionaries(_words, _values, max_size=3))
         runs.append(
-            KeptRun("run", "key", model_id, seed, split_id, "d", "c", draw(st.none() | _words), spec, {}, {}, said)
+            KeptRun("run", "key", model_id, seed, split_id, "d", "c", draw(st.none() | _names), spec, {}, {}, said)
         )
     return tuple(runs)
 
@@ -180,6 +181,51 @@ def edited(path: Path, *, score: float | None = None, about: dict[str, Any] | No
         writer.add_key_value_metadata({key: metadata[key] for key in (baseline.ABOUT, baseline.DIGEST)})
 
 
+def forged(path: Path, change: Callable[[Any, dict[str, list[Any]]], Any]) -> None:
+    """Change a file and write the digest that fits, as somebody would who means harm."""
+    rows, metadata = pq.read_table(path).to_pydict(), dict(pq.read_metadata(path).metadata)
+    about = json.loads(metadata[baseline.ABOUT])
+    about = change(about, rows) or about
+    described(path, json.dumps(about), rows, digest.of_json([about, rows]))
+
+
+def described(path: Path, about: str, rows: dict[str, list[Any]] | None = None, fitting: str = "") -> None:
+    """Write a file that says this of itself."""
+    rows = pq.read_table(path).to_pydict() if rows is None else rows
+    metadata = {baseline.ABOUT: about, baseline.DIGEST: fitting}
+    with pq.ParquetWriter(path, baseline.SCHEMA, store_schema=False) as writer:
+        writer.write_table(pa.table(rows, baseline.SCHEMA))
+        writer.add_key_value_metadata(metadata)
+
+
+FORGERIES: dict[str, Callable[[Any, dict[str, list[Any]]], Any]] = {
+    "a list": lambda about, rows: [about],
+    "no suite": lambda about, rows: about.pop("suite") and None,
+    "runs that are no list": lambda about, rows: about.update(runs=3),
+    "a run that is no table": lambda about, rows: about.update(runs=["run"]),
+    "a run without a seed": lambda about, rows: about["runs"][0].pop("seed"),
+    "a seed that is a list": lambda about, rows: about["runs"][0].update(seed=[0]),
+    "a specification that is no table": lambda about, rows: about["runs"][0].update(spec="x"),
+    "a time that is none": lambda about, rows: about.update(created_at="yesterday"),
+    "a package's version that is a number": lambda about, rows: about["runs"][0].update(packages={"torch": 2}),
+    "a name that speaks to the terminal": lambda about, rows: about["runs"][0].update(model_id="\x1b[2J"),
+    "hardware that speaks to the terminal": lambda about, rows: about["runs"][0].update(hardware={"a": ["\x9b2J"]}),
+    "a third class": lambda about, rows: rows["predicted"].__setitem__(0, 2),
+    "no class": lambda about, rows: rows["predicted"].__setitem__(0, None),
+    "a probability above one": lambda about, rows: rows["score"].__setitem__(0, 1.5),
+    "no probability": lambda about, rows: rows["score"].__setitem__(0, None),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forged_file_whose_digest_fits_is_refused_too(main: Path, name: str) -> None:
+    forged(main, lambda about, rows: None)
+    assert baseline.read(main, "made-up").runs, "what is not changed is taken"
+    forged(main, FORGERIES[name])
+    with pytest.raises(Unreadable, match="is damaged or is no baseline"):
+        baseline.read(main, "made-up")
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -188,6 +234,7 @@ def edited(path: Path, *, score: float | None = None, about: dict[str, Any] | No
         (lambda path: edited(path, about={"runs": []}), "was edited: "),
         (lambda path: edited(path, about={"version": 2}), "has schema 2, this release reads 1"),
         (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is damaged or is no baseline"),
+        (lambda path: described(path, "[" * 100_000), "is damaged or is no baseline"),
         (lambda path: path.write_text("version = 1\n"), "is damaged or is no baseline"),
         (lambda path: path.write_bytes(b""), "is damaged or is no baseline"),
         (lambda path: pq.write_table(pa.table({"a": [1]}), path), "is damaged or is no baseline"),

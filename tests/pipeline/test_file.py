@@ -629,6 +629,16 @@ def overstated() -> bytes:
 
 BAD: dict[str, tuple[str, bytes, str]] = {
     # Bytes that are no file of the declared format.
+    "a footer that counts more rows than its row groups": (
+        "x.parquet",
+        GOOD_PARQUET.replace(b"\x16\x06\x19\x1c", b"\x16\x08\x19\x1c"),
+        "its row groups have 3 rows, its footer says 4",
+    ),
+    "a footer that counts fewer rows than its row groups": (
+        "x.parquet",
+        GOOD_PARQUET.replace(b"\x16\x06\x19\x1c", b"\x16\x04\x19\x1c"),
+        "its row groups have 3 rows, its footer says 2",
+    ),
     "a column name that is not UTF-8": (
         "x.parquet",
         GOOD_PARQUET.replace(b"content", b"\xf2ontent", 1),
