@@ -24,8 +24,11 @@ import numpy as np
 NOW = datetime(2030, 1, 1)  # noqa: DTZ001 (UTC without a zone, as the store keeps it)
 
 
-def ingest(db: Path, runs: int, examples: int) -> dict[str, Any]:
-    """Store runs as an evaluation does, one transaction each; made-up scores that are right three times of four."""
+def ingest(db: Path, runs: int, examples: int, together: int) -> dict[str, Any]:
+    """Store runs as an evaluation does: one transaction each, and the file opened for those that are finished together.
+
+    The scores are made up, and right three times of four.
+    """
     from harness import data, digest
     from harness.data.rows import Row
     from harness.metrics import METRICS, value
@@ -38,7 +41,7 @@ def ingest(db: Path, runs: int, examples: int) -> dict[str, Any]:
     labels, ids = np.arange(examples) % 2, tuple(example.example_id for example in split.examples)
     with opened(db) as store:
         writer.write_split(store, "made-up", split, with_text=False)
-    writing = 0.0
+    writing, waiting = 0.0, list[tuple[Run, list[Prediction]]]()
     for number in range(runs):
         generator = np.random.default_rng(number)
         scores = np.where(generator.uniform(size=examples) < 0.75, labels, 1 - labels) * 0.5
@@ -57,14 +60,19 @@ def ingest(db: Path, runs: int, examples: int) -> dict[str, Any]:
             None, None, found,
         )  # fmt: skip
         answers = [Prediction(*row) for row in zip(ids, outcomes.predicted.tolist(), scores.tolist(), strict=True)]
+        waiting.append((run, answers))
+        if len(waiting) < together and number < runs - 1:
+            continue
         began = time.perf_counter()
         with opened(db) as store:
-            writer.write_run(store, run, answers)
+            for one in waiting:
+                writer.write_run(store, *one)
         writing += time.perf_counter() - began
+        waiting.clear()
     return {"writing_seconds": writing, "file_bytes": db.stat().st_size}
 
 
-def board(db: Path, runs: int, examples: int) -> dict[str, Any]:
+def board(db: Path, runs: int, examples: int, together: int) -> dict[str, Any]:
     """What a board asks: the latest run of every key, with its metrics, and the outcomes of the best twenty."""
     from harness.store import reader
     from harness.store.connection import snapshot
@@ -77,7 +85,7 @@ def board(db: Path, runs: int, examples: int) -> dict[str, Any]:
     return {"found": len(latest), "outcomes": len(found)}
 
 
-def verified(db: Path, runs: int, examples: int) -> dict[str, Any]:
+def verified(db: Path, runs: int, examples: int, together: int) -> dict[str, Any]:
     """`harness store verify`."""
     from harness.store.connection import snapshot
     from harness.store.verify import verify
@@ -91,7 +99,7 @@ def verified(db: Path, runs: int, examples: int) -> dict[str, Any]:
     return {"verifying_seconds": seconds}
 
 
-def passed_on(db: Path, runs: int, examples: int) -> dict[str, Any]:
+def passed_on(db: Path, runs: int, examples: int, together: int) -> dict[str, Any]:
     """`harness store export`, and `import` into a new store."""
     from harness.store import bundle
     from harness.store.connection import snapshot
@@ -109,7 +117,7 @@ def passed_on(db: Path, runs: int, examples: int) -> dict[str, Any]:
     }
 
 
-STEPS: dict[str, Callable[[Path, int, int], dict[str, Any]]] = {
+STEPS: dict[str, Callable[[Path, int, int, int], dict[str, Any]]] = {
     "ingest": ingest,
     "board": board,
     "verify": verified,
@@ -121,13 +129,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--examples", type=int, default=10_000)
+    parser.add_argument("--together", type=int, default=10, help="runs that are finished at once: models of one base")
     parser.add_argument("--db", type=Path, help="keep the store here")
     parser.add_argument("--steps", default=",".join(STEPS), help="which, by name")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.step:
         began = time.perf_counter()
-        told = STEPS[given.step](given.db, given.runs, given.examples)
+        told = STEPS[given.step](given.db, given.runs, given.examples, given.together)
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         rounded = {key: round(one, 2) if isinstance(one, float) else one for key, one in told.items()}
@@ -135,9 +144,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         db = given.db or Path(folder) / "harness.duckdb"
-        print(json.dumps({"predictions": given.runs * given.examples, "runs": given.runs}), flush=True)
+        print(json.dumps({"predictions": given.runs * given.examples, "runs": given.runs, "together": given.together}))
         for step in given.steps.split(","):
-            words = ["--runs", given.runs, "--examples", given.examples, "--db", db, "--step", step]
+            counts = ["--runs", given.runs, "--examples", given.examples, "--together", given.together]
+            words = [*counts, "--db", db, "--step", step]
             subprocess.run([sys.executable, __file__, *map(str, words)], check=True)
 
 

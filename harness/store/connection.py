@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TypeAlias
@@ -168,6 +169,7 @@ def _connect(path: Path, read_only: bool, lock_wait_seconds: float) -> Connectio
                 raise StoreError(f"{path}: cannot be opened as a store ({first_line})") from None
 
 
+@cache
 def _migrations() -> dict[int, str]:
     """SQL by version, from `NNNN_name.sql`."""
     files = (file for file in resources.files("harness.store").joinpath("migrations").iterdir())

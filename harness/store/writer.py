@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from harness.records import AdapterRecord, Finding, Moved, Parity, Prediction, Run, Split, Verdict
 from harness.store import checksum
@@ -76,37 +77,26 @@ def write_run(connection: Connection, run: Run, predictions: Sequence[Prediction
     with _registered(connection, rows), transaction(connection):
         _insert(connection, "run", row)
         if run.status == "success":
-            _check_predictions(connection, run)
+            of_predictions = checksum.of_predictions(*_in_order(connection, run))
             connection.execute("INSERT INTO prediction SELECT * FROM new_rows")
-            _insert(connection, "checksum", {"run_id": run.run_id, "predictions": _checksum(connection, run)})
-        for metric in run.metrics:
-            _insert(connection, "metric", {"run_id": run.run_id, **asdict(metric)})
+            _insert(connection, "checksum", {"run_id": run.run_id, "predictions": of_predictions})
+        _insert(connection, "metric", *({"run_id": run.run_id, **asdict(metric)} for metric in run.metrics))
 
 
-def _check_predictions(connection: Connection, run: Run) -> None:
-    unmatched = connection.execute(
-        """SELECT count(*) FROM (SELECT example_id, 1 AS times FROM example WHERE digest = ?) e
-           FULL JOIN (SELECT example_id, count(*) AS times FROM new_rows GROUP BY example_id) p USING (example_id)
-           WHERE e.times IS DISTINCT FROM p.times""",
-        [run.split_digest],
-    ).fetchall()
-    if unmatched != [(0,)]:
-        raise ValueError(f"predictions of run {run.run_id} do not match the examples of split {run.split_id!r}")
-    impossible = connection.execute(
-        "SELECT count(*) FROM new_rows WHERE (predicted IN (0, 1) AND score BETWEEN 0 AND 1) IS NOT TRUE"
-    ).fetchall()
-    if impossible != [(0,)]:
-        raise ValueError(f"predictions of run {run.run_id} must be 0 or 1, with a score from 0 to 1")
-
-
-def _checksum(connection: Connection, run: Run) -> str:
-    """Of the rows that were checked to be those of the run's split."""
+def _in_order(connection: Connection, run: Run) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Predicted classes and scores of `new_rows` in the order of the run's split, each of shape (n,), once checked."""
     columns = connection.execute(
-        """SELECT predicted, score FROM new_rows JOIN example USING (example_id)
-           WHERE digest = ? ORDER BY position""",
+        """SELECT position IS NULL OR run_id IS NULL AS alone, position, predicted, score
+           FROM (SELECT example_id, position FROM example WHERE digest = ?) FULL JOIN new_rows USING (example_id)
+           ORDER BY position""",
         [run.split_digest],
     ).fetchnumpy()
-    return checksum.of_predictions(np.asarray(columns["predicted"]), np.asarray(columns["score"]))
+    if columns["alone"].any() or not (np.diff(columns["position"]) > 0).all():
+        raise ValueError(f"predictions of run {run.run_id} do not match the examples of split {run.split_id!r}")
+    predicted, scores = np.ma.filled(columns["predicted"], -1), np.ma.filled(columns["score"], np.nan)
+    if not (np.isin(predicted, (0, 1)) & (scores >= 0) & (scores <= 1)).all():
+        raise ValueError(f"predictions of run {run.run_id} must be 0 or 1, with a score from 0 to 1")
+    return predicted, scores
 
 
 @contextmanager
@@ -191,11 +181,14 @@ def write_parities(connection: Connection, parities: Sequence[Parity]) -> None:
             )
 
 
-def _insert(connection: Connection, table: str, row: Mapping[str, Any], *, ignore: bool = False) -> None:
-    """One row into a table whose columns the row names; names come from our records, never from input."""
-    columns, marks = ", ".join(row), ", ".join("?" * len(row))
+def _insert(connection: Connection, table: str, *rows: Mapping[str, Any], ignore: bool = False) -> None:
+    """Rows into a table whose columns they name, all the same; names come from our records, never from input."""
+    if not rows:
+        return
+    columns, marks = ", ".join(rows[0]), ", ".join("?" * len(rows[0]))
     verb = "INSERT OR IGNORE" if ignore else "INSERT"
-    connection.execute(f"{verb} INTO {table} ({columns}) VALUES ({marks})", list(row.values()))
+    values = [value for row in rows for value in row.values()]
+    connection.execute(f"{verb} INTO {table} ({columns}) VALUES {', '.join([f'({marks})'] * len(rows))}", values)
 
 
 def _json(value: Any) -> str:
