@@ -91,7 +91,7 @@ def summarise(name: str, seeds: Sequence[Outcomes], generator: np.random.Generat
     if contingency.applies(name, tuple(seeds)):
         drawn = stats.percentile_interval(contingency.drawn(name, seeds[0]))
         return Metric(name, value, *_around(value, drawn), n, definition.higher_is_better)
-    values = _seed_values(definition, seeds, generator)
+    values = _alone(definition, seeds, generator)
     interval = stats.percentile_interval(stats.mean_over_resampled_seeds(values, generator))
     if name == "accuracy" and interval is not None and interval[0] == interval[1]:
         interval = stats.wilson(round(value * n), n)
@@ -110,7 +110,7 @@ def spread(name: str, seeds: Sequence[Outcomes], generator: np.random.Generator)
     """
     if name != "accuracy" and contingency.applies(name, tuple(seeds)):  # of an accuracy see `at_limit`
         return Spread(float(np.nanstd(contingency.drawn(name, seeds[0]), ddof=1)), 0.0)
-    values = _seed_values(METRICS[name], seeds, generator)
+    values = _alone(METRICS[name], seeds, generator)
     return standard_errors(values.mean(axis=0), stats.mean_over_resampled_seeds(values, generator))
 
 
@@ -275,6 +275,28 @@ def _seed_values(definition: Definition, seeds: Sequence[Outcomes], examples: np
         return np.concatenate([right @ weights.T / weights.sum(axis=1) for weights in weighted], axis=1)
     chunks = [np.stack([definition.values(outcomes, weights) for outcomes in seeds]) for weights in weighted]
     return np.concatenate(chunks, axis=1)
+
+
+def _alone(definition: Definition, seeds: Sequence[Outcomes], generator: np.random.Generator) -> Floats:
+    """As `_seed_values`, of one configuration that is compared with none: where its metric is one of a table and its
+    examples are independent, those that are alike are drawn by their number, which has the same distribution."""
+    n = len(seeds[0].labels)
+    if not definition.of_table or seeds[0].clusters is not None or n == 1:
+        return _seed_values(definition, seeds, generator)
+    kinds, counts = alike(seeds)
+    weights = generator.multinomial(n, counts / n, size=stats.RESAMPLES).astype(np.float64)
+    return np.stack([definition.values(outcomes, weights) for outcomes in kinds])
+
+
+def alike(seeds: Sequence[Outcomes]) -> tuple[list[Outcomes], Ints]:
+    """One example of each kind, as each seed has it, and how many there are of the kind, shape (kinds,).
+
+    Examples are of one kind where they have the same label and the same predictions: at most 2^(seeds + 1) kinds.
+    """
+    table = np.stack([seeds[0].labels, *(outcomes.predicted for outcomes in seeds)])
+    _, first, counts = np.unique(table, axis=1, return_index=True, return_counts=True)
+    chosen = np.isin(np.arange(table.shape[1]), first)
+    return [metrics.subset(outcomes, chosen) for outcomes in seeds], np.asarray(counts[np.argsort(first)])
 
 
 def standard_errors(seeds_held: Floats, seeds_drawn: Floats) -> Spread:

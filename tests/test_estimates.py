@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from harness import estimates, flips, metrics, stats
+from harness.metrics import METRICS
 from harness.records import Outcomes
 
 Floats = NDArray[np.float64]
@@ -428,3 +429,24 @@ def test_a_score_interval_decides_with_the_variance_of_its_limit(make_outcomes: 
     clustered = [make_outcomes(labels, [0.9] * 400, ["a", "b"] * 200)]
     for what, sides in [("f1", [[new]]), ("accuracy", [[new, old]]), ("accuracy", [clustered])]:
         assert estimates.at_limit(spread, 0.9, what, *sides) == spread
+
+
+@pytest.mark.parametrize("name", [name for name, definition in METRICS.items() if definition.of_table])
+def test_alike_examples_drawn_by_their_number_are_the_bootstrap_of_examples(
+    name: str, make_outcomes: MakeOutcomes
+) -> None:
+    draws = np.random.default_rng(3)
+    labels = (draws.uniform(size=300) < 0.4).astype(np.int64)
+    scores = [np.where(draws.uniform(size=300) < 0.85, labels, 1 - labels) * 0.8 + 0.1 for _ in range(3)]
+    seeds = [make_outcomes(labels, one) for one in scores]
+    kinds, counts = estimates.alike(seeds)
+    assert counts.sum() == 300
+    assert len(counts) <= 2**4
+    for whole, some in zip(seeds, kinds, strict=True):
+        expected = METRICS[name].values(whole, np.ones((1, 300)))
+        assert METRICS[name].values(some, counts[None].astype(np.float64)) == pytest.approx(expected, abs=1e-12)
+    one_by_one = estimates.resampled(name, [seeds], np.random.default_rng(1), [np.random.default_rng(2)])[0]
+    found = estimates.summarise(name, seeds, np.random.default_rng(5))
+    assert (found.ci_low, found.ci_high) == pytest.approx(stats.percentile_interval(one_by_one.seeds_drawn), abs=0.006)
+    spread = estimates.spread(name, seeds, np.random.default_rng(6))
+    assert spread.se_examples == pytest.approx(one_by_one.examples_drawn.std(), rel=0.08)
