@@ -1,10 +1,12 @@
 """How fast trained weights are scored: our forms beside what people use otherwise. Part of `nox -s bench`.
 
-Side by side in one process with one thread, interleaved, on the same texts and the same merged weights; medians over
-rounds. Ours and the pipelines start from texts, Trainer and ONNX Runtime from tokens, which favours them. Prints
-Markdown, asserts nothing.
+Side by side, interleaved, on the same texts and the same merged weights; medians over rounds. Every way has so many
+cores: ours in as many processes with one thread and their share of the texts each, as `harness evaluate` has them; the
+others in one process with as many threads, as people call them. Ours and the pipelines start from texts, Trainer and
+ONNX Runtime from tokens, which favours them. Prints Markdown, asserts nothing.
 
-    python benchmarks/inference.py suites/mine.toml                     # the suite's first adapter
+    python benchmarks/inference.py suites/mine.toml                     # the suite's first adapter, two cores
+    python benchmarks/inference.py suites/mine.toml --cores 1           # all in one process, one thread
     python benchmarks/inference.py suites/mine.toml --base distilbert   # as large as DistilBERT, weights at random
     python benchmarks/inference.py suites/mine.toml --flips 1000        # what our forms say of so many texts
     python benchmarks/inference.py suites/mine.toml --memory            # each way in a process of its own
@@ -15,6 +17,8 @@ since int8 asks again about texts of which it is nearly undecided.
 """
 
 import argparse
+import contextlib
+import multiprocessing
 import sys
 import tempfile
 import warnings
@@ -158,7 +162,7 @@ def onnx(network: Any, subject: Subject) -> Way:
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     torch.onnx.export(Logits(network), example, path, dynamo=True, dynamic_shapes=(axes, axes), verbose=False)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options)
     names = [one.name for one in session.get_inputs()]
 
@@ -186,11 +190,52 @@ def evaluator(network: Any, subject: Subject) -> Way:
     return run
 
 
-def ways(subject: Subject, wanted: Sequence[str] = ()) -> Iterator[tuple[str, Way]]:
+class Workers:
+    """Processes that score their share of the texts in a form, one thread each, as those of an evaluation do."""
+
+    def __init__(self, asked: argparse.Namespace) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.ends = []
+        for part in range(asked.cores):
+            here, there = context.Pipe()
+            context.Process(target=serve, args=(there, asked, part), daemon=True).start()
+            self.ends.append(here)
+
+    def way(self, form: str) -> Way:
+        """All of them at once."""
+
+        def run() -> Answers:
+            for end in self.ends:
+                end.send(form)
+            shares = [end.recv() for end in self.ends]
+            said = np.zeros(sum(map(len, shares)), dtype=int)
+            for part, share in enumerate(shares):
+                said[part :: len(shares)] = share
+            return said
+
+        return run
+
+
+def serve(end: Any, asked: argparse.Namespace, part: int) -> None:
+    """In a process of its own, until its parent ends."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    whole = subject_of(asked)
+    share = slice(part, None, asked.cores)
+    subject, made = replace(whole, texts=whole.texts[share], labels=whole.labels[share]), dict[str, Way]()
+    with contextlib.suppress(EOFError):
+        while True:
+            form = end.recv()
+            if form not in made:
+                made[form] = ours(subject, form)
+            end.send(made[form]())
+
+
+def ways(subject: Subject, wanted: Sequence[str] = (), workers: Workers | None = None) -> Iterator[tuple[str, Way]]:
     """Every way that can be had here, its making not timed."""
     merged = forms.merged(subject.network)
     made: dict[str, Callable[[], Way]] = {
-        f"ours, {form}": lambda form=form: ours(subject, form)  # type: ignore[misc]
+        f"ours, {form}": lambda form=form: workers.way(form) if workers else ours(subject, form)  # type: ignore[misc]
         for form in FORMS
     }
     made |= {
@@ -217,10 +262,11 @@ COMPARED = {
 }
 
 
-def speed(subject: Subject, rounds: int) -> str:
+def speed(subject: Subject, asked: argparse.Namespace) -> str:
     """All ways, interleaved, as a table: fastest first."""
-    lengths = subject.encoded.lengths
-    medians, _ = measuring.interleaved(dict(ways(subject)), rounds)
+    lengths, rounds = subject.encoded.lengths, asked.rounds
+    workers = Workers(asked) if asked.cores > 1 else None
+    medians, _ = measuring.interleaved(dict(ways(subject, workers=workers)), rounds)
     peak = measuring.peaks()
     work = measuring.forward_flops(_config(subject), lengths)
     rows = []
@@ -231,7 +277,8 @@ def speed(subject: Subject, rounds: int) -> str:
         rows[-1].append(f"{100 * work / median / of:.0f} %")
     head = [subject.name, "texts/s", "tokens/s", *COMPARED.values(), "of peak"]
     said = f"{len(lengths)} texts, {int(lengths.sum()):,} tokens, medians of {rounds} rounds"
-    return f"{measuring.machine(peak)}; {said}\n\n{measuring.table(head, rows)}"
+    threads = f"{asked.cores} of them used by every way"
+    return f"{measuring.machine(peak, threads)}; {said}\n\n{measuring.table(head, rows)}"
 
 
 def flips(subject: Subject) -> str:
@@ -261,13 +308,21 @@ def _config(subject: Subject) -> Any:
     return (inner.get_base_model() if hasattr(inner, "get_base_model") else inner).config
 
 
+def subject_of(asked: argparse.Namespace) -> Subject:
+    """What the command line asks for."""
+    count = asked.flips or (asked.texts if asked.base == "suite" else asked.texts // 4)
+    subject = trained(asked.suite, asked.db, count, asked.max_length)
+    return distilbert_sized(subject) if asked.base == "distilbert" else subject
+
+
 def main() -> None:
     """Print the table that was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", type=Path, nargs="?", default=QUICKSTART)
     parser.add_argument("--db", type=Path, default=Path("runs/harness.duckdb"))
     parser.add_argument("--base", choices=["suite", "distilbert"], default="suite")
-    parser.add_argument("--texts", type=int, default=120, help="a quarter of them with --base distilbert")
+    parser.add_argument("--texts", type=int, default=240, help="a quarter of them with --base distilbert")
+    parser.add_argument("--cores", type=int, default=2, help="that every way has")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--flips", type=int, help="of so many texts, in place of speed")
@@ -276,10 +331,7 @@ def main() -> None:
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    count = asked.flips or (asked.texts if asked.base == "suite" else asked.texts // 4)
-    subject = trained(asked.suite, asked.db, count, asked.max_length)
-    if asked.base == "distilbert":
-        subject = distilbert_sized(subject)
+    subject = subject_of(asked)
     if asked.only is not None:
         for _, way in ways(subject, [asked.only]):
             way()
@@ -290,7 +342,8 @@ def main() -> None:
         words = [asked.suite, "--db", asked.db, "--base", asked.base, "--texts", asked.texts]
         print(memory(subject, [*words, "--max-length", asked.max_length]))
     else:
-        print(speed(subject, asked.rounds))
+        torch.set_num_threads(asked.cores)
+        print(speed(subject, asked))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def forward_flops(config: Any, lengths: Any) -> float:
 
 
 def peak_flops(dtype: torch.dtype, seconds: float = 2.0) -> float:
-    """Operations per second of the fastest matrix product found here, one thread: several shapes, the best of many."""
+    """Operations per second of the fastest matrix product found here: several shapes, the best of many."""
     best = 0.0
     for rows, inner, columns in ((2048, 384, 1536), (2048, 1536, 384), (2048, 768, 3072), (2048, 2048, 2048)):
         one, other = torch.randn(rows, inner).to(dtype), torch.randn(columns, inner).to(dtype)
@@ -64,11 +64,11 @@ def peaks() -> dict[str, float]:
     return {"fp32": peak_flops(torch.float32), "bf16": peak_flops(torch.bfloat16)}
 
 
-def machine(peak: Mapping[str, float]) -> str:
+def machine(peak: Mapping[str, float], threads: str = "one thread used") -> str:
     """For people: what it was measured on."""
     hardware = provenance.hardware()
     of = ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peak.items())
-    return f"{hardware['processor']}, {hardware['cores']} cores, one thread used; fastest matrix product: {of}"
+    return f"{hardware['processor']}, {hardware['cores']} cores, {threads}; fastest matrix product: {of}"
 
 
 def resident_mib() -> int:

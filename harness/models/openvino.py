@@ -49,8 +49,10 @@ class Compiled:
     """A converted network on this processor, with one thread, so that it does not depend on the number of cores.
 
     Args:
-        again: what is asked of texts whose log-odds are close to 0.
+        again: what is to be asked of texts whose log-odds are closer to 0 than `near`.
     """
+
+    near = NEAR
 
     def __init__(self, path: Path, precision: str, again: "Compiled | None" = None) -> None:
         core = openvino.Core()
@@ -67,11 +69,7 @@ class Compiled:
 
     def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Answer:
         found = self.request.infer([input_ids.numpy(), attention_mask.numpy()], share_inputs=True)
-        logits = torch.from_numpy(np.array(found[0], dtype=np.float32))
-        near = (logits[:, 1] - logits[:, 0]).abs() < NEAR
-        if self.again is not None and near.any():
-            logits[near] = self.again(input_ids[near], attention_mask[near]).logits
-        return Answer(logits)
+        return Answer(torch.from_numpy(np.array(found[0], dtype=np.float32)))
 
 
 def compiled(precision: str, network: Callable[[], Any], ingredients: Ingredients) -> Compiled:

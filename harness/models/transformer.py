@@ -114,13 +114,21 @@ def packed(lengths: Sequence[int] | np.ndarray[Any, Any], budget: int) -> Iterat
 
 
 def forward_all(
-    encoded: Encoded, step: Callable[[dict[str, torch.Tensor]], torch.Tensor], advance: Advance
+    encoded: Encoded,
+    step: Callable[[dict[str, torch.Tensor]], torch.Tensor],
+    advance: Advance,
+    chosen: Sequence[int] | None = None,
 ) -> torch.Tensor:
-    """Apply a function of a batch, giving shape (batch, k), to all texts: shape (n, k) float64 in the texts' order."""
+    """Apply a function of a batch, giving shape (batch, k), to all texts, or to the chosen ones.
+
+    Returns:
+        Shape (n, k) float64, in the order of the texts, or of their choice.
+    """
+    places = range(len(encoded.ids)) if chosen is None else chosen
     parts, order = [], []
     with torch.inference_mode(), one_thread():
-        for indices in packed(encoded.lengths, TOKENS_PER_PASS):
-            parts.append(step(encoded.batch(indices)).double())
+        for indices in packed(encoded.lengths[places], TOKENS_PER_PASS):
+            parts.append(step(encoded.batch([places[index] for index in indices])).double())
             order += indices
             advance(len(indices), "")
     result = torch.empty_like(torch.cat(parts))
@@ -141,6 +149,8 @@ class SequenceClassifier:
 
     Args:
         model: from `input_ids` and `attention_mask` of shape (batch, tokens) to something with `logits`, (batch, 2).
+            Where it has `again`, a model that is less rounded, that one is asked about texts whose log-odds are closer
+            to 0 than `near`.
         shared: layers of it that are its base's.
     """
 
@@ -158,6 +168,10 @@ class SequenceClassifier:
         encoded = encode(self.tokenizer_dir, texts, self.max_length)
         with reused(self.shared, encoded) as borrowed:
             logits = forward_all(encoded, lambda batch: self.model(**batch).logits, advance)
+        again, limit = getattr(self.model, "again", None), getattr(self.model, "near", 0.0)
+        near = torch.nonzero((logits[:, 1] - logits[:, 0]).abs() < limit).flatten().tolist()
+        if again is not None and near:  # once for all batches: the few texts of each are packed anew
+            logits[near] = forward_all(encoded, lambda batch: again(**batch).logits, lambda units, note: None, near)
         scores = np.asarray(torch.softmax(logits, dim=1)[:, 1].numpy(), dtype=np.float64)
         if not np.isfinite(scores).all():
             raise RunError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not numbers")

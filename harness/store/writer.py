@@ -91,7 +91,7 @@ def _in_order(connection: Connection, run: Run) -> tuple[NDArray[Any], NDArray[A
            ORDER BY position""",
         [run.split_digest],
     ).fetchnumpy()
-    if columns["alone"].any() or not (np.diff(columns["position"]) > 0).all():
+    if np.any(columns["alone"]) or not np.all(np.diff(np.asarray(columns["position"])) > 0):
         raise ValueError(f"predictions of run {run.run_id} do not match the examples of split {run.split_id!r}")
     predicted, scores = np.ma.filled(columns["predicted"], -1), np.ma.filled(columns["score"], np.nan)
     if not (np.isin(predicted, (0, 1)) & (scores >= 0) & (scores <= 1)).all():

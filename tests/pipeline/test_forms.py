@@ -193,22 +193,32 @@ def test_int8_is_calibrated_on_training_rows_alone_and_gives_the_same_bytes_each
 
 
 def test_int8_asks_again_without_quantisation_where_it_is_nearly_undecided(world: World) -> None:
+    import numpy as np
     import torch
 
     from harness.models.openvino import MODEL, NEAR, UNQUANTISED, Compiled
+    from harness.models.transformer import SequenceClassifier, encode, forward_all
 
     _, made_from = scores_of(world, "int8", "openvino")
-    folder = made_from.converted_dir
-    ids = torch.randint(5, 60, (200, 6), generator=torch.Generator().manual_seed(0))
-    mask = torch.ones_like(ids)
+    folder, base = made_from.converted_dir, made_from.base_dir
+    words = ["good", "bad", "fine", "broken", "works", "well", "never", "again", "the", "it", "a", "very"]
+    draws = np.random.default_rng(0)
+    texts = [" ".join(draws.choice(words, size=draws.integers(1, 12))) for _ in range(200)]
     alone, before = Compiled(folder / MODEL, "int8"), Compiled(folder / UNQUANTISED, "int8")
-    quantised = alone(ids, mask).logits
-    near = (quantised[:, 1] - quantised[:, 0]).abs() < NEAR
-    assert 0 < near.sum() < 200
-    cascade = Compiled(folder / MODEL, "int8", before)(ids, mask).logits
-    assert torch.equal(cascade[~near], quantised[~near])
-    assert torch.equal(cascade[near], before(ids[near], mask[near]).logits)
-    assert not torch.equal(cascade[near], quantised[near])
+    encoded = encode(base, texts, 16)
+
+    def told(model: Compiled, chosen: list[int] | None = None) -> torch.Tensor:
+        return forward_all(encoded, lambda batch: model(**batch).logits, lambda units, note: None, chosen)
+
+    expected = told(alone)
+    near = torch.nonzero((expected[:, 1] - expected[:, 0]).abs() < NEAR).flatten().tolist()
+    assert 0 < len(near) < 200
+    quantised = torch.softmax(expected, dim=1)[:, 1].numpy()
+    expected[near] = told(before, near)
+    cascade = SequenceClassifier(Compiled(folder / MODEL, "int8", before), base, 16)
+    scores = cascade.predict(texts, lambda units, note: None).scores
+    assert (scores == torch.softmax(expected, dim=1)[:, 1].numpy()).all()
+    assert (scores != quantised).sum() > len(near) / 2
 
 
 def test_a_form_is_held_to_its_reference_once_and_its_runs_say_what_they_are(world: World) -> None:
