@@ -107,18 +107,17 @@ def adapters(ingredients: Ingredients, texts: list[str], count: int, top: int) -
     return f"LoRA on the {top} top layers, {len(texts)} texts, bf16\n\n{measuring.table(head, rows)}"
 
 
-def memory(words: list[object]) -> str:
-    """Largest resident sets of processes of their own."""
+def memory(base: Path, words: list[object]) -> str:
+    """Largest resident sets of processes of their own; the adapters are made before, in this one."""
     ways = {"nothing scored": 0, "1 adapter": 1, "8 adapters, one after the other": 8, "2 models at once": -2}
+    words += ["--adapters", *made(base, max(ways.values()), None)]
     rows = [[name, measuring.alone(__file__, [*words, "--only", count])] for name, count in ways.items()]
     return f"LoRA on all layers, bf16\n\n{measuring.table(['process', 'largest resident set, MiB'], rows)}"
 
 
-def only(ingredients: Ingredients, texts: list[str], count: int) -> int:
+def only(ingredients: Ingredients, texts: list[str], folders: list[Path], count: int) -> int:
     """So many adapters one after the other, or so many models at once where it is below 0."""
-    assert ingredients.base_dir is not None
-    folders = made(ingredients.base_dir, abs(count), None)
-    each = [replace(ingredients, adapter_dir=folder) for folder in folders]
+    each = [replace(ingredients, adapter_dir=folder) for folder in folders[: abs(count)]]
     at_once = [models.load(MODEL, one) for one in each] if count < 0 else []
     for classifier in at_once:
         classifier.predict(texts, lambda units, note: None)
@@ -160,6 +159,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=300)
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--sizes", type=int, nargs="+", default=[500, 1000, 2000, 5000, 10000, 20000])
+    parser.add_argument("--adapters", type=Path, nargs="+", default=[], help=argparse.SUPPRESS)
     parser.add_argument("--only", type=int, help="prints this process's largest resident set")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -167,11 +167,12 @@ def main() -> None:
     ingredients, texts = real(asked.suite, asked.db, asked.texts, asked.max_length)
     words = [asked.suite, "--db", asked.db, "--texts", asked.texts, "--max-length", asked.max_length]
     if asked.only is not None:
-        print(only(ingredients, texts, asked.only))
+        print(only(ingredients, texts, asked.adapters, asked.only))
     elif asked.part == "adapters":
         print(adapters(ingredients, texts, asked.count, asked.top))
     elif asked.part == "memory":
-        print(memory(words))
+        assert ingredients.base_dir is not None
+        print(memory(ingredients.base_dir, words))
     else:
         print(many_texts(ingredients, asked.sizes))
 

@@ -7,6 +7,8 @@ A backend is a function from a declaration and its `Ingredients` to a `Classifie
 by the backends that need them, when they are asked for.
 """
 
+import ctypes
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module, util
 from typing import Any
@@ -50,6 +52,16 @@ def load(model: Model, ingredients: Ingredients) -> Classifier:
     Raises:
         RunError: its weights are damaged, do not fit, or are not provably in place.
     """
+    _give_memory_back()
     module, _, function = BACKENDS[model.backend].partition(":")
     backend: Callable[[Any, Ingredients], Classifier] = getattr(import_module(module), function)
     return backend(model, ingredients)
+
+
+def _give_memory_back() -> None:
+    """What the model before has left. glibc keeps freed memory in pieces that do not fit the next model's tensors, and
+    one model after the other would take more than one does."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other libraries of C have none
+        if trim is not None:
+            trim(0)
