@@ -267,6 +267,7 @@ def speed(subject: Subject, asked: argparse.Namespace) -> str:
     lengths, rounds = subject.encoded.lengths, asked.rounds
     workers = Workers(asked) if asked.cores > 1 else None
     medians, _ = measuring.interleaved(dict(ways(subject, workers=workers)), rounds)
+    torch.set_num_threads(asked.cores)  # a library that was called meanwhile may have set another number
     peak = measuring.peaks()
     work = measuring.forward_flops(_config(subject), lengths)
     rows = []

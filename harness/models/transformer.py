@@ -28,6 +28,8 @@ TOKENS_PER_PASS = 1024
 """Padded tokens in one forward pass of scoring; of five budgets the fastest (docs/benchmarks.md)."""
 TOKENS_PER_BATCH = 2048
 """The same where training judges its held-out rows: another number would be another training."""
+TEXTS_AT_ONCE = 1000
+"""Given to the tokenizer, whose answer is many times as large as the ids that are kept of it."""
 TOKENS_KEPT = 4_000_000
 """Token ids that a process keeps from one model to the next: some 150 MB."""
 PROBE_TEXTS = [
@@ -61,13 +63,18 @@ class Encoded:
 
     def __init__(self, folder: Path, texts: Sequence[str], max_length: int) -> None:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        whole = self.tokenizer(list(texts), verbose=False)["input_ids"]
+        whole: list[list[int]] = []
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            some = list(texts[start : start + TEXTS_AT_ONCE])
+            whole += self.tokenizer(some, verbose=False, return_attention_mask=False, return_token_type_ids=False)[
+                "input_ids"
+            ]
         long = [i for i, ids in enumerate(whole) if len(ids) > max_length]
         if long:
             cut = self.tokenizer([texts[i] for i in long], truncation=True, max_length=max_length)["input_ids"]
             for i, ids in zip(long, cut, strict=True):
                 whole[i] = ids
-        self.ids: list[list[int]] = whole
+        self.ids = whole
         self.lengths = np.array([len(ids) for ids in whole])
         self.truncated = len(long)
 
