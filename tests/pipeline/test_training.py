@@ -65,7 +65,8 @@ def test_training_does_not_depend_on_threads_or_on_the_callers_generator(
     assert torch.get_num_threads() == 2
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.are_deterministic_algorithms_enabled()
-    assert torch.utils.deterministic.fill_uninitialized_memory, "as it was"
+    memory: Any = torch.utils.deterministic
+    assert memory.fill_uninitialized_memory, "as it was"
     torch.set_num_threads(1)
     assert card.adapter_digest(one) == card.adapter_digest(again)
 
