@@ -282,6 +282,8 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     print(f"inputs in {folder}, seed {given.seed}", flush=True)
     chosen = {name: one for name, one in targets(folder).items() if name.startswith(given.only or "")}
+    if not chosen:
+        sys.exit(f"no target's name begins with {given.only}")
     seconds = 60 * given.minutes
     if given.guided:
         broken = guided(chosen, given.seed, max(1, round(seconds / len(chosen))))

@@ -199,6 +199,7 @@ class Workers:
         for part in range(asked.cores):
             here, there = context.Pipe()
             context.Process(target=serve, args=(there, asked, part), daemon=True).start()
+            there.close()  # so that a worker that failed is an end of file, and not waited for
             self.ends.append(here)
 
     def way(self, form: str) -> Way:

@@ -25,7 +25,7 @@ NOW = datetime(2030, 1, 1)  # noqa: DTZ001 (UTC without a zone, as the store kee
 
 
 def ingest(db: Path, runs: int, examples: int, together: int) -> dict[str, Any]:
-    """Store runs as an evaluation does: one transaction each, and the file opened for those that are finished together.
+    """Store runs, one transaction each; with one together, the file opened for each, as an evaluation does.
 
     The scores are made up, and right three times of four.
     """
@@ -129,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--examples", type=int, default=10_000)
-    parser.add_argument("--together", type=int, default=10, help="runs that are finished at once: models of one base")
+    parser.add_argument("--together", type=int, default=1, help="runs for which the file is opened once")
     parser.add_argument("--db", type=Path, help="keep the store here")
     parser.add_argument("--steps", default=",".join(STEPS), help="which, by name")
     parser.add_argument("--step", help=argparse.SUPPRESS)

@@ -46,10 +46,10 @@ SCHEMA = pa.schema(
 ABOUT, DIGEST = b"harness.baseline", b"harness.sha256"
 """Keys of the file's metadata: all that is no prediction, as JSON; SHA-256 over that and the predictions."""
 
-NO_KEPT = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+NO_KEPT = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 """What comes of JSON that is none, nests too deep, or is not what `_kept` expects."""
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-"""What a terminal would obey; names are printed, a run's specification is not."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What a terminal would obey, and what cannot be printed at all; names are printed, a run's specification is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,9 @@ def read(path: Path, suite: str) -> Kept:
             metadata = file.metadata.metadata or {}
             about = json.loads(metadata[ABOUT])
             if about["version"] != VERSION:
-                raise Unreadable(f"{path} has schema {about['version']}, this release reads {VERSION}; set it anew")
+                raise Unreadable(f"{path} has schema {about['version']!r}, this release reads {VERSION}; set it anew")
+            if not file.schema_arrow.equals(SCHEMA):
+                raise ValueError("it has other columns")
             columns = file.read().to_pydict()
         whole = metadata[DIGEST].decode() == _digest(about, columns)
         kept = _kept(about, columns) if whole else None
@@ -230,13 +232,17 @@ def _about(kept: Kept) -> dict[str, Any]:
 def _kept(about: Mapping[str, Any], columns: Mapping[str, list[Any]]) -> Kept:
     """What `_about` and the columns were made of. Whoever wrote the digest may have written anything else too."""
     printed = [{name: value for name, value in run.items() if name != "spec"} for run in about["runs"]]
-    if any(CONTROL.search(text) for text in _texts([{**about, "runs": printed}])):
+    if any(CONTROL.search(text) for text in _texts([{**about, "runs": printed}, columns["example_id"]])):
         raise ValueError("a name holds control characters")
     said: dict[tuple[Any, ...], list[Prediction]] = {}
     for *run, example_id, predicted, score in zip(*columns.values(), strict=True):
         if predicted not in (0, 1) or not 0 <= score <= 1:
             raise ValueError(f"predicted {predicted!r} with {score!r}: not a class, or not a probability")
         said.setdefault(tuple(run), []).append(Prediction(example_id, predicted, score))
+    for place, predictions in said.items():
+        ids = {prediction.example_id for prediction in predictions}
+        if None in ids or len(ids) < len(predictions):
+            raise ValueError(f"{place[0]} says something of one example twice, or of none")
     runs = [
         run | {"predictions": said.get((run["model_id"], run["seed"], run["split_id"]), [])} for run in about["runs"]
     ]

@@ -14,6 +14,9 @@ from harness.metrics import METRICS, Definition, disagreements, is_right
 from harness.records import Metric, Outcomes
 from harness.stats import Floats, Ints
 
+MOST_KINDS = 2000
+"""Of alike examples; with more of them it is no saving to draw them by their number, and takes memory."""
+
 
 class Difference(NamedTuple):
     """Candidate minus reference, paired by example."""
@@ -284,6 +287,8 @@ def _alone(definition: Definition, seeds: Sequence[Outcomes], generator: np.rand
     if not definition.of_table or seeds[0].clusters is not None or n == 1:
         return _seed_values(definition, seeds, generator)
     kinds, counts = alike(seeds)
+    if len(counts) > MOST_KINDS:
+        return _seed_values(definition, seeds, generator)
     weights = generator.multinomial(n, counts / n, size=stats.RESAMPLES).astype(np.float64)
     return np.stack([definition.values(outcomes, weights) for outcomes in kinds])
 

@@ -80,6 +80,8 @@ class Ingester:
             return run.unfinished(job, self.began, "error", problem)
 
     def _store(self, many: Sequence[Scored]) -> None:
+        if not many:  # a part of a run, and no whole one yet
+            return
         with opened(self.workspace.db) as connection:
             for one in many:
                 if one.run.run_key not in self.unsettled:

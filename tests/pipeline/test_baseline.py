@@ -120,7 +120,7 @@ def kept_runs(draw: st.DrawFn) -> tuple[KeptRun, ...]:
     places = st.tuples(_names, st.none() | st.integers(0, 2**32 - 1), _names)
     runs = []
     for model_id, seed, split_id in draw(st.lists(places, unique=True, max_size=3)):
-        ids = draw(st.lists(_words, unique=True, max_size=4))
+        ids = draw(st.lists(_names, unique=True, max_size=4))
         scores = [draw(st.floats(0, 1)) for _ in ids]
         said = tuple(Prediction(one, int(score > 0.5), score) for one, score in zip(ids, scores, strict=True))
         spec = draw(st.dictionaries(_words, _values, max_size=3))
@@ -198,6 +198,15 @@ def described(path: Path, about: str, rows: dict[str, list[Any]] | None = None, 
         writer.add_key_value_metadata(metadata)
 
 
+def retyped(path: Path, example_id: Any) -> None:
+    """Give a file one row, whose example is of another type."""
+    metadata = dict(pq.read_metadata(path).metadata)
+    rows = pq.read_table(path).slice(0, 1).set_column(3, "example_id", example_id)
+    with pq.ParquetWriter(path, rows.schema, store_schema=False) as writer:
+        writer.write_table(rows)
+        writer.add_key_value_metadata({key: metadata[key] for key in (baseline.ABOUT, baseline.DIGEST)})
+
+
 FORGERIES: dict[str, Callable[[Any, dict[str, list[Any]]], Any]] = {
     "a list": lambda about, rows: [about],
     "no suite": lambda about, rows: about.pop("suite") and None,
@@ -210,6 +219,10 @@ FORGERIES: dict[str, Callable[[Any, dict[str, list[Any]]], Any]] = {
     "a package's version that is a number": lambda about, rows: about["runs"][0].update(packages={"torch": 2}),
     "a name that speaks to the terminal": lambda about, rows: about["runs"][0].update(model_id="\x1b[2J"),
     "hardware that speaks to the terminal": lambda about, rows: about["runs"][0].update(hardware={"a": ["\x9b2J"]}),
+    "a name that cannot be printed": lambda about, rows: about["runs"][0].update(hardware={"a": "\ud800"}),
+    "no example": lambda about, rows: rows["example_id"].__setitem__(0, None),
+    "an example twice": lambda about, rows: rows["example_id"].__setitem__(0, rows["example_id"][1]),
+    "an example that speaks to the terminal": lambda about, rows: rows["example_id"].__setitem__(0, "\x1b[2J"),
     "a third class": lambda about, rows: rows["predicted"].__setitem__(0, 2),
     "no class": lambda about, rows: rows["predicted"].__setitem__(0, None),
     "a probability above one": lambda about, rows: rows["score"].__setitem__(0, 1.5),
@@ -234,6 +247,9 @@ def test_a_forged_file_whose_digest_fits_is_refused_too(main: Path, name: str) -
         (lambda path: edited(path, about={"runs": []}), "was edited: "),
         (lambda path: edited(path, about={"version": 2}), "has schema 2, this release reads 1"),
         (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is damaged or is no baseline"),
+        (lambda path: edited(path, about={"version": "\x1b[2J"}), r"has schema '\x1b[2J', this release reads 1"),
+        (lambda path: retyped(path, pa.array([2**62], pa.timestamp("us"))), "is damaged or is no baseline"),
+        (lambda path: retyped(path, pa.array([["a"]])), "is damaged or is no baseline"),
         (lambda path: described(path, "[" * 100_000), "is damaged or is no baseline"),
         (lambda path: path.write_text("version = 1\n"), "is damaged or is no baseline"),
         (lambda path: path.write_bytes(b""), "is damaged or is no baseline"),
