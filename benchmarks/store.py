@@ -8,6 +8,7 @@ is its own. Prints one JSON object a line, and asserts nothing but that what was
 """
 
 import argparse
+import dataclasses
 import json
 import resource
 import subprocess
@@ -24,15 +25,16 @@ import numpy as np
 NOW = datetime(2030, 1, 1)  # noqa: DTZ001 (UTC without a zone, as the store keeps it)
 
 
-def ingest(db: Path, runs: int, examples: int, together: int) -> dict[str, Any]:
-    """Store runs, one transaction each; with one together, the file opened for each, as an evaluation does.
-
-    The scores are made up, and right three times of four.
-    """
+def ingest(db: Path, runs: int, examples: int) -> dict[str, Any]:
+    """Have an evaluation's ingester store runs that come as fast as they are made up, right three times of four."""
     from harness import data, digest
     from harness.data.rows import Row
+    from harness.gather import Workspace
+    from harness.ingest import Ingester, Report
     from harness.metrics import METRICS, value
     from harness.records import Metric, Outcomes, Prediction, Run
+    from harness.run import Job, Scored
+    from harness.shards import Done, Piece, Task
     from harness.store import writer
     from harness.store.connection import opened
 
@@ -41,38 +43,47 @@ def ingest(db: Path, runs: int, examples: int, together: int) -> dict[str, Any]:
     labels, ids = np.arange(examples) % 2, tuple(example.example_id for example in split.examples)
     with opened(db) as store:
         writer.write_split(store, "made-up", split, with_text=False)
-    writing, waiting = 0.0, list[tuple[Run, list[Prediction]]]()
-    for number in range(runs):
+
+    def as_task(run_key: str) -> Task:
+        """Of a job, the ingester wants to know only what it is called."""
+        nothing = dict.fromkeys(field.name for field in dataclasses.fields(Job))
+        return Task((Piece(Job(**nothing | {"run_key": run_key}), (), is_all=True),), "e", fresh=False)
+
+    where = {"seed": None, "adapter_digest": None, "split": {"id": "test", "digest": split.digest}}
+    nowhere = {"adapter": None, "base": None, "train": None, "text": {}}
+    configurations = [{"model": {"id": f"m{number}"}} | nowhere for number in range(runs)]
+    specs = [configuration | where for configuration in configurations]
+    tasks = [as_task(digest.of_json(spec)) for spec in specs]
+    report = Report()
+    ingester = Ingester([task.pieces[0].job for task in tasks], tasks, Workspace(Path(), db), "e", report)
+    storing = 0.0
+    for number, (spec, task) in enumerate(zip(specs, tasks, strict=True)):
         generator = np.random.default_rng(number)
         scores = np.where(generator.uniform(size=examples) < 0.75, labels, 1 - labels) * 0.5
         scores += generator.uniform(size=examples) / 2
-        configuration = {"model": {"id": f"m{number}"}, "adapter": None, "base": None, "train": None, "text": {}}
-        where = {"seed": None, "adapter_digest": None, "split": {"id": "test", "digest": split.digest}}
         outcomes = Outcomes(ids, labels, (scores > 0.5).astype(np.int64), scores, None)
         found = tuple(
             Metric(name, value(name, outcomes), None, None, examples, definition.higher_is_better)
             for name, definition in METRICS.items()
         )
-        spec, ended = configuration | where, NOW + timedelta(seconds=number)
+        ended = NOW + timedelta(seconds=number)
         run = Run(
             digest.of_json(number)[:32], digest.of_json(spec), "made-up", "d", "test", split.digest, f"m{number}",
-            digest.of_json(configuration), None, None, "success", None, spec, {}, {}, None, None, ended, ended, 1.0,
-            None, None, found,
+            digest.of_json(configurations[number]), None, None, "success", None, spec, {}, {}, None, None, ended, ended,
+            1.0, None, None, found,
         )  # fmt: skip
-        answers = [Prediction(*row) for row in zip(ids, outcomes.predicted.tolist(), scores.tolist(), strict=True)]
-        waiting.append((run, answers))
-        if len(waiting) < together and number < runs - 1:
-            continue
+        answers = tuple(Prediction(*row) for row in zip(ids, outcomes.predicted.tolist(), scores.tolist(), strict=True))
         began = time.perf_counter()
-        with opened(db) as store:
-            for one in waiting:
-                writer.write_run(store, *one)
-        writing += time.perf_counter() - began
-        waiting.clear()
-    return {"writing_seconds": writing, "file_bytes": db.stat().st_size}
+        ingester.take(task, Done([Scored(run, answers)]))
+        storing += time.perf_counter() - began
+    began = time.perf_counter()
+    ingester.store()
+    storing += time.perf_counter() - began
+    assert len(report.scored) == runs
+    return {"storing_seconds": storing, "file_bytes": db.stat().st_size}
 
 
-def board(db: Path, runs: int, examples: int, together: int) -> dict[str, Any]:
+def board(db: Path, runs: int, examples: int) -> dict[str, Any]:
     """What a board asks: the latest run of every key, with its metrics, and the outcomes of the best twenty."""
     from harness.store import reader
     from harness.store.connection import snapshot
@@ -85,7 +96,7 @@ def board(db: Path, runs: int, examples: int, together: int) -> dict[str, Any]:
     return {"found": len(latest), "outcomes": len(found)}
 
 
-def verified(db: Path, runs: int, examples: int, together: int) -> dict[str, Any]:
+def verified(db: Path, runs: int, examples: int) -> dict[str, Any]:
     """`harness store verify`."""
     from harness.store.connection import snapshot
     from harness.store.verify import verify
@@ -99,7 +110,7 @@ def verified(db: Path, runs: int, examples: int, together: int) -> dict[str, Any
     return {"verifying_seconds": seconds}
 
 
-def passed_on(db: Path, runs: int, examples: int, together: int) -> dict[str, Any]:
+def passed_on(db: Path, runs: int, examples: int) -> dict[str, Any]:
     """`harness store export`, and `import` into a new store."""
     from harness.store import bundle
     from harness.store.connection import snapshot
@@ -117,7 +128,7 @@ def passed_on(db: Path, runs: int, examples: int, together: int) -> dict[str, An
     }
 
 
-STEPS: dict[str, Callable[[Path, int, int, int], dict[str, Any]]] = {
+STEPS: dict[str, Callable[[Path, int, int], dict[str, Any]]] = {
     "ingest": ingest,
     "board": board,
     "verify": verified,
@@ -129,14 +140,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--examples", type=int, default=10_000)
-    parser.add_argument("--together", type=int, default=1, help="runs for which the file is opened once")
     parser.add_argument("--db", type=Path, help="keep the store here")
     parser.add_argument("--steps", default=",".join(STEPS), help="which, by name")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.step:
         began = time.perf_counter()
-        told = STEPS[given.step](given.db, given.runs, given.examples, given.together)
+        told = STEPS[given.step](given.db, given.runs, given.examples)
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         rounded = {key: round(one, 2) if isinstance(one, float) else one for key, one in told.items()}
@@ -144,9 +154,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         db = given.db or Path(folder) / "harness.duckdb"
-        print(json.dumps({"predictions": given.runs * given.examples, "runs": given.runs, "together": given.together}))
+        print(json.dumps({"predictions": given.runs * given.examples, "runs": given.runs}))
         for step in given.steps.split(","):
-            counts = ["--runs", given.runs, "--examples", given.examples, "--together", given.together]
+            counts = ["--runs", given.runs, "--examples", given.examples]
             words = [*counts, "--db", db, "--step", step]
             subprocess.run([sys.executable, __file__, *map(str, words)], check=True)
 

@@ -138,7 +138,7 @@ def _train(job: TrainingJob, progress: Progress) -> str | None:
 
 
 def evaluate(jobs: Sequence[Job], workspace: Workspace, each_done: EachDone, *, fresh: bool = False) -> Report:
-    """Score the jobs that have no stored success, and store each run as soon as all of it is scored.
+    """Score the jobs that have no stored success, and store each run once all of it is scored.
 
     What of it an evaluation before this one scored, and was stopped before it stored, is not scored again.
 
@@ -172,6 +172,8 @@ def evaluate(jobs: Sequence[Job], workspace: Workspace, each_done: EachDone, *, 
     except Interrupted as interruption:
         ingester.cancel(interruption.under_way, interruption)
         raise
+    finally:
+        ingester.store()
     return report
 
 

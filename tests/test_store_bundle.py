@@ -252,6 +252,15 @@ FORGED: dict[str, tuple[Callable[[Members], Members], str]] = {
     "a spec that is a list": (forged("run", with_column("spec", "[]")), "contradicts itself"),
     "hardware that is very deep": (forged("run", with_column("hardware", DEEP)), "contradicts itself|cannot be"),
     "a model that speaks to the terminal": (forged("run", with_column("suite", "\x1b]0;evil\x07")), "control char"),
+    "hardware that speaks to the terminal": (
+        forged("run", with_column("hardware", '{"processor": "\\\\\\u001b]0;evil"}')),
+        "control characters in hardware",
+    ),
+    "a package that speaks to the terminal": (
+        forged("run", with_column("packages", '{"torch\\u009b": "1"}')),
+        "control characters in packages",
+    ),
+    "a package of two lines": (forged("run", with_column("packages", '{"torch": "\\n"}')), "control char"),
     "a run of the future": (forged("run", with_column("finished_at", datetime(2999, 1, 1))), "of the future"),  # noqa: DTZ001
     "a run that failed": (forged("run", with_column("status", "cancelled")), "no success|contradicts itself"),
     "a status that there is not": (forged("run", with_column("status", "splendid")), "holds what cannot be"),
@@ -285,6 +294,11 @@ def test_a_bundle_that_is_packed_again_unchanged_is_taken_in(exported: Path, tmp
     for table in bundle.TABLES:
         rewritten = changed(rewritten, table, lambda same: same)
     assert bundle.take_in(tmp_path / "third.duckdb", packed(rewritten, tmp_path / "b"), NOW).rows["run"] == 2
+
+
+def test_a_backslash_in_what_a_machine_is_called_is_none_of_a_control_character(exported: Path, tmp_path: Path) -> None:
+    named = changed(members_of(exported), "run", with_column("hardware", '{"processor": "C:\\\\nice \\\\u001b"}'))
+    assert bundle.take_in(tmp_path / "other.duckdb", packed(named, tmp_path / "b"), NOW).rows["run"] == 2
 
 
 def test_compressed_members_are_refused(exported: Path, tmp_path: Path) -> None:

@@ -31,6 +31,11 @@ _ARROW = {
 }
 _NAMED = ("run", "split", "adapter", "metric")
 """Tables whose words are names and digests, and never text of several lines."""
+_PRINTED = ("packages", "hardware")
+"""Columns of JSON that are printed where a machine answers otherwise than another did."""
+_CONTROL = r"[\x00-\x1f\x7f-\x9f]"
+_ESCAPED_CONTROL = r"(^|[^\\])(\\\\)*\\([bfnrt]|u00([01]|7[fF]|[89]))"
+"""In JSON; backslashes before it are pairs, each a backslash of the text."""
 
 
 def columns_of(connection: Connection, table: str) -> dict[str, str]:
@@ -66,7 +71,7 @@ def read_table(connection: Connection, table: str, folder: Path, rows: int, path
             finally:
                 connection.unregister("incoming")
         for column, kind in columns.items():
-            if table in _NAMED and kind == "VARCHAR":
+            if table in _NAMED and (kind == "VARCHAR" or column in _PRINTED):
                 _check_names(connection, table, column, where)
     except (duckdb.ConstraintException, duckdb.ConversionException, duckdb.InvalidInputException) as problem:
         raise UsageError(f"{where} holds what cannot be ({str(problem).splitlines()[0]}); nothing was stored") from None
@@ -101,9 +106,11 @@ def _batches(file: Path, table: str, columns: dict[str, str], rows: int, where: 
 
 
 def _check_names(connection: Connection, table: str, column: str, where: str) -> None:
-    """No control characters: names are printed to terminals."""
+    """No control characters, as they are or escaped: names are printed to terminals."""
+    patterns = [_CONTROL, _ESCAPED_CONTROL] if column in _PRINTED else [_CONTROL]
     ((count,),) = connection.execute(
-        f"SELECT count(*) FROM {table} WHERE regexp_matches({column}, '[\\x00-\\x1f\\x7f-\\x9f]')"  # noqa: S608 (constant)
+        f"SELECT count(*) FROM {table} WHERE regexp_matches({column}::VARCHAR, ?)",  # noqa: S608 (constant)
+        ["|".join(patterns)],
     ).fetchall()
     if count:
         raise UsageError(f"{where}: {count:,} rows have control characters in {column}; nothing was stored")

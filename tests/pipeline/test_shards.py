@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from harness import shards, suite
+from harness import ingest, shards, suite
 from harness.engine import ENGINES, Lost
 from harness.errors import RunError
 from harness.evaluate import evaluate
@@ -224,6 +224,29 @@ def test_a_part_that_kills_its_workers_fails_its_run_and_no_other(large: Path, t
     with ENGINES["local"](1, silent) as sound:
         mended = evaluate(jobs, workspace, sound)
     assert [run.model_id for run in mended.scored] == ["untrained"]
+
+
+@pytest.mark.parametrize(("hold", "expected"), [(3600.0, 1), (0.0, 2)])
+def test_a_run_that_is_done_within_a_moment_of_another_waits_to_be_stored_with_others_and_is_not_lost(
+    hold: float, expected: int, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "HOLD_SECONDS", hold)
+    jobs, workspace = jobs_of(large, tmp_path / "runs" / "harness.duckdb")
+    runs = "SELECT count(*) FROM run WHERE status = 'success'"
+    stored: list[int] = []
+
+    def each_done(function: Callable[[T, Progress], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
+        """A made-up engine, which breaks down when all is done."""
+        for item in items:
+            yield item, function(item, silent)
+        with opened(workspace.db, read_only=True) as store:
+            stored.extend(count for (count,) in store.execute(runs).fetchall())
+        raise RunError("the engine broke down")
+
+    with pytest.raises(RunError, match="the engine broke down"):
+        evaluate(jobs, workspace, each_done)
+    assert stored == [expected]
+    assert {model for model, *_ in answers(workspace.db)} == {"majority", "untrained"}
 
 
 def test_killed_again_and_again_it_comes_to_the_same(harness: Command, large: Path, tmp_path: Path) -> None:
