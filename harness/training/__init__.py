@@ -17,7 +17,7 @@ from harness.declarations import Adapter, Suite
 from harness.models.bases import ResolvedBase
 from harness.records import Split
 
-VERSION = 1
+VERSION = 2
 """Raised when the training loop changes in a way that changes weights."""
 
 

@@ -1,7 +1,12 @@
-"""Fitting: AdamW, linear warm-up and decay, batches of similar length, bf16 autocast over fp32 weights."""
+"""Fitting: AdamW, linear warm-up and decay, batches of similar length, bf16 autocast over fp32 weights.
+
+A batch goes through the network in parts of a few tokens, whose gradients add up to the batch's: what a layer gives
+then still lies in the processor's cache when the next one reads it. A step is on the mean loss of the whole batch.
+"""
 
 import math
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,7 @@ from transformers import get_linear_schedule_with_warmup
 
 from harness.declarations import EarlyStopping, Training
 from harness.errors import TrainingError
-from harness.models.transformer import TOKENS_PER_BATCH, Encoded, packed
+from harness.models.transformer import TOKENS_PER_BATCH, TOKENS_PER_PASS, Encoded, packed
 from harness.progress import Progress
 from harness.training import TrainingJob, batches, checkpoint, methods, saving
 from harness.training.batches import Rows
@@ -125,7 +130,7 @@ class Course:
         who, count = f"adapter {job.adapter.id}, seed {job.seed}", sum(map(len, group))
         where = f"at step {self.position.step + 1} of {steps}; lower learning_rate or max_grad_norm"
         mean = 0.0
-        for batch in group:
+        for batch in (part for whole in group for part in _parts(encoded, whole)):
             with torch.autocast("cpu", torch.bfloat16, enabled=job.precision == "bf16"):
                 logits = self.network(**encoded.batch(batch)).logits.float()
             loss = torch.nn.functional.cross_entropy(logits, _labels(job, batch))
@@ -209,6 +214,12 @@ class Course:
         self.best = tensors["best"]
         self.position = position
         self.position.resumed += 1
+
+
+def _parts(encoded: Encoded, batch: Sequence[int]) -> Iterator[list[int]]:
+    """A batch in parts of as many padded tokens as scoring takes at a time, the longest texts first."""
+    for some in packed(encoded.lengths[batch], TOKENS_PER_PASS):
+        yield [batch[i] for i in some]
 
 
 def _labels(job: TrainingJob, indices: list[int]) -> torch.Tensor:

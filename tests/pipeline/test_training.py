@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.profiler import ProfilerActivity, profile
 
 from harness import provenance, training
 from harness.declarations import Adapter, EarlyStopping
@@ -23,7 +24,7 @@ from harness.models.transformer import Encoded, forward_all
 from harness.progress import Advance, silent
 from harness.records import Example
 from harness.suite import load
-from harness.training import TrainingJob, batches, card, fit, loop
+from harness.training import TrainingJob, batches, card, course, fit, loop
 
 
 @pytest.fixture
@@ -93,7 +94,8 @@ def test_the_card_tells_what_went_in_and_what_it_cost(jobs: list[TrainingJob]) -
     assert told["peak_bytes"] > 50 * 2**20
     assert [row[0] for row in told["curve"]] == list(range(1, len(told["curve"]) + 1))
     assert len(told["curve"]) == 4 * -(-len(job.texts) // 16)
-    assert told["curve"][-1][2] < told["curve"][0][2]
+    losses = [row[2] for row in told["curve"]]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
     assert told["packages"] == provenance.packages()
     assert card.trained_on(folder, card.read(folder)) == {example.text_digest for example in job.split.examples}
     assert str(job.base.folder) not in (folder / "adapter_config.json").read_text()
@@ -241,6 +243,41 @@ def test_accumulated_batches_make_one_step_on_their_mean_loss(jobs: list[Trainin
     assert len(one["curve"]) == len(other["curve"]) == 1
     assert other["curve"][0][2] == pytest.approx(one["curve"][0][2], abs=1e-6)
     assert other["probe_scores"] == pytest.approx(one["probe_scores"], abs=1e-3)
+
+
+def test_a_batch_goes_through_in_parts_that_make_one_step_on_its_mean_loss(
+    jobs: list[TrainingJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n = len(jobs[0].texts)
+    steady = replace(jobs[0], base=replace(jobs[0].base, folder=_without_dropout(jobs[0].base.folder, tmp_path)))
+    batch, sizes = Encoded.batch, list[int]()
+
+    def noted(self: Encoded, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        made = batch(self, indices)
+        sizes.append(made["input_ids"].numel())
+        return made
+
+    monkeypatch.setattr(Encoded, "batch", noted)
+    told, seen = {}, {}
+    for budget in (10_000, 40):
+        monkeypatch.setattr(course, "TOKENS_PER_PASS", budget)
+        changes = {"batch_size": n, "epochs": 1, "warmup_share": None, "warmup_steps": 0}
+        told[budget] = card.read(loop.train(with_training(steady, tmp_path / str(budget), **changes), silent)).card
+        seen[budget] = sizes.copy()
+        sizes.clear()
+    assert seen[10_000][0] > 400, "all at once"
+    assert max(seen[40][: n // 10]) <= 40
+    assert len(told[40]["curve"]) == 1
+    assert told[40]["curve"][0][2] == pytest.approx(told[10_000]["curve"][0][2], abs=1e-6)
+    assert told[40]["probe_scores"] == pytest.approx(told[10_000]["probe_scores"], abs=1e-3)
+
+
+def test_a_training_draws_its_dropout_the_cheap_way(jobs: list[TrainingJob], tmp_path: Path) -> None:
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        loop.train(with_training(jobs[0], tmp_path, epochs=1), silent)
+    called = {event.key for event in profiled.key_averages()}
+    assert "aten::random_" in called
+    assert "aten::bernoulli_" not in called
 
 
 def _without_dropout(base: Path, tmp_path: Path) -> Path:
