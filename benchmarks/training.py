@@ -5,6 +5,7 @@ turns. The Trainer is called as people call it: fp32, batches padded to their lo
 and saving are not timed. Prints Markdown.
 
     python benchmarks/training.py suites/mine.toml --rows 128 --rounds 3
+    python benchmarks/training.py suites/mine.toml --epochs 3       # the two top layers: lower ones run once, or always
 """
 
 import argparse
@@ -14,6 +15,8 @@ import json
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,10 @@ from harness.models.peft import without_known_warnings
 from harness.models.protocol import CARD
 from harness.models.transformer import Encoded, untrained
 from harness.progress import silent
-from harness.training import TrainingJob, jobs, loop
+from harness.training import TrainingJob, batches, course, dropout, frozen, jobs, loop, methods
+from harness.training.checkpoint import Pace
+from harness.training.determinism import deterministic
+from harness.training.frozen import Below
 
 QUICKSTART = Path(__file__).parents[1] / "suites" / "quickstart.toml"
 
@@ -49,6 +55,22 @@ def ours(job: TrainingJob) -> float:
     folder = Path(tempfile.mkdtemp()) / "seed"
     loop.train(replace(job, folder=folder), silent)
     return float(json.loads((folder / CARD).read_text(encoding="utf-8"))["train_seconds"])
+
+
+def of_two_layers(job: TrainingJob, epochs: int, *, once: bool) -> float:
+    """Seconds of fitting a LoRA on the two top layers; the lower ones run once, or in every epoch."""
+    count = untrained(job.base.folder, 0).config.num_hidden_layers
+    params = {**job.adapter.params, "layers_to_transform": [count - 2, count - 1]}
+    train = job.adapter.train.model_copy(update={"epochs": epochs})
+    job = replace(job, adapter=job.adapter.model_copy(update={"params": params, "train": train}))
+    encoded, folder = Encoded(job.base.folder, job.texts, job.max_length), Path(tempfile.mkdtemp())
+    rows = batches.parted(job.split.examples, train, job.seed)
+    with deterministic(job.seed), without_known_warnings(), dropout.fast():
+        base = untrained(job.base.folder, job.seed, attention="eager")
+        network = methods.apply(job.adapter, base, batches.steps(train, len(rows.trained))).train()
+        how = frozen.run_once(network, encoded, folder, job.precision) if once else nullcontext(Below(encoded, 0, 0.0))
+        with how as below:
+            return course.run(network, below, rows, job, folder, silent, Pace()).seconds
 
 
 def theirs(job: TrainingJob, *, padded: bool) -> float:
@@ -99,16 +121,24 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-length", type=int, default=256)
+    parser.add_argument("--epochs", type=int, help="of a LoRA on the two top layers, in place of the Trainer")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     job = shortened(asked.suite, asked.db, asked.rows, asked.max_length)
+    ways: dict[str, Callable[[], float]] = (
+        {
+            "lower layers run once": lambda: of_two_layers(job, asked.epochs, once=True),
+            "lower layers run in every epoch": lambda: of_two_layers(job, asked.epochs, once=False),
+        }
+        if asked.epochs
+        else {
+            f"ours, {job.precision}": lambda: ours(job),
+            "Trainer, fp32, padded dynamically": lambda: theirs(job, padded=False),
+            "Trainer, fp32, padded to the limit": lambda: theirs(job, padded=True),
+        }
+    )
     found: dict[str, list[float]] = {}
-    ways = {
-        f"ours, {job.precision}": lambda: ours(job),
-        "Trainer, fp32, padded dynamically": lambda: theirs(job, padded=False),
-        "Trainer, fp32, padded to the limit": lambda: theirs(job, padded=True),
-    }
     for turn in range(asked.rounds):
         for name in list(ways)[:: -1 if turn % 2 else 1]:
             found.setdefault(name, []).append(ways[name]())
@@ -119,18 +149,20 @@ def main() -> None:
     work = 2 * measuring.forward_flops(config, encoded.lengths)
     peak = measuring.peaks()
     first = medians[next(iter(ways))]
+    epochs = asked.epochs or 1
+    head = ["LoRA", "examples/s", "times our seconds"]
     rows = [
-        [
-            name,
-            f"{len(job.texts) / seconds:.1f}",
-            f"{seconds / first:.2f}",
-            f"{100 * work / seconds / peak['bf16' if 'bf16' in name else 'fp32']:.0f} %",
-        ]
+        [name, f"{epochs * len(job.texts) / seconds:.1f}", f"{seconds / first:.2f}"]
         for name, seconds in medians.items()
     ]
-    said = f"{len(job.texts)} rows, {int(encoded.lengths.sum()):,} tokens, medians of {asked.rounds} rounds"
+    if not asked.epochs:  # of lower layers that are left out there is nothing to count
+        head.append("of peak")
+        for row, (name, seconds) in zip(rows, medians.items(), strict=True):
+            row.append(f"{100 * work / seconds / peak['bf16' if 'bf16' in name else 'fp32']:.0f} %")
+    tokens = int(encoded.lengths.sum())
+    said = f"{len(job.texts)} rows, {tokens:,} tokens, {epochs} epochs, medians of {asked.rounds} rounds"
     print(f"{measuring.machine(peak)}; {said}\n")
-    print(measuring.table(["LoRA", "examples/s", "times our seconds", "of peak"], rows))
+    print(measuring.table(head, rows))
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def found(
         count = 0 if its is None else _common(mine, its)
         if its is None or count == 0 or not torch.equal(mine.given[count - 1], its.given[count - 1]):
             return None
-        layers = _layers(_encoder(network))
+        layers = layers_of(network)
         assert layers is not None
         made_of = {
             "below": mine.below,
@@ -101,7 +101,7 @@ def found(
         shared = Lower(layers, count, mine.given[0].shape[-1], dtype, made_of, folder, most_bytes)
         with torch.inference_mode():
             whole = network(**trial)[0]
-            with _without(shared, iter([mine.given[count - 1]])):
+            with without(layers, count, iter([mine.given[count - 1]])):
                 upper = network(**trial)[0]
     except Exception:  # noqa: BLE001 (an encoder that is built otherwise, in whatever way)
         return None
@@ -122,30 +122,38 @@ def printed(network: Any, trial: Batch) -> Print | None:
     Args:
         network: in evaluation mode.
     """
-    encoder = _encoder(network)
-    layers = _layers(encoder)
+    encoder, layers = _encoder(network), layers_of(network)
     if layers is None or network.training:
         return None
+    with torch.inference_mode():
+        given = given_by(layers, network, trial)
+    if given is None:
+        return None
+    config = {name: str(value) for name, value in encoder.config.to_dict().items() if name not in _NOT_OF_THE_ENCODER}
+    config["attention"] = str(encoder.config._attn_implementation)
+    inside = {id(module) for module in layers.modules()} - {id(layers)}
+    below = digest.of_json([config, _digest(encoder, inside)])
+    return Print(below, tuple(_digest(layer, set()) for layer in layers), given)
+
+
+def given_by(layers: torch.nn.ModuleList, network: Any, batch: Batch) -> tuple[torch.Tensor, ...] | None:
+    """What each layer gives while the network reads a batch; None unless each is called once, in order, and gives one
+    tensor of shape (texts, tokens, width)."""
     called: list[tuple[int, Any]] = []
     hooks = [
         layer.register_forward_hook(lambda _, __, given, index=index: called.append((index, given)))
         for index, layer in enumerate(layers)
     ]
     try:
-        with torch.inference_mode():
-            network(**trial)
+        network(**batch)
     finally:
         for hook in hooks:
             hook.remove()
-    shape = trial["input_ids"].shape
+    shape = batch["input_ids"].shape
     in_order = [index for index, _ in called] == list(range(len(layers)))
     if not in_order or any(not isinstance(given, torch.Tensor) or given.shape[:-1] != shape for _, given in called):
         return None
-    config = {name: str(value) for name, value in encoder.config.to_dict().items() if name not in _NOT_OF_THE_ENCODER}
-    config["attention"] = str(encoder.config._attn_implementation)
-    inside = {id(module) for module in layers.modules()} - {id(layers)}
-    below = digest.of_json([config, _digest(encoder, inside)])
-    return Print(below, tuple(_digest(layer, set()) for layer in layers), tuple(given for _, given in called))
+    return tuple(given for _, given in called)
 
 
 _NOT_OF_THE_ENCODER = {
@@ -160,8 +168,9 @@ def _encoder(network: Any) -> Any:
     return inner.base_model
 
 
-def _layers(encoder: Any) -> torch.nn.ModuleList | None:
-    """The one list of as many modules as the configuration says there are layers."""
+def layers_of(network: Any) -> torch.nn.ModuleList | None:
+    """The encoder's one list of as many modules as its configuration says there are layers."""
+    encoder = _encoder(network)
     count = encoder.config.num_hidden_layers
     lists = [one for one in encoder.modules() if isinstance(one, torch.nn.ModuleList) and len(one) == count]
     return lists[0] if len(lists) == 1 else None
@@ -202,17 +211,17 @@ class _Giving(torch.nn.Module):
 
 
 @contextmanager
-def _without(lower: Lower, kept: Iterator[torch.Tensor]) -> Iterator[None]:
-    """The network without its lower layers, given what they give for each batch."""
-    taken_out = list(lower.layers[: lower.count])
+def without(layers: torch.nn.ModuleList, count: int, kept: Iterator[torch.Tensor]) -> Iterator[None]:
+    """The network of these layers without the lowest `count` (1 at least), given what they give for each batch."""
+    taken_out = list(layers[:count])
     try:
-        for index in range(lower.count - 1):
-            lower.layers[index] = _Passing()
-        lower.layers[lower.count - 1] = _Giving(kept)
+        for index in range(count - 1):
+            layers[index] = _Passing()
+        layers[count - 1] = _Giving(kept)
         yield
     finally:
         for index, layer in enumerate(taken_out):
-            lower.layers[index] = layer
+            layers[index] = layer
 
 
 @contextmanager
@@ -230,7 +239,7 @@ def reused(lower: Lower, texts: str, shapes: Sequence[tuple[int, int]]) -> Itera
     path, sizes = lower.folder / f"{name}.states", [(*shape, lower.width) for shape in shapes]
     kept = states.read(path, sizes, lower.dtype)
     if kept is not None:
-        with _without(lower, iter(kept.parts)):
+        with without(lower.layers, lower.count, iter(kept.parts)):
             yield kept.seconds
         return
     n_bytes = lower.width * lower.dtype.itemsize * sum(rows * tokens for rows, tokens in shapes)

@@ -16,16 +16,17 @@ from transformers import get_linear_schedule_with_warmup
 
 from harness.declarations import EarlyStopping, Training
 from harness.errors import TrainingError
-from harness.models.transformer import TOKENS_PER_BATCH, TOKENS_PER_PASS, Encoded, packed
+from harness.models.transformer import TOKENS_PER_BATCH, TOKENS_PER_PASS, packed
 from harness.progress import Progress
 from harness.training import TrainingJob, batches, checkpoint, methods, saving
 from harness.training.batches import Rows
 from harness.training.checkpoint import Pace, Position
+from harness.training.frozen import Below
 
 
 def run(
     network: Any,
-    encoded: Encoded,
+    below: Below,
     rows: Rows,
     job: TrainingJob,
     folder: Path,
@@ -44,7 +45,7 @@ def run(
     if kept is not None:
         course.restore(*kept)
     position = course.position
-    before_seconds, began = position.seconds, time.perf_counter()
+    before_seconds, began = position.seconds + below.seconds, time.perf_counter()
 
     def note_time() -> None:
         position.seconds = before_seconds + time.perf_counter() - began
@@ -53,7 +54,7 @@ def run(
     with progress(f"train {job.adapter.id} seed {job.seed}", steps) as advance:
         advance(position.step, "")
         step = 0
-        epochs = batches.epochs(encoded.lengths[rows.trained], how.batch_size, how.epochs, job.seed)
+        epochs = batches.epochs(below.lengths[rows.trained], how.batch_size, how.epochs, job.seed)
         for epoch, order in enumerate(epochs, start=1):
             for group in batches.groups(order, how.accumulate or 1):
                 step += 1
@@ -61,7 +62,7 @@ def run(
                     continue
                 if group[0] is order[0]:
                     position.said = [0, 0]
-                loss = course.step(encoded, [rows.trained[batch].tolist() for batch in group], job, steps)
+                loss = course.step(below, [rows.trained[batch].tolist() for batch in group], job, steps)
                 advance(1, f"loss {loss:.3f}")
                 if pace.is_due():
                     started = time.perf_counter()
@@ -70,7 +71,7 @@ def run(
                     pace.wrote(started)
             if how.early_stopping is not None:
                 if len(position.held_out) < epoch:
-                    course.judge(encoded, rows.held_out.tolist(), job, epoch)
+                    course.judge(below, rows.held_out.tolist(), job, epoch)
                 if _is_over(position.held_out, how.early_stopping):
                     break
     note_time()
@@ -125,14 +126,14 @@ class Course:
     best: dict[str, torch.Tensor]
     """With early stopping, the parameters after the best epoch so far."""
 
-    def step(self, encoded: Encoded, group: list[list[int]], job: TrainingJob, steps: int) -> float:
+    def step(self, below: Below, group: list[list[int]], job: TrainingJob, steps: int) -> float:
         """One step of the optimizer on the mean loss over a group of batches; returns that loss."""
         who, count = f"adapter {job.adapter.id}, seed {job.seed}", sum(map(len, group))
         where = f"at step {self.position.step + 1} of {steps}; lower learning_rate or max_grad_norm"
         mean = 0.0
-        for batch in (part for whole in group for part in _parts(encoded, whole)):
+        for batch in (part for whole in group for part in _parts(below, whole)):
             with torch.autocast("cpu", torch.bfloat16, enabled=job.precision == "bf16"):
-                logits = self.network(**encoded.batch(batch)).logits.float()
+                logits = self.network(**below.batch(batch)).logits.float()
             loss = torch.nn.functional.cross_entropy(logits, _labels(job, batch))
             if not torch.isfinite(loss):
                 raise TrainingError(f"{who}: the loss is {loss.item()} {where}")
@@ -142,7 +143,7 @@ class Course:
             ones = int(logits.argmax(1).sum())
             self.position.said[0] += len(batch) - ones
             self.position.said[1] += ones
-            self.position.tokens += int(encoded.lengths[batch].sum())
+            self.position.tokens += int(below.lengths[batch].sum())
             self.position.examples += len(batch)
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), job.adapter.train.max_grad_norm)
         if not torch.isfinite(norm):
@@ -155,15 +156,15 @@ class Course:
         self.optimizer.zero_grad()
         return mean
 
-    def judge(self, encoded: Encoded, held_out: list[int], job: TrainingJob, epoch: int) -> None:
+    def judge(self, below: Below, held_out: list[int], job: TrainingJob, epoch: int) -> None:
         """Note the loss on the held-out rows, and keep the parameters if it is the least so far."""
         self.network.eval()
         total = 0.0
         with torch.inference_mode():
-            for chosen in packed(encoded.lengths[held_out], TOKENS_PER_BATCH):
+            for chosen in packed(below.lengths[held_out], TOKENS_PER_BATCH):
                 batch = [held_out[i] for i in chosen]
                 with torch.autocast("cpu", torch.bfloat16, enabled=job.precision == "bf16"):
-                    logits = self.network(**encoded.batch(batch)).logits.float()
+                    logits = self.network(**below.batch(batch)).logits.float()
                 total += torch.nn.functional.cross_entropy(logits, _labels(job, batch), reduction="sum").item()
         self.network.train()
         loss = total / len(held_out)
@@ -216,9 +217,9 @@ class Course:
         self.position.resumed += 1
 
 
-def _parts(encoded: Encoded, batch: Sequence[int]) -> Iterator[list[int]]:
+def _parts(below: Below, batch: Sequence[int]) -> Iterator[list[int]]:
     """A batch in parts of as many padded tokens as scoring takes at a time, the longest texts first."""
-    for some in packed(encoded.lengths[batch], TOKENS_PER_PASS):
+    for some in packed(below.lengths[batch], TOKENS_PER_PASS):
         yield [batch[i] for i in some]
 
 

@@ -17,7 +17,7 @@ from harness.models.peft import without_known_warnings
 from harness.models.protocol import CARD
 from harness.models.transformer import Encoded, probe_scores, untrained
 from harness.progress import Progress
-from harness.training import TrainingJob, batches, card, checkpoint, course, dropout, methods, saving
+from harness.training import TrainingJob, batches, card, checkpoint, course, dropout, frozen, methods, saving
 from harness.training.checkpoint import Pace
 from harness.training.determinism import deterministic
 
@@ -94,8 +94,12 @@ def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace)
     with deterministic(job.seed):
         network = _network(job, batches.steps(job.adapter.train, len(rows.trained)))
         before = methods.initial(network)
-        with without_known_warnings(), dropout.fast():
-            position = course.run(network, encoded, rows, job, partial, progress, pace)
+        with (
+            without_known_warnings(),
+            dropout.fast(),
+            frozen.run_once(network, encoded, partial, job.precision) as below,
+        ):
+            position = course.run(network, below, rows, job, partial, progress, pace)
         n_trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
         n_parameters = sum(p.numel() for p in network.parameters())
         network = methods.settled(network, before, lambda: untrained(job.base.folder, job.seed)).eval()
@@ -107,6 +111,7 @@ def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace)
     facts = {
         "n_trainable": n_trainable,
         "n_parameters": n_parameters,
+        "frozen_layers": below.count,
         "train_seconds": position.seconds,
         "tokens_per_second": position.tokens / position.seconds,
         "examples_per_second": position.examples / position.seconds,

@@ -24,7 +24,7 @@ from harness.models.peft import prove_loaded, with_adapter, without_known_warnin
 from harness.models.transformer import PROBE_TEXTS, Encoded, forward_all, trained, untrained
 from harness.progress import silent
 from harness.suite import load
-from harness.training import TrainingJob, batches, card, course, fit, loop, methods, saving
+from harness.training import TrainingJob, batches, card, course, fit, frozen, loop, methods, saving
 from harness.training.checkpoint import Pace
 from harness.training.determinism import deterministic
 
@@ -136,8 +136,8 @@ def test_a_method_trains_saves_and_comes_back_to_the_bit(
         network = methods.apply(one.adapter, base, batches.steps(one.adapter.train, len(rows.trained))).train()
         drawn = methods.initial(network)
         encoded = Encoded(one.base.folder, one.texts, one.max_length)
-        with without_known_warnings():
-            course.run(network, encoded, rows, one, tmp_path, silent, Pace())
+        with without_known_warnings(), frozen.run_once(network, encoded, tmp_path, "fp32") as below:
+            course.run(network, below, rows, one, tmp_path, silent, Pace())
         as_trained = logits(network.eval(), one)
         network = methods.settled(network, drawn, lambda: untrained(one.base.folder, 5)).eval()
     in_memory = logits(network, one)

@@ -125,6 +125,7 @@ METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "pissa": ("lora", {"r": 4, "init_lora_weights": "pissa"}, {}),
     "prompts": ("p_tuning", {"num_virtual_tokens": 4, "encoder_hidden_size": 16, "target_modules": None}, {}),
     "pvera, sampling": ("pvera", {"r": 4}, {}),
+    "frozen lower layers": ("lora", {"r": 4, "lora_dropout": 0.1, "layers_to_transform": [1]}, {}),
     "accumulating": ("lora", {"r": 4, "lora_dropout": 0.1}, {"accumulate": 3}),
     "stopping early": ("lora", {"r": 4}, {"early_stopping": {"share": 0.2, "patience": 1}, "epochs": 6}),
 }
