@@ -5,7 +5,7 @@
     python benchmarks/adapters.py suites/mine.toml --part texts      # seconds and memory against the number of texts
 
 Adapters are LoRA of random numbers on the suite's first base, saved as PEFT saves them and loaded as any other; each
-evaluation loads one, proves it and scores the texts in bf16. Shared and separate evaluations of an adapter take turns
+evaluation loads one, proves it and scores the texts, in bf16 where the processor has it. Shared and separate evaluations of an adapter take turns
 in one process with one thread, and must give the same bits. Prints Markdown.
 """
 
@@ -22,7 +22,7 @@ import measuring
 import numpy as np
 import torch
 
-from harness import models, suite
+from harness import models, provenance, suite
 from harness.declarations import PeftModel, TransformerModel
 from harness.gather import Workspace, gather
 from harness.models.peft import without_known_warnings
@@ -31,7 +31,8 @@ from harness.models.transformer import untrained
 from harness.stats import Floats
 
 QUICKSTART = Path(__file__).parents[1] / "suites" / "quickstart.toml"
-MODEL = PeftModel.model_validate({"id": "lora", "backend": "peft", "adapter": "a", "precision": "bf16"})
+PRECISION = "bf16" if provenance.has_fast_bf16() else "fp32"
+MODEL = PeftModel.model_validate({"id": "lora", "backend": "peft", "adapter": "a", "precision": PRECISION})
 TARGETS = {"bert": ["query", "value"], "distilbert": ["q_lin", "v_lin"]}
 
 
@@ -104,7 +105,7 @@ def adapters(ingredients: Ingredients, texts: list[str], count: int, top: int) -
                 ]
             )
     head = ["adapters", "separate, s", "shared, s", "ratio", "ratio of scoring alone"]
-    return f"LoRA on the {top} top layers, {len(texts)} texts, bf16\n\n{measuring.table(head, rows)}"
+    return f"LoRA on the {top} top layers, {len(texts)} texts, {PRECISION}\n\n{measuring.table(head, rows)}"
 
 
 def memory(base: Path, words: list[object]) -> str:
@@ -112,7 +113,7 @@ def memory(base: Path, words: list[object]) -> str:
     ways = {"nothing scored": 0, "1 adapter": 1, "8 adapters, one after the other": 8, "2 models at once": -2}
     words += ["--adapters", *made(base, max(ways.values()), None)]
     rows = [[name, measuring.alone(__file__, [*words, "--only", count])] for name, count in ways.items()]
-    return f"LoRA on all layers, bf16\n\n{measuring.table(['process', 'largest resident set, MiB'], rows)}"
+    return f"LoRA on all layers, {PRECISION}\n\n{measuring.table(['process', 'largest resident set, MiB'], rows)}"
 
 
 def only(ingredients: Ingredients, texts: list[str], folders: list[Path], count: int) -> int:
@@ -129,7 +130,7 @@ def only(ingredients: Ingredients, texts: list[str], folders: list[Path], count:
 def many_texts(ingredients: Ingredients, sizes: list[int]) -> str:
     """Seconds and memory against the number of texts of made-up lengths, a process each."""
     model = TransformerModel.model_validate(
-        {"id": "head", "backend": "transformer", "base": "b", "seeds": (0,), "precision": "bf16"}
+        {"id": "head", "backend": "transformer", "base": "b", "seeds": (0,), "precision": PRECISION}
     )
     classifier = models.load(model, replace(ingredients, seed=0))
     generator = np.random.default_rng(0)

@@ -145,7 +145,7 @@ def trainer(network: Any, subject: Subject, *, padded: bool) -> Way:
     encoded = subject.encoded
     how = {"padding": "max_length", "max_length": subject.ingredients.max_length} if padded else {"padding": True}
     collator = DataCollatorWithPadding(encoded.tokenizer, **how)
-    rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in encoded.ids]
+    rows = [{"input_ids": list(ids), "attention_mask": [1] * len(ids)} for ids in encoded.ids]
     arguments = TrainingArguments(
         tempfile.mkdtemp(), per_device_eval_batch_size=32, report_to=[], use_cpu=True, disable_tqdm=True
     )

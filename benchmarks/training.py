@@ -82,7 +82,7 @@ def theirs(job: TrainingJob, *, padded: bool) -> float:
     encoded = Encoded(job.base.folder, job.texts, job.max_length)
     labels = [example.label for example in job.split.examples]
     rows = [
-        {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": label}
+        {"input_ids": list(ids), "attention_mask": [1] * len(ids), "labels": label}
         for ids, label in zip(encoded.ids, labels, strict=True)
     ]
     padding: dict[str, Any] = {"padding": "max_length", "max_length": job.max_length} if padded else {"padding": True}

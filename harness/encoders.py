@@ -69,9 +69,9 @@ def masked(texts: Encoded, share: float, generator: np.random.Generator) -> Mask
     """Hide a share of each text's tokens, special ones excepted; one at least where there is one."""
     mask_id = texts.tokenizer.mask_token_id
     covered, places, hidden = copy(texts), [], []
-    covered.ids = [list(ids) for ids in texts.ids]
+    covered.ids = [ids[:] for ids in texts.ids]
     for ids in covered.ids:
-        special = texts.tokenizer.get_special_tokens_mask(ids, already_has_special_tokens=True)
+        special = texts.tokenizer.get_special_tokens_mask(list(ids), already_has_special_tokens=True)
         open_places = np.flatnonzero(np.array(special) == 0)
         count = min(len(open_places), max(1, round(share * len(open_places))))
         chosen = np.sort(generator.permutation(open_places)[:count])

@@ -81,7 +81,7 @@ def test_mean_states_do_not_depend_on_what_else_is_in_the_batch(tiny_base: Path)
 
 def test_a_share_of_the_tokens_is_hidden_and_never_a_special_one(tiny_base: Path) -> None:
     texts = encoders.encoded(tiny_base, TEXTS, 32)
-    before = [list(ids) for ids in texts.ids]
+    before = [ids[:] for ids in texts.ids]
     masked = encoders.masked(texts, 0.3, np.random.default_rng(1))
     assert texts.ids == before
     assert [len(places) for places in masked.places] == [1, 1, 3, 0]  # 30 % of 4, 3, 10 and no words
@@ -104,7 +104,7 @@ def test_the_masked_loss_is_the_one_that_transformers_computes(base_with_head: P
         labels = torch.full((1, len(masked.encoded.ids[i])), -100)
         labels[0, list(masked.places[i])] = torch.tensor(masked.hidden[i])
         with torch.inference_mode():
-            expected = whole(input_ids=torch.tensor([masked.encoded.ids[i]]), labels=labels).loss
+            expected = whole(input_ids=torch.tensor([list(masked.encoded.ids[i])]), labels=labels).loss
         assert found[i] == pytest.approx(float(expected), abs=1e-5)
 
 
