@@ -5,8 +5,9 @@
     python benchmarks/adapters.py suites/mine.toml --part texts      # seconds and memory against the number of texts
 
 Adapters are LoRA of random numbers on the suite's first base, saved as PEFT saves them and loaded as any other; each
-evaluation loads one, proves it and scores the texts, in bf16 where the processor has it. Shared and separate evaluations of an adapter take turns
-in one process with one thread, and must give the same bits. Prints Markdown.
+evaluation loads one, proves it and scores the texts, in bf16 where the processor has it, else in fp32. Shared and
+separate evaluations of an adapter take turns in one process with one thread, and must give the same bits. Prints
+Markdown.
 """
 
 import argparse
