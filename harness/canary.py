@@ -152,6 +152,8 @@ def _changes(kept: KeptRun) -> str:
     pairs: list[tuple[str, Any, Any]] = [
         (name, kept.packages.get(name), packages.get(name)) for name in sorted({*kept.packages, *packages})
     ]
-    pairs += [(name, kept.hardware.get(name), hardware.get(name)) for name in ("processor", "machine", "system")]
+    # Processors that share a name, as a cloud's virtual ones do, may still round otherwise.
+    names = {"processor": "processor", "bf16": "bf16 in hardware", "machine": "machine", "system": "system"}
+    pairs += [(said, kept.hardware.get(name), hardware.get(name)) for name, said in names.items()]
     changes = [f"{name} {then} then, {now} now" for name, then, now in pairs if then != now]
     return ", ".join(changes) or "packages and processor are the same as then"

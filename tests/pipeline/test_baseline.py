@@ -417,7 +417,8 @@ def test_scores_from_another_environment_are_told_as_drift_and_not_as_a_regressi
     assert verdict(result)["reason"] == (
         "environment drift: 56 of 56 examples of tiny-full seed 1 on test come out otherwise than in baseline main "
         "with the same inputs, the largest logit move is 0.05 (0.001 is allowed); torch 1.0 then, "
-        f"{provenance.packages()['torch']} now, processor an abacus then, {provenance.hardware()['processor']} now; "
+        f"{provenance.packages()['torch']} now, processor an abacus then, {provenance.hardware()['processor']} now, "
+        f"bf16 in hardware 2 then, {provenance.hardware()['bf16']} now; "
         "set the baseline anew from an evaluation in this environment"
     )
 
@@ -428,7 +429,7 @@ def moved(run: KeptRun) -> KeptRun:
     for one in run.predictions:
         score = float(1 / (1 + np.exp(-(np.log(one.score / (1 - one.score)) + 0.05))))
         said.append(Prediction(one.example_id, int(score > 0.5), score))
-    packages, hardware = {**run.packages, "torch": "1.0"}, {**run.hardware, "processor": "an abacus"}
+    packages, hardware = {**run.packages, "torch": "1.0"}, {**run.hardware, "processor": "an abacus", "bf16": 2}
     return replace(run, predictions=tuple(said), packages=packages, hardware=hardware)
 
 
