@@ -56,13 +56,13 @@ class Compiled:
 
     def __init__(self, path: Path, precision: str, again: "Compiled | None" = None) -> None:
         core = openvino.Core()
-        fast = precision != "fp32" and provenance.has_fast_bf16()
+        in_bf16 = precision != "fp32" and provenance.has_fast_bf16()
         config = {
             "INFERENCE_NUM_THREADS": 1,
             "NUM_STREAMS": 1,
             # Every worker process would be pinned to the same core.
             "ENABLE_CPU_PINNING": False,
-            "INFERENCE_PRECISION_HINT": "bf16" if fast or precision == "bf16" else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
         }
         self.request = core.compile_model(core.read_model(path), "CPU", config).create_infer_request()
         self.again = again
@@ -81,10 +81,15 @@ def compiled(precision: str, network: Callable[[], Any], ingredients: Ingredient
         ingredients: `converted_dir` is where it is kept; `train_texts` calibrate int8.
 
     Raises:
-        RunError: OpenVINO or torch's exporter cannot convert it.
+        RunError: OpenVINO or torch's exporter cannot convert it, or this processor has no bf16 and it is asked for.
     """
     folder = ingredients.converted_dir
     assert folder is not None
+    if precision == "bf16" and not provenance.has_fast_bf16():  # it would compute fp32 without a word
+        raise RunError(
+            "OpenVINO computes bf16 only where the processor multiplies it in hardware, and would compute fp32 here; "
+            "use precision = 'fp32' or 'auto', or runtime = 'torch'"
+        )
     if not _is_whole(folder):
         _keep(_converted(network()), precision, ingredients, folder)
     again = Compiled(folder / UNQUANTISED, precision) if precision == "int8" else None
