@@ -1,5 +1,6 @@
 """Factories that several test modules share: small, real records, with every field open to change."""
 
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -18,6 +19,9 @@ from harness.store.connection import Connection
 
 settings.register_profile("patient", settings.default, deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would the commands that they interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _split(
