@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from harness import estimates, evidence, expectations, forgetting, models, parity_checks, shards, training
-from harness.declarations import Suite
+from harness import estimates, evidence, expectations, forgetting, models, parity_checks, provenance, shards, training
+from harness.declarations import Model, Suite
 from harness.engine import EachDone, Interrupted, Lost
 from harness.errors import HarnessError, RunError
 from harness.forgetting import Measurement
@@ -63,6 +63,11 @@ def bring_up_to_date(
         say(f"warning: {path}: no lock pins {', '.join(materials.unpinned)}; `harness data {path}` pins their rows")
     for warning in materials.warnings:
         say(f"warning: {warning}")
+    if not provenance.has_fast_bf16() and (slow := _in_bf16(suite, wanted)):
+        say(
+            f"warning: this processor does not multiply bf16 in hardware: {', '.join(slow)} will take many times as "
+            "long as in fp32; precision = 'auto' is bf16 only where that is fast"
+        )
     adapters = {used for declared in wanted if (used := getattr(declared, "adapter", None)) is not None}
     failures = train_missing(suite, materials, workspace, each_done, adapters) if adapters else {}
     held = checks(suite, materials, workspace, model_ids=model_ids, untrainable=failures)
@@ -87,6 +92,18 @@ def bring_up_to_date(
     for problem in measure_forgetting([job for job in jobs if job.run_key in done], workspace, each_done):
         say(f"warning: {problem}")
     return jobs, report
+
+
+def _in_bf16(suite: Suite, wanted: Sequence[Model]) -> list[str]:
+    """Names of models, and of adapters that they need trained, that ask for bf16 in torch whatever the processor."""
+    used = {getattr(declared, "adapter", None) for declared in wanted}
+    trained = [one.id for one in suite.trained_adapters if one.id in used and one.train.precision == "bf16"]
+    scored = [
+        declared.id
+        for declared in wanted
+        if getattr(declared, "precision", None) == "bf16" and getattr(declared, "runtime", "torch") == "torch"
+    ]
+    return [*(f"the training of {name}" for name in trained), *scored]
 
 
 def train_missing(

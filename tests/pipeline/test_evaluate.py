@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness import provenance
 from harness.store.connection import opened
 
 Command = Callable[..., Any]
@@ -200,6 +201,23 @@ def _is_working(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+@pytest.mark.parametrize("has_bf16", [False, True])
+def test_bf16_where_it_is_emulated_is_warned_of(
+    harness: Command, suite_path: Path, monkeypatch: pytest.MonkeyPatch, has_bf16: bool
+) -> None:
+    monkeypatch.setattr(provenance, "has_fast_bf16", lambda: has_bf16)
+    text = suite_path.read_text()
+    text = text.replace('seeds = [1, 2]\nprecision = "fp32"', 'seeds = [1, 2]\nprecision = "bf16"')
+    text = text.replace('precision = "fp32", seeds = [1, 2]', 'precision = "bf16", seeds = [1, 2]')
+    suite_path.write_text(text)
+    models = [word for name in ("tiny+lora", "untrained", "tiny-full", "tfidf") for word in ("--model", name)]
+    result = harness("evaluate", suite_path, *models, "--workers", "1")
+    assert result.code == 0
+    warned = "does not multiply bf16 in hardware: the training of lora, untrained will take many times as long as in"
+    assert (warned in result.err) == (not has_bf16)
+    assert "hardware" not in harness("evaluate", suite_path, "--model", "tfidf").err
 
 
 def test_ctrl_c_leaves_the_store_whole_and_the_next_call_goes_on(
