@@ -31,7 +31,7 @@ import measuring
 import numpy as np
 import torch
 
-from harness import models, parity, stats, suite
+from harness import models, parity, provenance, stats, suite
 from harness.declarations import PeftModel, TransformerModel
 from harness.gather import Workspace, gather
 from harness.jobs import checks
@@ -43,7 +43,11 @@ from harness.models.transformer import TOKENS_PER_PASS, Encoded, packed
 from harness.progress import silent
 
 QUICKSTART = Path(__file__).parents[1] / "suites" / "quickstart.toml"
-FORMS = [form for form in (parity.REFERENCE, *parity.TOLERANCES) if len(form.split()) == 2]
+FORMS = [
+    form
+    for form in (parity.REFERENCE, *parity.TOLERANCES)
+    if len(form.split()) == 2 and ("bf16" not in form or provenance.has_fast_bf16())
+]
 Answers = Any
 """Shape (n,): 0 or 1."""
 Way = Callable[[], Answers]
@@ -273,7 +277,7 @@ def speed(subject: Subject, asked: argparse.Namespace) -> str:
     work = measuring.forward_flops(_config(subject), lengths)
     rows = []
     for name, median in sorted(medians.items(), key=lambda pair: pair[1]):
-        of = peak["bf16" if "bf16" in name or "int8" in name else "fp32"]
+        of = max(peak.values()) if "int8" in name else peak["bf16" if "bf16" in name else "fp32"]
         ratios = [f"{medians[other] / median:.2f}" for other in COMPARED]
         rows.append([name, f"{len(lengths) / median:.1f}", f"{lengths.sum() / median:,.0f}", *ratios])
         rows[-1].append(f"{100 * work / median / of:.0f} %")
