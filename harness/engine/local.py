@@ -9,6 +9,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -25,6 +26,8 @@ from harness.provenance import cores
 T = TypeVar("T")
 R = TypeVar("R")
 _POLL_SECONDS = 0.2
+_LATE_SECONDS = 1.0
+"""How long news may come after the result: they have a queue of their own."""
 
 
 @contextmanager
@@ -84,6 +87,7 @@ class _Pool:
                 self._drain(shown)
                 for future in done:
                     yield futures[future], future.result()
+            self._wait_for_late(shown)
         except BrokenProcessPool:
             raise RunError("a worker process died, killed or out of memory; try again with fewer --workers") from None
         except KeyboardInterrupt:
@@ -98,6 +102,13 @@ class _Pool:
         with suppress(queue.Empty):
             while True:
                 shown.show(self.news.get_nowait())
+
+    def _wait_for_late(self, shown: Shown) -> None:
+        """All is done: show the ends of the tasks that are still shown."""
+        until = time.monotonic() + _LATE_SECONDS
+        while shown.open and (left := until - time.monotonic()) > 0:
+            with suppress(queue.Empty):
+                shown.show(self.news.get(timeout=left))
 
     def close(self, *, at_once: bool) -> None:
         """Let the workers go; what they have not begun is dropped, and what they are at too if it must be at once."""

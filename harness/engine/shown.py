@@ -17,10 +17,11 @@ class Shown:
         self.open: dict[str, tuple[ExitStack, Advance]] = {}
 
     def show(self, message: Message) -> None:
-        """Open, advance or end a task."""
+        """Open, advance or end a task. The end of one that is shown no more is news that came late, and nothing."""
         label, total, units, note = message
         if total is None:
-            self.open.pop(label)[0].close()
+            if label in self.open:
+                self.open.pop(label)[0].close()
             return
         if label not in self.open:
             stack = ExitStack()
