@@ -73,7 +73,7 @@ def wanted(model: Model, *, can_calibrate: bool) -> list[str]:
     if model.precision != "auto":
         form = f"{model.runtime} {model.precision}"
         return [] if form == REFERENCE else [form]
-    possible = {"int8": can_calibrate, "bf16": provenance.has_fast_bf16()}
+    possible = {"int8": can_calibrate and provenance.has_fast_int8(), "bf16": provenance.has_fast_bf16()}
     forms = [f"{model.runtime} {precision}" for precision in _FASTEST_FIRST[model.runtime] if possible[precision]]
     return forms if model.runtime == "torch" else [*forms, f"{model.runtime} fp32"]
 
@@ -284,6 +284,7 @@ def _is_within(one: Parity, allowed: Tolerance) -> bool:
 
 
 def _why(form: str, unfit: Sequence[str]) -> str:
-    slower = "" if provenance.has_fast_bf16() else "; this processor does not multiply bf16 in hardware"
+    has = {"bf16": provenance.has_fast_bf16(), "int8": provenance.has_fast_int8()}
+    slower = "".join(f"; this processor does not multiply {name} in hardware" for name in has if not has[name])
     reasons = (reason.removesuffix("; choose another precision or runtime") for reason in unfit)
     return f"precision = 'auto' is {form}" + "".join(f"; {reason}" for reason in reasons) + slower

@@ -53,8 +53,18 @@ def hardware() -> dict[str, str | int]:
 @cache
 def has_fast_bf16() -> bool:
     """Whether the processor multiplies bfloat16 in hardware; elsewhere it is emulated and slower than float32."""
-    flags = set(_cpu_info().get("flags", _cpu_info().get("Features", "")).split())
-    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+    return bool(_cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+@cache
+def has_fast_int8() -> bool:
+    """Whether the processor multiplies and adds up int8 in one instruction; elsewhere it is no faster than float32."""
+    return bool(_cpu_flags() & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+
+
+def _cpu_flags() -> set[str]:
+    """What the processor has, as Linux names it on x86 and on ARM."""
+    return set(_cpu_info().get("flags", _cpu_info().get("Features", "")).split())
 
 
 @cache

@@ -150,11 +150,21 @@ def test_the_reference_is_held_to_nothing() -> None:
     assert wanted(model("fp32", "torch"), can_calibrate=True) == []
 
 
-def test_auto_tries_bf16_only_where_the_processor_has_it_and_int8_only_with_training_rows() -> None:
-    bf16 = ["openvino bf16"] if provenance.has_fast_bf16() else []
-    assert wanted(model("auto"), can_calibrate=True) == ["openvino int8", *bf16, "openvino fp32"]
+@pytest.mark.parametrize("has_int8", [False, True])
+@pytest.mark.parametrize("has_bf16", [False, True])
+def test_auto_tries_only_what_the_processor_has_and_int8_only_with_training_rows(
+    monkeypatch: pytest.MonkeyPatch, has_bf16: bool, has_int8: bool
+) -> None:
+    monkeypatch.setattr(provenance, "has_fast_bf16", lambda: has_bf16)
+    monkeypatch.setattr(provenance, "has_fast_int8", lambda: has_int8)
+    int8, bf16 = ["openvino int8"] * has_int8, ["openvino bf16"] * has_bf16
+    assert wanted(model("auto"), can_calibrate=True) == [*int8, *bf16, "openvino fp32"]
     assert wanted(model("auto"), can_calibrate=False) == [*bf16, "openvino fp32"]
     assert wanted(model("auto", "torch"), can_calibrate=True) == [form.replace("openvino", "torch") for form in bf16]
+    assert wanted(model("int8"), can_calibrate=True) == ["openvino int8"], "asked for by name"
+    why = str(decided(model("auto"), FORMS, {form: [GOOD] for form in FORMS}).why)
+    assert ("does not multiply int8 in hardware" in why) == (not has_int8)
+    assert ("does not multiply bf16 in hardware" in why) == (not has_bf16)
 
 
 def test_the_sample_is_of_scored_splits_alone_and_does_not_know_their_labels(

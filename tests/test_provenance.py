@@ -96,3 +96,17 @@ def test_hardware_names_the_processor_and_its_usable_cores() -> None:
     assert int(found["cores"]) >= 1
     assert found["bf16"] == int(provenance.has_fast_bf16())
     assert all(isinstance(value, str | int) for value in found.values())
+
+
+def test_what_a_processor_has_is_read_from_its_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_bf16, has_int8 = provenance.has_fast_bf16.__wrapped__, provenance.has_fast_int8.__wrapped__
+    for info, expected in (
+        ({"flags": "fma avx2 sha_ni"}, (False, False)),
+        ({"flags": "avx2 avx_vnni"}, (False, True)),
+        ({"flags": "avx512f avx512_bf16 avx512_vnni"}, (True, True)),
+        ({"Features": "asimd asimddp"}, (False, True)),
+        ({"Features": "asimd bf16 i8mm"}, (True, True)),
+        ({}, (False, False)),
+    ):
+        monkeypatch.setattr(provenance, "_cpu_info", lambda info=info: info)
+        assert (has_bf16(), has_int8()) == expected, info
