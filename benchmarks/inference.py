@@ -24,6 +24,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,10 +240,8 @@ def serve(end: Any, asked: argparse.Namespace, part: int) -> None:
 def ways(subject: Subject, wanted: Sequence[str] = (), workers: Workers | None = None) -> Iterator[tuple[str, Way]]:
     """Every way that can be had here, its making not timed."""
     merged = forms.merged(subject.network)
-    made: dict[str, Callable[[], Way]] = {
-        f"ours, {form}": lambda form=form: workers.way(form) if workers else ours(subject, form)  # type: ignore[misc]
-        for form in FORMS
-    }
+    of_form = workers.way if workers else partial(ours, subject)
+    made: dict[str, Callable[[], Way]] = {f"ours, {form}": partial(of_form, form) for form in FORMS}
     made |= {
         "pipeline, default": lambda: pipeline(merged, subject, 1),
         "pipeline, batches of 32": lambda: pipeline(merged, subject, 32),

@@ -69,7 +69,7 @@ def kinds(site: Path) -> dict[str, str]:
 def picture(browser: Browser, site: Path, name: str, file: Path, width: int, scheme: str) -> None:
     """A whole page as a PNG."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
     show(page, site, name)
     page.screenshot(path=str(file), full_page=True)
@@ -91,7 +91,7 @@ def main() -> None:
                     picture(browser, asked.site, name, file, width, scheme)
                     print(file)
         if asked.readme is not None:
-            context = browser.new_context(viewport=README_SIZE, color_scheme="light")  # type: ignore[arg-type]
+            context = browser.new_context(viewport=README_SIZE, color_scheme="light")
             page = context.new_page()
             show(page, asked.site, "index.html")
             page.screenshot(path=str(asked.readme))

@@ -52,7 +52,7 @@ def workers(
 def _check_installed() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when Ray is imported
     try:
-        import ray  # noqa: F401
+        import ray  # noqa: F401 (only to see whether it can be had)
     except ImportError:
         raise UsageError(
             "the engine 'ray' needs Ray, which is not installed: `python -m pip install 'adapter-harness[ray]'`"

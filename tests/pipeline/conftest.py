@@ -8,11 +8,12 @@ import functools
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,9 +23,11 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 from typer.testing import CliRunner
 
-from harness import digest
+from harness import digest, training
 from harness.cli import app
+from harness.gather import Workspace, gather
 from harness.suite import load
+from harness.training import TrainingJob
 
 torch.set_num_threads(1)
 
@@ -181,3 +184,20 @@ def harness(configured: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return Result(result.exit_code, result.stdout, result.stderr)
 
     return command
+
+
+@pytest.fixture
+def jobs(configured: Index, suite_path: Path, tmp_path: Path) -> list[TrainingJob]:
+    """The made-up suite's trainings: LoRA with seeds 1 and 2, and a full fine-tuning."""
+    suite, workspace = load(suite_path), Workspace(suite_path, tmp_path / "runs" / "x.duckdb")
+    materials = gather(suite, workspace)
+    return training.jobs(suite, materials.splits, materials.bases, workspace.adapters)
+
+
+def without_dropout(job: TrainingJob, folder: Path) -> TrainingJob:
+    """On a copy of its base with nothing random in it: other batches would draw other numbers."""
+    shutil.copytree(job.base.folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return replace(job, base=replace(job.base, folder=folder))

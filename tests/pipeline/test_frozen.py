@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,26 +11,23 @@ import numpy as np
 import pytest
 import torch
 
-from harness import training
 from harness.errors import TrainingError
-from harness.gather import Workspace, gather
 from harness.models.transformer import Encoded, packed, untrained
 from harness.progress import silent
-from harness.suite import load
 from harness.training import TrainingJob, batches, card, course, frozen, loop, methods
 from harness.training.checkpoint import Pace
 from harness.training.determinism import deterministic
 from harness.training.frozen import Below
 
+from .conftest import without_dropout
+
 TOP = {"r": 4, "target_modules": ["query", "value"], "layers_to_transform": [1]}
 
 
 @pytest.fixture
-def job(configured: Any, suite_path: Path, tmp_path: Path) -> TrainingJob:
+def job(jobs: list[TrainingJob]) -> TrainingJob:
     """LoRA on both layers of the tiny base."""
-    suite, workspace = load(suite_path), Workspace(suite_path, tmp_path / "runs" / "x.duckdb")
-    materials = gather(suite, workspace)
-    return training.jobs(suite, materials.splits, materials.bases, workspace.adapters)[0]
+    return jobs[0]
 
 
 def by(job: TrainingJob, folder: Path, method: str, params: dict[str, Any], **changes: Any) -> TrainingJob:
@@ -44,16 +40,6 @@ def by(job: TrainingJob, folder: Path, method: str, params: dict[str, Any], **ch
 
 def network_of(job: TrainingJob) -> Any:
     return methods.apply(job.adapter, untrained(job.base.folder, job.seed, attention="eager"), steps=10).train()
-
-
-def without_dropout(job: TrainingJob, folder: Path) -> TrainingJob:
-    """The base, with nothing random in it."""
-    shutil.copytree(job.base.folder, folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(
-        json.dumps(config | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
-    )
-    return replace(job, base=replace(job.base, folder=folder))
 
 
 FROZEN: dict[str, tuple[str, dict[str, Any], int]] = {

@@ -19,10 +19,7 @@ from typing import Any
 
 import pytest
 
-from harness import training
-from harness.gather import Workspace, gather
 from harness.progress import Advance, Progress, silent
-from harness.suite import load
 from harness.training import TrainingJob, card, checkpoint, loop
 from harness.training.checkpoint import Pace
 
@@ -39,14 +36,6 @@ def often() -> Pace:
 def train(job: TrainingJob) -> None:
     """In a process of its own: train with checkpoints all the time."""
     loop.train(job, silent, often())
-
-
-@pytest.fixture
-def jobs(configured: Any, suite_path: Path, tmp_path: Path) -> list[TrainingJob]:
-    """The made-up suite's trainings: LoRA with seeds 1 and 2, and a full fine-tuning."""
-    suite, workspace = load(suite_path), Workspace(suite_path, tmp_path / "runs" / "x.duckdb")
-    materials = gather(suite, workspace)
-    return training.jobs(suite, materials.splits, materials.bases, workspace.adapters)
 
 
 def with_dropout(job: TrainingJob, folder: Path) -> TrainingJob:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,13 +25,7 @@ from harness.records import Example
 from harness.suite import load
 from harness.training import TrainingJob, batches, card, course, fit, loop
 
-
-@pytest.fixture
-def jobs(configured: Any, suite_path: Path, tmp_path: Path) -> list[TrainingJob]:
-    """The made-up suite's trainings: LoRA with seeds 1 and 2, and a full fine-tuning."""
-    suite, workspace = load(suite_path), Workspace(suite_path, tmp_path / "runs" / "x.duckdb")
-    materials = gather(suite, workspace)
-    return training.jobs(suite, materials.splits, materials.bases, workspace.adapters)
+from .conftest import without_dropout
 
 
 def changed(job: TrainingJob, tmp_path: Path, **fields: Any) -> TrainingJob:
@@ -233,7 +226,7 @@ def test_accumulated_batches_make_one_step_on_their_mean_loss(jobs: list[Trainin
     n = len(jobs[0].texts)
     told = card.read(loop.train(with_training(jobs[0], tmp_path, accumulate=3), silent)).card
     assert len(told["curve"]) == 4 * math.ceil(math.ceil(n / 16) / 3)
-    steady = replace(jobs[0], base=replace(jobs[0].base, folder=_without_dropout(jobs[0].base.folder, tmp_path)))
+    steady = without_dropout(jobs[0], tmp_path / "steady-base")
     whole = {"batch_size": n, "epochs": 1, "warmup_share": None, "warmup_steps": 0}
     parts = whole | {"batch_size": 8, "accumulate": n}
     one, other = (
@@ -249,7 +242,7 @@ def test_a_batch_goes_through_in_parts_that_make_one_step_on_its_mean_loss(
     jobs: list[TrainingJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n = len(jobs[0].texts)
-    steady = replace(jobs[0], base=replace(jobs[0].base, folder=_without_dropout(jobs[0].base.folder, tmp_path)))
+    steady = without_dropout(jobs[0], tmp_path / "steady-base")
     batch, sizes = Encoded.batch, list[int]()
 
     def noted(self: Encoded, indices: Sequence[int]) -> dict[str, torch.Tensor]:
@@ -279,16 +272,6 @@ def test_a_training_draws_its_dropout_the_cheap_way(jobs: list[TrainingJob], tmp
     called = {event.key for event in profiled.key_averages()}
     assert "aten::random_" in called
     assert "aten::bernoulli_" not in called
-
-
-def _without_dropout(base: Path, tmp_path: Path) -> Path:
-    """The base, with nothing random in it: other batches would draw other numbers."""
-    folder = tmp_path / "steady-base"
-    shutil.copytree(base, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 def test_training_ends_when_the_held_out_reviews_gain_no_more(jobs: list[TrainingJob], tmp_path: Path) -> None:
