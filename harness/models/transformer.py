@@ -1,7 +1,7 @@
 """Models on the transformers library: an untrained head, or weights trained without PEFT.
 
-Inference sorts texts by length and packs batches by a budget of padded tokens, so that little of the arithmetic is
-padding, and returns scores in the order of the texts.
+Inference sorts texts by length and divides them into batches within a budget of padded tokens so that padding and
+passes together cost least, and returns scores in the order of the texts.
 """
 
 import hashlib
@@ -21,12 +21,14 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from harness import digest
 from harness.declarations import TransformerModel
 from harness.errors import AdapterError, RunError
-from harness.models import bases, forms, lower
+from harness.models import bases, forms, lower, memory
 from harness.models.protocol import CARD, Classifier, Ingredients, Scores
 from harness.progress import Advance
 
 TOKENS_PER_PASS = 1024
 """Padded tokens in one forward pass of scoring; of five budgets the fastest (docs/benchmarks.md)."""
+TOKENS_A_PASS_COSTS = 64
+"""What a forward pass takes besides its tokens, in tokens: a smaller batch is worth less padding than this."""
 TOKENS_PER_BATCH = 2048
 """The same where training judges its held-out rows: another number would be another training."""
 TEXTS_AT_ONCE = 1000
@@ -46,6 +48,7 @@ PROBE_TOLERANCE = 1e-3
 # would say that every head should be trained, of models whose point is that it was not.
 transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # untyped there
 transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
+memory.keep_freed()
 
 
 @contextmanager
@@ -59,11 +62,16 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@lru_cache(maxsize=4)
+def _tokenizer(folder: Path, _files: str) -> Any:
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
 class Encoded:
     """Texts as token ids, cut at `max_length`."""
 
     def __init__(self, folder: Path, texts: Sequence[str], max_length: int) -> None:
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self.tokenizer = _tokenizer(folder, digest.of_files(folder, ["config.json", *bases.TOKENIZER]))
         whole: list[array[int]] = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             some = list(texts[start : start + TEXTS_AT_ONCE])
@@ -111,13 +119,24 @@ def encode(folder: Path, texts: Sequence[str], max_length: int) -> Encoded:
 
 
 def packed(lengths: Sequence[int] | np.ndarray[Any, Any], budget: int) -> Iterator[list[int]]:
-    """Indices in batches of at most `budget` padded tokens (one text at least), the longest texts first."""
+    """Indices in batches of at most `budget` padded tokens (one text at least), the longest texts first.
+
+    Of all divisions of the sorted texts, the one with the least padded tokens, a pass counted as `TOKENS_A_PASS_COSTS`
+    of them: by dynamic programming, from the shortest text on.
+    """
     order = np.argsort(-np.asarray(lengths), kind="stable")
+    longest_first, n = np.asarray(lengths)[order], len(order)
+    sizes, costs = np.zeros(n, dtype=np.int64), np.zeros(n + 1)
+    for start in range(n - 1, -1, -1):
+        length = int(longest_first[start])
+        most = min(n - start, max(1, budget // length))
+        each = length * np.arange(1, most + 1) + costs[start + 1 : start + 1 + most]
+        sizes[start] = 1 + each.argmin()
+        costs[start] = TOKENS_A_PASS_COSTS + each[sizes[start] - 1]
     start = 0
-    while start < len(order):
-        size = max(1, budget // int(lengths[order[start]]))
-        yield order[start : start + size].tolist()
-        start += size
+    while start < n:
+        yield order[start : start + sizes[start]].tolist()
+        start += sizes[start]
 
 
 def forward_all(

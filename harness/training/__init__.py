@@ -17,7 +17,7 @@ from harness.declarations import Adapter, Suite
 from harness.models.bases import ResolvedBase
 from harness.records import Split
 
-VERSION = 2
+VERSION = 3
 """Raised when the training loop changes in a way that changes weights."""
 
 

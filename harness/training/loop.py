@@ -17,7 +17,7 @@ from harness.models.peft import without_known_warnings
 from harness.models.protocol import CARD
 from harness.models.transformer import Encoded, probe_scores, untrained
 from harness.progress import Progress
-from harness.training import TrainingJob, batches, card, checkpoint, course, dropout, frozen, methods, saving
+from harness.training import TrainingJob, batches, card, checkpoint, course, dropout, frozen, methods, rounded, saving
 from harness.training.checkpoint import Pace
 from harness.training.determinism import deterministic
 
@@ -97,6 +97,7 @@ def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace)
         with (
             without_known_warnings(),
             dropout.fast(),
+            rounded.once(network),
             frozen.run_once(network, encoded, partial, job.precision) as below,
         ):
             position = course.run(network, below, rows, job, partial, progress, pace)

@@ -1,8 +1,11 @@
 """Every backend through the production path: a real tiny BERT, real PEFT adapters, real logistic regressions."""
 
+import itertools
 import json
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from harness.errors import AdapterError, DataError, RunError
 from harness.gather import Materials, Workspace, gather
 from harness.jobs import plan
 from harness.models import bases
-from harness.models.transformer import Encoded, packed, untrained
+from harness.models.transformer import TOKENS_A_PASS_COSTS, Encoded, packed, untrained
 from harness.progress import silent
 from harness.run import Job
 from harness.suite import load
@@ -115,11 +118,68 @@ def test_batches_hold_every_text_once_and_keep_to_the_budget(budget: int) -> Non
     assert all(len(batch) == 1 or len(batch) * max(lengths[batch]) <= budget for batch in batches)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_of_all_ways_to_cut_the_sorted_texts_into_batches_the_cheapest_is_taken(seed: int) -> None:
+    lengths, budget = np.random.default_rng(seed).integers(20, 257, size=9), 600
+    longest_first = sorted(lengths.tolist(), reverse=True)
+
+    def cost(sizes: Sequence[int]) -> float:
+        starts = np.cumsum([0, *sizes])[:-1]
+        padded = [longest_first[start] * size for start, size in zip(starts, sizes, strict=True)]
+        fits = all(size == 1 or tokens <= budget for size, tokens in zip(sizes, padded, strict=True))
+        return sum(padded) + TOKENS_A_PASS_COSTS * len(sizes) if fits else np.inf
+
+    gaps = itertools.product([False, True], repeat=len(lengths) - 1)
+    ways = [np.diff([0, *(i for i, cut in enumerate(cuts, 1) if cut), len(lengths)]).tolist() for cuts in gaps]
+    taken = [len(batch) for batch in packed(lengths, budget)]
+    assert cost(taken) == min(map(cost, ways))
+
+
+def test_a_few_texts_of_very_different_lengths_are_not_padded_to_the_longest() -> None:
+    assert list(packed([30, 250, 32, 120, 31], 1024)) == [[1], [3], [2, 4, 0]]
+
+
+def test_a_tokenizer_is_read_once_and_anew_where_its_files_have_changed(tiny_base: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    first, again = (Encoded(base, ["fine"], max_length=16) for _ in range(2))
+    assert again.tokenizer is first.tokenizer
+    words = json.loads((base / "tokenizer.json").read_text())
+    numbers = words["model"]["vocab"]
+    numbers["fine"], numbers["bad"] = numbers["bad"], numbers["fine"]
+    (base / "tokenizer.json").write_text(json.dumps(words))
+    assert Encoded(base, ["fine"], max_length=16).ids == Encoded(tiny_base, ["bad"], max_length=16).ids != first.ids
+
+
 def test_texts_are_cut_at_the_limit_with_their_special_tokens(tiny_base: Path) -> None:
     encoded = Encoded(tiny_base, ["the " * 60, "fine"], max_length=16)
     assert encoded.lengths.tolist() == [16, 3]
     assert encoded.truncated == 1
     assert encoded.ids[0][-1] == encoded.ids[1][-1] == encoded.tokenizer.sep_token_id
+
+
+GIVEN_BACK = """
+import ctypes
+import torch
+{before}
+class Said(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+ask = ctypes.CDLL(None).mallinfo2
+ask.restype = Said
+blocks = [torch.ones(31 * 2**18) for _ in range(8)]  # 31 MiB each
+del blocks
+print((ask().arena + ask().hblkhd) // 2**20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone is told, and asked")
+def test_memory_that_one_layer_gave_back_is_kept_for_the_next() -> None:
+    def held(before: str) -> int:
+        command = [sys.executable, "-c", GIVEN_BACK.format(before=before)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    as_it_is, kept = held(""), held("from harness.models import memory; memory.keep_freed()")
+    assert kept - as_it_is > 7 * 31, (kept, as_it_is)
 
 
 class Broken(torch.nn.Module):

@@ -1,0 +1,47 @@
+"""What a training in bf16 would round again and again, rounded once.
+
+    with rounded.once(network):
+        network(…)                  # under torch's autocast to bf16
+
+Autocast keeps what it has rounded of weights that train, and rounds all others anew in every pass. A frozen base is
+little else, so here each of its linear layers keeps its weights in bf16 beside those in fp32. The answers are the same
+bits. And PEFT widens what comes into a LoRA's matrices to fp32, only for autocast to round it again: it is let be.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from peft.helpers import disable_input_dtype_casting
+from torch.nn.functional import linear
+
+
+@contextmanager
+def once(network: Any) -> Iterator[None]:
+    """Within the block, for passes under autocast to bf16; others are as they were.
+
+    Args:
+        network: whose frozen weights stay as they are within the block.
+    """
+    frozen: list[Any] = [one for one in network.modules() if type(one) is torch.nn.Linear and _is_frozen(one)]
+    is_lora = isinstance(getattr(network, "active_peft_config", None), LoraConfig)
+    try:
+        for module in frozen:
+            bias = None if module.bias is None else module.bias.detach().bfloat16()
+            module.forward = partial(_forward, module.forward, module.weight.detach().bfloat16(), bias)
+        with disable_input_dtype_casting(network, active=is_lora):
+            yield
+    finally:
+        for module in frozen:
+            del module.forward
+
+
+def _is_frozen(module: torch.nn.Module) -> bool:
+    return not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _forward(as_it_was: Any, weight: torch.Tensor, bias: torch.Tensor | None, given: torch.Tensor) -> Any:
+    return linear(given, weight, bias) if torch.is_autocast_enabled("cpu") else as_it_was(given)
