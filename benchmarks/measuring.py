@@ -31,10 +31,11 @@ def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int) -> tuple[dic
 
 
 def forward_flops(config: Any, lengths: Any) -> float:
-    """Operations of one forward pass over texts, padding excluded.
+    """Operations of one forward pass over texts that the answers follow from; padding is none of them.
 
-    Those of the encoder's matrix products, a multiplication and an addition each counted: for n tokens, width d, inner
-    width i and L layers, 2 L n (4 d² + 2 d i) for the weights and 4 L d n² for the attention within the text.
+    Those of the encoder's matrix products, a multiplication and an addition each counted: for n tokens, width d and
+    inner width i, 2 n (4 d² + 2 d i) in each layer for the weights and 4 d n² for the attention within the text. In the
+    last layer, of which the head reads the first token alone, 2 n 2 d² for keys and values, and the rest for one token.
 
     Args:
         config: of the encoder; its attribute map gives DistilBERT's sizes their usual names.
@@ -43,7 +44,10 @@ def forward_flops(config: Any, lengths: Any) -> float:
     width, layers = config.hidden_size, config.num_hidden_layers
     inner = config.hidden_dim if hasattr(config, "hidden_dim") else config.intermediate_size
     tokens, squares = float(lengths.sum()), float((np.asarray(lengths, dtype=float) ** 2).sum())
-    return 2 * layers * (4 * width * width + 2 * width * inner) * tokens + 4 * layers * width * squares
+    of_layer = 2 * (4 * width * width + 2 * width * inner) * tokens + 4 * width * squares
+    for_all, for_first = 2 * 2 * width * width, 2 * (2 * width * width + 2 * width * inner)
+    of_last = for_all * tokens + for_first * len(lengths) + 4 * width * tokens
+    return (layers - 1) * of_layer + of_last
 
 
 def peak_flops(dtype: torch.dtype, seconds: float = 2.0) -> float:

@@ -26,11 +26,12 @@ import torch
 
 from harness import data, suite
 from harness.gather import Workspace, gather
+from harness.models import first_token
 from harness.models.peft import without_known_warnings
 from harness.models.protocol import CARD
 from harness.models.transformer import Encoded, untrained
 from harness.progress import silent
-from harness.training import TrainingJob, batches, course, dropout, frozen, jobs, loop, methods
+from harness.training import TrainingJob, batches, course, dropout, frozen, jobs, loop, methods, rounded
 from harness.training.checkpoint import Pace
 from harness.training.determinism import deterministic
 from harness.training.frozen import Below
@@ -69,7 +70,11 @@ def of_two_layers(job: TrainingJob, epochs: int, *, once: bool) -> float:
         base = untrained(job.base.folder, job.seed, attention="eager")
         network = methods.apply(job.adapter, base, batches.steps(train, len(rows.trained))).train()
         how = frozen.run_once(network, encoded, folder, job.precision) if once else nullcontext(Below(encoded, 0, 0.0))
-        with how as below:
+        with (
+            rounded.once(network),
+            how as below,
+            first_token.only(network, below.batch(range(frozen.TRIAL_TEXTS))),
+        ):
             return course.run(network, below, rows, job, folder, silent, Pace()).seconds
 
 

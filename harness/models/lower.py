@@ -56,17 +56,22 @@ class Lower:
     dtype: torch.dtype
     made_of: Mapping[str, Any]
     """All that their output follows from besides the texts."""
-    folder: Path
-    """Where their output is kept."""
+    folder: Path | None
+    """Where their output is kept; None where it is not."""
     most_bytes: int = MOST_BYTES
     """That the folder's files may take together."""
+
+    @property
+    def is_all(self) -> bool:
+        """Whether no layer is the network's own."""
+        return self.count == len(self.layers)
 
 
 def found(
     network: Any,
     of_base: Callable[[torch.dtype], Print | None],
     trial: Batch,
-    folder: Path,
+    folder: Path | None,
     most_bytes: int = MOST_BYTES,
 ) -> Lower | None:
     """What of a network is its base's, if it can be shared.
@@ -75,7 +80,7 @@ def found(
         network: on the transformers library, with a PEFT adapter on it or not, in evaluation mode.
         of_base: `printed` of its base in a precision.
         trial: a batch that both are tried on.
-        folder: where states are kept.
+        folder: where states are kept; None where they are not.
         most_bytes: that the folder's files may take together.
     """
     if getattr(getattr(network, "active_peft_config", None), "is_prompt_learning", False):
@@ -235,6 +240,9 @@ def reused(lower: Lower, texts: str, shapes: Sequence[tuple[int, int]]) -> Itera
         texts: digest of the batches' token ids.
         shapes: of each batch, texts and tokens with padding.
     """
+    if lower.folder is None:
+        yield 0.0
+        return
     name = digest.of_json({**lower.made_of, "texts": texts, "shapes": [list(shape) for shape in shapes]})
     path, sizes = lower.folder / f"{name}.states", [(*shape, lower.width) for shape in shapes]
     kept = states.read(path, sizes, lower.dtype)

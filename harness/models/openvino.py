@@ -23,6 +23,7 @@ import torch
 
 from harness import digest, provenance
 from harness.errors import RunError
+from harness.models import first_token
 from harness.models.protocol import Ingredients
 
 # Both packages report their use to their makers unless this one, which does it, is absent; they take its absence well.
@@ -91,7 +92,8 @@ def compiled(precision: str, network: Callable[[], Any], ingredients: Ingredient
             "use precision = 'fp32' or 'auto', or runtime = 'torch'"
         )
     if not _is_whole(folder):
-        _keep(_converted(network()), precision, ingredients, folder)
+        assert ingredients.base_dir is not None
+        _keep(_converted(network(), ingredients.base_dir), precision, ingredients, folder)
     again = Compiled(folder / UNQUANTISED, precision) if precision == "int8" else None
     return Compiled(folder / MODEL, precision, again)
 
@@ -137,12 +139,14 @@ class Logits(torch.nn.Module):
         return logits
 
 
-def _converted(network: Any) -> Any:
+def _converted(network: Any, base_dir: Path) -> Any:
     """The network as an OpenVINO model of float32."""
+    from harness.models.transformer import trial
+
     example = {"input_ids": torch.ones(2, 8, dtype=torch.int64), "attention_mask": torch.ones(2, 8, dtype=torch.int64)}
     any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings(), first_token.only(network, trial(base_dir)):
             warnings.simplefilter("ignore")  # of both packages' own making
             program = torch.export.export(Logits(network), (), example, dynamic_shapes=dict.fromkeys(example, any_size))
             return openvino.convert_model(program)

@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from harness import digest
 from harness.declarations import TransformerModel
 from harness.errors import AdapterError, RunError
-from harness.models import bases, forms, lower, memory
+from harness.models import bases, first_token, forms, lower, memory
 from harness.models.protocol import CARD, Classifier, Ingredients, Scores
 from harness.progress import Advance
 
@@ -288,28 +288,35 @@ def transformer(model: TransformerModel, ingredients: Ingredients) -> Classifier
 
 
 def classifier(made: Any, ingredients: Ingredients) -> Classifier:
-    """Of a network in whatever form; what torch computes shares the layers that it has from its base."""
-    assert ingredients.base_dir is not None
-    return SequenceClassifier(made, ingredients.base_dir, ingredients.max_length, shared_layers(made, ingredients))
+    """Of a network in whatever form. What torch computes shares the layers that it has from its base; a last layer that
+    is its own is computed for the first token alone, where the head reads no other."""
+    folder = ingredients.base_dir
+    assert folder is not None
+    shared = shared_layers(made, ingredients)
+    if isinstance(made, torch.nn.Module) and (shared is None or not shared.is_all):
+        with one_thread():
+            first_token.settle(made, trial(folder))
+    return SequenceClassifier(made, folder, ingredients.max_length, shared)
 
 
 def shared_layers(network: Any, ingredients: Ingredients) -> lower.Lower | None:
-    """The layers of a network that are as in its base, where there is a place to keep what they give."""
+    """The layers of a network that are as in its base."""
     folder, kept_in = ingredients.base_dir, ingredients.states_dir
-    if folder is None or kept_in is None or not isinstance(network, torch.nn.Module):
+    if folder is None or not isinstance(network, torch.nn.Module):
         return None
     file = (folder / bases.WEIGHTS).stat()
     with one_thread():
-        return lower.found(network, lambda dtype: _of_base(folder, dtype, file.st_mtime_ns), _trial(folder), kept_in)
+        return lower.found(network, lambda dtype: _of_base(folder, dtype, file.st_mtime_ns), trial(folder), kept_in)
 
 
 @lru_cache(maxsize=2)
 def _of_base(folder: Path, dtype: torch.dtype, _changed: int) -> lower.Print | None:
     """What tells a base's layers; a suite's models are on one base or two."""
-    return lower.printed(untrained(folder, seed=0).to(dtype).eval(), _trial(folder))
+    return lower.printed(untrained(folder, seed=0).to(dtype).eval(), trial(folder))
 
 
-def _trial(folder: Path) -> dict[str, torch.Tensor]:
+def trial(folder: Path) -> dict[str, torch.Tensor]:
+    """The probe texts as a batch, on which networks are tried."""
     return Encoded(folder, PROBE_TEXTS, max_length=64).batch(range(len(PROBE_TEXTS)))
 
 

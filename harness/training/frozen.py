@@ -29,7 +29,7 @@ from harness.models.transformer import TOKENS_PER_PASS, Encoded, packed
 from harness.stats import Ints
 
 NAME = ".frozen-layers"
-_TRIAL_TEXTS = 4
+TRIAL_TEXTS = 4
 
 
 @dataclass(slots=True)
@@ -84,7 +84,7 @@ def run_once(network: Any, encoded: Encoded, folder: Path, precision: str) -> It
     """
     layers, began = lower.layers_of(network), time.perf_counter()
     network.eval()
-    count = 0 if layers is None else _count(network, layers, encoded.batch(range(min(_TRIAL_TEXTS, len(encoded.ids)))))
+    count = 0 if layers is None else _count(network, layers, encoded.batch(range(min(TRIAL_TEXTS, len(encoded.ids)))))
     if layers is None or count == 0:
         network.train()
         yield Below(encoded, 0, time.perf_counter() - began)

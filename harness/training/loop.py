@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness.errors import TrainingError
+from harness.models import first_token
 from harness.models.peft import without_known_warnings
 from harness.models.protocol import CARD
 from harness.models.transformer import Encoded, probe_scores, untrained
@@ -99,6 +100,7 @@ def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace)
             dropout.fast(),
             rounded.once(network),
             frozen.run_once(network, encoded, partial, job.precision) as below,
+            first_token.only(network, below.batch(range(min(frozen.TRIAL_TEXTS, len(encoded.ids))))),
         ):
             position = course.run(network, below, rows, job, partial, progress, pace)
         n_trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)

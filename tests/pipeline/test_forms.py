@@ -238,36 +238,36 @@ def test_int8_asks_again_without_quantisation_where_it_is_nearly_undecided(world
 
 
 def test_a_form_is_held_to_its_reference_once_and_its_runs_say_what_they_are(world: World) -> None:
-    world.declare(SMALLER, "openvino")
+    world.declare("fp32", "openvino")
     words = ["evaluate", world.suite_path, "--model", "tiny+lora", "--workers", 1]
     result = world.command(*words)
     assert result.exit_code == 0, result.output
     query = "SELECT seed, form, n, flips, passed, problem FROM parity WHERE form = ?"
-    rows = world.sql(query, f"openvino {SMALLER}")
+    rows = world.sql(query, "openvino fp32")
     assert {row[0] for row in rows} == {1, 2}
     assert all(n > 20 and flips is not None and passed and problem is None for _, _, n, flips, passed, problem in rows)
     stored = world.sql("SELECT spec FROM run WHERE model_id = 'tiny+lora' AND status = 'success'")
     specs = [json.loads(spec) for (spec,) in stored]
-    assert {(spec["model"]["precision"], spec["model"]["runtime"]) for spec in specs} == {(SMALLER, "openvino")}
+    assert {(spec["model"]["precision"], spec["model"]["runtime"]) for spec in specs} == {("fp32", "openvino")}
     assert all({"openvino", "nncf", "torch"} <= set(spec["packages"]) for spec in specs)
     ((run_id,),) = world.sql("SELECT run_id FROM run WHERE seed = 1 AND status = 'success' AND model_id = 'tiny+lora'")
     shown = json.loads(world.command("show", run_id, "--json").stdout)
-    assert [one["form"] for one in shown["parity"]] == [f"openvino {SMALLER}"]
-    assert f"openvino {SMALLER}" in world.command("show", run_id).stdout
+    assert [one["form"] for one in shown["parity"]] == ["openvino fp32"]
+    assert "openvino fp32" in world.command("show", run_id).stdout
     before = world.sql("SELECT max(checked_at) FROM parity")
     assert "scored 0, already stored 2" in world.command(*words).stderr
     assert world.sql("SELECT max(checked_at) FROM parity") == before
 
 
 def test_a_form_beyond_its_tolerance_is_not_scored_and_says_its_numbers(world: World) -> None:
-    world.declare(SMALLER, "openvino")
+    world.declare("fp32", "openvino")
     words = ["evaluate", world.suite_path, "--model", "tiny+lora", "--workers", 1]
     assert world.command(*words).exit_code == 0
-    world.sql("UPDATE parity SET passed = false, flips = 99 WHERE form = ? AND seed = 2", f"openvino {SMALLER}")
+    world.sql("UPDATE parity SET passed = false, flips = 99 WHERE form = ? AND seed = 2", "openvino fp32")
     result = world.command(*words)
     assert result.exit_code == 3
-    assert f"openvino {SMALLER} of seed 2 says another class than torch fp32 of 99 of " in result.stderr
-    world.sql("DELETE FROM parity WHERE form = ?", f"openvino {SMALLER}")
+    assert "openvino fp32 of seed 2 says another class than torch fp32 of 99 of " in result.stderr
+    world.sql("DELETE FROM parity WHERE form = ?", "openvino fp32")
 
 
 def test_auto_comes_to_the_fastest_form_that_passes_and_the_run_has_it(

@@ -92,13 +92,13 @@ def scores(model: Model, ingredients: Ingredients, texts: list[str] = TEXTS) -> 
 
 
 @contextmanager
-def counted(names: tuple[str, ...] = ("BertSelfAttention", "DistilBertSelfAttention")) -> Iterator[Counter[str]]:
-    """How many texts each attention module read, of whatever network; the trial's and the proofs' few not counted."""
+def counted(names: tuple[str, ...] = ("BertLayer", "TransformerBlock")) -> Iterator[Counter[str]]:
+    """How many texts each layer read, of whatever network; the trial's and the proofs' few not counted."""
     read: Counter[str] = Counter()
 
     def count(module: torch.nn.Module, _: object, given: Any) -> None:
-        if type(module).__name__ in names and given[0].shape[0] > 4:
-            read["texts"] += given[0].shape[0]
+        if type(module).__name__ in names and given.shape[0] > 4:
+            read["texts"] += given.shape[0]
 
     hook = torch.nn.modules.module.register_module_forward_hook(count)
     try:

@@ -124,7 +124,7 @@ def evaluated(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Worl
     for name, value in base.items():
         rest = rest.replace(f"@{name}@", value)
     world.suite.write_text(f"{head}{splits}[[base]]{rest}{GATES}")
-    world.edit("epochs = 4, learning_rate = 1e-2", "epochs = 16, learning_rate = 2e-2")
+    world.edit("epochs = 4, learning_rate = 1e-2", "epochs = 24, learning_rate = 1e-2")
     world.edit("epochs = 2, learning_rate = 1e-3", "epochs = 8, learning_rate = 2e-3")
     assert world.command("data", world.suite).exit_code == 0
     result = world.evaluate()
@@ -201,7 +201,7 @@ def test_an_adapter_that_is_gone(world: World) -> None:
 
 
 def test_training_that_never_happened(world: World) -> None:
-    world.edit("epochs = 16, learning_rate = 2e-2", "epochs = 8, learning_rate = 1e-9")
+    world.edit("epochs = 24, learning_rate = 1e-2", "epochs = 8, learning_rate = 1e-9")
     assert world.evaluate().exit_code == 0
     assert {MIN, SUPERIOR} <= set(world.red())
 

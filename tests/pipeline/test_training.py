@@ -258,9 +258,9 @@ def test_a_batch_goes_through_in_parts_that_make_one_step_on_its_mean_loss(
         told[budget] = card.read(loop.train(with_training(steady, tmp_path / str(budget), **changes), silent)).card
         seen[budget] = sizes.copy()
         sizes.clear()
-    # The first batch is a trial, the last ones are the probe texts.
-    assert seen[10_000][1] > 400, "all at once"
-    assert max(seen[40][1 : n // 10]) <= 40
+    # The first two batches are trials, the last ones are the probe texts.
+    assert seen[10_000][2] > 400, "all at once"
+    assert max(seen[40][2 : n // 10]) <= 40
     assert len(told[40]["curve"]) == 1
     assert told[40]["curve"][0][2] == pytest.approx(told[10_000]["curve"][0][2], abs=1e-6)
     assert told[40]["probe_scores"] == pytest.approx(told[10_000]["probe_scores"], abs=1e-3)
