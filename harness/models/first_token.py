@@ -14,7 +14,7 @@ tokens, and the first token must come out as it does of the whole layer. Layers 
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ def only(network: Any, trial: Mapping[str, torch.Tensor]) -> Iterator[bool]:
         yield is_so
     finally:
         if is_so:
-            del _last(network).forward
+            _undo(_last(network))
 
 
 def settle(network: Any, trial: Mapping[str, torch.Tensor]) -> bool:
@@ -49,28 +49,33 @@ def settle(network: Any, trial: Mapping[str, torch.Tensor]) -> bool:
         Whether its last layer is now computed for the first token alone; else it is as it was.
     """
     layer = _last(network)
-    of_first = None if layer is None else _of_first(layer)
-    if of_first is None:
+    kind = None if layer is None else _of_first(layer)
+    if kind is None:
         return False
     was_training, is_so = network.training, False
     network.eval()
     try:
-        is_so = _is_proven(network, layer, partial(_forward, of_first), trial)
+        is_so = _is_proven(network, layer, kind, trial)
     except Exception:  # noqa: BLE001 (a part that is built otherwise, in whatever way)
         is_so = False
     finally:
         if not is_so:
-            vars(layer).pop("forward", None)
+            _undo(layer)
         network.train(was_training)
     return is_so
 
 
-def _is_proven(network: Any, layer: Any, forward: Callable[..., Any], trial: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the head reads the first token alone, and that comes out as it did; sets the layer's new forward."""
+def _undo(layer: Any) -> None:
+    if isinstance(layer, _OfFirst):
+        layer.__class__ = type(layer).__bases__[1]
+
+
+def _is_proven(network: Any, layer: Any, kind: type, trial: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the head reads the first token alone, and that comes out as it did; makes the layer of the kind."""
     with torch.no_grad():
         answers, whole = _asked(network, layer, trial, lambda given: given)
         with_nonsense, _ = _asked(network, layer, trial, _nonsense)
-        layer.forward = forward
+        layer.__class__ = kind
         _, first = _asked(network, layer, trial, lambda given: given)
     expected = whole[:, :1]
     allowed = ROUNDING * torch.finfo(whole.dtype).eps * expected.abs().max()
@@ -109,40 +114,31 @@ def _asked(
     return answers, found[0]
 
 
-def _forward(
-    of_first: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor],
-    hidden_states: torch.Tensor,
-    attention_mask: torch.Tensor | None = None,
-    *_: Any,
-    **__: Any,
-) -> torch.Tensor:
-    """A layer's. What else it is given, such as a prefix, would have told in the trial."""
-    return of_first(hidden_states, attention_mask)
+class _OfFirst(torch.nn.Module):
+    """A layer for the first token. What else it is given, such as a prefix, would have told in the trial."""
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None = None, *_: Any, **__: Any) -> torch.Tensor:
+        return self.of_first(hidden, mask)
+
+    def of_first(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        raise NotImplementedError
 
 
-def _of_first(layer: torch.nn.Module) -> Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor] | None:
-    """The function of a layer for the first token; None where the layer or a part of it is of another kind."""
-    kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
-    function, parts = _KINDS.get(kind, (None, ()))
-    if function is None or "forward" in vars(layer):
-        return None
-    is_known = all(type(layer.get_submodule(name)).__module__ == type(layer).__module__ for name in parts)
-    return partial(function, layer) if is_known else None
+class _Bert(_OfFirst):
+    def of_first(self: Any, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        first, own = hidden[:, :1], self.attention.self
+        context = _attended(own, own.query(first), own.key(hidden), own.value(hidden), mask)
+        given: torch.Tensor = self.feed_forward_chunk(self.attention.output(context, first))
+        return given
 
 
-def _bert(layer: Any, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    first, own = hidden[:, :1], layer.attention.self
-    context = _attended(own, own.query(first), own.key(hidden), own.value(hidden), mask)
-    given: torch.Tensor = layer.feed_forward_chunk(layer.attention.output(context, first))
-    return given
-
-
-def _distilbert(layer: Any, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    first, own = hidden[:, :1], layer.attention
-    context = _attended(own, own.q_lin(first), own.k_lin(hidden), own.v_lin(hidden), mask)
-    attended = layer.sa_layer_norm(own.out_lin(context) + first)
-    given: torch.Tensor = layer.output_layer_norm(layer.ffn(attended) + attended)
-    return given
+class _DistilBert(_OfFirst):
+    def of_first(self: Any, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        first, own = hidden[:, :1], self.attention
+        context = _attended(own, own.q_lin(first), own.k_lin(hidden), own.v_lin(hidden), mask)
+        attended = self.sa_layer_norm(own.out_lin(context) + first)
+        given: torch.Tensor = self.output_layer_norm(self.ffn(attended) + attended)
+        return given
 
 
 def _attended(
@@ -170,11 +166,25 @@ _BERTS = (
     "roberta.modeling_roberta.Roberta",
     "xlm_roberta.modeling_xlm_roberta.XLMRoberta",
 )
-_KINDS: Mapping[str, tuple[Callable[..., torch.Tensor], tuple[str, ...]]] = {
+_KINDS: Mapping[str, tuple[Any, tuple[str, ...]]] = {
     **{
-        f"transformers.models.{name}Layer": (_bert, ("attention", "attention.self", "attention.output", "output"))
+        f"transformers.models.{name}Layer": (_Bert, ("attention", "attention.self", "attention.output", "output"))
         for name in _BERTS
     },
-    "transformers.models.distilbert.modeling_distilbert.TransformerBlock": (_distilbert, ("attention", "ffn")),
+    "transformers.models.distilbert.modeling_distilbert.TransformerBlock": (_DistilBert, ("attention", "ffn")),
 }
-"""By kind of layer: the function for its first token, and the parts that it knows by heart."""
+"""By kind of layer: what it is for its first token, and the parts that this knows by heart."""
+
+
+def _of_first(layer: torch.nn.Module) -> Any:
+    """The kind that a layer is for its first token; None where it or a part of it is of a kind that is not known."""
+    kind: Any = type(layer)
+    computed, parts = _KINDS.get(f"{kind.__module__}.{kind.__qualname__}", (None, ()))
+    if computed is None or any(type(layer.get_submodule(name)).__module__ != kind.__module__ for name in parts):
+        return None
+    return _made(computed, kind)
+
+
+@cache
+def _made(computed: Any, kind: Any) -> Any:
+    return type(f"First{kind.__name__}", (computed, kind), {})

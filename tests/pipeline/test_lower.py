@@ -92,12 +92,12 @@ def scores(model: Model, ingredients: Ingredients, texts: list[str] = TEXTS) -> 
 
 
 @contextmanager
-def counted(names: tuple[str, ...] = ("BertLayer", "TransformerBlock")) -> Iterator[Counter[str]]:
+def counted() -> Iterator[Counter[str]]:
     """How many texts each layer read, of whatever network; the trial's and the proofs' few not counted."""
     read: Counter[str] = Counter()
 
     def count(module: torch.nn.Module, _: object, given: Any) -> None:
-        if type(module).__name__ in names and given.shape[0] > 4:
+        if type(module).__name__.removeprefix("First") in ("BertLayer", "TransformerBlock") and given.shape[0] > 4:
             read["texts"] += given.shape[0]
 
     hook = torch.nn.modules.module.register_module_forward_hook(count)
