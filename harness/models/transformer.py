@@ -49,6 +49,7 @@ PROBE_TOLERANCE = 1e-3
 transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # untyped there
 transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
 memory.keep_freed()
+memory.keep_few_kernels()
 
 
 @contextmanager
