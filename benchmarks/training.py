@@ -70,11 +70,7 @@ def of_two_layers(job: TrainingJob, epochs: int, *, once: bool) -> float:
         base = untrained(job.base.folder, job.seed, attention="eager")
         network = methods.apply(job.adapter, base, batches.steps(train, len(rows.trained))).train()
         how = frozen.run_once(network, encoded, folder, job.precision) if once else nullcontext(Below(encoded, 0, 0.0))
-        with (
-            rounded.once(network),
-            how as below,
-            first_token.only(network, below.batch(range(frozen.TRIAL_TEXTS))),
-        ):
+        with rounded.once(network), how as below, first_token.only(network, below.trial()):
             return course.run(network, below, rows, job, folder, silent, Pace()).seconds
 
 

@@ -30,12 +30,13 @@ ROUNDING = 8
 @contextmanager
 def only(network: Any, trial: Mapping[str, torch.Tensor]) -> Iterator[bool]:
     """Within the block; what it is given tells whether it is so."""
-    is_so = settle(network, trial)
+    layer = _last(network)
+    as_it_was, is_so = type(layer), settle(network, trial)
     try:
         yield is_so
     finally:
         if is_so:
-            _undo(_last(network))
+            layer.__class__ = as_it_was
 
 
 def settle(network: Any, trial: Mapping[str, torch.Tensor]) -> bool:
@@ -49,38 +50,33 @@ def settle(network: Any, trial: Mapping[str, torch.Tensor]) -> bool:
         Whether its last layer is now computed for the first token alone; else it is as it was.
     """
     layer = _last(network)
-    kind = None if layer is None else _of_first(layer)
-    if kind is None:
+    as_it_was, of_first = type(layer), _of_first(layer)
+    if of_first is None:
         return False
     was_training, is_so = network.training, False
     network.eval()
     try:
-        is_so = _is_proven(network, layer, kind, trial)
+        is_so = _is_proven(network, layer, of_first, trial)
     except Exception:  # noqa: BLE001 (a part that is built otherwise, in whatever way)
         is_so = False
     finally:
         if not is_so:
-            _undo(layer)
+            layer.__class__ = as_it_was
         network.train(was_training)
     return is_so
 
 
-def _undo(layer: Any) -> None:
-    if isinstance(layer, _OfFirst):
-        layer.__class__ = type(layer).__bases__[1]
-
-
-def _is_proven(network: Any, layer: Any, kind: type, trial: Mapping[str, torch.Tensor]) -> bool:
+def _is_proven(network: Any, layer: Any, of_first: type, trial: Mapping[str, torch.Tensor]) -> bool:
     """Whether the head reads the first token alone, and that comes out as it did; makes the layer of the kind."""
     with torch.no_grad():
         answers, whole = _asked(network, layer, trial, lambda given: given)
         with_nonsense, _ = _asked(network, layer, trial, _nonsense)
-        layer.__class__ = kind
+        layer.__class__ = of_first
         _, first = _asked(network, layer, trial, lambda given: given)
     expected = whole[:, :1]
     allowed = ROUNDING * torch.finfo(whole.dtype).eps * expected.abs().max()
     is_alike = first.shape == expected.shape and bool((first - expected).abs().max() <= allowed)
-    return is_alike and torch.equal(answers, with_nonsense)
+    return whole.shape[1] > 1 and is_alike and torch.equal(answers, with_nonsense)
 
 
 def _last(network: Any) -> Any:
@@ -114,31 +110,26 @@ def _asked(
     return answers, found[0]
 
 
-class _OfFirst(torch.nn.Module):
-    """A layer for the first token. What else it is given, such as a prefix, would have told in the trial."""
-
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None = None, *_: Any, **__: Any) -> torch.Tensor:
-        return self.of_first(hidden, mask)
-
-    def of_first(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        raise NotImplementedError
+# The two below are forward functions of layers. What else a layer is given, such as a prefix, would tell in the trial.
 
 
-class _Bert(_OfFirst):
-    def of_first(self: Any, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        first, own = hidden[:, :1], self.attention.self
-        context = _attended(own, own.query(first), own.key(hidden), own.value(hidden), mask)
-        given: torch.Tensor = self.feed_forward_chunk(self.attention.output(context, first))
-        return given
+def _bert(
+    layer: Any, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
+) -> torch.Tensor:
+    first, own = hidden_states[:, :1], layer.attention.self
+    context = _attended(own, own.query(first), own.key(hidden_states), own.value(hidden_states), attention_mask)
+    given: torch.Tensor = layer.feed_forward_chunk(layer.attention.output(context, first))
+    return given
 
 
-class _DistilBert(_OfFirst):
-    def of_first(self: Any, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        first, own = hidden[:, :1], self.attention
-        context = _attended(own, own.q_lin(first), own.k_lin(hidden), own.v_lin(hidden), mask)
-        attended = self.sa_layer_norm(own.out_lin(context) + first)
-        given: torch.Tensor = self.output_layer_norm(self.ffn(attended) + attended)
-        return given
+def _distilbert(
+    layer: Any, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
+) -> torch.Tensor:
+    first, own = hidden_states[:, :1], layer.attention
+    context = _attended(own, own.q_lin(first), own.k_lin(hidden_states), own.v_lin(hidden_states), attention_mask)
+    attended = layer.sa_layer_norm(own.out_lin(context) + first)
+    given: torch.Tensor = layer.output_layer_norm(layer.ffn(attended) + attended)
+    return given
 
 
 def _attended(
@@ -166,25 +157,25 @@ _BERTS = (
     "roberta.modeling_roberta.Roberta",
     "xlm_roberta.modeling_xlm_roberta.XLMRoberta",
 )
-_KINDS: Mapping[str, tuple[Any, tuple[str, ...]]] = {
+_KINDS: Mapping[str, tuple[Callable[..., torch.Tensor] | None, tuple[str, ...]]] = {
     **{
-        f"transformers.models.{name}Layer": (_Bert, ("attention", "attention.self", "attention.output", "output"))
+        f"transformers.models.{name}Layer": (_bert, ("attention", "attention.self", "attention.output", "output"))
         for name in _BERTS
     },
-    "transformers.models.distilbert.modeling_distilbert.TransformerBlock": (_DistilBert, ("attention", "ffn")),
+    "transformers.models.distilbert.modeling_distilbert.TransformerBlock": (_distilbert, ("attention", "ffn")),
 }
-"""By kind of layer: what it is for its first token, and the parts that this knows by heart."""
+"""By kind of layer: its forward function for the first token, and the parts that this knows by heart."""
 
 
-def _of_first(layer: torch.nn.Module) -> Any:
+def _of_first(layer: Any) -> Any:
     """The kind that a layer is for its first token; None where it or a part of it is of a kind that is not known."""
     kind: Any = type(layer)
-    computed, parts = _KINDS.get(f"{kind.__module__}.{kind.__qualname__}", (None, ()))
-    if computed is None or any(type(layer.get_submodule(name)).__module__ != kind.__module__ for name in parts):
+    forward, parts = _KINDS.get(f"{kind.__module__}.{kind.__qualname__}", (None, ()))
+    if forward is None or any(type(layer.get_submodule(name)).__module__ != kind.__module__ for name in parts):
         return None
-    return _made(computed, kind)
+    return _made(kind, forward)
 
 
 @cache
-def _made(computed: Any, kind: Any) -> Any:
-    return type(f"First{kind.__name__}", (computed, kind), {})
+def _made(kind: Any, forward: Any) -> Any:
+    return type(f"First{kind.__name__}", (kind,), {"forward": forward})

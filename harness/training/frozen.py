@@ -29,7 +29,7 @@ from harness.models.transformer import TOKENS_PER_PASS, Encoded, packed
 from harness.stats import Ints
 
 NAME = ".frozen-layers"
-TRIAL_TEXTS = 4
+_TRIAL_TEXTS = 4
 
 
 @dataclass(slots=True)
@@ -63,6 +63,10 @@ class Below:
             self.given[is_text] = torch.cat(rows)
         return made
 
+    def trial(self) -> dict[str, torch.Tensor]:
+        """A few texts, which the network may be called on as well."""
+        return self.batch(range(min(_TRIAL_TEXTS, len(self.encoded.ids))))
+
     def each(self) -> Iterator[torch.Tensor]:
         """For ever, what belongs to the batch that was asked for last."""
         while True:
@@ -84,7 +88,7 @@ def run_once(network: Any, encoded: Encoded, folder: Path, precision: str) -> It
     """
     layers, began = lower.layers_of(network), time.perf_counter()
     network.eval()
-    count = 0 if layers is None else _count(network, layers, encoded.batch(range(min(TRIAL_TEXTS, len(encoded.ids)))))
+    count = 0 if layers is None else _count(network, layers, Below(encoded, 0, 0.0).trial())
     if layers is None or count == 0:
         network.train()
         yield Below(encoded, 0, time.perf_counter() - began)

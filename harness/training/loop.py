@@ -100,7 +100,7 @@ def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace)
             dropout.fast(),
             rounded.once(network),
             frozen.run_once(network, encoded, partial, job.precision) as below,
-            first_token.only(network, below.batch(range(min(frozen.TRIAL_TEXTS, len(encoded.ids))))),
+            first_token.only(network, below.trial()),
         ):
             position = course.run(network, below, rows, job, partial, progress, pace)
         n_trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)

@@ -290,6 +290,9 @@ def test_auto_comes_to_the_fastest_form_that_passes_and_the_run_has_it(
     assert json.loads(specs[-1][0])["model"]["precision"] == "int8"
     world.sql("UPDATE parity SET passed = false WHERE form = 'openvino int8' AND seed = 2")
     assert came_to() == {SMALLER}
+    assert world.command(*words).exit_code == 0
+    specs = world.sql("SELECT spec FROM run WHERE model_id = 'tiny+lora' AND status = 'success' ORDER BY finished_at")
+    assert json.loads(specs[-1][0])["model"]["precision"] == SMALLER
     world.sql("DELETE FROM parity")
 
 

@@ -2,10 +2,7 @@
 
 import itertools
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness import models, provenance, training
+from harness import models, training
 from harness.declarations import Suite
 from harness.errors import AdapterError, DataError, RunError
 from harness.gather import Materials, Workspace, gather
@@ -156,61 +153,6 @@ def test_texts_are_cut_at_the_limit_with_their_special_tokens(tiny_base: Path) -
     assert encoded.lengths.tolist() == [16, 3]
     assert encoded.truncated == 1
     assert encoded.ids[0][-1] == encoded.ids[1][-1] == encoded.tokenizer.sep_token_id
-
-
-GIVEN_BACK = """
-import ctypes
-import torch
-{before}
-class Said(ctypes.Structure):
-    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
-ask = ctypes.CDLL(None).mallinfo2
-ask.restype = Said
-blocks = [torch.ones(31 * 2**18) for _ in range(8)]  # 31 MiB each
-del blocks
-print((ask().arena + ask().hblkhd) // 2**20)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone is told, and asked")
-def test_memory_that_one_layer_gave_back_is_kept_for_the_next() -> None:
-    def held(before: str) -> int:
-        command = [sys.executable, "-c", GIVEN_BACK.format(before=before)]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-    as_it_is, kept = held(""), held("from harness.models import memory; memory.keep_freed()")
-    assert kept - as_it_is > 7 * 31, (kept, as_it_is)
-
-
-OF_MANY_SHAPES = """
-import re
-from pathlib import Path
-from harness.models import memory
-{before}
-import torch
-torch.set_num_threads(1)
-layer = torch.nn.Linear(384, 1536).bfloat16()
-with torch.inference_mode():
-    for rows in range(1, 401):
-        layer(torch.zeros(rows, 384, dtype=torch.bfloat16))
-print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 2**10)
-"""
-
-
-@pytest.mark.skipif(not provenance.has_fast_bf16(), reason="torch multiplies all else without oneDNN's kernels")
-def test_few_kernels_are_kept_of_ever_new_shapes() -> None:
-    def held(before: str, **told: str) -> int:
-        command = [sys.executable, "-c", OF_MANY_SHAPES.format(before=before)]
-        environment = {name: value for name, value in os.environ.items() if not name.endswith("CACHE_CAPACITY")}
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment | told)
-        return int(done.stdout)
-
-    limit = "memory.keep_few_kernels()"
-    told = dict.fromkeys(("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"), "1024")
-    as_it_is, few, as_told = held(""), held(limit), held(limit, **told)
-    assert as_it_is - few > 60, (as_it_is, few)
-    assert abs(as_told - as_it_is) < 10, "who set it otherwise is heard"
 
 
 class Broken(torch.nn.Module):

@@ -266,6 +266,24 @@ def test_a_batch_goes_through_in_parts_that_make_one_step_on_its_mean_loss(
     assert told[40]["probe_scores"] == pytest.approx(told[10_000]["probe_scores"], abs=1e-3)
 
 
+def test_a_training_computes_the_last_layer_for_the_first_token_alone(jobs: list[TrainingJob], tmp_path: Path) -> None:
+    ends: list[tuple[str, int]] = []
+
+    def note(module: torch.nn.Module, _: object, given: Any) -> None:
+        if torch.is_grad_enabled() and type(module).__name__.endswith("BertLayer"):
+            ends.append((type(module).__name__, given.shape[1]))
+
+    hook = torch.nn.modules.module.register_module_forward_hook(note)
+    try:
+        loop.train(with_training(jobs[0], tmp_path, epochs=1), silent)
+    finally:
+        hook.remove()
+    lowest, last = [n for name, n in ends if name == "BertLayer"], [n for name, n in ends if name == "FirstBertLayer"]
+    assert len(last) > 4
+    assert set(last) == {1}
+    assert min(lowest) > 1
+
+
 def test_a_training_draws_its_dropout_the_cheap_way(jobs: list[TrainingJob], tmp_path: Path) -> None:
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         loop.train(with_training(jobs[0], tmp_path, epochs=1), silent)
