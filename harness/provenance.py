@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import tempfile
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -69,16 +70,93 @@ def _cpu_flags() -> set[str]:
 
 @cache
 def git(folder: Path) -> tuple[str | None, bool | None]:
-    """Commit of the repository around `folder`, and whether tracked files differ from it; (None, None) outside one."""
-    try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.CalledProcessError):
+    """Commit of the repository around `folder`, and whether tracked files differ from it; None where git cannot say."""
+    commit = ask_git(folder, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    if commit is None:
         return None, None
+    # Into submodules git would look with their own configuration. That one was moved to another commit it sees without.
+    changed = ask_git(folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
+    return commit, None if changed is None else bool(changed)
 
 
-def _git(folder: Path, *words: str) -> str:
-    return subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True, text=True).stdout.strip()
+GIT_SECONDS = 60
+"""How long git may take to answer; a repository can be made so that it reads for ever."""
+_HEAD_BYTES = 4096
+
+
+def ask_git(folder: Path, *words: str) -> str | None:
+    """What git prints about the repository around `folder`, without that repository's configuration.
+
+    Configuration can name programs that git then runs: `core.fsmonitor`, hooks, filters of `.gitattributes`. A folder
+    that was unpacked from an archive may bring all of it, so git is shown another repository: the objects, references
+    and index of this one beside an empty configuration. It is given no variable of the environment but PATH.
+
+    Returns:
+        None outside a repository, where git is not installed, and where it cannot answer so.
+    """
+    try:
+        found = _repository(folder.resolve())
+        if found is None:
+            return None
+        worktree, own, common = found
+        with tempfile.TemporaryDirectory(prefix="harness-git-") as made:
+            bare = Path(made)
+            _without_configuration(bare, own, common)
+            environment = {
+                "GIT_DIR": str(bare),
+                "GIT_WORK_TREE": str(worktree),
+                "GIT_OBJECT_DIRECTORY": str(common / "objects"),
+                "GIT_CONFIG_NOSYSTEM": "1",
+                "GIT_CONFIG_GLOBAL": os.devnull,
+                "GIT_ATTR_NOSYSTEM": "1",
+                "GIT_OPTIONAL_LOCKS": "0",
+                "GIT_NO_LAZY_FETCH": "1",
+                "GIT_TERMINAL_PROMPT": "0",
+                "HOME": str(bare),  # releases of git before 2.32 look for the user's configuration there
+                "LC_ALL": "C",
+            }
+            environment |= {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
+            done = subprocess.run(
+                ["git", *words],
+                cwd=worktree,
+                env=environment,
+                check=True,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=GIT_SECONDS,
+            )
+        return done.stdout.decode("utf-8", "replace").strip()
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
+def _repository(folder: Path) -> tuple[Path, Path, Path] | None:
+    """Of the repository around a folder: the work tree, its own git folder, and the one that it shares with others."""
+    for worktree in (folder, *folder.parents):
+        own = worktree / ".git"
+        if own.is_file():  # a worktree's, or a submodule's
+            own = worktree / _first_line(own).removeprefix("gitdir: ")
+        if (own / "HEAD").is_file():
+            shared = own / "commondir"
+            return worktree, own, own / _first_line(shared) if shared.is_file() else own
+    return None
+
+
+def _first_line(path: Path) -> str:
+    """Of a small file of git's."""
+    with path.open(encoding="utf-8") as file:
+        return file.read(_HEAD_BYTES).partition("\n")[0]
+
+
+def _without_configuration(made: Path, own: Path, common: Path) -> None:
+    """Fill a git folder with a repository's head, references and index, and nothing that names a program."""
+    head = _first_line(own / "HEAD")
+    (made / "HEAD").write_text(f"{head}\n", encoding="utf-8")
+    (made / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = false\n", encoding="utf-8")
+    shared = [common / name for name in ("refs", "packed-refs", "shallow")]
+    for path in [*shared, own / "index", *own.glob("sharedindex.*")]:
+        if path.exists():
+            (made / path.name).symlink_to(path.absolute())
 
 
 @cache

@@ -5,7 +5,6 @@ found["main"].baseline, found["main"].runs
 """
 
 import re
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness import baseline
+from harness import baseline, provenance
 from harness.baseline import KeptRun, Unreadable
 from harness.declarations import ID_PATTERN, Suite
 from harness.errors import UsageError
@@ -116,11 +115,7 @@ def _commit(ref: str, folder: Path) -> str | None:
     """The commit that git takes this for, in the suite's folder."""
     if ref.startswith("-"):
         return None
-    words = ["git", "-C", str(folder), "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}"]
-    try:
-        return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError, ValueError):
-        return None
+    return provenance.ask_git(folder, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
 
 
 def _moment(ref: str) -> datetime | None:

@@ -1,6 +1,8 @@
 """What surrounded a run, read from real repositories and the real machine."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -53,6 +55,117 @@ def test_there_is_no_commit_outside_a_repository_nor_before_the_first_one(tmp_pa
     assert provenance.git(tmp_path / "empty") == (None, None)
     assert provenance.git(tmp_path) == (None, None)
     assert provenance.git(tmp_path / "absent") == (None, None)
+
+
+def spy(folder: Path, name: str) -> tuple[Path, Path]:
+    """A program that passes its input on, and the file in which it records its name and environment when it is run."""
+    program, seen = folder / name, folder / "seen"
+    program.write_text(f'#!/bin/sh\n(echo "{name} $*"; env) >> {seen}\nexec cat\n')
+    program.chmod(0o755)
+    return program, seen
+
+
+HOOKS = ("post-index-change", "post-checkout", "pre-commit", "reference-transaction", "fsmonitor-watchman")
+
+
+def test_a_repository_cannot_make_git_run_its_programs_nor_see_a_secret(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that a folder can bring: settings that name programs, attributes that use them, hooks, a submodule."""
+    commit = git(repository, "rev-parse", "HEAD")
+    program, seen = spy(tmp_path, "program")
+    settings = ["core.fsmonitor", "core.pager", "core.sshCommand", "core.editor", "core.askPass", "diff.external"]
+    settings += [f"filter.planted.{kind}" for kind in ("clean", "smudge", "process")]
+    settings += ["diff.planted.textconv", "diff.planted.command", "merge.planted.driver", "credential.helper"]
+
+    def plant(folder: Path) -> None:
+        (folder / ".gitattributes").write_text("* filter=planted diff=planted merge=planted\n")
+        hooks = Path(git(folder, "rev-parse", "--absolute-git-dir")) / "hooks"
+        hooks.mkdir(exist_ok=True)
+        for name in HOOKS:
+            (hooks / name).write_text(program.read_text())
+            (hooks / name).chmod(0o755)
+        for setting in settings:
+            git(folder, "config", setting, str(program))
+        git(folder, "config", "core.hooksPath", str(hooks))
+
+    library = tmp_path / "library"
+    library.mkdir()
+    git(library, "init", "--quiet")
+    (library / "code").write_text("code\n")
+    git(library, "add", ".")
+    git(library, "commit", "--quiet", "--message", "Library")
+    git(repository, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library), "part")
+    git(repository, "commit", "--quiet", "--message", "Second")
+    commit = git(repository, "rev-parse", "HEAD")
+    plant(repository / "part")
+    plant(repository)
+    (repository / "inner" / "file").write_text("COMMITTED\n")  # as long as before: git must read it
+    (repository / "part" / "code").write_text("CODE\n")
+    seen.unlink(missing_ok=True)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert provenance.git(repository / "inner") == (commit, True)
+    assert not seen.exists(), seen.read_text()
+    assert provenance.ask_git(repository, "rev-parse", "--verify", "--quiet", "HEAD~1^{commit}") not in (None, commit)
+    assert not seen.exists(), seen.read_text()
+    monkeypatch.delenv("HF_TOKEN")
+    git(repository, "status")
+    assert "program" in seen.read_text(), "git itself runs what is planted"
+
+
+def test_git_sees_nothing_of_the_environment_but_where_programs_are(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = tmp_path / "seen"
+    (tmp_path / "git").write_text(f"#!/bin/sh\nenv > {seen}\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name in ("HF_TOKEN", "GIT_DIR", "GIT_EXTERNAL_DIFF", "GIT_TRACE2_EVENT"):
+        monkeypatch.setenv(name, "hf_secret")
+    assert provenance.ask_git(repository, "rev-parse", "HEAD") == ""
+    assert "hf_secret" not in seen.read_text()
+
+
+def test_a_worktree_a_submodule_and_packed_references_are_read(repository: Path, tmp_path: Path) -> None:
+    git(repository, "tag", "v1")
+    git(repository, "pack-refs", "--all")
+    git(repository, "gc", "--quiet")
+    first = git(repository, "rev-parse", "HEAD")
+    linked = tmp_path / "linked"
+    git(repository, "worktree", "add", "--quiet", "-b", "other", str(linked))
+    (linked / "inner" / "file").write_text("changed\n")
+    assert provenance.git(linked) == (first, True)
+    git(linked, "commit", "--quiet", "--all", "--message", "Second")
+    provenance.git.cache_clear()
+    second = git(linked, "rev-parse", "HEAD")
+    assert provenance.git(linked / "inner") == (second, False)
+    assert provenance.git(repository) == (first, False)
+    for ref, commit in (("v1", first), ("other", second), (second[:10], second), ("other~1", first)):
+        assert provenance.ask_git(repository, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}") == commit
+    git(linked, "update-index", "--split-index")
+    provenance.git.cache_clear()
+    assert provenance.git(linked) == (second, False)
+
+
+def test_a_repository_of_somebody_else_is_read_though_git_itself_would_not_trust_it(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = git(repository, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(subprocess.CalledProcessError):
+        git(repository, "rev-parse", "HEAD")
+    assert provenance.git(repository) == (commit, False)
+
+
+@pytest.mark.parametrize("damage", ["HEAD", "index", "objects"])
+def test_what_a_damaged_repository_cannot_say_is_absent(repository: Path, damage: str) -> None:
+    commit = git(repository, "rev-parse", "HEAD")
+    target = repository / ".git" / damage
+    if target.is_dir():
+        shutil.rmtree(target)
+    else:
+        target.write_bytes(b"\xff\0nothing")
+    assert provenance.git(repository) == ((commit, None) if damage == "index" else (None, None))
 
 
 def test_there_is_no_commit_where_git_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

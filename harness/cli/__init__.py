@@ -4,6 +4,8 @@
 and warnings to stderr. What is slow to import is imported by the verbs that need it, when they need it.
 """
 
+import os
+
 # In the order in which one works, which is the order of `harness --help`.
 # isort: off
 from harness.cli import make
@@ -24,4 +26,7 @@ __all__ = ["app", "baseline", "compare", "judge", "main", "make", "parity", "pla
 
 def main() -> None:
     """Entry point of the `harness` command."""
+    # Python looks for the modules of a process that it starts in the folder of the call first: `logging.py` of an
+    # unpacked archive would be run.
+    os.environ["PYTHONSAFEPATH"] = "1"
     app()

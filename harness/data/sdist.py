@@ -130,7 +130,7 @@ def configured_indexes() -> list[str]:
     """The index addresses that pip would ask, the main one first. Environment goes before configuration files."""
     from pypi_simple import PYPI_SIMPLE_ENDPOINT  # pip's own default
 
-    command = [sys.executable, "-m", "pip", "config", "list"]
+    command = [sys.executable, "-P", "-m", "pip", "config", "list"]  # -P: not the pip.py of this folder
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
     if listed.returncode != 0:
         return [PYPI_SIMPLE_ENDPOINT]

@@ -61,6 +61,27 @@ def test_a_bad_suite_is_told_whole_and_ends_with_2(harness: Command, tmp_path: P
         assert "Traceback" not in result.err
 
 
+def test_the_command_and_its_workers_run_no_module_of_the_folder_that_it_is_called_in(
+    suite_path: Path, configured: Any, tmp_path: Path
+) -> None:
+    """An unpacked archive may bring files that are named like modules of Python's own."""
+    ran, called_in = tmp_path / "ran", tmp_path / "unpacked"
+    called_in.mkdir()
+    for name in ("multiprocessing", "logging", "pip", "numpy", "random"):
+        (called_in / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write({name!r})\nraise SystemExit\n")
+    command = Path(sys.executable).with_name("harness")
+    words = ["evaluate", str(suite_path), "--model", "tfidf", "--model", "majority", "--workers", "2"]
+    done = subprocess.run(
+        [str(command), *words, "--db", str(tmp_path / "r.duckdb")],
+        cwd=called_in,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not ran.exists(), ran.read_text()
+    assert done.returncode == 0, done.stderr
+
+
 def test_validate_tells_of_every_file(harness: Command, suite_path: Path, tmp_path: Path) -> None:
     missing = tmp_path / "none.toml"
     result = harness("validate", suite_path, missing, "--json")

@@ -175,3 +175,14 @@ def test_a_bomb_is_refused_before_it_fills_the_memory(
     monkeypatch.setattr(sdist, "MAX_MEMBER_BYTES", 2**20)
     with pytest.raises(DataError, match="is larger than 1 MiB unpacked; refused"):
         read_served(nested(b"\0" * 2**22))
+
+
+def test_asking_pip_runs_no_module_of_the_folder_that_the_command_is_called_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = tmp_path / "ran"
+    for name in ("pip", "logging"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    assert sdist.configured_indexes()
+    assert not ran.exists()
