@@ -29,9 +29,9 @@ class Judged:
     evidence: Evidence
 
     @property
-    def blocked(self) -> bool:
-        """Whether any gate fails the command."""
-        return any(verdict.blocking for verdict in self.verdicts)
+    def passed(self) -> bool:
+        """Whether no gate fails the command; an inconclusive verdict fails it where its gate says so."""
+        return not any(verdict.blocking for verdict in self.verdicts)
 
 
 def judge_stored(

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -14,15 +14,15 @@ from leaderboard import links
 from leaderboard.board import Board, Entry, Section
 from leaderboard.matrix import drop
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
 def files(board: Board) -> dict[str, str | bytes]:
     """The board's data files by relative path. One row for each model and split; what is absent is empty or null."""
-    schema, rows = (
-        columns(board),
-        [_row(board, section, entry) for section in board.sections for entry in section.entries],
-    )
+    schema, rows = columns(board), rows_of(board)
     names = links.downloads(board.suite.name)
     about = {
         "suite": board.suite.name,
@@ -37,6 +37,34 @@ def files(board: Board) -> dict[str, str | bytes]:
         names["JSON"]: json.dumps(about, ensure_ascii=False, allow_nan=False, indent=1) + "\n",
         names["Parquet"]: _parquet(schema, rows),
     }
+
+
+def rows_of(board: Board) -> list[dict[str, Any]]:
+    """One row for each split and model, by the names of `columns`."""
+    return [_row(board, section, entry) for section in board.sections for entry in section.entries]
+
+
+def frame(board: Board) -> "pd.DataFrame":
+    """The same numbers with one row for each split, model and metric; absent ones are NaN or <NA>."""
+    import pandas as pd
+
+    costs = {
+        "n_trainable": "Int64",
+        "size_bytes": "Int64",
+        "train_seconds": "float64",
+        "examples_per_second": "float64",
+    }
+    types = {
+        "split": "str", "model": "str", "metric": "str", "value": "float64", "ci_low": "float64", "ci_high": "float64",
+        "n": "Int64", "n_seeds": "Int64", "tier": "Int64",
+    }  # fmt: skip
+    rows = [
+        (row["split"], row["model"], spec.name, *(row[f"{spec.name}{end}"] for end in ("", "_ci_low", "_ci_high")),
+         row["n"], row["n_seeds"], row["tier"], *(row[cost] for cost in costs))
+        for row in rows_of(board)
+        for spec in board.suite.metric
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=[*types, *costs]).astype(types | costs)
 
 
 def columns(board: Board) -> dict[str, type]:

@@ -63,4 +63,4 @@ def gate(
         tables.show_verdicts(suite.name, judged.verdicts)
         if judged.expected:
             tables.show_expected(suite.name, judged.expected)
-    return 1 if judged.blocked else 0
+    return 0 if judged.passed else 1

@@ -62,7 +62,7 @@ def test_expectations_are_confirmed_refuted_or_undecided(judged: Callable[[], Ju
     assert [expected.stated_first for expected in found.expected] == [True, True, None]
     assert "has not been trained yet" in found.expected[2].reason
     assert found.expected[2].numbers == {}
-    assert not found.blocked, "an expectation that is refuted is a finding, not a failure"
+    assert found.passed, "an expectation that is refuted is a finding, not a failure"
     assert len(found.verdicts) == 1
 
 

@@ -1,0 +1,350 @@
+"""The public API: a suite opened as a project, and one function for each thing that one does with it.
+
+    import harness
+
+    project = harness.open("suites/quickstart.toml")
+    report = harness.evaluate(project, models=["tfidf"])
+    harness.judge(project).passed
+    harness.results(project)                     # a pandas DataFrame
+    harness.compare(project, "minilm+lora-r8", "minilm-probe")
+    harness.render(project, "site")
+
+The verbs of the command line are these functions with their results printed. Whatever is slow to import is imported
+by the function that needs it.
+"""
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import suite as suite_file
+from harness.declarations import Suite
+from harness.errors import UsageError
+from harness.gather import Workspace
+from harness.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.compare import Comparison
+    from harness.ingest import Report
+    from harness.judging import Judged
+    from harness.records import Evidence
+    from harness.run import Job
+    from leaderboard.board import Board
+    from leaderboard.site_data import Examples
+
+DEFAULT_DB = Path("runs/harness.duckdb")
+"""The store, unless `HARNESS_DB` or an argument names another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A suite together with the store that its runs are kept in."""
+
+    suite: Suite
+    path: Path
+    """The suite file; paths in it are relative to its folder."""
+    db: Path
+    """The DuckDB file. Trained weights, scored parts and the cache are kept beside it."""
+
+    @property
+    def workspace(self) -> Workspace:
+        """The folders that belong to it."""
+        return Workspace(self.path, self.db)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Ids of the declared models, in the file's order."""
+        return tuple(declared.id for declared in self.suite.model)
+
+    @property
+    def scored_splits(self) -> tuple[str, ...]:
+        """Ids of the splits that models are scored on: those that nothing is trained on."""
+        return tuple(rule.id for rule in self.suite.split if rule.id not in self.suite.train_split_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The outcome of `evaluate`."""
+
+    report: "Report"
+    """The runs that were scored, those that were stored already, and those that failed."""
+    results: list[dict[str, Any]]
+    """The primary metric of every evaluated model and split, as `harness evaluate` prints it."""
+    warnings: tuple[str, ...]
+    """Whatever a reader of the results must know, and why a run failed, in the order in which it was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A rendered leaderboard."""
+
+    folder: Path
+    files: tuple[str, ...]
+    """Relative paths, sorted."""
+    changed: int
+    """Files that were written or removed by this call."""
+
+
+def open(path: str | os.PathLike[str], db: str | os.PathLike[str] | None = None) -> Project:
+    """Load a suite file; nothing is fetched, trained or stored.
+
+    Args:
+        path: a suite file.
+        db: the store; `$HARNESS_DB` where it is None, and `runs/harness.duckdb` where that is unset too.
+
+    Raises:
+        SuiteError: the file is not there or declares something impossible. All problems are listed.
+    """
+    chosen = Path(db) if db is not None else Path(os.environ.get("HARNESS_DB") or DEFAULT_DB)
+    return Project(suite_file.load(Path(path)), Path(path), chosen)
+
+
+def evaluate(
+    project: Project,
+    *,
+    models: Collection[str] = (),
+    splits: Collection[str] = (),
+    engine: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    limit: int | None = None,
+    fresh: bool = False,
+    progress: Progress = silent,
+) -> Evaluated:
+    """Train what is missing and score what is not yet stored.
+
+    Args:
+        models: only these; all where empty.
+        splits: only these of the scored splits; all where empty.
+        engine: a key of `harness.engine.ENGINES`.
+        workers: processes at once; one per core where None.
+        address: of a Ray cluster to join.
+        limit: only the first so many examples of each split.
+        fresh: score again what is stored.
+
+    Raises:
+        UsageError: the suite declares no such model or split.
+        DataError: an input cannot be had or is not what was pinned.
+        LeakError: a scored split shares texts with a training split, and the suite forbids it.
+    """
+    from harness.engine import ENGINES
+    from harness.evaluate import bring_up_to_date
+    from harness.evaluate import results as primary_results
+
+    check_known("engine", [engine], ENGINES)
+    check_known("model", models, project.models)
+    check_known("split to score", splits, project.scored_splits)
+    warnings: list[str] = []
+    workspace = project.workspace
+    with ENGINES[engine](workers, progress, address=address, folder=project.db.parent) as each_done:
+        jobs, report = bring_up_to_date(
+            project.suite,
+            workspace,
+            each_done,
+            warnings.append,
+            model_ids=models,
+            split_ids=splits,
+            limit=limit,
+            fresh=fresh,
+        )
+    return Evaluated(report, primary_results(project.suite, workspace, jobs), tuple(warnings))
+
+
+def judge(project: Project, *, against: str | None = None, progress: Progress = silent) -> "Judged":
+    """Judge the suite's gates and expectations on the stored runs, and store the verdicts.
+
+    Args:
+        against: the baseline that every rule about a baseline is judged against: a `.parquet` file, a baseline's name,
+            a commit or tag, or a UTC time. None: the one that each rule names.
+
+    Raises:
+        UsageError: the suite declares no gates, or `against` names nothing.
+        StoreError: there is no store.
+    """
+    from harness.judging import judge_stored
+
+    if not project.suite.gate:
+        raise UsageError(f"{project.path}: gate: the suite declares no gates")
+    return judge_stored(project.suite, project.workspace, against=against, progress=progress)
+
+
+def compare(project: Project, model_a: str, model_b: str, *, splits: Collection[str] = ()) -> "tuple[Comparison, ...]":
+    """Compare two models on their stored runs, split by split; a difference is A minus B.
+
+    Args:
+        splits: only these; all that both ran on where empty.
+
+    Raises:
+        UsageError: a model or split is unknown, or has no current runs.
+    """
+    from harness.compare import compare as compared
+    from harness.compare import side
+
+    check_known("model", [model_a, model_b], project.models)
+    if model_a == model_b:
+        raise UsageError(f"{model_a} would be compared with itself; name two models")
+    found = evidence(project, models=[model_a, model_b], splits=splits)
+    missing = {split_id for _, split_id in found.missing}
+    if missing and (splits or len(missing) == len(found.examples)):
+        raise UsageError("\n".join(found.missing.values()))
+    names = [metric.name for metric in project.suite.metric]
+    return tuple(
+        compared(
+            split_id,
+            examples,
+            side(found, model_a, split_id),
+            side(found, model_b, split_id),
+            names,
+            project.suite.primary_metric,
+        )
+        for split_id, examples in found.examples.items()
+        if split_id not in missing
+    )
+
+
+def results(project: Project) -> "pd.DataFrame":
+    """Every metric of every model on every scored split, from the stored runs.
+
+    Returns:
+        One row for each split, model and metric, in the leaderboard's order, with the columns `split`, `model`,
+        `metric`, `value`, `ci_low`, `ci_high` (ends of the 95 % interval), `n` (examples), `n_seeds`, `tier`, and the
+        costs `n_trainable`, `size_bytes`, `train_seconds`, `examples_per_second`. An absent number is NaN or <NA>.
+    """
+    from leaderboard import downloads
+
+    return downloads.frame(board(project))
+
+
+def predictions(project: Project, *, models: Collection[str] = (), splits: Collection[str] = ()) -> "pd.DataFrame":
+    """The stored predictions of the suite's current runs.
+
+    Args:
+        models: only these; all where empty.
+        splits: only these of the scored splits; all where empty.
+
+    Returns:
+        One row for each run and example, in the split's order, with the columns `split`, `model`, `seed`, `example`
+        (its id), `label`, `predicted`, `score` (the probability of class 1), and, where the suite says `store = true`,
+        `text` (as the model reads it).
+
+    Raises:
+        UsageError: the suite declares no such model or split.
+    """
+    import pandas as pd
+
+    check_known("model", models, project.models)
+    found = evidence(project, models=models, splits=splits)
+    text = project.suite.text
+    frames = []
+    for (model_id, split_id), of_seeds in found.outcomes.items():
+        examples = found.examples[split_id]
+        shown = {"text": [text.render(one.title, one.content) for one in examples]} if text.store else {}
+        for run, outcomes in zip(found.runs[model_id, split_id], of_seeds, strict=True):
+            columns = {
+                "split": split_id,
+                "model": model_id,
+                "seed": pd.array([run.seed] * len(examples), dtype="Int64"),
+                "example": outcomes.example_ids,
+                "label": outcomes.labels,
+                "predicted": outcomes.predicted,
+                "score": outcomes.scores,
+            }
+            frames.append(pd.DataFrame(columns | shown))
+    if not frames:
+        return pd.DataFrame(columns=["split", "model", "seed", "example", "label", "predicted", "score"])
+    return pd.concat(frames, ignore_index=True)
+
+
+def plan(project: Project, *, models: Collection[str] = (), splits: Collection[str] = ()) -> "list[Job]":
+    """Everything that the suite asks to be scored, each with the key under which its run is stored.
+
+    Args:
+        models: only these; all where empty.
+        splits: only these of the scored splits; all where empty.
+
+    Raises:
+        UsageError: the suite declares no such model or split.
+        DataError: an input cannot be had or is not what was pinned.
+    """
+    from harness import jobs
+    from harness.gather import gather
+
+    check_known("model", models, project.models)
+    check_known("split to score", splits, project.scored_splits)
+    workspace = project.workspace
+    return jobs.plan(project.suite, gather(project.suite, workspace), workspace, model_ids=models, split_ids=splits)
+
+
+def evidence(project: Project, *, models: Collection[str] = (), splits: Collection[str] = ()) -> "Evidence":
+    """The stored outcomes that the suite's current declarations ask for, and the reason for each that is missing.
+
+    Raises:
+        StoreError: there is no store.
+    """
+    from harness import evidence as stored
+    from harness.store.connection import opened
+
+    jobs = plan(project, models=models, splits=splits)
+    with opened(project.db, read_only=True) as connection:
+        return stored.of(connection, jobs)
+
+
+def board(project: Project) -> "Board":
+    """The leaderboard as records: entries ranked, compared and put into tiers.
+
+    Raises:
+        StoreError: there is no store.
+    """
+    (found,), _ = boards_of([project])
+    return found
+
+
+def boards_of(projects: Sequence[Project]) -> "tuple[list[Board], dict[str, Examples]]":
+    """The board of each project, and each suite's examples by its name.
+
+    The store is copied and the copy read, since reading takes long and evaluations must not wait for it.
+    """
+    from harness.jobs import current_keys
+    from harness.judging import expected_of_stored
+    from harness.store.connection import snapshot
+    from leaderboard import entries
+
+    boards: list[Board] = []
+    examples: dict[str, Examples] = {}
+    for project in projects:
+        suite, jobs = project.suite, plan(project)
+        with snapshot(project.db) as connection:
+            expected = expected_of_stored(connection, suite, project.workspace, jobs)
+            boards.append(entries.read(connection, suite, current_keys(jobs), expected))
+        examples[suite.name] = {job.split.split_id: job.split.examples for job in jobs}
+    return boards, examples
+
+
+def render(project: Project | Sequence[Project], folder: str | os.PathLike[str] = "site") -> Site:
+    """Render the leaderboard of one or more projects as a static site.
+
+    Args:
+        project: or several, whose suites' names differ.
+        folder: where the site is written; made where it is absent.
+
+    Raises:
+        UsageError: something that `render` did not make is in the way.
+        StoreError: there is no store.
+    """
+    from leaderboard import render as rendering
+
+    boards, examples = boards_of([project] if isinstance(project, Project) else project)
+    out = Path(folder)
+    files = rendering.render(boards, examples)
+    return Site(out, tuple(sorted(files)), rendering.write(files, out))
+
+
+def check_known(what: str, asked: Collection[str], known: Collection[str]) -> None:
+    """Raise UsageError, with the known names, where one is asked for that is not among them."""
+    strange = [name for name in asked if name not in known]
+    if strange:
+        raise UsageError(f"there is no {what} {strange[0]!r} (known: {', '.join(known) or 'none'})")
