@@ -23,13 +23,12 @@ from harness.judging import Judged
 from harness.records import Outcomes, Verdict
 from harness.rules import Kind, Rule, of_expectations, of_gates
 from harness.sides import compared
+from harness.visible import visible
 
 WORST_FLIPS = 10
 TEXT_CHARACTERS = 160
 _SIGNED: frozenset[Kind] = frozenset({"non_inferior_to", "superior_to", "max_drop_out_of_domain"})
 """Rules about a difference."""
-_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What no document of XML 1.0 may hold, written out or as a reference."""
 _MARKUP = re.compile(r"[&<>\\`*_{}\[\]|~#@$^]|:(?=\S)|(?<=www)\.", re.IGNORECASE)
 """What GitHub's Markdown may take for HTML, emphasis, a cell's end, a link, a mention, an emoji or a formula."""
 
@@ -125,8 +124,8 @@ def reason(verdict: Verdict) -> str:
 
 
 def xml_text(text: str) -> str:
-    """Text without the characters that XML cannot hold."""
-    return _NOT_IN_XML.sub("\ufffd", text)
+    """Text of characters that XML can hold."""
+    return visible(text)
 
 
 def _known(numbers: Mapping[str, Any]) -> dict[str, Any]:

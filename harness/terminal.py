@@ -1,5 +1,7 @@
 """How the command line speaks: bars and warnings on stderr, JSON results on stdout."""
 
+import codecs
+import io
 import json
 import sys
 import time
@@ -12,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichProgress
 
 from harness.progress import Advance
+from harness.visible import visible
 
 stderr = Console(stderr=True, highlight=False)
 
@@ -51,7 +54,30 @@ class Bars:
 
 def say(message: str) -> None:
     """One line of progress or warning, on stderr, as it is."""
-    stderr.print(message, markup=False, soft_wrap=True)
+    stderr.print(visible(message), markup=False, soft_wrap=True)
+
+
+_PLAIN = {"−": "-", "–": "-", "…": "...", "·": ".", "→": "->", "↓": "v", "≥": ">=", "₀": "0", "α": "alpha", "’": "'"}
+
+
+def write_in_any_encoding() -> None:
+    """Have stdout and stderr write what their encoding lacks in plain characters, or else by its code."""
+    codecs.register_error("harness.plain", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="harness.plain")
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(character, f"<U+{ord(character):04X}>") for character in lacking), error.end
+
+
+def show(line: str) -> None:
+    """One line of a result for people, on stdout."""
+    sys.stdout.write(f"{visible(line)}\n")
 
 
 def print_json(value: Any) -> None:

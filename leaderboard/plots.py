@@ -16,6 +16,8 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup
 
+from harness.visible import visible
+
 WIDTH = 440
 """Pixels of a plot at full size; on a phone it shrinks by a fifth, and its text is set for that."""
 _ROW = 22  # pixels of a row
@@ -207,18 +209,27 @@ def _series(models: Sequence[str] | None = None) -> alt.Color:
 
 def _svg(chart: Any, plot_id: str, title: str, rows: Rows, *, fit: bool = True) -> Markup:
     chart = chart.properties(autosize=alt.AutoSizeParams(type="fit", contains="padding")) if fit else chart
-    spec = json.dumps({**chart.to_dict(), "config": _CONFIG}, sort_keys=True)
+    spec = json.dumps(_visible({**chart.to_dict(), "config": _CONFIG}), sort_keys=True)
     drawn = ElementTree.fromstring(draw(spec))
     _clean(drawn)
     size = {name: drawn.attrib[name] for name in ("width", "height", "viewBox")}
     drawn.attrib.clear()
     drawn.attrib |= {"class": "plot", **size, "role": "img", "aria-labelledby": f"{plot_id}:title {plot_id}:desc"}
     named = ElementTree.Element("title", {"id": f"{plot_id}:title"})
-    named.text = title
+    named.text = visible(title)
     described = ElementTree.Element("desc", {"id": f"{plot_id}:desc"})
-    described.text = " ".join(f"{row['says']}." for row in rows)
+    described.text = visible(" ".join(f"{row['says']}." for row in rows))
     drawn[:0] = [named, described]
     return Markup(ElementTree.tostring(drawn, encoding="unicode"))
+
+
+def _visible(spec: Any) -> Any:
+    """A specification whose strings vl-convert can draw: of some characters it ends the process."""
+    if isinstance(spec, dict):
+        return {name: _visible(value) for name, value in spec.items()}
+    if isinstance(spec, list):
+        return [_visible(value) for value in spec]
+    return visible(spec) if isinstance(spec, str) else spec
 
 
 @lru_cache(maxsize=256)

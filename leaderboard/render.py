@@ -10,6 +10,7 @@ import jinja2
 
 from harness.errors import UsageError
 from harness.stats import RESAMPLES
+from harness.visible import visible
 from leaderboard import downloads, links, site_data
 from leaderboard.board import ALPHA, Board
 from leaderboard.board_table import choices
@@ -46,15 +47,16 @@ def render(boards: Sequence[Board], examples: Mapping[str, Examples] = NO_EXAMPL
     }  # fmt: skip
     suites = [suite_rows(board, examples.get(board.suite.name, {})) for board in boards]
     static = {name: _static(name) for name in (links.STYLE, links.SCRIPT)}
-    index = environment.get_template("index.html").render(suites=suites, choices=choices(boards), tools=tools, root="")
-    files: dict[str, str | bytes] = {**static, links.INDEX: index}
+    index = environment.get_template("index.html")
+    files: dict[str, str | bytes] = {**static}
+    files[links.INDEX] = _page(index, suites=suites, choices=choices(boards), tools=tools, root="")
     template = environment.get_template("model.html")
     for board in boards:
         files |= downloads.files(board)
         suite_digest = board.suite.digest
         for model in board.suite.model:
             rows = model_rows(board, model, suite_digest, examples.get(board.suite.name, {}))
-            files[links.model_file(board.suite.name, model.id)] = template.render(page=rows, tools=tools, root="../")
+            files[links.model_file(board.suite.name, model.id)] = _page(template, page=rows, tools=tools, root="../")
         if board.suite.name in tools:
             files |= _tools(environment, board, examples[board.suite.name])
     return files
@@ -63,11 +65,16 @@ def render(boards: Sequence[Board], examples: Mapping[str, Examples] = NO_EXAMPL
 def _tools(environment: jinja2.Environment, board: Board, examples: Examples) -> dict[str, str]:
     """The pages of a suite that answer what a reader asks, with their data, scripts and style."""
     pairs = {section.split.id: chosen_pairs(board, section) for section in site_data.shown_sections(board, examples)}
-    compare = environment.get_template("compare.html").render(page=compare_rows(board, examples, pairs), root="../../")
-    browser = environment.get_template("examples.html").render(page=examples_rows(board, examples), root="../../")
+    compare = _page(environment.get_template("compare.html"), page=compare_rows(board, examples, pairs), root="../../")
+    browser = _page(environment.get_template("examples.html"), page=examples_rows(board, examples), root="../../")
     static = {name: resources.files("leaderboard").joinpath(name).read_text(encoding="utf-8") for name in TOOL_FILES}
     pages = {links.compare_file(board.suite.name): compare, links.examples_file(board.suite.name): browser}
     return static | pages | site_data.files(board, examples, pairs)
+
+
+def _page(template: jinja2.Template, **values: object) -> str:
+    """A page of which every character can be written and shown."""
+    return visible(template.render(**values))
 
 
 def _static(name: str) -> str:

@@ -20,6 +20,7 @@ from harness.cli import store
 
 # isort: on
 from harness.cli.common import app
+from harness.terminal import write_in_any_encoding
 
 __all__ = ["app", "baseline", "compare", "judge", "main", "make", "parity", "plan", "show", "site", "store"]
 
@@ -29,4 +30,5 @@ def main() -> None:
     # Python looks for the modules of a process that it starts in the folder of the call first: `logging.py` of an
     # unpacked archive would be run.
     os.environ["PYTHONSAFEPATH"] = "1"
+    write_in_any_encoding()
     app()

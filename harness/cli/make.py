@@ -26,7 +26,7 @@ def validate(suites: SuitePaths, as_json: Json = False) -> int:
     """Check suite files and list every problem."""
     from harness import suite as suite_file
     from harness.errors import SuiteError
-    from harness.terminal import print_json, say
+    from harness.terminal import print_json, say, show
 
     results = []
     for path in suites:
@@ -42,7 +42,7 @@ def validate(suites: SuitePaths, as_json: Json = False) -> int:
     else:
         for result in results:
             if result["ok"]:
-                typer.echo(f"{result['suite']}: ok")
+                show(f"{result['suite']}: ok")
     return 0 if all(result["ok"] for result in results) else 2
 
 

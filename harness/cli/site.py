@@ -33,13 +33,13 @@ def site(
         raise UsageError("--check and --serve do different things; give one of them")
     if check:
         return _check(suites, out, db, as_json)
+    from harness.terminal import print_json, show
+
     made = _build(suites, out, db)
     if as_json:
-        from harness.terminal import print_json
-
         print_json(made)
     else:
-        typer.echo(f"{out / 'index.html'}: {len(made['pages'])} files, {made['changed']} changed")
+        show(f"{out / 'index.html'}: {len(made['pages'])} files, {made['changed']} changed")
     return _serve(suites, out, db, port) if serve else 0
 
 
@@ -80,7 +80,7 @@ def _read(suites: list[Path], db: Path) -> "tuple[list[Board], dict[str, Example
 def _check(suites: list[Path], out: Path, db: Path, as_json: bool) -> int:
     from harness.store import recount
     from harness.store.connection import opened
-    from harness.terminal import print_json
+    from harness.terminal import print_json, show
     from leaderboard import check, render
 
     if not out.is_dir():
@@ -93,9 +93,9 @@ def _check(suites: list[Path], out: Path, db: Path, as_json: bool) -> int:
         print_json({"out": str(out), "numbers": found.numbers, "files": found.files, "problems": list(found.problems)})
     else:
         for problem in found.problems:
-            typer.echo(f"{out}/{problem}")
+            show(f"{out}/{problem}")
         verdict = f"{len(found.problems)} problems" if found.problems else "all as in the store"
-        typer.echo(f"{out}: {found.numbers} numbers recomputed, {found.files} files held to the store: {verdict}")
+        show(f"{out}: {found.numbers} numbers recomputed, {found.files} files held to the store: {verdict}")
     return 1 if found.problems else 0
 
 

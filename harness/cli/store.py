@@ -20,7 +20,7 @@ def verify_store(db: Db = DEFAULT_DB, as_json: Json = False) -> int:
     from harness import provenance
     from harness.store.connection import snapshot
     from harness.store.verify import verify
-    from harness.terminal import print_json, say
+    from harness.terminal import print_json, say, show
 
     with snapshot(db) as connection:
         report = verify(connection, provenance.now())
@@ -28,10 +28,10 @@ def verify_store(db: Db = DEFAULT_DB, as_json: Json = False) -> int:
         print_json({"db": str(db), "ok": not report.problems, **asdict(report)})
     else:
         for problem in report.problems:
-            typer.echo(str(problem))
+            show(str(problem))
         counts = ", ".join(f"{report.counts.get(name, 0):,} {name}s" for name in ("run", "prediction", "metric"))
         verdict = f"{len(report.problems)} problems" if report.problems else "all agree"
-        typer.echo(f"{db}: {counts}: {verdict}")
+        show(f"{db}: {counts}: {verdict}")
     for note in report.notes:
         say(f"note: {note}")
     return 1 if report.problems else 0
@@ -49,7 +49,7 @@ def clear_store(
 
     from harness import provenance
     from harness.store.garbage import clear
-    from harness.terminal import print_json
+    from harness.terminal import print_json, show
 
     cleared = clear(db, provenance.now(), dry_run=dry_run)
     if as_json:
@@ -57,9 +57,9 @@ def clear_store(
     else:
         for garbage in cleared.found:
             size = "" if garbage.bytes is None else f" ({garbage.bytes:,} bytes)"
-            typer.echo(f"{garbage.where}: {garbage.what}{size}")
+            show(f"{garbage.where}: {garbage.what}{size}")
         done = "would be removed" if dry_run else "removed"
-        typer.echo(f"{db}: {len(cleared.found)} {done}, {cleared.freed_bytes:,} bytes")
+        show(f"{db}: {len(cleared.found)} {done}, {cleared.freed_bytes:,} bytes")
     return 0
 
 
@@ -78,7 +78,7 @@ def export_runs(
 
     from harness.store import bundle
     from harness.store.connection import snapshot
-    from harness.terminal import print_json, say
+    from harness.terminal import print_json, say, show
 
     with snapshot(db) as connection:
         told = bundle.write(connection, file, suite or ())
@@ -87,7 +87,7 @@ def export_runs(
     if as_json:
         print_json({"file": str(file), **asdict(told)})
     else:
-        typer.echo(f"{file}: {told.rows['run']:,} runs, {told.rows['prediction']:,} predictions, {told.bytes:,} bytes")
+        show(f"{file}: {told.rows['run']:,} runs, {told.rows['prediction']:,} predictions, {told.bytes:,} bytes")
     return 0
 
 
@@ -102,12 +102,12 @@ def import_runs(
     from dataclasses import asdict
 
     from harness.store import bundle
-    from harness.terminal import print_json
+    from harness.terminal import print_json, show
 
     taken = bundle.take_in(db, file)
     if as_json:
         print_json({"db": str(db), "file": str(file), **asdict(taken)})
     else:
         had = taken.in_bundle["run"] - taken.rows["run"]
-        typer.echo(f"{db}: {taken.rows['run']:,} runs taken in, {had:,} were there already")
+        show(f"{db}: {taken.rows['run']:,} runs taken in, {had:,} were there already")
     return 0

@@ -7,6 +7,7 @@ from harness.compare import Comparison, Flip
 from harness.estimates import Difference
 from harness.records import Metric
 from harness.tables.cells import interval, number, p_value, print_table
+from harness.visible import visible
 
 SHOWN_CHARACTERS = 160
 """Of each text."""
@@ -126,5 +127,5 @@ def _seed(seed: int | None) -> str:
 
 def _one_line(text: str) -> str:
     """A text's beginning, without line breaks and control characters."""
-    line = "".join(character if character.isprintable() else "·" for character in " ".join(text.split()))
+    line = visible(" ".join(text.split()))
     return line if len(line) <= SHOWN_CHARACTERS else f"{line[: SHOWN_CHARACTERS - 1]}…"

@@ -172,7 +172,7 @@ def test_a_text_cannot_write_to_the_terminal(
     found = compare.compare("test", examples, a, b, ["accuracy"], "accuracy")
     show_comparison(found, 10, dict.fromkeys(ids, "\x1b[31mred\x07\nand [bold]marked[/bold] " + "x" * 300))
     shown = capsys.readouterr().out
-    assert "·[31mred· and [bold]marked[/bold] " in shown
+    assert "<U+001B>[31mred<U+0007> and [bold]marked[/bold] " in shown
     assert "\x1b" not in shown
     assert "…" in shown
     assert shown.count("x") < 12 * 160

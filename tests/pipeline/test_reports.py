@@ -1,5 +1,6 @@
 """What a judging came to, as JUnit XML and as Markdown: read back by parsers that are not ours."""
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
@@ -147,9 +148,7 @@ def test_any_text_can_stand_in_xml_and_keeps_what_xml_can_hold(text: str) -> Non
     clean = reports.xml_text(text)
     element = ET.Element("a", text=clean)
     assert ET.fromstring(ET.tostring(element)).get("text") == clean
-    assert [kept for kept, was in zip(clean, text, strict=True) if was.isprintable()] == [
-        *filter(str.isprintable, text)
-    ]
+    assert [*filter(str.isprintable, text)] == [*filter(str.isprintable, re.sub(r"<U\+[0-9A-F]+>", "", clean))]
 
 
 def test_a_number_that_does_not_exist_is_no_property(suite: Suite, judged: Judged) -> None:
@@ -167,10 +166,10 @@ def test_control_characters_in_a_reason_do_not_break_the_xml(suite: Suite, judge
     root = ET.fromstring(reports.junit(suite, replace(judged, verdicts=(odd, *others))))
     case = root.find("testsuite/testcase")
     assert case is not None
-    assert case.get("name") == "a\ufffdb"
+    assert case.get("name") == "a<U+001B>b"
     failure = case.find("failure")
     assert failure is not None
-    assert failure.get("message") == "bell \ufffd, null \ufffd, half \ufffd <&>"
+    assert failure.get("message") == "bell <U+0007>, null <U+0000>, half <U+D800> <&>"
 
 
 # Markdown
