@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from harness.declarations import SLICE_VALUES
 from harness.records import Example
@@ -31,6 +30,8 @@ def _by_length(examples: Sequence[Example]) -> list[str]:
 
     Equal lengths are in one third, the one in which the middle of their ranks lies; so thirds may differ in size.
     """
+    from scipy.stats import rankdata  # a second to import, and few commands cut slices
+
     ranks = rankdata([len(example.content.split()) for example in examples])
     thirds = (ranks - 0.5) * 3 // len(examples)
     return [SLICE_VALUES["length"][int(third)] for third in thirds]

@@ -3,15 +3,16 @@
 The bootstrap resamples whole units: examples, or clusters of examples where a split names them, since sentences of one
 review are not independent (Cameron, Gelbach & Miller 2008, "Bootstrap-based improvements for inference with clustered
 errors"; intervals are percentile intervals, Efron & Tibshirani 1993, chapter 13).
+
+scipy and statsmodels take seconds to import: the functions that need them do so.
 """
 
+import math
 from collections.abc import Iterator, Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
-from scipy import stats as scipy_stats
-from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -21,7 +22,8 @@ AIM = 0.84
 """The chance that `more_examples` aims at, so that it comes to 80 % although standard errors are estimates."""
 MOST_GROWTH = 1000
 """A sample size beyond so many times the present one is not a plan."""
-_Z = float(scipy_stats.norm.ppf((1 + CONFIDENCE) / 2))
+_Z = 1.959963984540054
+"""The standard normal quantile of (1 + CONFIDENCE) / 2."""
 _CHUNK_CELLS = 4_000_000  # weights held at once: 32 MB of float64
 
 Floats = NDArray[np.float64]
@@ -30,7 +32,9 @@ Ints = NDArray[np.int64]
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """95 % Wilson score interval of a proportion (Wilson 1927), for `successes` of `n` ≥ 1 independent trials."""
-    interval = scipy_stats.binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -49,6 +53,8 @@ def tango(only_first: int, only_second: int, n: int) -> tuple[float, float]:
     Returns:
         (low, high) of first minus second, within [-1, 1].
     """
+    from scipy.optimize import brentq
+
     value = (only_first - only_second) / n
 
     def excess(truth: float, sign: int) -> float:
@@ -57,8 +63,8 @@ def tango(only_first: int, only_second: int, n: int) -> tuple[float, float]:
         return sign * (value - truth) - _Z * float(np.sqrt(variance / n))
 
     aside = 1e-12  # without disagreements the estimate itself is a root too
-    low = optimize.brentq(excess, -1.0, value - aside, args=(1,)) if value > -1 else -1.0
-    high = optimize.brentq(excess, value + aside, 1.0, args=(-1,)) if value < 1 else 1.0
+    low = brentq(excess, -1.0, value - aside, args=(1,)) if value > -1 else -1.0
+    high = brentq(excess, value + aside, 1.0, args=(-1,)) if value < 1 else 1.0
     return float(low), float(high)
 
 
@@ -86,25 +92,35 @@ def mcnemar(only_first: int, only_second: int) -> float:
     Returns:
         1 where nobody disagrees: then nothing speaks against equality.
     """
+    from scipy.stats import binomtest
+
     disagreements = only_first + only_second
-    return float(scipy_stats.binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
+    return float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
 
 
 def mcnemar_many(only_first: Ints, only_second: Ints) -> Floats:
     """`mcnemar` of many pairs at once: arrays of one shape in, p-values of that shape out."""
+    from scipy.stats import binom
+
     # At a chance of one half both tails are alike, so twice the smaller one is the exact two-sided p-value.
-    tail = scipy_stats.binom.cdf(np.minimum(only_first, only_second), only_first + only_second, 0.5)
+    tail = binom.cdf(np.minimum(only_first, only_second), only_first + only_second, 0.5)
     return np.minimum(1.0, 2 * tail)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values (Holm 1979): below α, all of them are right with probability 1 - α. In the order given."""
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
+    return _adjusted(p_values, "holm")
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values (Benjamini & Hochberg 1995): of those below α a share of α is expected to be wrong."""
-    return [float(p) for p in multipletests(p_values, method="fdr_bh")[1]] if len(p_values) else []
+    return _adjusted(p_values, "fdr_bh")
+
+
+def _adjusted(p_values: Sequence[float], method: str) -> list[float]:
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(p_values, method=method)[1]] if len(p_values) else []
 
 
 def two_sided_p(value: float, standard_error: float) -> float:
@@ -113,7 +129,7 @@ def two_sided_p(value: float, standard_error: float) -> float:
     Bootstrap counts would do too, but no p-value below 1/2000 can come from 2,000 resamples, and a correction over many
     comparisons needs smaller ones. Where nothing varies there is no evidence, and p = 1.
     """
-    return float(2 * scipy_stats.norm.sf(abs(value) / standard_error)) if standard_error > 0 else 1.0
+    return 2 * _tail(abs(value) / standard_error) if standard_error > 0 else 1.0
 
 
 def more_examples(gap: float, se_examples: float, se_seeds: float, n: int, power: float = AIM) -> int | None:
@@ -139,7 +155,7 @@ def more_examples(gap: float, se_examples: float, se_seeds: float, n: int, power
         left = 1 / (1 + growth)
         half_width = _Z * float(np.hypot(se_examples * np.sqrt(left), se_seeds))
         spread = se_examples * float(np.sqrt(1 - left))
-        return float(scipy_stats.norm.sf(half_width, gap, spread) + scipy_stats.norm.cdf(-half_width, gap, spread))
+        return _chance_above(half_width, gap, spread) + _chance_above(half_width, -gap, spread)
 
     if se_examples == 0 or chance(MOST_GROWTH) < power:
         return None
@@ -188,7 +204,7 @@ def power_of(gap: float, se_examples: float, se_seeds: float, se_limit: float | 
         se_limit: as for `examples_for`.
     """
     half_width = _Z * float(np.hypot(se_examples if se_limit is None else se_limit, se_seeds))
-    return float(scipy_stats.norm.sf(half_width, abs(gap), float(np.hypot(se_examples, se_seeds))))
+    return _chance_above(half_width, abs(gap), float(np.hypot(se_examples, se_seeds)))
 
 
 def aimed(power: float, *, is_error_estimated: bool) -> float:
@@ -201,7 +217,17 @@ def aimed(power: float, *, is_error_estimated: bool) -> float:
 
 
 def _quantile(probability: float) -> float:
-    return float(scipy_stats.norm.ppf(probability))
+    return NormalDist().inv_cdf(probability)
+
+
+def _chance_above(limit: float, mean: float, spread: float) -> float:
+    """Probability that a normal variable lies above a limit; nan where nothing varies."""
+    return _tail((limit - mean) / spread) if spread > 0 else math.nan
+
+
+def _tail(z: float) -> float:
+    """Probability that a standard normal variable is above `z`, exact far out too."""
+    return math.erfc(z / math.sqrt(2)) / 2
 
 
 def independent_difference(

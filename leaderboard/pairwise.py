@@ -6,7 +6,6 @@ The numbers are those of `estimates.between`, up to rounding in the last digits.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import norm
 
 from harness import stats
 from harness.estimates import Resampled
@@ -28,6 +27,8 @@ def p_values(drawn: Sequence[Resampled]) -> Floats:
     Returns:
         Shape (k, k), symmetric; nan where `estimates.between` gives None.
     """
+    from scipy.special import ndtr
+
     values = np.array([one.value for one in drawn])
     gaps = np.abs(values[:, None] - values)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -35,7 +36,7 @@ def p_values(drawn: Sequence[Resampled]) -> Floats:
         spread, n_defined = _variances(np.stack([one.seeds_drawn for one in drawn]))
         # What seeds add to the variance cannot be negative: as `estimates` has it, the larger one is the whole.
         error = np.sqrt(np.fmax(held, spread))
-        found = np.where(error > 0, 2 * norm.sf(gaps / error), 1.0)
+        found = np.where(error > 0, 2 * ndtr(-gaps / error), 1.0)
     exact = np.array([len(one.seeds) == 1 and one.seeds[0].clusters is None for one in drawn])
     if drawn[0].name == "accuracy" and exact.any():
         found[np.ix_(exact, exact)] = _exact([one for one, kept in zip(drawn, exact, strict=True) if kept])

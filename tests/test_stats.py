@@ -303,3 +303,9 @@ def test_the_paired_interval_holds_the_estimate_within_what_is_possible(first: i
 def test_the_paired_variance_at_the_estimate_is_the_estimated_one(first: float, second: float) -> None:
     variance = first + second - (first - second) ** 2
     assert stats.paired_variance(first, second, first - second) == pytest.approx(variance, abs=1e-7)
+
+
+def test_the_normal_tail_and_quantile_are_scipys_far_out_too() -> None:
+    assert scipy_stats.norm.ppf((1 + stats.CONFIDENCE) / 2) == stats._Z
+    for z in (0.0, 0.5, 1.96, 5.0, 9.0, 20.0):
+        assert stats.two_sided_p(z, 1.0) == pytest.approx(2 * scipy_stats.norm.sf(z), rel=1e-12)
