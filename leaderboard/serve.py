@@ -1,15 +1,29 @@
 """The site on this machine's own address, made anew whenever the store or a suite file changes."""
 
-import functools
+import logging
+import os
+import re
 import threading
-from collections.abc import Callable, Sequence
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from harness.errors import HarnessError
+import waitress
+from waitress import wasyncore
+
+from harness.errors import HarnessError, UsageError
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 POLL_SECONDS = 1.0
 HOST = "127.0.0.1"
+CONNECTIONS = 1000
+"""At once. Each costs a socket and no thread until its request is there whole."""
+IDLE_SECONDS = 20
+"""After which a connection that sends nothing is closed."""
 
 
 def serve(
@@ -30,14 +44,44 @@ def serve(
         port: 0 takes any free one.
         say: is told the address, and what came of building again.
         stop: ends it.
+
+    Raises:
+        UsageError: the port is taken, or not for everybody.
     """
-    with ThreadingHTTPServer((HOST, port), functools.partial(_Quiet, directory=str(out))) as server:
-        say(f"serving {out} on http://{HOST}:{server.server_port}/ (Ctrl+C ends it)")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            follow(build, watched, say, stop)
-        finally:
-            server.shutdown()
+    channels: dict[int, Any] = {}
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of every request that has to wait
+    try:
+        server = waitress.create_server(
+            application(out),
+            map=channels,
+            host=HOST,
+            port=port,
+            ident=None,
+            connection_limit=CONNECTIONS,
+            channel_timeout=IDLE_SECONDS,
+            cleanup_interval=5,
+            max_request_header_size=16_384,
+            max_request_body_size=1024,
+            log_socket_errors=False,  # that somebody went away is not worth a traceback
+        )
+    except OSError as problem:
+        raise UsageError(f"--port {port}: cannot be served on ({problem.strerror}); give another") from None
+    say(f"serving {out} on http://{HOST}:{server.effective_port}/ (Ctrl+C ends it)")
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.is_set():
+            wasyncore.loop(timeout=POLL_SECONDS, use_poll=True, map=channels, count=1)
+
+    running = threading.Thread(target=run, daemon=True)
+    running.start()
+    try:
+        follow(build, watched, say, stop)
+    finally:
+        ended.set()
+        running.join()
+        server.task_dispatcher.shutdown()
+        wasyncore.close_all(channels, ignore_all=True)
 
 
 def follow(
@@ -77,10 +121,56 @@ def state(watched: Sequence[Path]) -> tuple[tuple[int, int] | None, ...]:
     return tuple(found)
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+def application(out: Path) -> "WSGIApplication":
+    """The files of a folder, for those who ask by one of this machine's own names."""
 
-    def end_headers(self) -> None:
-        self.send_header("Cache-Control", "no-store")  # the page after a reload is the one on disk
-        super().end_headers()
+    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        def refuse(status: HTTPStatus, *headers: tuple[str, str]) -> Iterable[bytes]:
+            body = f"{status.value} {status.phrase}\n".encode()
+            start_response(
+                f"{status.value} {status.phrase}",
+                [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *headers],
+            )
+            return [body]
+
+        if not _OWN_NAME.fullmatch(environ.get("HTTP_HOST", "")):
+            return refuse(HTTPStatus.MISDIRECTED_REQUEST)
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return refuse(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD"))
+        asked = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace").lstrip("/")
+        path = out / asked
+        try:
+            if not path.resolve().is_relative_to(out.resolve()):
+                return refuse(HTTPStatus.NOT_FOUND)
+            if path.is_dir() and asked and not asked.endswith("/"):
+                return refuse(HTTPStatus.MOVED_PERMANENTLY, ("Location", f"/{quote(asked)}/"))
+            found = (path / "index.html" if path.is_dir() else path).resolve(strict=True)
+            if not found.is_relative_to(out.resolve()) or not found.is_file() or asked.endswith(f"{found.name}/"):
+                return refuse(HTTPStatus.NOT_FOUND)
+            file = found.open("rb")
+        except (OSError, ValueError, RuntimeError):  # no such file, no such name, a ring of links
+            return refuse(HTTPStatus.NOT_FOUND)
+        kind = _KINDS.get(found.suffix, "application/octet-stream")
+        size = str(os.fstat(file.fileno()).st_size)
+        start_response("200 OK", [("Content-Type", kind), ("Content-Length", size), *_HEADERS])
+        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
+        return wrapped
+
+    return answer
+
+
+_OWN_NAME = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?", re.IGNORECASE)
+"""Hosts that mean this machine. A page elsewhere whose own name is made to lead here sends that name."""
+_HEADERS = [
+    ("Cache-Control", "no-store"),  # the page after a reload is the one on disk
+    ("Cross-Origin-Resource-Policy", "same-origin"),  # data files are scripts: a page elsewhere could run them
+    ("X-Content-Type-Options", "nosniff"),
+]
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".csv": "text/csv; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
