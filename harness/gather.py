@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import data, provenance
-from harness.data import audit, lock
+from harness.data import audit, lock, repeats
 from harness.data.rows import Places
 from harness.declarations import Suite
 from harness.errors import DataError
@@ -55,26 +55,29 @@ class Materials:
     unpinned: tuple[str, ...]
     """Splits that no lock pins."""
     warnings: tuple[str, ...] = ()
-    """Overlap of training and scored splits that the suite wants reported, not forbidden."""
+    """Repeated texts, and overlap of training and scored splits, that the suite wants reported, not forbidden."""
 
 
 def gather(suite: Suite, workspace: Workspace) -> Materials:
     """Load and verify every split and base, and make sure that no model would be scored on rows it is trained on.
 
     Raises:
-        DataError: something cannot be had or is not what was pinned.
+        DataError: something cannot be had or is not what was pinned, or repeats texts where the suite forbids it.
         LeakError: a scored split shares texts with one that is trained on, and the suite forbids it.
     """
     lock_path = lock.path_for(workspace.suite_path)
     pinned = lock.read(lock_path) or {}
-    splits = {rule.id: data.load_split(rule, workspace.places, pinned.get(rule.id)) for rule in suite.split}
-    lock.check(lock_path, pinned, splits.values())
+    drawn = {rule.id: data.load_split(rule, workspace.places, pinned.get(rule.id)) for rule in suite.split}
+    lock.check(lock_path, pinned, drawn.values())
+    settled = repeats.settle(suite, drawn)
+    settled.refuse()
+    splits = settled.splits
     # Nearly equal texts take seconds to find: where they are only reported, `harness data` does it.
     found = audit.overlaps(suite, splits, look_for_near=suite.audit.near_overlap == "forbid")
     judged = audit.judge(suite.audit, found)
     audit.refuse(judged)
     bases = {base.id: resolve(base, workspace.suite_path.parent, workspace.cache) for base in suite.base}
-    return Materials(splits, bases, lock.unpinned(pinned, splits), judged.reported)
+    return Materials(splits, bases, lock.unpinned(pinned, splits), (*settled.notes, *judged.reported))
 
 
 def examine(suite: Suite, splits: Sequence[Split], workspace: Workspace) -> tuple[audit.Audited, tuple[str, ...]]:

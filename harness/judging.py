@@ -54,7 +54,10 @@ def judge_stored(
         StoreError: there is no store to judge on.
     """
     rules = [*of_gates(suite), *of_expectations(suite)]
-    jobs = plan(suite, gather(suite, workspace), workspace)
+    materials = gather(suite, workspace)
+    for warning in materials.warnings:
+        say(f"warning: {warning}")
+    jobs = plan(suite, materials, workspace)
     with opened(workspace.db, read_only=True) as connection:
         baselines = references.find(connection, suite, workspace, jobs, rules, against)
         found = evidence.of(connection, jobs, {name: one.baseline for name, one in baselines.items()})

@@ -55,14 +55,16 @@ def _balance(balance: Mapping[str, Any]) -> Fact:
 
 
 def _repeated(found: Mapping[str, Mapping[str, Any]]) -> Fact:
-    near, conflicting = found["near_duplicates"]["rows"], found["conflicting_labels"]["rows"]
+    counts = [found[f"{kind}_duplicates"]["rows"] for kind in ("exact", "normalised", "near")]
+    conflicting = found["conflicting_labels"]["rows"]
     note = f"rows, by their text; {formats.count(conflicting)} with both labels"
-    return Fact("Repeated", _equal_and_near(found["exact_duplicates"]["rows"], near), note)
+    return Fact("Repeated", _alike(*counts), note)
 
 
 def _overlap(train: str, shared: Mapping[str, Any]) -> Fact:
-    exact, near = len(shared["exact"]), len({scored for _, scored, _ in shared["near"]})
-    return Fact(f"Also in {train}", _equal_and_near(exact, near), "rows, by their text", warning=exact + near > 0)
+    near = len({scored for _, scored, _ in shared["near"]})
+    counts = [len(shared["exact"]), len(shared["normalised"]), near]
+    return Fact(f"Also in {train}", _alike(*counts), "rows, by their text", warning=sum(counts) > 0)
 
 
 def _cut(base: str, lengths: Mapping[str, Any] | None, n: int) -> Fact:
@@ -73,5 +75,5 @@ def _cut(base: str, lengths: Mapping[str, Any] | None, n: int) -> Fact:
     return Fact(term, formats.percent(lengths["truncated_share"]), note)
 
 
-def _equal_and_near(equal: int, near: int) -> str:
-    return f"{formats.count(equal)} equal, {formats.count(near)} nearly equal"
+def _alike(equal: int, rewritten: int, near: int) -> str:
+    return f"{formats.count(equal)} equal, {formats.count(rewritten)} rewritten, {formats.count(near)} nearly equal"

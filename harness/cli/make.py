@@ -57,7 +57,7 @@ def data(
     """Fetch, verify and audit a suite's splits, and pin them in its lock file the first time."""
     from harness import suite as suite_file
     from harness import tables
-    from harness.data import audit, load_split, lock
+    from harness.data import audit, load_split, lock, repeats
     from harness.gather import Workspace, examine
     from harness.terminal import print_json, say
 
@@ -65,11 +65,13 @@ def data(
     workspace = Workspace(suite_path, db)
     lock_path = lock.path_for(suite_path)
     pinned = {} if update_lock else lock.read(lock_path) or {}
-    splits = [load_split(rule, workspace.places, pinned.get(rule.id)) for rule in suite.split]
-    lock.check(lock_path, pinned, splits)
+    drawn = {rule.id: load_split(rule, workspace.places, pinned.get(rule.id)) for rule in suite.split}
+    lock.check(lock_path, pinned, drawn.values())
     if new := lock.unpinned(pinned, [rule.id for rule in suite.split]):
-        lock.write(lock_path, splits, kept=pinned)
+        lock.write(lock_path, drawn.values(), kept=pinned)
         say(f"pinned {len(new)} splits in {lock_path}")
+    settled = repeats.settle(suite, drawn)
+    splits = list(settled.splits.values())
     audited, warnings = examine(suite, splits, workspace)
     rows = [
         lock.summary(split, trained_on=split.split_id in suite.train_split_ids)
@@ -81,8 +83,9 @@ def data(
     else:
         tables.show_splits(suite.name, rows)
         tables.show_audit(rows, audit.beginnings(splits) if suite.text.store else {})
-    for warning in warnings:
+    for warning in (*settled.notes, *warnings):
         say(f"warning: {warning}")
+    settled.refuse()
     audit.refuse(audit.judge(suite.audit, audited.overlaps))
     return 0
 

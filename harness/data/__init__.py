@@ -91,7 +91,7 @@ def _local_copy(rule: HubSplit, places: Places, pinned: Locked) -> Split | None:
 def as_split(split_id: str, rows: Sequence[Row], origin: Mapping[str, Any], slice_columns: Sequence[str] = ()) -> Split:
     """Rows, in their final order, as a split with ids and a digest."""
     examples = _identified(rows, slice_columns)
-    return Split(split_id, examples, _split_digest(examples), origin)
+    return Split(split_id, examples, split_digest(examples), origin)
 
 
 def _drawn(rule: SplitRule, rows: Rows) -> Ints:
@@ -118,7 +118,7 @@ def _stratified(order: Ints, labels: Ints, take: int) -> Ints:
 def first(split: Split, limit: int) -> Split:
     """The split's first `limit` examples, as a split of its own digest."""
     examples = split.examples[:limit]
-    return Split(split.split_id, examples, _split_digest(examples), {**split.source, "limit": limit})
+    return Split(split.split_id, examples, split_digest(examples), {**split.source, "limit": limit})
 
 
 def check_no_leak(trained_on: Iterable[str], split: Split, who: str) -> None:
@@ -154,5 +154,6 @@ def _identified(rows: Sequence[Row], slice_columns: Sequence[str] = ()) -> tuple
     return tuple(examples)
 
 
-def _split_digest(examples: Sequence[Example]) -> str:
+def split_digest(examples: Sequence[Example]) -> str:
+    """SHA-256 over the ordered example ids and clusters (64 hex digits)."""
     return digest.of_json([[example.example_id, example.cluster] for example in examples])

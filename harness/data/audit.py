@@ -5,18 +5,18 @@
     judge(suite.audit, audited.overlaps).forbidden     # sentences that name the rows
 
 Pure functions over splits. Nothing depends on the order of rows: whatever is listed is sorted by example id, and of
-equal texts the least id speaks for all. `docs/data.md` says how to read the findings.
+texts that read the same (`plain`) the least id speaks for all. `docs/data.md` says how to read the findings.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from string import Formatter
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from harness.data import language, near
+from harness.data.plain import fingerprints, what_is_read
 from harness.declarations import Audit, Suite, Text
 from harness.errors import LeakError
 from harness.records import Example, Split
@@ -41,19 +41,24 @@ class Overlap:
     scored: Split
     exact: tuple[tuple[str, str], ...]
     """For each scored example whose title and content stand in the other split: the id there, the id here."""
+    normalised: tuple[tuple[str, str], ...]
+    """The same for each whose text only reads the same as one there: case, blanks, entities and the like differ."""
     near: tuple[NearPair, ...] | None
-    """Pairs of nearly equal, not equal texts, the trained one first; None where they were not looked for."""
+    """Pairs of nearly equal texts that do not read the same, the trained one first; None where not looked for."""
     threshold: float
 
     @property
     def complaints(self) -> dict[str, str]:
-        """A sentence for each kind, `exact` and `near`, that occurs."""
+        """A sentence for each kind, `exact`, `normalised` and `near`, that occurs."""
         who = f"what uses split {self.trained_on.split_id!r} was trained on"
         of_all = f"of the {len(self.scored.examples)} rows of split {self.scored.split_id!r}"
         found = {}
         if self.exact:
             pairs = _first(f"{trained} = {scored}" for trained, scored in self.exact)
             found["exact"] = f"{who} {len(self.exact)} {of_all} ({pairs})"
+        if self.normalised:
+            pairs = _first(f"{trained} ≈ {scored}" for trained, scored in self.normalised)
+            found["normalised"] = f"{who} texts that read the same as {len(self.normalised)} {of_all} ({pairs})"
         if self.near:
             rows = len({scored for _, scored, _ in self.near})
             pairs = _first(f"{trained} ~ {scored}, {similarity:.2f}" for trained, scored, similarity in self.near)
@@ -80,9 +85,11 @@ class Audited:
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """A split's different texts: one example for each, in the order of their ids."""
+    """A split's texts: of those that read the same one example, in the order of their ids."""
 
     examples: tuple[Example, ...]
+    texts: tuple[str, ...]
+    """The fingerprint of each."""
     sketch: near.Sketch
 
 
@@ -96,7 +103,7 @@ def audit(suite: Suite, splits: Mapping[str, Split], tokenizers: Mapping[str, Co
     compared = {split_id: _compared(split, suite.text) for split_id, split in splits.items()}
     findings = {
         split_id: {
-            **_rows(split),
+            **_rows(split, suite.text),
             "near_duplicates": _near_duplicates(compared[split_id], suite.audit.near_threshold),
             "not_english": _not_english(split, suite.text),
             "tokens": _tokens(split, suite.text, tokenizers),
@@ -110,6 +117,7 @@ def audit(suite: Suite, splits: Mapping[str, Split], tokenizers: Mapping[str, Co
         findings[overlap.scored.split_id]["overlap"][overlap.trained_on.split_id] = {
             "train_digest": overlap.trained_on.digest,
             "exact": [list(pair) for pair in overlap.exact],
+            "normalised": [list(pair) for pair in overlap.normalised],
             "near": [list(pair) for pair in overlap.near or ()],
             "near_threshold": overlap.threshold,
         }
@@ -120,7 +128,7 @@ def overlaps(suite: Suite, splits: Mapping[str, Split], *, look_for_near: bool) 
     """What every split that is trained on has in common with every one that is scored.
 
     Args:
-        look_for_near: whether to look for nearly equal texts too; equal ones are found in a moment, those are not.
+        look_for_near: whether to look for nearly equal texts too; those that read the same are found in a moment.
     """
     compared = {split_id: _compared(split, suite.text) for split_id, split in splits.items()} if look_for_near else None
     return _overlaps(suite, splits, compared)
@@ -129,7 +137,9 @@ def overlaps(suite: Suite, splits: Mapping[str, Split], *, look_for_near: bool) 
 def judge(rules: Audit, found: Iterable[Overlap]) -> Judged:
     """What of the overlap the suite forbids, and what it wants to be told."""
     complaints = [complaint for overlap in found for complaint in overlap.complaints.items()]
-    forbidden = {"exact": rules.exact_overlap == "forbid", "near": rules.near_overlap == "forbid"}
+    no_near = rules.near_overlap == "forbid"  # nothing is nearer than a text that reads the same
+    no_normalised = no_near or rules.normalised_overlap == "forbid"
+    forbidden = {"exact": rules.exact_overlap == "forbid", "normalised": no_normalised, "near": no_near}
     return Judged(
         tuple(sentence for kind, sentence in complaints if forbidden[kind]),
         tuple(sentence for kind, sentence in complaints if not forbidden[kind]),
@@ -159,15 +169,6 @@ def beginnings(splits: Iterable[Split]) -> dict[str, str]:
     }
 
 
-def what_is_read(text: Text, example: Example) -> str:
-    """An example as the audit compares it: its content, and its title where the suite's template has it.
-
-    Not the rendered text: two short reviews in the same long prompt would look alike.
-    """
-    fields = {name for _, name, _, _ in Formatter().parse(text.template)}
-    return f"{example.title} {example.content}".strip() if "title" in fields else example.content
-
-
 def token_summary(lengths: Ints, max_length: int) -> dict[str, Any]:
     """Lengths of n ≥ 1 texts in tokens, shape (n,), as quantiles (linearly interpolated) and what is cut."""
     truncated = int((lengths > max_length).sum())
@@ -180,7 +181,7 @@ def token_summary(lengths: Ints, max_length: int) -> dict[str, Any]:
     }
 
 
-def _rows(split: Split) -> dict[str, Any]:
+def _rows(split: Split, text: Text) -> dict[str, Any]:
     """What needs no more than the rows themselves."""
     positive = sum(example.label for example in split.examples)
     by_text: dict[str, list[Example]] = defaultdict(list)
@@ -192,6 +193,7 @@ def _rows(split: Split) -> dict[str, Any]:
     return {
         "balance": {"n": len(split.examples), "positive": positive, "negative": len(split.examples) - positive},
         "exact_duplicates": _groups(repeated),
+        "normalised_duplicates": _groups(_rewritten(split, text)),
         "conflicting_labels": _groups(conflicting),
         "empty": {
             # Counted, not listed: many a source has no titles at all.
@@ -200,6 +202,14 @@ def _rows(split: Split) -> dict[str, Any]:
             "content_ids": without_content,
         },
     }
+
+
+def _rewritten(split: Split, text: Text) -> list[list[Example]]:
+    """Examples whose texts read the same, where they are not all written the same."""
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example, read in zip(split.examples, fingerprints(split.examples, text), strict=True):
+        groups[read].append(example)
+    return [group for group in groups.values() if len({example.text_digest for example in group}) > 1]
 
 
 def _groups(groups: Sequence[Sequence[Example]]) -> dict[str, Any]:
@@ -229,14 +239,16 @@ def _tokens(split: Split, text: Text, tokenizers: Mapping[str, CountTokens | Non
 
 def _compared(split: Split, text: Text) -> _Compared:
     least: dict[str, Example] = {}
-    for example in sorted(split.examples, key=lambda example: example.example_id):
-        least.setdefault(example.text_digest, example)
+    in_order = sorted(split.examples, key=lambda example: example.example_id)
+    for example, read in zip(in_order, fingerprints(in_order, text), strict=True):
+        least.setdefault(read, example)
     examples = tuple(least.values())
-    return _Compared(examples, near.sketch([what_is_read(text, example) for example in examples]))
+    return _Compared(examples, tuple(least), near.sketch([what_is_read(text, example) for example in examples]))
 
 
 def _overlaps(suite: Suite, splits: Mapping[str, Split], compared: Mapping[str, _Compared] | None) -> list[Overlap]:
     found = []
+    read = {split_id: fingerprints(split.examples, suite.text) for split_id, split in splits.items()}
     for train_id in sorted(suite.train_split_ids):
         for scored_id in sorted(splits.keys() - suite.train_split_ids):
             train, scored, threshold = splits[train_id], splits[scored_id], suite.audit.near_threshold
@@ -245,24 +257,32 @@ def _overlaps(suite: Suite, splits: Mapping[str, Split], compared: Mapping[str, 
                 sides = compared[train_id], compared[scored_id]
                 similar = near.between(sides[0].sketch, sides[1].sketch, threshold)
                 pairs = tuple(_by_id(*sides, similar))
-            found.append(Overlap(train, scored, _exact(train, scored), pairs, threshold))
+            written = [[example.text_digest for example in split.examples] for split in (train, scored)]
+            exact = _shared(train, scored, *written)
+            same = {example_id for _, example_id in exact}
+            normalised = _shared(train, scored, read[train_id], read[scored_id])
+            others = tuple(pair for pair in normalised if pair[1] not in same)
+            found.append(Overlap(train, scored, exact, others, pairs, threshold))
     return found
 
 
-def _exact(train: Split, scored: Split) -> tuple[tuple[str, str], ...]:
+def _shared(
+    train: Split, scored: Split, of_train: Sequence[str], of_scored: Sequence[str]
+) -> tuple[tuple[str, str], ...]:
+    """For each scored example whose text is known by the same as one in training: the least id there, its own."""
     seen: dict[str, str] = {}
-    for example in train.examples:
-        seen[example.text_digest] = min(example.example_id, seen.get(example.text_digest, example.example_id))
-    shared = [(seen[e.text_digest], e.example_id) for e in scored.examples if e.text_digest in seen]
-    return tuple(sorted(shared))
+    for example, text in zip(train.examples, of_train, strict=True):
+        seen[text] = min(example.example_id, seen.get(text, example.example_id))
+    shared = zip(scored.examples, of_scored, strict=True)
+    return tuple(sorted((seen[text], example.example_id) for example, text in shared if text in seen))
 
 
 def _by_id(ones: _Compared, others: _Compared, pairs: Iterable[near.Near]) -> list[NearPair]:
-    """Pairs by the ids of their examples, sorted; those of one and the same text are left out."""
+    """Pairs by the ids of their examples, sorted; those that read the same are left out."""
     named = []
     for i, j, similarity in pairs:
         one, other = ones.examples[i], others.examples[j]
-        if one.text_digest != other.text_digest:
+        if ones.texts[i] != others.texts[j]:
             named.append((one.example_id, other.example_id, similarity))
     return sorted(named)
 

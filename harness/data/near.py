@@ -1,15 +1,17 @@
 """Nearly equal texts: candidates by MinHash and locality-sensitive hashing, each confirmed by exact Jaccard similarity.
 
 Two texts are compared as sets of word 3-grams (Broder 1997, "On the resemblance and containment of documents"); case,
-punctuation and Unicode's several ways to write a letter do not count. MinHash only proposes pairs, so that not every
-text is held against every other; what is reported has been computed exactly. Nothing here is random: the permutations
-come from a fixed seed, and shingles are hashed by their SHA-1, not by Python's `hash`, which differs between processes.
+punctuation and the several ways to write a character (`plain`) do not count. MinHash only proposes pairs, so that not
+every text is held against every other; what is reported has been computed exactly. Nothing here is random: the
+permutations come from a fixed seed, and shingles are hashed by their SHA-1, not by Python's `hash`, which differs
+between processes.
 """
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+from harness.data.plain import readable
 
 SHINGLE_WORDS = 3
 PERMUTATIONS = 128
@@ -39,10 +41,10 @@ class Sketch(NamedTuple):
 
 def shingles(text: str) -> frozenset[str]:
     """The word 3-grams of a text; of a text of fewer words, the whole of it; of an empty text, none."""
-    plain = unicodedata.normalize("NFKC", text).casefold()
-    words = _WORD.findall(plain)
+    written = readable(text)
+    words = _WORD.findall(written)
     if len(words) < SHINGLE_WORDS:
-        whole = " ".join(words) or plain.strip()
+        whole = " ".join(words) or written.strip()
         return frozenset([whole] if whole else [])
     return frozenset(" ".join(words[i : i + SHINGLE_WORDS]) for i in range(len(words) - SHINGLE_WORDS + 1))
 

@@ -140,6 +140,10 @@ class Audit(Closed):
     """The same for nearly equal texts."""
     near_threshold: Annotated[float, Field(gt=0, le=1)]
     """Jaccard similarity of word 3-grams from which two texts are nearly equal."""
+    normalised_overlap: Literal["forbid", "report"] = "report"
+    """The same for texts that differ only in how they are written: case, blanks, punctuation, entities, look-alikes."""
+    repeated_texts: Literal["cluster", "drop", "forbid", "independent"] = "cluster"
+    """Rows of one text in a split that is scored: one cluster, kept once, refused, or taken as independent."""
 
 
 class Suite(Closed):

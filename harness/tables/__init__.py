@@ -35,11 +35,12 @@ def show_audit(rows: Sequence[Row], beginnings: Mapping[str, str]) -> None:
     named: list[list[str]] = []
     for split, found in ((row["split"], row["audit"]) for row in rows):
         counts = [found["exact_duplicates"]["rows"], found["conflicting_labels"]["rows"]]
-        counts += [found["near_duplicates"]["rows"], found["empty"]["titles"], found["empty"]["contents"]]
+        counts += [_nearly(found), found["empty"]["titles"], found["empty"]["contents"]]
         texts.append([split, *(f"{count:,}" for count in (*counts, found["not_english"]["rows"]))])
         tokens += [[split, base, *_lengths(lengths)] for base, lengths in found["tokens"].items()]
         for train, shared in found.get("overlap", {}).items():
-            overlap.append([train, split, f"{len(shared['exact']):,}", f"{len(shared['near']):,}"])
+            counts = [len(shared["exact"]), len(shared["normalised"]), len(shared["near"])]
+            overlap.append([train, split, *(f"{count:,}" for count in counts)])
         named += [[split, *finding] for finding in _named(found, beginnings)]
     columns = ["split", "repeated", "of both labels", "nearly equal", "no title", "no content", "not English?"]
     print_table("rows to look at", columns, texts, numbers=columns[1:])
@@ -47,10 +48,16 @@ def show_audit(rows: Sequence[Row], beginnings: Mapping[str, str]) -> None:
         columns = ["split", "base", "shortest", "median", "90 %", "99 %", "longest", "cut at", "are cut", "share"]
         print_table("tokens", columns, tokens, numbers=columns[2:])
     if overlap:
-        columns = ["trained on", "scored", "equal rows", "nearly equal pairs"]
+        columns = ["trained on", "scored", "equal rows", "rewritten rows", "nearly equal pairs"]
         print_table("overlap", columns, overlap, numbers=columns[2:])
     if named:
         print_table("which rows", ["split", "finding", "examples", "begin with"][: 4 if beginnings else 3], named)
+
+
+def _nearly(found: Row) -> int:
+    """How many rows nearly equal another one, or are one that is written in another way."""
+    pairs = [ids for *ids, _ in found["near_duplicates"]["ids"]]
+    return len({one for ids in (*pairs, *found["normalised_duplicates"]["ids"]) for one in ids})
 
 
 def _lengths(tokens: Row | None) -> list[str]:
@@ -66,12 +73,14 @@ def _named(found: Row, beginnings: Mapping[str, str]) -> list[list[str]]:
     kinds = {
         "repeated": [("", ids) for ids in found["exact_duplicates"]["ids"]],
         "of both labels": [("", ids) for ids in found["conflicting_labels"]["ids"]],
+        "rewritten": [("", ids) for ids in found["normalised_duplicates"]["ids"]],
         "nearly equal": [(f"{similarity:.2f}", ids) for *ids, similarity in found["near_duplicates"]["ids"]],
         "no content": [("", [one]) for one in found["empty"]["content_ids"]],
         "not English?": [(f"{language} {sure:.2f}", [one]) for one, language, sure in found["not_english"]["ids"]],
     }
     for train, shared in found.get("overlap", {}).items():
         kinds[f"equals one of {train}"] = [("", ids) for ids in shared["exact"]]
+        kinds[f"reads as one of {train}"] = [("", ids) for ids in shared["normalised"]]
         kinds[f"nearly equals one of {train}"] = [(f"{similarity:.2f}", ids) for *ids, similarity in shared["near"]]
     cells = []
     for kind, listed in kinds.items():

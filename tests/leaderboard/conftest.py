@@ -256,9 +256,10 @@ class Bench:
         nothing: dict[str, Mapping[str, Any]] = {
             "balance": {"n": len(split.examples), "positive": positive, "negative": len(split.examples) - positive},
             "exact_duplicates": {"groups": 0, "rows": 0, "ids": []},
+            "normalised_duplicates": {"groups": 0, "rows": 0, "ids": []},
             "conflicting_labels": {"groups": 0, "rows": 0, "ids": []},
             "near_duplicates": {"pairs": 0, "rows": 0, "threshold": 0.8, "ids": []},
-            "overlap": {"train": {"exact": [], "near": []}},
+            "overlap": {"train": {"exact": [], "normalised": [], "near": []}},
             "tokens": {"tiny-base": None},
         }
         for name, value in (nothing | found).items():

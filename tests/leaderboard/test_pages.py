@@ -158,7 +158,7 @@ def test_hostile_text_from_the_store_stays_text(bench_of: "Callable[..., Bench]"
     bench.add_run("tiny+ia3", split, 13, right=0.8, adapter=adapter)
     bench.add_verdict(f"tfidf on test: {HOSTILE}", "fail", HOSTILE)
     bench.expected.append(replace(EXPECTED, rule=HOSTILE, reason=HOSTILE))
-    bench.audit(split, overlap={HOSTILE: {"exact": [], "near": []}}, tokens={HOSTILE: None})
+    bench.audit(split, overlap={HOSTILE: {"exact": [], "normalised": [], "near": []}}, tokens={HOSTILE: None})
     files = bench.pages()
     for page in parsed(files).values():
         assert all(attrs == BOARD_SCRIPT for tag, attrs in page.elements if tag == "script")
@@ -331,15 +331,16 @@ def test_what_the_audit_found_stands_with_its_split(bench: "Bench") -> None:
         exact_duplicates={"groups": 1, "rows": 3, "ids": []},
         conflicting_labels={"groups": 1, "rows": 2, "ids": []},
         near_duplicates={"pairs": 2, "rows": 4, "threshold": 0.8, "ids": []},
-        overlap={"train": {"exact": [["t0", "s0"]], "near": near}},
+        normalised_duplicates={"groups": 2, "rows": 5, "ids": []},
+        overlap={"train": {"exact": [["t0", "s0"]], "normalised": [["t5", "s5"]], "near": near}},
         tokens={"tiny-base": {"max_length": 64, "truncated": 7, "truncated_share": 0.175}},
     )
     page = bench.pages()["index.html"]
     text = Page(page).text
     for words in (
         "Positive 50.0 % 20 of 40 rows",
-        "Repeated 3 equal, 4 nearly equal rows, by their text; 2 with both labels",
-        "Also in train 1 equal, 2 nearly equal rows, by their text",
+        "Repeated 3 equal, 5 rewritten, 4 nearly equal rows, by their text; 2 with both labels",
+        "Also in train 1 equal, 1 rewritten, 2 nearly equal rows, by their text",
         "Cut at 64 tokens 17.5 % 7 of 40 rows, as tiny-base reads them",
         "audited 2026-03-01 12:00 UTC",
     ):
@@ -348,16 +349,18 @@ def test_what_the_audit_found_stands_with_its_split(bench: "Bench") -> None:
     assert page.count('class="warning"') == 1
 
 
-@pytest.mark.parametrize("shared", [{"exact": [["t", "s"]], "near": []}, {"exact": [], "near": [["t", "s", 0.9]]}])
+@pytest.mark.parametrize(
+    "shared", [{"exact": [["t", "s"]]}, {"normalised": [["t", "s"]]}, {"near": [["t", "s", 0.9]]}], ids=str
+)
 def test_a_row_that_was_trained_on_is_a_warning_even_if_only_nearly(bench: "Bench", shared: dict[str, Any]) -> None:
-    bench.audit(bench.add_split("test", 40), overlap={"train": shared})
+    bench.audit(bench.add_split("test", 40), overlap={"train": {"exact": [], "normalised": [], "near": []} | shared})
     assert bench.pages()["index.html"].count('class="warning"') == 1
 
 
 def test_rows_that_nothing_was_trained_on_raise_no_warning_and_an_unknown_tokenizer_is_a_dash(bench: "Bench") -> None:
     bench.audit(bench.add_split("test", 40))
     page = bench.pages()["index.html"]
-    assert "Also in train 0 equal, 0 nearly equal" in Page(page).text
+    assert "Also in train 0 equal, 0 rewritten, 0 nearly equal" in Page(page).text
     assert "Cut – the tokenizer of tiny-base was not at hand" in Page(page).text
     assert 'class="warning"' not in page
 

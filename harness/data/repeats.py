@@ -1,0 +1,145 @@
+"""Texts that stand in a scored split more than once: one unit, however many rows they have.
+
+    settled = settle(suite, splits)        # splits as they are scored, what to say of them, and what is forbidden
+
+Rows of one text are right or wrong together, so they are no independent examples: as such they would make every
+interval too narrow. `[audit] repeated_texts` says what becomes of them. Texts are the same when they read the same
+(`plain`), as far as the suite's template has the model read them. The lock pins rows as they are drawn, before any of
+this.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from harness.data import split_digest
+from harness.data.plain import fingerprints
+from harness.declarations import Suite
+from harness.errors import DataError
+from harness.records import Example, Split
+
+NAMED = 3
+"""Repeated texts that a sentence names."""
+REMEDY = (
+    "remove the repeated rows; or have [audit] repeated_texts drop them for you, or count the rows of a text as one "
+    "cluster"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Splits as they are scored."""
+
+    splits: Mapping[str, Split]
+    notes: tuple[str, ...]
+    """A sentence for each split that repeats texts: how many, and what was made of them."""
+    forbidden: tuple[str, ...]
+    """The same for those that the suite forbids."""
+
+    def refuse(self) -> None:
+        """Stop where the suite forbids what was found.
+
+        Raises:
+            DataError: with every sentence.
+        """
+        if self.forbidden:
+            raise DataError("\n".join([*self.forbidden, REMEDY]))
+
+
+def settle(suite: Suite, splits: Mapping[str, Split]) -> Settled:
+    """Splits in which the rows of a repeated text are what the suite says; those for training stay as they are."""
+    rule, settled, notes = suite.audit.repeated_texts, dict(splits), []
+    for split_id in sorted(splits.keys() - suite.train_split_ids):
+        split = splits[split_id]
+        texts = fingerprints(split.examples, suite.text)
+        groups = groups_of(split.examples, texts)
+        if not groups:
+            continue
+        if rule == "cluster":
+            settled[split_id] = _of(split, clustered(split.examples, texts))
+        elif rule == "drop":
+            settled[split_id] = _of(split, _each_once(split, texts))
+        notes.append(_sentence(split, groups, len(settled[split_id].examples), rule))
+    forbidden = rule == "forbid"
+    return Settled(settled, () if forbidden else tuple(notes), tuple(notes) if forbidden else ())
+
+
+def groups_of(examples: Sequence[Example], texts: Sequence[str]) -> list[list[Example]]:
+    """Examples of one text, where there are several, in order.
+
+    Args:
+        texts: what each example's text is known by.
+    """
+    by_text: dict[str, list[Example]] = defaultdict(list)
+    for example, text in zip(examples, texts, strict=True):
+        by_text[text].append(example)
+    return [group for group in by_text.values() if len(group) > 1]
+
+
+def clustered(examples: Sequence[Example], texts: Sequence[str]) -> tuple[Example, ...]:
+    """The examples in clusters: those of one text are in one, and so are clusters that have a text in common.
+
+    A cluster that shares no text keeps its name; joined ones take the least of theirs.
+    """
+    names = [
+        f"text-{text}" if example.cluster is None else example.cluster
+        for example, text in zip(examples, texts, strict=True)
+    ]
+    distinct, cluster = np.unique(names, return_inverse=True)
+    known, text = np.unique(texts, return_inverse=True)
+    size = len(distinct) + len(known)
+    shared = coo_array((np.ones(len(names)), (cluster, len(distinct) + text)), shape=(size, size))
+    _, component = connected_components(shared, directed=False)
+    least: dict[int, str] = {}
+    for name, of in zip(distinct.tolist(), component[: len(distinct)].tolist(), strict=True):  # names are sorted
+        least.setdefault(of, name)
+    joined = [least[of] for of in component[cluster].tolist()]
+    return tuple(
+        example if example.cluster == name else replace(example, cluster=name)
+        for example, name in zip(examples, joined, strict=True)
+    )
+
+
+def _each_once(split: Split, texts: Sequence[str]) -> tuple[Example, ...]:
+    """The first row of every text; none of a text whose rows disagree about the label: nobody knows which is right.
+
+    Raises:
+        DataError: no row is left.
+    """
+    labels: dict[str, set[int]] = defaultdict(set)
+    for example, text in zip(split.examples, texts, strict=True):
+        labels[text].add(example.label)
+    first: dict[str, Example] = {}
+    for example, text in zip(split.examples, texts, strict=True):
+        if len(labels[text]) == 1:
+            first.setdefault(text, example)
+    if not first:
+        raise DataError(
+            f'split {split.split_id!r}: every text stands there with both labels, so [audit] repeated_texts = "drop" '
+            "leaves no row; correct the labels"
+        )
+    return tuple(first.values())
+
+
+def _of(split: Split, examples: tuple[Example, ...]) -> Split:
+    return split if examples == split.examples else replace(split, examples=examples, digest=split_digest(examples))
+
+
+def _sentence(split: Split, groups: Sequence[Sequence[Example]], left: int, rule: str) -> str:
+    rows, n = sum(map(len, groups)), len(split.examples)
+    both = sum(len({example.label for example in group}) > 1 for group in groups)
+    conflicting = f", {both:,} of them with both labels" if both else ""
+    named = "; ".join(" = ".join(example.example_id for example in group[:2]) for group in groups[:NAMED])
+    more = f"; and {len(groups) - NAMED:,} more" if len(groups) > NAMED else ""
+    done = {
+        "cluster": "the rows of a text count as one cluster in every interval and test",
+        "drop": f"each text was kept once, {left:,} rows are left",
+        "independent": "they count as independent, as the suite says: intervals are too narrow",
+        "forbid": "which the suite forbids",
+    }[rule]
+    texts = "1 text" if len(groups) == 1 else f"{len(groups):,} texts"
+    return f"{rows:,} of the {n:,} rows of split {split.split_id!r} repeat {texts}{conflicting} ({named}{more}); {done}"
