@@ -18,7 +18,7 @@ from harness.declarations import Model, Suite
 from harness.engine import EachDone, Interrupted, Lost
 from harness.errors import HarnessError, RunError
 from harness.forgetting import Measurement
-from harness.gather import Materials, Workspace, gather
+from harness.gather import Materials, Workspace, audit_once, gather
 from harness.ingest import Ingester, Report
 from harness.jobs import checks, current_keys, plan
 from harness.models.protocol import CARD
@@ -63,6 +63,7 @@ def bring_up_to_date(
         say(f"warning: {path}: no lock pins {', '.join(materials.unpinned)}; `harness data {path}` pins their rows")
     for warning in materials.warnings:
         say(f"warning: {warning}")
+    audit_once(suite, materials.splits, workspace, say)
     if not provenance.has_fast_bf16() and (slow := _in_bf16(suite, wanted)):
         say(
             f"warning: this processor does not multiply bf16 in hardware: {', '.join(slow)} will take many times as "

@@ -1,7 +1,7 @@
 """What a suite names, found on disk or fetched, and verified before anything is trained or scored."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,11 @@ from harness.errors import DataError
 from harness.models import tokens
 from harness.models.bases import ResolvedBase, resolve, tokenizer_folder
 from harness.records import Finding, Split
-from harness.store import writer
+from harness.store import reader, writer
 from harness.store.connection import opened
+
+AUDITED_UNASKED = 100_000
+"""Rows that `evaluate` audits: half a minute. More of them wait for `harness data`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def gather(suite: Suite, workspace: Workspace) -> Materials:
     settled = repeats.settle(suite, drawn)
     settled.refuse()
     splits = settled.splits
-    # Nearly equal texts take seconds to find: where they are only reported, `harness data` does it.
+    # Nearly equal texts take seconds to find: where they are only reported, the audit does it, once.
     found = audit.overlaps(suite, splits, look_for_near=suite.audit.near_overlap == "forbid")
     judged = audit.judge(suite.audit, found)
     audit.refuse(judged)
@@ -87,6 +90,12 @@ def examine(suite: Suite, splits: Sequence[Split], workspace: Workspace) -> tupl
         What was found, and warnings: overlap that the suite wants reported, and what could not be found out. What the
         suite forbids is not refused here.
     """
+    audited, problems = _examined(suite, splits, workspace)
+    return audited, (*problems, *audit.judge(suite.audit, audited.overlaps).reported)
+
+
+def _examined(suite: Suite, splits: Sequence[Split], workspace: Workspace) -> tuple[audit.Audited, list[str]]:
+    """What was found, once it is stored, and what could not be found out."""
     counters, problems = _token_counters(suite, workspace)
     audited = audit.audit(suite, {split.split_id: split for split in splits}, counters)
     now = provenance.now()
@@ -97,7 +106,47 @@ def examine(suite: Suite, splits: Sequence[Split], workspace: Workspace) -> tupl
     ]
     with opened(workspace.db) as connection:
         writer.write_audit(connection, findings)
-    return audited, (*problems, *audit.judge(suite.audit, audited.overlaps).reported)
+    return audited, problems
+
+
+def audit_once(suite: Suite, splits: Mapping[str, Split], workspace: Workspace, say: Callable[[str], None]) -> None:
+    """Audit a suite's splits unless the store holds an audit of just these rows, and say which texts are nearly equal.
+
+    Equal texts, and those that read the same, are found by `gather` every time.
+
+    Args:
+        say: is told warnings, and that it takes a while.
+    """
+    if (found := stored_overlaps(suite, splits, workspace)) is None:
+        rows = sum(len(split.examples) for split in splits.values())
+        if rows > AUDITED_UNASKED:
+            path = workspace.suite_path
+            say(f"warning: {path}: not audited, for it has {rows:,} rows; `harness data {path}` audits them")
+            return
+        say(f"auditing {len(splits)} splits ({rows:,} rows), once")
+        audited, problems = _examined(suite, list(splits.values()), workspace)
+        found = list(audited.overlaps)
+        for problem in problems:
+            say(f"warning: {problem}")
+    for warning in nearly_equal(found):
+        say(f"warning: {warning}")
+
+
+def stored_overlaps(suite: Suite, splits: Mapping[str, Split], workspace: Workspace) -> list[audit.Overlap] | None:
+    """The overlaps of these splits as the last audit found them; None where it was of other rows, or there is none."""
+    if not workspace.db.is_file():
+        return None
+    with opened(workspace.db, read_only=True) as connection:
+        stored = reader.latest_audit(connection, suite.digest)
+    digests = {split_id: split.digest for split_id, split in splits.items()}
+    if {finding.split_id: finding.split_digest for finding in stored} != digests:
+        return None
+    return audit.overlaps_of({f.split_id: f.value for f in stored if f.name == "overlap"}, splits)
+
+
+def nearly_equal(found: Sequence[audit.Overlap]) -> list[str]:
+    """Sentences about nearly equal texts on both sides; those where the suite forbids them were refused before."""
+    return [complaint for overlap in found if (complaint := overlap.complaints.get("near")) is not None]
 
 
 def _token_counters(suite: Suite, workspace: Workspace) -> tuple[dict[str, audit.CountTokens | None], list[str]]:

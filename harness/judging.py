@@ -10,7 +10,7 @@ from datetime import datetime
 
 from harness import canary, evidence, expectations, gate, provenance, references
 from harness.declarations import Suite
-from harness.gather import Workspace, gather
+from harness.gather import Workspace, gather, nearly_equal, stored_overlaps
 from harness.jobs import plan
 from harness.progress import Progress, silent
 from harness.records import Answer, Evidence, Expected, Outcome, Run, Verdict
@@ -55,7 +55,8 @@ def judge_stored(
     """
     rules = [*of_gates(suite), *of_expectations(suite)]
     materials = gather(suite, workspace)
-    for warning in materials.warnings:
+    known = stored_overlaps(suite, materials.splits, workspace) or ()
+    for warning in (*materials.warnings, *nearly_equal(known)):
         say(f"warning: {warning}")
     jobs = plan(suite, materials, workspace)
     with opened(workspace.db, read_only=True) as connection:

@@ -134,6 +134,23 @@ def overlaps(suite: Suite, splits: Mapping[str, Split], *, look_for_near: bool) 
     return _overlaps(suite, splits, compared)
 
 
+def overlaps_of(findings: Mapping[str, Mapping[str, Any]], splits: Mapping[str, Split]) -> list[Overlap] | None:
+    """The overlaps that an audit found, as it was stored; None where one is missing or was of other rows.
+
+    Args:
+        findings: `overlap` by scored split.
+    """
+    found = []
+    for scored_id, by_train in findings.items():
+        for train_id, shared in by_train.items():
+            if train_id not in splits or shared["train_digest"] != splits[train_id].digest:
+                return None
+            exact, normalised, near = (tuple(map(tuple, shared[kind])) for kind in ("exact", "normalised", "near"))
+            threshold = shared["near_threshold"]
+            found.append(Overlap(splits[train_id], splits[scored_id], exact, normalised, near, threshold))
+    return found
+
+
 def judge(rules: Audit, found: Iterable[Overlap]) -> Judged:
     """What of the overlap the suite forbids, and what it wants to be told."""
     complaints = [complaint for overlap in found for complaint in overlap.complaints.items()]

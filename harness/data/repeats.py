@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from harness.data import split_digest
 from harness.data.plain import fingerprints
@@ -85,6 +83,9 @@ def clustered(examples: Sequence[Example], texts: Sequence[str]) -> tuple[Exampl
 
     A cluster that shares no text keeps its name; joined ones take the least of theirs.
     """
+    from scipy.sparse import coo_array  # slow to import, and few splits repeat texts
+    from scipy.sparse.csgraph import connected_components
+
     names = [
         f"text-{text}" if example.cluster is None else example.cluster
         for example, text in zip(examples, texts, strict=True)

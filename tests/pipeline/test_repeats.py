@@ -331,3 +331,42 @@ def test_look_alikes_are_of_other_scripts_and_stand_for_one_letter_each() -> Non
     assert not any(a.isascii() for a, _ in pairs)
     assert all(b.isascii() for _, b in pairs)
     assert len(dict(pairs)) == len(pairs)
+
+
+def test_evaluate_audits_once_and_evaluate_and_gate_name_nearly_equal_texts(
+    harness: Command, suite_of: Callable[..., Path]
+) -> None:
+    words = [f"word{i}" for i in range(30)]
+    changed = [*words[:15], "otherwise", *words[16:]]
+    path = suite_of([(" ".join(changed), 1), *((f"row {i}", 1) for i in range(99))])
+    with (path.parent / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"label": 1, "title": "", "content": " ".join(words)}) + "\n")
+    complaint = "texts that nearly equal 1 of the 100 rows of split 'test'"
+    first = harness("evaluate", path, "--workers", "1")
+    assert first.code == 0, first.err
+    assert "auditing 2 splits (111 rows), once" in first.err
+    again = harness("evaluate", path, "--workers", "1")
+    assert "auditing" not in again.err
+    gated = harness("gate", path)
+    assert [said.err.count(complaint) for said in (first, again, gated)] == [1, 1, 1]
+    with (path.parent / "test.jsonl").open("a") as file:
+        file.write(json.dumps({"label": 1, "title": "", "content": "one more"}) + "\n")
+    other = harness("evaluate", path, "--workers", "1")
+    assert "auditing 2 splits (112 rows), once" in other.err
+
+
+def test_a_stored_audit_says_what_the_audit_said(suite_of: Callable[..., Path]) -> None:
+    from harness.data import audit
+    from harness.suite import load
+
+    suite = load(suite_of([("one", 1)]))
+    train = as_split("train", [Row("", f"thing number {i}", 1, None) for i in range(9)], {})
+    test = split_of([("thing number 1", 1), ("Thing number 2!", 1), ("thing number 1 and 2", 0)])
+    splits = {"train": train, "test": test}
+    audited = audit.audit(suite, splits, {})
+    findings = json.loads(json.dumps({"test": audited.findings["test"]["overlap"]}))
+    restored = audit.overlaps_of(findings, splits)
+    assert restored is not None
+    assert [o.complaints for o in restored] == [o.complaints for o in audited.overlaps]
+    assert set(restored[0].complaints) == {"exact", "normalised"}
+    assert audit.overlaps_of(findings, splits | {"train": test}) is None
