@@ -40,7 +40,7 @@ from harness.models import forms, transformer
 from harness.models.openvino import Logits
 from harness.models.peft import network as with_adapter
 from harness.models.protocol import Ingredients
-from harness.models.transformer import TOKENS_PER_PASS, Encoded, packed
+from harness.models.transformer import TOKENS_PER_PASS, Encoded
 from harness.progress import silent
 
 QUICKSTART = Path(__file__).parents[1] / "suites" / "quickstart.toml"
@@ -71,7 +71,8 @@ class Subject:
     def encoded(self) -> Encoded:
         """The texts as tokens."""
         assert self.ingredients.base_dir is not None
-        return Encoded(self.ingredients.base_dir, self.texts, self.ingredients.max_length)
+        texts = Encoded(self.ingredients.base_dir, self.texts, self.ingredients.max_length)
+        return texts.for_network(self.network)
 
 
 def trained(path: Path, db: Path, count: int, max_length: int) -> Subject:
@@ -173,7 +174,7 @@ def onnx(network: Any, subject: Subject) -> Way:
 
     def run() -> Answers:
         said = np.zeros(len(encoded.ids), dtype=int)
-        for indices in packed(encoded.lengths, TOKENS_PER_PASS):
+        for indices in encoded.batches(TOKENS_PER_PASS):
             batch = [tensor.numpy() for tensor in encoded.batch(indices).values()]
             said[indices] = session.run(None, dict(zip(names, batch, strict=True)))[0].argmax(1)
         return said

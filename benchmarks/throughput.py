@@ -43,7 +43,7 @@ def main() -> None:
     split = load_split(rule, Workspace(SUITE, Path("runs/harness.duckdb")).places)
     base = resolve(declared.base[0], SUITE.parent, Path("runs/cache"))
     texts = [declared.text.render(example.title, example.content) for example in split.examples[:TEXTS]]
-    encoded = Encoded(base.folder, texts, declared.text.max_length)
+    encoded = Encoded(base.folder, texts, declared.text.max_length).for_network(untrained(base.folder, seed=0))
     orders = {f"packed, {budget} tokens": list(packed(encoded.lengths, budget)) for budget in BUDGETS}
     numbers = list(range(len(texts)))
     orders["in order, batches of 32"] = [numbers[start : start + 32] for start in range(0, len(texts), 32)]

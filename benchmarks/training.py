@@ -64,11 +64,12 @@ def of_two_layers(job: TrainingJob, epochs: int, *, once: bool) -> float:
     params = {**job.adapter.params, "layers_to_transform": [count - 2, count - 1]}
     train = job.adapter.train.model_copy(update={"epochs": epochs})
     job = replace(job, adapter=job.adapter.model_copy(update={"params": params, "train": train}))
-    encoded, folder = Encoded(job.base.folder, job.texts, job.max_length), Path(tempfile.mkdtemp())
+    folder = Path(tempfile.mkdtemp())
     rows = batches.parted(job.split.examples, train, job.seed)
     with deterministic(job.seed), without_known_warnings(), dropout.fast():
         base = untrained(job.base.folder, job.seed, attention="eager")
         network = methods.apply(job.adapter, base, batches.steps(train, len(rows.trained))).train()
+        encoded = Encoded(job.base.folder, job.texts, job.max_length).for_network(network)
         how = frozen.run_once(network, encoded, folder, job.precision) if once else nullcontext(Below(encoded, 0, 0.0))
         with rounded.once(network), how as below, first_token.only(network, below.trial()):
             return course.run(network, below, rows, job, folder, silent, Pace()).seconds

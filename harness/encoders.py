@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, AutoModelForMaskedLM, AutoTokenizer
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, AutoModelForMaskedLM
 
+from harness.models import tokens
 from harness.models.bases import WEIGHTS
 from harness.models.transformer import Encoded, forward_all, one_thread, trained, untrained
 from harness.progress import Advance
@@ -56,6 +57,8 @@ def mean_states(network: Any, texts: Encoded, advance: Advance) -> Floats:
     A prompt's own states, which stand before the text's, do not count.
     """
 
+    texts = texts.for_network(network)
+
     def step(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         states = network(**batch, output_hidden_states=True).hidden_states[-1]
         mask = batch["attention_mask"].unsqueeze(-1)
@@ -93,8 +96,7 @@ def language_model(base_dir: Path, adapted: Any) -> Any:
     if getattr(getattr(adapted, "active_peft_config", None), "is_prompt_learning", False):
         return None
     config = AutoConfig.from_pretrained(base_dir, local_files_only=True, trust_remote_code=False)
-    tokenizer = AutoTokenizer.from_pretrained(base_dir, local_files_only=True, trust_remote_code=False)
-    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING or tokenizer.mask_token_id is None:
+    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING or tokens.tokenizer(base_dir).mask_token_id is None:
         return None
     with torch.device("meta"):
         empty: Any = AutoModelForMaskedLM.from_config(config)  # type: ignore[no-untyped-call]  # untyped there

@@ -1,5 +1,6 @@
 """Finding a foundation model's folder and proving that it is the one the suite pins."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +15,7 @@ TOKENIZER = [
     "vocab.json", "merges.txt", "bpe.codes", "sentencepiece.bpe.model", "sentencepiece.model", "spiece.model",
     "spm.model", "tokenizer.model",
 ]  # fmt: skip
+_NO_VOCABULARY = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _IDENTITY = ["config.json", WEIGHTS, *TOKENIZER]
 
 
@@ -46,6 +48,7 @@ def resolve(base: Base, suite_dir: Path, cache: Path) -> ResolvedBase:
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise DataError(f"base {base.id}: there is no {WEIGHTS} in {folder}")
+    check_has_tokenizer([file.name for file in folder.iterdir()], f"base {base.id}: {folder}")
     found = digest.of_file(weights)
     if found != base.sha256:
         raise DataError(f"base {base.id}: {weights} has sha256 {found}, but the suite pins {base.sha256}")
@@ -80,7 +83,19 @@ def _hub_folder(base: HubBase, cache: Path) -> Path:
             f"{who}: {repo.label} has no {WEIGHTS} (weights found: {', '.join(others) or 'none'}); "
             "pickled weights are never read: choose a commit or a model that has it"
         )
+    check_has_tokenizer(there, f"{who}: {repo.label}")
     return hub.fetch(repo, [name for name in _IDENTITY if name in there], who)
+
+
+def check_has_tokenizer(names: Iterable[str], where: str) -> None:
+    """Make sure that there is a tokenizer: without its files, transformers makes one that knows no words.
+
+    Raises:
+        DataError: none of the names is of a file with a vocabulary.
+    """
+    vocabularies = [name for name in TOKENIZER if name not in _NO_VOCABULARY]
+    if not set(vocabularies) & set(names):
+        raise DataError(f"{where} has no tokenizer (none of {', '.join(vocabularies)}); put the base's own there")
 
 
 def _package_folder(base: PackageBase) -> Path:

@@ -9,12 +9,14 @@ of which it is nearly undecided is asked again of the network before quantisatio
 
 import contextlib
 import io
+import json
 import logging
 import shutil
 import sys
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +25,7 @@ import torch
 
 from harness import digest, provenance
 from harness.errors import RunError
-from harness.models import first_token
+from harness.models import first_token, padding
 from harness.models.protocol import Ingredients
 
 # Both packages report their use to their makers unless this one, which does it, is absent; they take its absence well.
@@ -36,7 +38,7 @@ CALIBRATION_ROWS = 300
 NEAR = 0.5
 """int8 is nearly undecided where its log-odds are this close to 0; it moves few by more."""
 SUMS = "sha256.txt"
-MODEL, UNQUANTISED = "model.xml", "unquantised.xml"
+MODEL, UNQUANTISED, BATCHING = "model.xml", "unquantised.xml", "batching.json"
 
 
 class Answer(NamedTuple):
@@ -50,12 +52,13 @@ class Compiled:
     """A converted network on this processor, with one thread, so that it does not depend on the number of cores.
 
     Args:
+        batching: of the network that was converted.
         again: what is to be asked of texts whose log-odds are closer to 0 than `near`.
     """
 
     near = NEAR
 
-    def __init__(self, path: Path, precision: str, again: "Compiled | None" = None) -> None:
+    def __init__(self, path: Path, precision: str, batching: padding.Batching, again: "Compiled | None" = None) -> None:
         core = openvino.Core()
         in_bf16 = precision != "fp32" and provenance.has_fast_bf16()
         config = {
@@ -66,7 +69,7 @@ class Compiled:
             "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
         }
         self.request = core.compile_model(core.read_model(path), "CPU", config).create_infer_request()
-        self.again = again
+        self.batching, self.again = batching, again
 
     def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Answer:
         found = self.request.infer([input_ids.numpy(), attention_mask.numpy()], share_inputs=True)
@@ -93,9 +96,13 @@ def compiled(precision: str, network: Callable[[], Any], ingredients: Ingredient
         )
     if not _is_whole(folder):
         assert ingredients.base_dir is not None
-        _keep(_converted(network(), ingredients.base_dir), precision, ingredients, folder)
-    again = Compiled(folder / UNQUANTISED, precision) if precision == "int8" else None
-    return Compiled(folder / MODEL, precision, again)
+        whole = network()
+        batching = padding.of(whole)
+        assert batching is not None
+        _keep(_converted(whole, ingredients.base_dir), batching, precision, ingredients, folder)
+    batching = padding.Batching(**json.loads((folder / BATCHING).read_text(encoding="utf-8")))
+    again = Compiled(folder / UNQUANTISED, precision, batching) if precision == "int8" else None
+    return Compiled(folder / MODEL, precision, batching, again)
 
 
 def _is_whole(folder: Path) -> bool:
@@ -106,10 +113,12 @@ def _is_whole(folder: Path) -> bool:
 
 def _sums(folder: Path) -> str:
     both = [folder / MODEL, folder / UNQUANTISED]
-    return digest.of_files(folder, [path.with_suffix(suffix).name for path in both for suffix in (".xml", ".bin")])
+    return digest.of_files(
+        folder, [BATCHING, *(path.with_suffix(suffix).name for path in both for suffix in (".xml", ".bin"))]
+    )
 
 
-def _keep(model: Any, precision: str, ingredients: Ingredients, folder: Path) -> None:
+def _keep(model: Any, batching: padding.Batching, precision: str, ingredients: Ingredients, folder: Path) -> None:
     """Put a model in its folder, whole or not at all; with int8 beside what it was made of."""
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     partial.mkdir(parents=True)
@@ -118,6 +127,7 @@ def _keep(model: Any, precision: str, ingredients: Ingredients, folder: Path) ->
             openvino.save_model(model, partial / UNQUANTISED, compress_to_fp16=False)
             model = _quantised(model, ingredients)
         openvino.save_model(model, partial / MODEL, compress_to_fp16=False)
+        (partial / BATCHING).write_text(json.dumps(asdict(batching)), encoding="utf-8")
         (partial / SUMS).write_text(_sums(partial), encoding="utf-8")
         if folder.is_dir() and not _is_whole(folder):
             shutil.rmtree(folder)
@@ -144,9 +154,11 @@ def _converted(network: Any, base_dir: Path) -> Any:
     from harness.models.transformer import trial
 
     example = {"input_ids": torch.ones(2, 8, dtype=torch.int64), "attention_mask": torch.ones(2, 8, dtype=torch.int64)}
+    # What decoders keep for a next token is of no use here, and cannot be converted.
+    network.config.get_text_config().use_cache = False
     any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     try:
-        with torch.no_grad(), warnings.catch_warnings(), first_token.only(network, trial(base_dir)):
+        with torch.no_grad(), warnings.catch_warnings(), first_token.only(network, trial(base_dir, network)):
             warnings.simplefilter("ignore")  # of both packages' own making
             program = torch.export.export(Logits(network), (), example, dynamic_shapes=dict.fromkeys(example, any_size))
             return openvino.convert_model(program)

@@ -19,7 +19,7 @@ from harness.errors import AdapterError
 from harness.models import adapters, bases, forms
 from harness.models.adapters import CONFIG, WEIGHTS
 from harness.models.protocol import Classifier, Ingredients
-from harness.models.transformer import PROBE_TEXTS, Encoded, check_reloaded, classifier, untrained
+from harness.models.transformer import check_reloaded, classifier, settle, trial, untrained
 
 Tensors: TypeAlias = Mapping[str, torch.Tensor]
 """By name, as an adapter's file has them."""
@@ -63,6 +63,7 @@ def network(ingredients: Ingredients) -> Any:
     assert ingredients.base_dir is not None
     assert ingredients.adapter_dir is not None
     loaded = with_adapter(ingredients.base_dir, ingredients.adapter_dir)
+    settle(loaded, ingredients.base_dir, ingredients.max_length)
     prove_loaded(loaded, ingredients.adapter_dir, ingredients.base_dir)
     check_reloaded(loaded, ingredients.adapter_dir, ingredients.base_dir)
     return loaded
@@ -227,7 +228,7 @@ def prove_loaded(network: Any, adapter_dir: Path, base_dir: Path) -> None:
     changed = [name for name in on_disk if not _equal(on_disk[name], live[name])]
     if changed:
         raise AdapterError(f"{adapter_dir}: live values are not the file's: {_some(changed)}")
-    batch = Encoded(base_dir, PROBE_TEXTS, max_length=64).batch(range(len(PROBE_TEXTS)))
+    batch = trial(base_dir, network)
     # The encoder's states, not the answers: a head that was trained beside an adapter that does nothing changes those.
     with torch.inference_mode():
         switched_on = network(**batch, output_hidden_states=True).hidden_states[-1]

@@ -25,6 +25,7 @@ class Probe:
         self.encoder: Any = AutoModel.from_pretrained(
             self.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
         )
+        transformer.settle(self.encoder, self.folder, self.max_length, _mean_state)
         self.encoder = self.encoder.to(forms.DTYPES[model.precision]).eval()
         self.shared = transformer.shared_layers(self.encoder, ingredients)
         self.head = LogisticRegression(C=model.C, max_iter=1000)
@@ -32,21 +33,23 @@ class Probe:
         self.head.fit(states, ingredients.train_labels)
 
     def _states(self, texts: Sequence[str], advance: Advance) -> tuple[Floats, transformer.Encoded, float]:
-        encoded = transformer.encode(self.folder, texts, self.max_length)
-
-        def mean_state(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-            mask = batch["attention_mask"].unsqueeze(-1)
-            summed: torch.Tensor = (self.encoder(**batch).last_hidden_state * mask).sum(1)
-            return summed / mask.sum(1)
-
+        encoded = transformer.encode(self.folder, texts, self.max_length).for_network(self.encoder)
         with transformer.reused(self.shared, encoded) as borrowed:
-            return transformer.forward_all(encoded, mean_state, advance).numpy(), encoded, borrowed
+            states = transformer.forward_all(encoded, lambda batch: _mean_state(self.encoder, batch), advance)
+            return states.numpy(), encoded, borrowed
 
     def predict(self, texts: Sequence[str], advance: Advance) -> Scores:
         """Probabilities of class 1."""
         states, encoded, borrowed = self._states(texts, advance)
         scores = np.asarray(self.head.predict_proba(states)[:, 1], dtype=np.float64)
         return Scores(scores, int(encoded.lengths.sum()), encoded.truncated, borrowed)
+
+
+def _mean_state(encoder: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The mean of each text's last states, padding excluded: shape (batch, width)."""
+    mask = batch["attention_mask"].unsqueeze(-1)
+    summed: torch.Tensor = (encoder(**batch).last_hidden_state * mask).sum(1)
+    return summed / mask.sum(1)
 
 
 def probe(model: ProbeModel, ingredients: Ingredients) -> Classifier:

@@ -9,6 +9,7 @@ import json
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from harness import digest
 from harness.declarations import TransformerModel
 from harness.errors import AdapterError, RunError
-from harness.models import bases, first_token, forms, lower, memory
+from harness.models import bases, first_token, forms, lower, memory, padding, tokens
 from harness.models.protocol import CARD, Classifier, Ingredients, Scores
+from harness.models.tokens import PROBE_TEXTS as PROBE_TEXTS
 from harness.progress import Advance
 
 TOKENS_PER_PASS = 1024
@@ -35,12 +37,6 @@ TEXTS_AT_ONCE = 1000
 """Given to the tokenizer, whose answer is many times as large as the ids that are kept of it."""
 TOKENS_KEPT = 4_000_000
 """Token ids that a process keeps from one model to the next: some 20 MB."""
-PROBE_TEXTS = [
-    "It works, and it was worth the money.",
-    "It broke on the first day and I sent it back.",
-    "Not bad at all, though the manual is useless.",
-    "I wanted to like this. I could not.",
-]
 PROBE_TOLERANCE = 1e-3
 """Largest difference of a probability between training's attention kernel and scoring's, both in float32."""
 
@@ -63,47 +59,79 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@lru_cache(maxsize=4)
-def _tokenizer(folder: Path, _files: str) -> Any:
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-
-
 class Encoded:
     """Texts as token ids, cut at `max_length`."""
 
     def __init__(self, folder: Path, texts: Sequence[str], max_length: int) -> None:
-        self.tokenizer = _tokenizer(folder, digest.of_files(folder, ["config.json", *bases.TOKENIZER]))
+        self.folder, self.tokenizer = folder, tokens.tokenizer(folder)
+        self.batching = padding.UNPADDED
         whole: list[array[int]] = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             some = list(texts[start : start + TEXTS_AT_ONCE])
             told = self.tokenizer(some, verbose=False, return_attention_mask=False, return_token_type_ids=False)
             whole += [array("i", ids) for ids in told["input_ids"]]  # 4 bytes a token, where a list takes 36
+        tokens.check_tells_apart(texts, whole, folder)
         long = [i for i, ids in enumerate(whole) if len(ids) > max_length]
         if long:
             cut = self.tokenizer([texts[i] for i in long], truncation=True, max_length=max_length)["input_ids"]
             for i, ids in zip(long, cut, strict=True):
                 whole[i] = array("i", ids)
-        self.ids = whole
-        self.lengths = np.array([len(ids) for ids in whole])
+        self.ids = [ids or array("i", [tokens.stand_in(self.tokenizer, folder)]) for ids in whole]
+        self.lengths = np.array([len(ids) for ids in self.ids])
+        self.largest_id = max((max(ids) for ids in self.ids), default=0)
         self.truncated = len(long)
+
+    def for_network(self, network: Any) -> "Encoded":
+        """The same texts, in batches in which the network's answers depend on the text alone.
+
+        That is proven here where `settle` has not done it: for texts of up to these ones' length.
+
+        Raises:
+            RunError: there is no such way, or the network has no embeddings for some of the token ids.
+        """
+        found = copy(self)
+        found.batching = padding.of(network) or settle(network, self.folder, int(self.lengths.max()))
+        if self.largest_id >= found.batching.vocabulary:
+            raise RunError(
+                f"{self.folder}: the tokenizer gives token id {self.largest_id}, but the network has embeddings for "
+                f"{found.batching.vocabulary} (from 0 on): tokenizer and weights are of different models"
+            )
+        return found
+
+    def batches(self, budget: int, chosen: Sequence[int] | None = None) -> Iterator[list[int]]:
+        """All texts by index, or the chosen ones by their place, in batches of at most `budget` padded tokens."""
+        lengths = self.lengths if chosen is None else self.lengths[chosen]
+        return packed(lengths, budget, one_length=self.batching.side is None)
 
     def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
         """Padded int64 tensors of shape (len(indices), longest of them)."""
-        rows = [self.ids[i] for i in indices]
-        shape = len(rows), max(map(len, rows))
-        ids, mask = np.full(shape, self.tokenizer.pad_token_id), np.zeros(shape, dtype=np.int64)
-        on_the_left = self.tokenizer.padding_side == "left"
-        for i, row in enumerate(rows):
-            place = slice(shape[1] - len(row), None) if on_the_left else slice(len(row))
-            ids[i, place], mask[i, place] = row, 1
-        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        return self.batching.batch([self.ids[i] for i in indices])
+
+    def trial_texts(self, count: int) -> Sequence[int]:
+        """The first few texts, which a network can be tried on in one batch; one of them where nothing is padded."""
+        count = min(count, len(self.ids))
+        return range(count) if self.batching.side is not None else [int(self.lengths[:count].argmax())]
 
     def digest(self) -> str:
         """SHA-256 over all that batches are made of (64 hex digits)."""
-        padding = f"{self.tokenizer.pad_token_id} {self.tokenizer.padding_side}"
-        summed = hashlib.sha256(padding.encode() + self.lengths.tobytes())
+        summed = hashlib.sha256(f"{self.batching.pad_id} {self.batching.side}".encode() + self.lengths.tobytes())
         summed.update(np.concatenate([np.array(ids, dtype=np.int64) for ids in self.ids]).tobytes())
         return summed.hexdigest()
+
+
+def settle(network: Any, folder: Path, max_length: int, ask: padding.Ask = padding.logits) -> padding.Batching:
+    """Find how texts share a network's batches: an empty one, a word, a sentence, and one of `max_length` tokens.
+
+    It is noted at the network.
+
+    Raises:
+        RunError: the network cannot read such texts, or its answers depend on the batch.
+    """
+    longest = " ".join(PROBE_TEXTS * (1 + max_length // 32))
+    texts = Encoded(folder, ["", "good", PROBE_TEXTS[0], longest], max_length)
+    special = [getattr(texts.tokenizer, f"{name}_token_id") for name in ("pad", "eos", "unk", "bos")]
+    with one_thread():
+        return padding.settle(network, texts.ids, special, ask)
 
 
 _kept: dict[str, Encoded] = {}
@@ -119,18 +147,27 @@ def encode(folder: Path, texts: Sequence[str], max_length: int) -> Encoded:
     return _kept[key]
 
 
-def packed(lengths: Sequence[int] | np.ndarray[Any, Any], budget: int) -> Iterator[list[int]]:
+def packed(
+    lengths: Sequence[int] | np.ndarray[Any, Any], budget: int, *, one_length: bool = False
+) -> Iterator[list[int]]:
     """Indices in batches of at most `budget` padded tokens (one text at least), the longest texts first.
 
     Of all divisions of the sorted texts, the one with the least padded tokens, a pass counted as `TOKENS_A_PASS_COSTS`
     of them: by dynamic programming, from the shortest text on.
+
+    Args:
+        lengths: 1 at least.
+        one_length: no batch has texts of different lengths.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     longest_first, n = np.asarray(lengths)[order], len(order)
-    sizes, costs = np.zeros(n, dtype=np.int64), np.zeros(n + 1)
+    sizes, costs, alike = np.zeros(n, dtype=np.int64), np.zeros(n + 1), 0
     for start in range(n - 1, -1, -1):
         length = int(longest_first[start])
         most = min(n - start, max(1, budget // length))
+        if one_length:
+            alike = alike + 1 if start + 1 < n and longest_first[start + 1] == length else 1
+            most = min(most, alike)
         each = length * np.arange(1, most + 1) + costs[start + 1 : start + 1 + most]
         sizes[start] = 1 + each.argmin()
         costs[start] = TOKENS_A_PASS_COSTS + each[sizes[start] - 1]
@@ -154,7 +191,7 @@ def forward_all(
     places = range(len(encoded.ids)) if chosen is None else chosen
     parts, order = [], []
     with torch.inference_mode(), one_thread():
-        for indices in packed(encoded.lengths[places], TOKENS_PER_PASS):
+        for indices in encoded.batches(TOKENS_PER_PASS, places):
             parts.append(step(encoded.batch([places[index] for index in indices])).double())
             order += indices
             advance(len(indices), "")
@@ -167,7 +204,7 @@ def reused(shared: lower.Lower | None, encoded: Encoded) -> AbstractContextManag
     """`lower.reused` for the batches of `forward_all`; nothing where nothing is shared."""
     if shared is None:
         return nullcontext(0.0)
-    batches = packed(encoded.lengths, TOKENS_PER_PASS)
+    batches = encoded.batches(TOKENS_PER_PASS)
     return lower.reused(shared, encoded.digest(), [(len(one), int(encoded.lengths[one[0]])) for one in batches])
 
 
@@ -192,7 +229,7 @@ class SequenceClassifier:
         Raises:
             RunError: the model gave something that is not a number.
         """
-        encoded = encode(self.tokenizer_dir, texts, self.max_length)
+        encoded = encode(self.tokenizer_dir, texts, self.max_length).for_network(self.model)
         with reused(self.shared, encoded) as borrowed:
             logits = forward_all(encoded, lambda batch: self.model(**batch).logits, advance)
         again, limit = getattr(self.model, "again", None), getattr(self.model, "near", 0.0)
@@ -254,7 +291,7 @@ def trained(folder: Path) -> torch.nn.Module:
 
 def probe_scores(network: Any, tokenizer_dir: Path) -> list[float]:
     """What a network in evaluation mode says of the probe texts: kept after training, asked again once loaded."""
-    encoded = Encoded(tokenizer_dir, PROBE_TEXTS, max_length=64)
+    encoded = Encoded(tokenizer_dir, PROBE_TEXTS, max_length=64).for_network(network)
     logits = forward_all(encoded, lambda batch: network(**batch).logits, lambda units, note: None)
     scores: list[float] = torch.softmax(logits, dim=1)[:, 1].tolist()
     return scores
@@ -296,7 +333,7 @@ def classifier(made: Any, ingredients: Ingredients) -> Classifier:
     shared = shared_layers(made, ingredients)
     if isinstance(made, torch.nn.Module) and (shared is None or not shared.is_all):
         with one_thread():
-            first_token.settle(made, trial(folder))
+            first_token.settle(made, trial(folder, made))
     return SequenceClassifier(made, folder, ingredients.max_length, shared)
 
 
@@ -307,18 +344,24 @@ def shared_layers(network: Any, ingredients: Ingredients) -> lower.Lower | None:
         return None
     file = (folder / bases.WEIGHTS).stat()
     with one_thread():
-        return lower.found(network, lambda dtype: _of_base(folder, dtype, file.st_mtime_ns), trial(folder), kept_in)
+        batch = trial(folder, network)  # before what follows: it settles the batching
+        batching = padding.of(network)
+        assert batching is not None
+        return lower.found(network, lambda dtype: _of_base(folder, dtype, batching, file.st_mtime_ns), batch, kept_in)
 
 
 @lru_cache(maxsize=2)
-def _of_base(folder: Path, dtype: torch.dtype, _changed: int) -> lower.Print | None:
+def _of_base(folder: Path, dtype: torch.dtype, batching: padding.Batching, _changed: int) -> lower.Print | None:
     """What tells a base's layers; a suite's models are on one base or two."""
-    return lower.printed(untrained(folder, seed=0).to(dtype).eval(), trial(folder))
+    base: Any = untrained(folder, seed=0)
+    padding.use(base, batching)
+    return lower.printed(base.to(dtype).eval(), trial(folder, base))
 
 
-def trial(folder: Path) -> dict[str, torch.Tensor]:
-    """The probe texts as a batch, on which networks are tried."""
-    return Encoded(folder, PROBE_TEXTS, max_length=64).batch(range(len(PROBE_TEXTS)))
+def trial(folder: Path, network: Any) -> dict[str, torch.Tensor]:
+    """The probe texts as a batch, on which a network is tried."""
+    texts = Encoded(folder, PROBE_TEXTS, max_length=64).for_network(network)
+    return texts.batch(texts.trial_texts(len(PROBE_TEXTS)))
 
 
 def network(ingredients: Ingredients) -> torch.nn.Module:
@@ -326,7 +369,10 @@ def network(ingredients: Ingredients) -> torch.nn.Module:
     assert ingredients.base_dir is not None
     if ingredients.adapter_dir is not None:
         loaded = trained(ingredients.adapter_dir).eval()
+        settle(loaded, ingredients.base_dir, ingredients.max_length)
         check_reloaded(loaded, ingredients.adapter_dir, ingredients.base_dir)
         return loaded
     assert ingredients.seed is not None
-    return untrained(ingredients.base_dir, ingredients.seed).eval()
+    fresh = untrained(ingredients.base_dir, ingredients.seed).eval()
+    settle(fresh, ingredients.base_dir, ingredients.max_length)
+    return fresh

@@ -16,7 +16,7 @@ from transformers import get_linear_schedule_with_warmup
 
 from harness.declarations import EarlyStopping, Training
 from harness.errors import TrainingError
-from harness.models.transformer import TOKENS_PER_BATCH, TOKENS_PER_PASS, packed
+from harness.models.transformer import TOKENS_PER_BATCH, TOKENS_PER_PASS
 from harness.progress import Progress
 from harness.training import TrainingJob, batches, checkpoint, methods, saving
 from harness.training.batches import Rows
@@ -161,7 +161,7 @@ class Course:
         self.network.eval()
         total = 0.0
         with torch.inference_mode():
-            for chosen in packed(below.lengths[held_out], TOKENS_PER_BATCH):
+            for chosen in below.encoded.batches(TOKENS_PER_BATCH, held_out):
                 batch = [held_out[i] for i in chosen]
                 with torch.autocast("cpu", torch.bfloat16, enabled=job.precision == "bf16"):
                     logits = self.network(**below.batch(batch)).logits.float()
@@ -219,7 +219,7 @@ class Course:
 
 def _parts(below: Below, batch: Sequence[int]) -> Iterator[list[int]]:
     """A batch in parts of as many padded tokens as scoring takes at a time, the longest texts first."""
-    for some in packed(below.lengths[batch], TOKENS_PER_PASS):
+    for some in below.encoded.batches(TOKENS_PER_PASS, batch):
         yield [batch[i] for i in some]
 
 

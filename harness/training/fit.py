@@ -48,8 +48,11 @@ def misfit(job: TrainingJob) -> str | None:
     except (ValueError, TypeError) as problem:
         return str(problem)
     base_config: Any = AutoConfig.from_pretrained(job.base.folder, local_files_only=True, num_labels=2)
-    virtual, positions = getattr(peft_config, "num_virtual_tokens", 0), base_config.max_position_embeddings
-    if virtual and virtual + job.max_length > positions:
+    virtual, positions = (
+        getattr(peft_config, "num_virtual_tokens", 0),
+        getattr(base_config, "max_position_embeddings", None),
+    )
+    if virtual and 0 < (positions or 0) < virtual + job.max_length:  # none in BLOOM's, -1 in XLNet's: no limit
         return (
             f"{virtual} virtual tokens and text.max_length {job.max_length} are more than the {positions} positions of "
             f"base {adapter.base!r}"

@@ -25,7 +25,7 @@ import torch
 
 from harness.errors import TrainingError
 from harness.models import lower
-from harness.models.transformer import TOKENS_PER_PASS, Encoded, packed
+from harness.models.transformer import TOKENS_PER_PASS, Encoded
 from harness.stats import Ints
 
 NAME = ".frozen-layers"
@@ -65,7 +65,7 @@ class Below:
 
     def trial(self) -> dict[str, torch.Tensor]:
         """A few texts, which the network may be called on as well."""
-        return self.batch(range(min(_TRIAL_TEXTS, len(self.encoded.ids))))
+        return self.batch(self.encoded.trial_texts(_TRIAL_TEXTS))
 
     def each(self) -> Iterator[torch.Tensor]:
         """For ever, what belongs to the batch that was asked for last."""
@@ -86,7 +86,7 @@ def run_once(network: Any, encoded: Encoded, folder: Path, precision: str) -> It
     Raises:
         TrainingError: there is no room in the folder.
     """
-    layers, began = lower.layers_of(network), time.perf_counter()
+    encoded, layers, began = encoded.for_network(network), lower.layers_of(network), time.perf_counter()
     network.eval()
     count = 0 if layers is None else _count(network, layers, Below(encoded, 0, 0.0).trial())
     if layers is None or count == 0:
@@ -133,7 +133,7 @@ def _computed(
     hook = layer.register_forward_hook(reached)
     try:
         with torch.no_grad(), path.open("wb") as file:
-            for indices in packed(encoded.lengths, TOKENS_PER_PASS):
+            for indices in encoded.batches(TOKENS_PER_PASS):
                 batch = encoded.batch(indices)
                 with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"), suppress(_Reached):
                     network(**batch)

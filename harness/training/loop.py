@@ -16,7 +16,7 @@ from harness.errors import TrainingError
 from harness.models import first_token
 from harness.models.peft import without_known_warnings
 from harness.models.protocol import CARD
-from harness.models.transformer import Encoded, probe_scores, untrained
+from harness.models.transformer import Encoded, probe_scores, settle, untrained
 from harness.progress import Progress
 from harness.training import TrainingJob, batches, card, checkpoint, course, dropout, frozen, methods, rounded, saving
 from harness.training.checkpoint import Pace
@@ -90,10 +90,11 @@ def _clear_abandoned(job: TrainingJob) -> None:
 
 def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace) -> None:
     """Train, and save weights, configuration and, last, the card in a folder that no other process writes to."""
-    encoded = Encoded(job.base.folder, job.texts, job.max_length)
     rows = batches.parted(job.split.examples, job.adapter.train, job.seed)
     with deterministic(job.seed):
         network = _network(job, batches.steps(job.adapter.train, len(rows.trained)))
+        settle(network, job.base.folder, job.max_length)
+        encoded = Encoded(job.base.folder, job.texts, job.max_length).for_network(network)
         before = methods.initial(network)
         with (
             without_known_warnings(),
@@ -119,6 +120,7 @@ def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace)
         "tokens_per_second": position.tokens / position.seconds,
         "examples_per_second": position.examples / position.seconds,
         "truncated": encoded.truncated,
+        "padding": {"side": encoded.batching.side, "id": encoded.batching.pad_id},
         "curve": position.curve,
         "resumed": position.resumed,
         "probe_scores": probe,

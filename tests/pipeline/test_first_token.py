@@ -308,15 +308,15 @@ def test_a_converted_network_has_one_token_in_its_last_layer(tiny_base: Path) ->
     from harness.models.openvino import _converted
 
     network: Any = transformer.untrained(tiny_base, seed=1).eval()
-    whole = answers(network, transformer.trial(tiny_base))
+    whole = answers(network, transformer.trial(tiny_base, network))
     converted = _converted(network, tiny_base)
-    assert torch.equal(answers(network, transformer.trial(tiny_base)), whole)
+    assert torch.equal(answers(network, transformer.trial(tiny_base, network)), whole)
     inner = network.config.intermediate_size
     shapes = [one.output(0).partial_shape for one in converted.get_ops() if one.get_type_name() == "MatMul"]
     most = [shape[1].max_length for shape in shapes if len(shape) == 3 and shape[2] == inner]
     assert most == [*[-1] * (network.config.num_hidden_layers - 1), 1]  # -1: any number of tokens
     given = openvino.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(
-        [tensor.numpy() for tensor in transformer.trial(tiny_base).values()]
+        [tensor.numpy() for tensor in transformer.trial(tiny_base, network).values()]
     )[0]
     assert torch.allclose(torch.from_numpy(given), whole, rtol=0, atol=1e-5)
 

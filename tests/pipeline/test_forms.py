@@ -212,7 +212,8 @@ def test_int8_asks_again_without_quantisation_where_it_is_nearly_undecided(world
     import numpy as np
     import torch
 
-    from harness.models.openvino import MODEL, NEAR, UNQUANTISED, Compiled
+    from harness.models.openvino import BATCHING, MODEL, NEAR, UNQUANTISED, Compiled
+    from harness.models.padding import Batching
     from harness.models.transformer import SequenceClassifier, encode, forward_all
 
     _, made_from = scores_of(world, "int8", "openvino")
@@ -220,8 +221,9 @@ def test_int8_asks_again_without_quantisation_where_it_is_nearly_undecided(world
     words = ["good", "bad", "fine", "broken", "works", "well", "never", "again", "the", "it", "a", "very"]
     draws = np.random.default_rng(0)
     texts = [" ".join(draws.choice(words, size=draws.integers(1, 12))) for _ in range(200)]
-    alone, before = Compiled(folder / MODEL, "int8"), Compiled(folder / UNQUANTISED, "int8")
-    encoded = encode(base, texts, 16)
+    batching = Batching(**json.loads((folder / BATCHING).read_text()))
+    alone, before = (Compiled(folder / name, "int8", batching) for name in (MODEL, UNQUANTISED))
+    encoded = encode(base, texts, 16).for_network(alone)
 
     def told(model: Compiled, chosen: list[int] | None = None) -> torch.Tensor:
         return forward_all(encoded, lambda batch: model(**batch).logits, lambda units, note: None, chosen)
@@ -231,7 +233,7 @@ def test_int8_asks_again_without_quantisation_where_it_is_nearly_undecided(world
     assert 0 < len(near) < 200
     quantised = torch.softmax(expected, dim=1)[:, 1].numpy()
     expected[near] = told(before, near)
-    cascade = SequenceClassifier(Compiled(folder / MODEL, "int8", before), base, 16)
+    cascade = SequenceClassifier(Compiled(folder / MODEL, "int8", batching, before), base, 16)
     scores = cascade.predict(texts, lambda units, note: None).scores
     assert (scores == torch.softmax(expected, dim=1)[:, 1].numpy()).all()
     assert (scores != quantised).sum() > len(near) / 2

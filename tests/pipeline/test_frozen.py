@@ -65,7 +65,8 @@ def test_layers_with_nothing_that_trains_in_or_below_them_are_frozen(
 
 def test_a_frozen_layer_runs_once_however_many_epochs_there_are(job: TrainingJob, tmp_path: Path) -> None:
     job = by(job, tmp_path / "new", "lora", TOP, epochs=3)
-    network, encoded = network_of(job), Encoded(job.base.folder, job.texts, job.max_length)
+    network = network_of(job)
+    encoded = Encoded(job.base.folder, job.texts, job.max_length).for_network(network)
     rows, tokens = batches.parted(job.split.examples, job.adapter.train, job.seed), [0, 0]
     for index, layer in enumerate(network.get_base_model().bert.encoder.layer):
 
@@ -83,7 +84,7 @@ def test_a_frozen_layer_runs_once_however_many_epochs_there_are(job: TrainingJob
 
 def test_without_dropout_a_training_ends_as_if_the_layers_had_run_every_time(job: TrainingJob, tmp_path: Path) -> None:
     job = without_dropout(by(job, tmp_path / "new", "lora", TOP), tmp_path / "steady")
-    encoded = Encoded(job.base.folder, job.texts, job.max_length)
+    encoded = Encoded(job.base.folder, job.texts, job.max_length).for_network(network_of(job))
     rows = batches.parted(job.split.examples, job.adapter.train, job.seed)
     ends = []
     for is_once in (True, False):

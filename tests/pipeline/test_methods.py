@@ -120,7 +120,7 @@ def job(lora: TrainingJob, tmp_path: Path) -> Callable[[str], TrainingJob]:
 
 def logits(network: Any, job: TrainingJob) -> torch.Tensor:
     """What a network says of the probe texts and of the training texts."""
-    encoded = Encoded(job.base.folder, [*PROBE_TEXTS, *job.texts], job.max_length)
+    encoded = Encoded(job.base.folder, [*PROBE_TEXTS, *job.texts], job.max_length).for_network(network)
     return forward_all(encoded, lambda batch: network(**batch).logits, lambda units, note: None)
 
 
@@ -235,7 +235,7 @@ def test_a_converted_pissa_adapter_leaves_the_base_as_it_is(job: Callable[[str],
     record = card.read(loop.train(one, silent))
     network = with_adapter(one.base.folder, one.folder)
     plain = untrained(one.base.folder, 0).eval()
-    batch = Encoded(one.base.folder, PROBE_TEXTS, 32).batch(range(4))
+    batch = Encoded(one.base.folder, PROBE_TEXTS, 32).for_network(network).batch(range(4))
     with torch.inference_mode(), network.disable_adapter():
         switched_off = network(**batch, output_hidden_states=True).hidden_states[-1]
         assert torch.equal(switched_off, plain(**batch, output_hidden_states=True).hidden_states[-1])

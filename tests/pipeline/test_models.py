@@ -18,6 +18,7 @@ from harness.errors import AdapterError, DataError, RunError
 from harness.gather import Materials, Workspace, gather
 from harness.jobs import plan
 from harness.models import bases
+from harness.models.padding import Batching
 from harness.models.transformer import TOKENS_A_PASS_COSTS, Encoded, packed, untrained
 from harness.progress import silent
 from harness.run import Job
@@ -157,6 +158,8 @@ def test_texts_are_cut_at_the_limit_with_their_special_tokens(tiny_base: Path) -
 
 class Broken(torch.nn.Module):
     """A model whose logits are not numbers, through the seam that real ones use."""
+
+    batching = Batching("right", pad_id=0, vocabulary=1000)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
         return type("Output", (), {"logits": torch.full((len(input_ids), 2), float("nan"))})

@@ -42,7 +42,7 @@ def step(network: Any, batch: dict[str, torch.Tensor], *, bf16: bool) -> dict[st
 
 @pytest.fixture
 def batch(tiny_base: Path) -> dict[str, torch.Tensor]:
-    return Encoded(tiny_base, PROBE_TEXTS, max_length=32).batch(range(4))
+    return Encoded(tiny_base, PROBE_TEXTS, max_length=32).for_network(untrained(tiny_base, 1)).batch(range(4))
 
 
 @pytest.mark.parametrize("bf16", [True, False])

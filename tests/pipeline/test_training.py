@@ -127,13 +127,14 @@ def test_training_that_diverges_stops_with_the_step_and_leaves_nothing(jobs: lis
 
 
 def _train_with_poison(job: TrainingJob) -> None:
-    """Train on a base whose weights hold an infinity, as a damaged checkpoint does."""
+    """Train on a base that has an infinity for a word of the training texts, as a damaged checkpoint does."""
     folder = job.folder.with_name("poisoned-base")
     folder.mkdir()
     for file in job.base.folder.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     tensors = load_file(folder / "model.safetensors")
-    tensors["encoder.layer.0.output.dense.weight"][0, 0] = float("inf")
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    tensors["embeddings.word_embeddings.weight"][vocabulary["phone"], 0] = float("inf")
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     loop.train(replace(job, base=replace(job.base, folder=folder)), silent)
 
@@ -323,7 +324,7 @@ def test_training_ends_when_the_held_out_reviews_gain_no_more(jobs: list[Trainin
 
     # The weights are those of the best epoch: what the saved adapter loses on the held-out rows is the least loss.
     network = with_adapter(job.base.folder, job.folder)
-    encoded = Encoded(job.base.folder, [job.texts[i] for i in rows.held_out], job.max_length)
+    encoded = Encoded(job.base.folder, [job.texts[i] for i in rows.held_out], job.max_length).for_network(network)
     logits = forward_all(encoded, lambda batch: network(**batch).logits, lambda units, note: None)
     labels = torch.tensor([job.split.examples[i].label for i in rows.held_out])
     assert torch.nn.functional.cross_entropy(logits, labels).item() == pytest.approx(min(losses), abs=1e-4)

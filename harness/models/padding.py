@@ -1,0 +1,172 @@
+"""Batches in which a text's answer does not depend on the texts beside it.
+
+    found = settle(network, rows, pad_ids)      # proven once for each network
+    network(**found.batch(rows))
+
+Networks differ in what they make of padding. Some heads look for a text's last token by the id that padding has in the
+network's configuration, others take the last place; absolute positions shift when padding stands on the left; virtual
+tokens hide the ids from the head. Nothing is taken on trust: a network is asked texts of very different lengths, one at
+a time, as it came. The first way of padding with which it says the same of them in one batch is the one that is used,
+in training and in scoring. Where no padding is harmless, texts of one length share a batch, and nothing is padded.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from harness.errors import RunError
+
+TOLERANCE = 1e-5
+"""Largest difference between answers to a text alone and in a batch, in float32, relative where answers exceed 1."""
+
+Row = Sequence[int]
+"""A text's token ids."""
+Batch = dict[str, torch.Tensor]
+Ask = Callable[[Any, Batch], torch.Tensor]
+"""From a network and a batch to answers of shape (batch, k)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How texts share a batch."""
+
+    side: Literal["right", "left"] | None
+    """Where padding stands; None: only texts of one length share a batch, without padding."""
+    pad_id: int
+    """Token id of padding, in batches and in the network's configuration."""
+    vocabulary: int
+    """Token ids that the network has embeddings for."""
+
+    def batch(self, rows: Sequence[Row]) -> Batch:
+        """Padded int64 tensors of shape (rows, longest of them)."""
+        shape = len(rows), max(map(len, rows))
+        assert self.side is not None or all(len(row) == shape[1] for row in rows)
+        ids, mask = np.full(shape, self.pad_id), np.zeros(shape, dtype=np.int64)
+        for i, row in enumerate(rows):
+            place = slice(shape[1] - len(row), None) if self.side == "left" else slice(len(row))
+            ids[i, place], mask[i, place] = row, 1
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+
+UNPADDED = Batching(None, 0, 0)
+"""For a text alone, which any network can be asked about."""
+
+
+def of(network: Any) -> Batching | None:
+    """The batching that was settled for a network, or None."""
+    found: Batching | None = getattr(_inner(network), "batching", None)
+    return found
+
+
+def use(network: Any, batching: Batching) -> None:
+    """Note a batching at a network, and its padding in the configuration, where heads look for it."""
+    inner = _inner(network)
+    inner.config.get_text_config().pad_token_id = batching.pad_id
+    inner.batching = batching
+
+
+def logits(network: Any, batch: Batch) -> torch.Tensor:
+    """What a classifier answers."""
+    answers: torch.Tensor = network(**batch).logits
+    return answers
+
+
+def settle(network: Any, rows: Sequence[Row], pad_ids: Iterable[int | None], ask: Ask = logits) -> Batching:
+    """Find the batching of a network, and note it there.
+
+    Args:
+        network: in float32, on the transformers library, with a PEFT adapter on it or not.
+        rows: of very different lengths, the longest last.
+        pad_ids: of the tokenizer, in the order in which they are tried, after the network's own.
+
+    Raises:
+        RunError: the network cannot read one of the rows, or no batching is harmless.
+    """
+    inner, was_training = _inner(network), network.training
+    config = inner.config.get_text_config()
+    as_it_came, vocabulary = config.pad_token_id, inner.get_input_embeddings().weight.shape[0]
+    network.eval()
+    try:
+        with torch.no_grad():
+            alone = _alone(network, rows, ask)
+            for batching in _candidates([as_it_came, *pad_ids, 0], vocabulary):
+                config.pad_token_id = batching.pad_id
+                difference = _difference(network, rows, alone, batching, ask)
+                if isinstance(difference, float) and difference <= TOLERANCE:
+                    use(network, batching)
+                    return batching
+        raise RunError(
+            f"{type(inner).__name__}: a text's answer depends on the texts beside it in a batch, whatever the padding "
+            f"({_said(difference)}, {TOLERANCE:g} is allowed); such a network cannot be scored"
+        )
+    finally:
+        if of(network) is None:
+            config.pad_token_id = as_it_came
+        network.train(was_training)
+
+
+def _inner(network: Any) -> Any:
+    return network.get_base_model() if hasattr(network, "peft_config") else network
+
+
+def _candidates(pad_ids: Iterable[int | None], vocabulary: int) -> Iterator[Batching]:
+    known = [pad_id for pad_id in dict.fromkeys(pad_ids) if pad_id is not None and 0 <= pad_id < vocabulary]
+    sides: tuple[Literal["right", "left"] | None, ...] = ("right", "left", None)
+    for side in sides:
+        for pad_id in known:
+            yield Batching(side, pad_id, vocabulary)
+
+
+def _alone(network: Any, rows: Sequence[Row], ask: Ask) -> torch.Tensor:
+    answers = []
+    for row in rows:
+        try:
+            answers.append(ask(network, UNPADDED.batch([row])))
+        except Exception as problem:
+            raise RunError(
+                f"{type(_inner(network)).__name__} cannot read a text of {len(row)} tokens ({_reason(problem)}); "
+                "lower text.max_length if the network has fewer positions"
+            ) from problem
+    found = torch.cat(answers).double()
+    if not torch.isfinite(found).all():
+        raise RunError(
+            f"{type(_inner(network)).__name__}: answers to the probe texts are not finite numbers; the weights of "
+            "the base, or of what was trained on it, are damaged"
+        )
+    return found
+
+
+def _difference(
+    network: Any, rows: Sequence[Row], alone: torch.Tensor, batching: Batching, ask: Ask
+) -> float | Exception:
+    """The largest difference from answers to a row alone, or why there are no answers."""
+    if batching.side is None:
+        # Beside another text of its length, before and after it.
+        turned = [row[::-1] for row in rows]
+        batches = [([row, other, row], [i, None, i]) for i, (row, other) in enumerate(zip(rows, turned, strict=True))]
+    else:
+        order = [*range(1, len(rows)), 0]
+        batches = [([rows[i] for i in order], list(order))]
+    differences = []
+    for batch, places in batches:
+        try:
+            answers = ask(network, batching.batch(batch)).double()
+        except Exception as problem:  # noqa: BLE001 (whatever a network says of such a batch is why it is not used)
+            return problem
+        differences += [
+            (answers[at] - alone[i]).abs().max() / alone[i].abs().max().clamp(min=1.0)
+            for at, i in enumerate(places)
+            if i is not None
+        ]
+    return float(torch.stack(differences).max())
+
+
+def _said(difference: float | Exception) -> str:
+    return f"by {difference:.2g}" if isinstance(difference, float) else _reason(difference)
+
+
+def _reason(problem: Exception) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:300]
