@@ -142,7 +142,10 @@ def build(folder: Path) -> dict[str, float | int]:
         pass  # a store that an earlier release made is brought up to date
     start, cpu = time.perf_counter(), time.process_time()
     with opened(folder / "made-up.duckdb", read_only=True) as connection:
-        board = entries.read(connection, declared, keys)
+        found = [*reader.latest_runs(connection, keys).values()]
+        outcomes = reader.outcomes_of_runs(connection, [run.run_id for run in found])
+        adapters = reader.adapters(connection, [run.adapter_digest for run in found if run.adapter_digest])
+        board = entries.read(connection, declared, found, outcomes, adapters)
         (section,) = board.sections
         examples = {"test": reader.examples(connection, section.split_digest or "")}
     read = time.perf_counter()

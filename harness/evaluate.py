@@ -20,7 +20,7 @@ from harness.errors import HarnessError, RunError
 from harness.forgetting import Measurement
 from harness.gather import Materials, Workspace, audit_once, gather
 from harness.ingest import Ingester, Report
-from harness.jobs import checks, current_keys, plan
+from harness.jobs import checks, plan
 from harness.models.protocol import CARD
 from harness.progress import Progress
 from harness.records import Moved
@@ -169,12 +169,14 @@ def evaluate(jobs: Sequence[Job], workspace: Workspace, each_done: EachDone, *, 
     """
     report, evaluation_id = Report(), uuid.uuid4().hex
     with opened(workspace.db) as connection:
-        stored = {} if fresh else reader.latest_runs(connection, current_keys(jobs))
+        held = evidence.stored(connection, [] if fresh else jobs)
+        stored = held.runs
         for job in jobs:
             if job.run_key not in stored:
                 writer.write_split(connection, job.suite.name, job.split, with_text=job.suite.text.store)
         _write_adapters(connection, jobs)
     report.reused = list(stored.values())
+    report.damaged = [f"{one.fault}; it is scored again" for one in dict.fromkeys(held.refused.values())]
     todo = [job for job in jobs if job.run_key not in stored]
     tasks = shards.cut(todo, workspace.shards, evaluation_id, fresh=fresh)
     ingester = Ingester(todo, tasks, workspace, evaluation_id, report)

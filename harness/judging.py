@@ -10,6 +10,7 @@ from datetime import datetime
 
 from harness import canary, evidence, expectations, gate, provenance, references
 from harness.declarations import Suite
+from harness.evidence import Stored
 from harness.gather import Workspace, gather, nearly_equal, stored_overlaps
 from harness.jobs import plan
 from harness.progress import Progress, silent
@@ -73,15 +74,34 @@ def judge_stored(
 _ANSWERS: dict[Outcome, Answer] = {"pass": "confirmed", "fail": "refuted", "inconclusive": "undecided"}
 
 
-def expected_of_stored(
-    connection: Connection, suite: Suite, workspace: Workspace, jobs: Sequence[Job]
-) -> tuple[Expected, ...]:
-    """What came of a suite's expectations on what an open store holds; nothing is scored or stored."""
-    if not suite.expect:
-        return ()
-    baselines = references.find(connection, suite, workspace, jobs, of_expectations(suite))
-    found = evidence.of(connection, jobs, {name: one.baseline for name, one in baselines.items()})
-    return expected(suite, jobs, found, reader.first_seen(connection, expectations.stated(suite, jobs)))
+def judge_again(
+    connection: Connection, suite: Suite, workspace: Workspace, jobs: Sequence[Job], stored: Stored
+) -> Judged:
+    """What a suite's rules come to on what an open store holds; nothing is scored or stored.
+
+    So what a page says follows from the runs that it shows, and not from what the store says was judged once. Nothing
+    of a baseline is scored again here: only `judge_stored` finds out that the environment answers otherwise.
+    """
+    rules = [*of_gates(suite), *of_expectations(suite)]
+    baselines = references.find(connection, suite, workspace, jobs, rules)
+    found = evidence.judged_on(connection, jobs, stored, {name: one.baseline for name, one in baselines.items()})
+    seen = reader.first_seen(connection, expectations.stated(suite, jobs))
+    judged_at = max((run.finished_at for run in stored.runs.values()), default=datetime.min)  # noqa: DTZ901 (UTC)
+    verdicts = gate.judge(suite, found, judged_at)
+    return Judged(tuple(verdicts), expected(suite, jobs, found, seen), found)
+
+
+def changed_since(connection: Connection, judged: Judged) -> list[str]:
+    """Which of a suite's verdicts came out otherwise when they were last judged and stored, for people."""
+    now = {verdict.gate_id: verdict for verdict in judged.verdicts}
+    if not now:
+        return []
+    return [
+        f"{then.gate_id}: the store says {then.outcome}, judged {then.judged_at:%Y-%m-%d %H:%M} UTC, and these runs "
+        f"say {now[then.gate_id].outcome}; `harness gate` judges and stores it anew"
+        for then in reader.latest_verdicts(connection, judged.verdicts[0].suite_digest)
+        if then.gate_id in now and then.outcome != now[then.gate_id].outcome
+    ]
 
 
 def expected(suite: Suite, jobs: Sequence[Job], found: Evidence, seen: Mapping[str, datetime]) -> tuple[Expected, ...]:

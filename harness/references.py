@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness import baseline, provenance
+from harness import baseline, evidence, provenance
 from harness.baseline import KeptRun, Unreadable
 from harness.declarations import ID_PATTERN, Suite
 from harness.errors import UsageError
@@ -107,7 +107,7 @@ def _asked(ref: str, connection: Connection, suite: Suite, workspace: Workspace,
         )
     if not chosen:
         raise UsageError(f"--baseline {ref}: no run of {suite.name} in {workspace.db} {wanted}")
-    runs = [baseline.kept_of(run, reader.outcomes(connection, run.run_id)) for run in last_of_each(chosen, splits)]
+    runs = [baseline.kept_of(run, evidence.outcomes_of(connection, run)) for run in last_of_each(chosen, splits)]
     return _held(ref, runs, splits)
 
 

@@ -5,16 +5,18 @@ entries or on the day.
 """
 
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
 
-from harness import estimates, metrics
+from harness import estimates, evidence, judging, metrics
 from harness.declarations import Adapter, AnyAdapter, Model, PeftModel, SplitRule, Suite, TransformerModel
+from harness.gather import Workspace
 from harness.records import AdapterRecord, Expected, Finding, Metric, Moved, Outcomes, Parity, Run, Verdict
+from harness.run import Job
 from harness.store import reader
 from harness.store.connection import Connection
 from harness.suite import by_id
@@ -24,24 +26,54 @@ from leaderboard.board import Board, Confusion, Entry, Past, ScoredRun, Section
 _Number = TypeVar("_Number", int, float)
 
 
-def read(connection: Connection, suite: Suite, run_keys: Collection[str], expected: Sequence[Expected] = ()) -> Board:
-    """The board of a suite from the store.
+def of_plan(
+    connection: Connection, suite: Suite, workspace: Workspace, jobs: Sequence[Job], warn: Callable[[str], None]
+) -> Board:
+    """The board of a suite's current plan, from verified results alone; its gates are judged on exactly these.
+
+    Args:
+        connection: an open store; only read.
+        jobs: the suite's plan.
+        warn: is given each verdict that the store has otherwise.
+
+    Raises:
+        StoreError: something that the store has of the plan is not what was stored.
+    """
+    found = evidence.stored(connection, jobs)
+    found.check()
+    judged = judging.judge_again(connection, suite, workspace, jobs, found)
+    for change in judging.changed_since(connection, judged):
+        warn(change)
+    runs = [*found.runs.values()]
+    board = read(connection, suite, runs, found.outcomes, found.adapters, judged.verdicts, judged.expected)
+    evidence.check_records(connection, [run.run_id for many in board.past.values() for run in many])
+    return board
+
+
+def read(
+    connection: Connection,
+    suite: Suite,
+    runs: Sequence[Run],
+    outcomes: Mapping[str, Outcomes],
+    adapters: Mapping[str, AdapterRecord],
+    verdicts: Sequence[Verdict] = (),
+    expected: Sequence[Expected] = (),
+) -> Board:
+    """The board of a suite: verified results, with what else the store knows of their weights and splits.
 
     Args:
         connection: an open store; only read.
         suite: what was declared.
-        run_keys: the keys of every run that the suite asks for; of each the latest success counts.
+        runs, outcomes, adapters: as for `build`, verified: `harness.evidence` does it.
+        verdicts: what the suite's gates come to on these runs.
         expected: what came of the suite's expectations.
     """
-    runs = list(reader.latest_runs(connection, run_keys).values())
-    outcomes = reader.outcomes_of_runs(connection, {run.run_id for run in runs})
-    adapters = reader.adapters(connection, {run.adapter_digest for run in runs if run.adapter_digest is not None})
     board = build(
         suite,
         runs,
         outcomes,
         adapters,
-        reader.latest_verdicts(connection, suite.digest),
+        verdicts,
         expected,
         reader.latest_audit(connection, suite.digest),
         {digest: reader.looks(connection, digest) for digest in sorted({run.split_digest for run in runs})},
@@ -99,7 +131,7 @@ def build(
         runs: successes; of several of one model, split and seed the latest counts. Others are ignored.
         outcomes: by `run_id`, for every run.
         adapters: by `adapter_digest`; unknown ones leave their numbers absent.
-        verdicts: of the last time that the suite's gates were judged.
+        verdicts: what the suite's gates come to on these runs.
         expected: what came of the suite's expectations.
         findings: of the suite's last audit.
         looks: how many configurations have been scored on a split's rows, by its digest; 0 where it is not there.

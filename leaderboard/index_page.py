@@ -133,10 +133,9 @@ def _verdicts_note(board: Board) -> str:
     if not n_gates:
         return "This suite declares no gates."
     if not n_rules:
-        return f"{n_gates} declared, none judged for this version of the suite."
+        return f"{n_gates} declared, none judged."
     listed = _counted([verdict.outcome for verdict in board.verdicts], OUTCOMES)
-    judged = formats.time(max(verdict.judged_at for verdict in board.verdicts))
-    return f"{listed}; judged {judged}."
+    return f"{listed}; judged on the runs of this page."
 
 
 def _counted(found: Sequence[str], words: Mapping[str, str]) -> str:

@@ -298,6 +298,7 @@ def test_a_bundle_that_is_packed_again_unchanged_is_taken_in(exported: Path, tmp
 
 def test_a_backslash_in_what_a_machine_is_called_is_none_of_a_control_character(exported: Path, tmp_path: Path) -> None:
     named = changed(members_of(exported), "run", with_column("hardware", '{"processor": "C:\\\\nice \\\\u001b"}'))
+    named = changed(named, "checksum", with_column("record", None))  # its forger has taken the digest away
     assert bundle.take_in(tmp_path / "other.duckdb", packed(named, tmp_path / "b"), NOW).rows["run"] == 2
 
 

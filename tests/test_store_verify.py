@@ -74,6 +74,22 @@ DAMAGE = {
            WHERE run_id = 'run-0' AND example_id IN (a, b)""",
         ["run run-0: predictions are not those that were stored"],
     ),
+    "a timing": (
+        "UPDATE run SET seconds = seconds / 2 WHERE run_id = 'run-1'",
+        ["run run-1: what is recorded of it is not what was stored"],
+    ),
+    "when it ended": (
+        "UPDATE run SET finished_at = finished_at + INTERVAL 1 minute WHERE run_id = 'run-1'",
+        ["run run-1: what is recorded of it is not what was stored"],
+    ),
+    "an end of an interval": (
+        "UPDATE metric SET ci_low = ci_low + 1e-15 WHERE run_id = 'run-0' AND name = 'ece'",
+        ["run run-0: what is recorded of it is not what was stored"],
+    ),
+    "a metric that is gone": (
+        "DELETE FROM metric WHERE run_id = 'run-0' AND name = 'ece'",
+        ["run run-0: what is recorded of it is not what was stored"],
+    ),
     "predictions without a run": (
         "INSERT INTO prediction VALUES ('nobody', 'x', 1, 0.5)",
         ["run nobody: predictions without their run"],
@@ -83,7 +99,7 @@ DAMAGE = {
         ["run nobody: metrics without their run"],
     ),
     "a checksum without a run": (
-        "INSERT INTO checksum VALUES ('nobody', 'x')",
+        "INSERT INTO checksum VALUES ('nobody', 'x', 'y')",
         ["run nobody: a checksum without its run"],
     ),
     "a failed run has predictions": (
@@ -212,9 +228,10 @@ def test_what_cannot_be_known_is_a_note_and_no_problem(store: Connection) -> Non
     store.execute("INSERT INTO metric VALUES ('run-0', 'novel', 1, 1, 1, 40, true)")
     store.execute("UPDATE run SET started_at = finished_at + INTERVAL 1 hour WHERE run_id = 'run-1'")
     store.execute("UPDATE run SET finished_at = ? WHERE run_id = 'run-2'", [NOW + timedelta(days=2)])
+    store.execute("UPDATE checksum SET record = NULL WHERE run_id = 'run-1'")  # as a release before stored it
     report = verify(store, NOW)
     assert report.problems == ()
-    assert [note.split(maxsplit=1)[0] for note in report.notes] == ["1"] * 4
+    assert [note.split(maxsplit=1)[0] for note in report.notes] == ["2", "1", "1", "1"]
     assert ["checksum" in report.notes[0], "clock" in report.notes[1], "future" in report.notes[2]] == [True] * 3
 
 

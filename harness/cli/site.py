@@ -57,20 +57,19 @@ def _read(suites: list[Path], db: Path) -> "tuple[list[Board], dict[str, Example
     """Boards, and the examples of each suite by its name. Reading takes long, so it is a copy that is read."""
     from harness import suite as suite_file
     from harness.gather import Workspace, gather
-    from harness.jobs import current_keys, plan
-    from harness.judging import expected_of_stored
+    from harness.jobs import plan
     from harness.store.connection import snapshot
+    from harness.terminal import say
     from leaderboard import entries
 
     planned = []
     for path, suite in [(path, suite_file.load(path)) for path in suites]:
         workspace = Workspace(path, db)
         planned.append((suite, workspace, plan(suite, gather(suite, workspace), workspace)))
+    boards = []
     with snapshot(db) as connection:
-        boards = [
-            entries.read(connection, suite, current_keys(jobs), expected_of_stored(connection, suite, workspace, jobs))
-            for suite, workspace, jobs in planned
-        ]
+        for suite, workspace, jobs in planned:
+            boards.append(entries.of_plan(connection, suite, workspace, jobs, lambda line: say(f"warning: {line}")))
     examples: dict[str, Examples] = {
         suite.name: {job.split.split_id: job.split.examples for job in jobs} for suite, _, jobs in planned
     }

@@ -22,7 +22,8 @@ from harness import provenance
 from harness.errors import StoreError, UsageError
 from harness.store import archive, incoming
 from harness.store.connection import IMPORT_PREFIX, Connection, bring_to, latest_schema, made_new, opened, transaction
-from harness.store.verify import CLOCK_SLACK, verify
+from harness.store.reader import CLOCK_SLACK
+from harness.store.verify import verify
 
 FIRST_SCHEMA = 7
 """The first that has bundles."""
@@ -142,13 +143,13 @@ def _check(alone: Path, path: Path, now: datetime) -> None:
             "SELECT run_id, finished_at FROM run WHERE status <> 'success' OR finished_at > ? ORDER BY run_id LIMIT 1",
             [now + CLOCK_SLACK],
         ).fetchall()
-    if problems:
-        raise UsageError(f"{path}: contradicts itself; {len(problems)} problems, the first: {problems[0]}")
     for run_id, finished_at in others:
         raise UsageError(
             f"{path}: run {run_id} is no success, or of the future ({finished_at}); "
             "it would count as the latest of its key; nothing was stored"
         )
+    if problems:
+        raise UsageError(f"{path}: contradicts itself; {len(problems)} problems, the first: {problems[0]}")
 
 
 _CONTRADICTIONS = {

@@ -1,9 +1,13 @@
-"""What a run's predictions are the same by."""
+"""Digests that a run is held to whenever it is read: of its predictions, and of all that is recorded of it."""
 
 import hashlib
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness import digest
+from harness.records import Run
 
 
 def of_predictions(predicted: NDArray[np.integer], scores: NDArray[np.float64]) -> str:
@@ -19,3 +23,14 @@ def of_predictions(predicted: NDArray[np.integer], scores: NDArray[np.float64]) 
     whole = hashlib.sha256(np.asarray(predicted, dtype="<i1").tobytes())
     whole.update(np.asarray(scores + 0.0, dtype="<f8").tobytes())  # + 0.0: a negative zero is a zero
     return whole.hexdigest()
+
+
+def of_record(run: Run, predictions: str) -> str:
+    """Hex SHA-256 of all that the store records of a run: its columns, its metrics and its predictions (64 characters).
+
+    Args:
+        predictions: `of_predictions` of its answers.
+    """
+    fields = asdict(run) | {"started_at": run.started_at.isoformat(), "finished_at": run.finished_at.isoformat()}
+    fields["metrics"] = sorted(fields["metrics"], key=lambda metric: str(metric["name"]))
+    return digest.of_json([fields, predictions])

@@ -1,14 +1,17 @@
 """Records out of the store."""
 
 import json
-from collections.abc import Collection
-from datetime import datetime
-from typing import Any
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness.records import AdapterRecord, Example, Finding, Metric, Moved, Outcomes, Parity, Run, Verdict
+from harness.records import AdapterRecord, Example, Finding, Metric, Moved, Outcomes, Parity, Run, Split, Verdict
+from harness.store import checksum
 from harness.store.connection import Connection
 
 _RUN_FIELDS = [name for name in Run.__dataclass_fields__ if name != "metrics"]
@@ -16,15 +19,128 @@ _RUN_COLUMNS = ", ".join(_RUN_FIELDS)
 _ROWS_AT_ONCE = 1_000_000  # predictions in one answer: about 30 MB
 _ADAPTER_FIELDS = list(AdapterRecord.__dataclass_fields__)
 _PARITY_FIELDS = list(Parity.__dataclass_fields__)
+CLOCK_SLACK = timedelta(days=1)
+"""How far in the future a run may have ended: clocks of two machines differ."""
 
 
-def latest_runs(connection: Connection, run_keys: Collection[str]) -> dict[str, Run]:
-    """The latest success of each key, by run key; keys that never succeeded are absent."""
+def latest_runs(connection: Connection, run_keys: Collection[str], now: datetime | None = None) -> dict[str, Run]:
+    """The latest success of each key, by run key; keys that never succeeded are absent.
+
+    Args:
+        now: UTC, without time zone: a run that ended more than a day later does not count, since it would stay the
+            latest whatever is scored after it. None: all count.
+    """
     rows = connection.execute(
-        f"SELECT {_RUN_COLUMNS} FROM leaderboard WHERE list_contains(?, run_key)",  # noqa: S608 (constant)
-        [list(run_keys)],
+        f"""SELECT {_RUN_COLUMNS} FROM run
+            WHERE status = 'success' AND list_contains($keys, run_key)
+              AND ($until::TIMESTAMP IS NULL OR finished_at <= $until)
+            QUALIFY row_number() OVER (PARTITION BY run_key ORDER BY finished_at DESC, run_id DESC) = 1""",  # noqa: S608 (constant)
+        {"keys": list(run_keys), "until": None if now is None else now + CLOCK_SLACK},
     ).fetchall()
     return {run.run_key: run for run in _runs(connection, rows)}
+
+
+def runs_of(connection: Connection, run_ids: Collection[str]) -> list[Run]:
+    """These runs, by id."""
+    rows = connection.execute(
+        f"SELECT {_RUN_COLUMNS} FROM run WHERE list_contains(?, run_id) ORDER BY run_id",  # noqa: S608 (constant)
+        [list(run_ids)],
+    ).fetchall()
+    return _runs(connection, rows)
+
+
+class Sums(NamedTuple):
+    """What a run was when it was stored; None where an earlier release did not say."""
+
+    predictions: str
+    record: str | None
+
+
+def sums(connection: Connection, run_ids: Collection[str]) -> dict[str, Sums]:
+    """The checksums of these runs, by run id; runs without any are absent."""
+    rows = connection.execute(
+        "SELECT run_id, predictions, record FROM checksum WHERE list_contains(?, run_id)", [list(run_ids)]
+    ).fetchall()
+    return {run_id: Sums(*one) for run_id, *one in rows}
+
+
+class Answers(NamedTuple):
+    """What a run answered, in the order of its split; each of shape (n,)."""
+
+    predicted: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+    def checksum(self) -> str:
+        """As `checksum.predictions` has it."""
+        return checksum.of_predictions(self.predicted, self.scores)
+
+
+def answers(connection: Connection, split: Split, run_ids: Collection[str]) -> dict[str, Answers | None]:
+    """The predictions of runs on a split by run id, in the split's own order, whatever order the store has.
+
+    None where they are not one for each example of the split.
+    """
+    ids, n = list(run_ids), len(split.examples)
+    found: dict[str, Answers | None] = {}
+    step = max(1, _ROWS_AT_ONCE // max(1, n))
+    rows = pa.table(
+        {
+            "example_id": pa.array([example.example_id for example in split.examples], pa.string()),
+            "number": pa.array(range(n), pa.int64()),
+        }
+    )
+    with _registered(connection, "of_split", rows):
+        for start in range(0, len(ids), step):
+            some = ids[start : start + step]
+            columns = connection.execute(
+                """WITH wanted AS (SELECT unnest($ids) AS run_id, unnest(range(len($ids))) AS place)
+                   SELECT place, coalesce(number, -1) AS number, predicted, score
+                   FROM prediction JOIN wanted USING (run_id) LEFT JOIN of_split USING (example_id)""",
+                {"ids": some},
+            ).fetchnumpy()
+            place, number = np.asarray(columns["place"]), np.asarray(columns["number"])
+            known = number >= 0
+            at = place[known], number[known]
+            counted = np.zeros((len(some), n), dtype=np.int64)
+            np.add.at(counted, at, 1)
+            strangers = np.bincount(place[~known], minlength=len(some))
+            predicted, scores = np.zeros((len(some), n), dtype=np.int64), np.zeros((len(some), n))
+            predicted[at], scores[at] = np.asarray(columns["predicted"])[known], np.asarray(columns["score"])[known]
+            whole = (counted == 1).all(axis=1) & (strangers == 0)
+            for i, run_id in enumerate(some):
+                found[run_id] = Answers(predicted[i], scores[i]) if whole[i] else None
+    return found
+
+
+def differing(connection: Connection, split: Split) -> int:
+    """How many examples of a split have another label, cluster, text or place in the store than in the split."""
+    rows = pa.table(
+        {
+            "example_id": pa.array([example.example_id for example in split.examples], pa.string()),
+            "position": pa.array(range(len(split.examples)), pa.int32()),
+            "label": pa.array([example.label for example in split.examples], pa.int8()),
+            "cluster": pa.array([example.cluster for example in split.examples], pa.string()),
+            "text_digest": pa.array([example.text_digest for example in split.examples], pa.string()),
+        }
+    )
+    with _registered(connection, "of_split", rows):
+        ((count,),) = connection.execute(
+            """SELECT count(*) FROM (SELECT example_id, position, label, cluster, text_digest
+                                     FROM example WHERE digest = ?) old
+               FULL JOIN of_split new USING (example_id) WHERE old IS DISTINCT FROM new""",
+            [split.digest],
+        ).fetchall()
+    return int(count)
+
+
+@contextmanager
+def _registered(connection: Connection, name: str, rows: pa.Table) -> Iterator[None]:
+    """The rows as a table of this name, for as long as the block lasts."""
+    connection.register(name, rows)
+    try:
+        yield
+    finally:
+        connection.unregister(name)
 
 
 def all_runs(connection: Connection, run_id_prefix: str = "") -> list[Run]:

@@ -13,25 +13,25 @@ ones are not read.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import duckdb
 import numpy as np
 
 from harness import digest, stats
-from harness.store import checksum, recount
+from harness.store import checksum, reader, recount
 from harness.store.connection import Connection
 from harness.store.examples import check_examples
 from harness.store.problems import Problem
+from harness.store.reader import CLOCK_SLACK
 
 ROWS_AT_ONCE = 1_000_000
 """Predictions that are held at once, at most, unless a single run has more: about 100 MB."""
 TOLERANCE = 1e-9
 """Relative, of metrics that are sums of floats. Those that are made of counts must be equal."""
-CLOCK_SLACK = timedelta(days=1)
 _OF_COUNTS = ("accuracy", "precision", "recall", "f1", "mcc")
 DEEPEST_JSON = 50
 _SPECS_AT_ONCE = 1000
@@ -65,6 +65,7 @@ def verify(connection: Connection, now: datetime) -> Report:
         problem = Problem("cannot be read", f"table {list(counts)[-1]}", first_line, _WHOLE)
         return Report((problem,), (), {name: count for name, count in counts.items() if count >= 0})
     found = [*_orphans(connection), *check_examples(connection), *_specs(connection), *_runs(connection)]
+    found += _records(connection, {problem.where for problem in found})
     return Report(tuple(found), tuple(_notes(connection, now)), counts)
 
 
@@ -255,10 +256,29 @@ def _same(name: str, stored: float | None, recomputed: float | None) -> bool:
     return math.isclose(stored, recomputed, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
 
 
+def _records(connection: Connection, named: Collection[str]) -> Iterator[Problem]:
+    """Runs of which something else is recorded than was when they were stored.
+
+    Args:
+        named: where there are other problems: what such a run holds may be nothing that can be decoded.
+    """
+    cursor = connection.execute(
+        """SELECT run_id, predictions, record FROM checksum SEMI JOIN run USING (run_id)
+           WHERE record IS NOT NULL ORDER BY run_id"""
+    )
+    stored = [row for row in cursor.fetchall() if f"run {row[0]}" not in named]
+    for start in range(0, len(stored), _SPECS_AT_ONCE):
+        some = {run_id: told for run_id, *told in stored[start : start + _SPECS_AT_ONCE]}
+        for run in reader.runs_of(connection, some):
+            predictions, record = some[run.run_id]
+            if checksum.of_record(run, predictions) != record:
+                yield Problem("what is recorded of it is not what was stored", f"run {run.run_id}", "", _AGAIN)
+
+
 def _notes(connection: Connection, now: datetime) -> Iterator[str]:
     counted = {
-        "runs were stored by an earlier release without a checksum: whether their predictions changed is unknown": (
-            "SELECT count(*) FROM run ANTI JOIN checksum USING (run_id) WHERE status = 'success'",
+        "runs were stored by an earlier release without a checksum of all of them: whether they changed is unknown": (
+            "SELECT count(*) FROM run LEFT JOIN checksum USING (run_id) WHERE status = 'success' AND record IS NULL",
             [],
         ),
         "runs ended before they began: the clock went backwards": (

@@ -17,10 +17,11 @@ from harness.store.connection import Connection, transaction
 
 
 def write_split(connection: Connection, suite: str, split: Split, *, with_text: bool) -> None:
-    """Store a split and its examples, unless this content is there. Texts only where the suite allows it.
+    """Store a split and its examples, unless exactly these are there. Texts only where the suite allows it.
 
     A split that was stored without texts gains them when a suite that allows it brings the same rows, and one that was
-    stored with them loses them when the suite no longer does.
+    stored with them loses them when the suite no longer does. Examples that were changed in the store become what the
+    split says.
     """
     rows = pa.table(
         {
@@ -39,11 +40,17 @@ def write_split(connection: Connection, suite: str, split: Split, *, with_text: 
             "INSERT OR IGNORE INTO split VALUES (?, ?, ?, ?, ?)",
             [split.split_id, split.digest, suite, _json(split.source), len(split.examples)],
         )
-        stored = connection.execute(
-            "SELECT count(*), count(content) FROM example WHERE digest = ?", [split.digest]
+        ((differing,),) = connection.execute(
+            """SELECT count(*) FROM (SELECT * FROM example WHERE digest = $digest) old
+               FULL JOIN new_rows new USING (example_id) WHERE old IS DISTINCT FROM new""",
+            {"digest": split.digest},
         ).fetchall()
-        wanted = len(split.examples)
-        if stored != [(wanted, wanted if with_text else 0)]:
+        if differing:
+            connection.execute(
+                """DELETE FROM example WHERE digest = $digest
+                   AND example_id NOT IN (SELECT example_id FROM new_rows)""",
+                {"digest": split.digest},
+            )
             connection.execute("INSERT OR REPLACE INTO example SELECT * FROM new_rows")
 
 
@@ -79,7 +86,9 @@ def write_run(connection: Connection, run: Run, predictions: Sequence[Prediction
         if run.status == "success":
             of_predictions = checksum.of_predictions(*_in_order(connection, run))
             connection.execute("INSERT INTO prediction SELECT * FROM new_rows")
-            _insert(connection, "checksum", {"run_id": run.run_id, "predictions": of_predictions})
+            of_record = checksum.of_record(run, of_predictions)
+            sums = {"run_id": run.run_id, "predictions": of_predictions, "record": of_record}
+            _insert(connection, "checksum", sums)
         _insert(connection, "metric", *({"run_id": run.run_id, **asdict(metric)} for metric in run.metrics))
 
 

@@ -26,7 +26,7 @@ from harness.records import (
     Split,
     Verdict,
 )
-from harness.store import writer
+from harness.store import reader, writer
 from harness.store.connection import Connection, opened
 from harness.suite import by_id
 from leaderboard import entries, render
@@ -120,6 +120,7 @@ class Bench:
     connection: Connection
     run_keys: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
     expected: list[Expected] = field(default_factory=list)
     examples: dict[str, tuple[Example, ...]] = field(default_factory=dict)
 
@@ -241,7 +242,7 @@ class Bench:
     def add_verdict(self, gate_id: str, outcome: Outcome, reason: str, *, blocking: bool = False) -> None:
         """The outcome of a rule, all judged at the same time."""
         verdict = Verdict(self.suite.digest, gate_id, NOON, outcome, blocking, reason, {"value": 0.9})
-        writer.write_verdicts(self.connection, [verdict])
+        self.verdicts.append(verdict)
 
     def add_finding(self, split: Split, name: str, value: Mapping[str, Any]) -> Finding:
         """An answer of the audit, all of the same time."""
@@ -279,7 +280,10 @@ class Bench:
 
     def board(self) -> Board:
         """What the leaderboard reads of all this."""
-        return entries.read(self.connection, self.suite, self.run_keys, self.expected)
+        runs = [*reader.latest_runs(self.connection, self.run_keys).values()]
+        outcomes = reader.outcomes_of_runs(self.connection, [run.run_id for run in runs])
+        adapters = reader.adapters(self.connection, [run.adapter_digest for run in runs if run.adapter_digest])
+        return entries.read(self.connection, self.suite, runs, outcomes, adapters, self.verdicts, self.expected)
 
     def pages(self) -> dict[str, str]:
         """What the leaderboard prints of all this."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -28,6 +29,9 @@ from harness.cli import app
 from harness.gather import Workspace, gather
 from harness.suite import load
 from harness.training import TrainingJob
+
+if TYPE_CHECKING:
+    from .worlds import World
 
 torch.set_num_threads(1)
 
@@ -201,3 +205,18 @@ def without_dropout(job: TrainingJob, folder: Path) -> TrainingJob:
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (folder / "config.json").write_text(json.dumps(config))
     return replace(job, base=replace(job.base, folder=folder))
+
+
+@pytest.fixture(scope="session")
+def evaluated_world(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> "World":
+    """A world in which everything is trained, scored, pinned and green. Not to be changed: see `world`."""
+    from . import worlds
+
+    return worlds.make(tiny_base, tmp_path_factory.mktemp("evaluated"))
+
+
+@pytest.fixture
+def world(evaluated_world: "World", tmp_path: Path) -> "World":
+    """A copy of it to be broken."""
+    shutil.copytree(evaluated_world.root, tmp_path / "copy")
+    return replace(evaluated_world, root=tmp_path / "copy")

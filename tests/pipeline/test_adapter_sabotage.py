@@ -29,7 +29,7 @@ from harness.models.peft import without_known_warnings
 from harness.store.connection import opened
 
 from .conftest import Result
-from .test_sabotage import rows, write_rows
+from .worlds import rows, write_rows
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 CARD = "harness-card.json"

@@ -32,7 +32,7 @@ from .test_adapter_sabotage import (
     save_adapter,
     tensors,
 )
-from .test_sabotage import rows, write_rows
+from .worlds import rows, write_rows
 
 GATES = """
 [[gate]]

@@ -9,7 +9,7 @@ import pytest
 from harness import digest
 
 from ..test_adapter_sabotage import CONFIG, HEAD, WEIGHTS, file_split, lora, path_base, save_adapter
-from ..test_sabotage import rows, write_rows
+from ..worlds import rows, write_rows
 from .test_hub import FIRST, SECOND, Outcome, Workplace
 
 MODELS = {
