@@ -14,7 +14,7 @@ by the function that needs it.
 """
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from harness.judging import Judged
     from harness.records import Evidence
     from harness.run import Job
+    from harness.store.connection import Connection
     from leaderboard.board import Board
     from leaderboard.site_data import Examples
 
@@ -309,16 +310,46 @@ def boards_of(projects: Sequence[Project]) -> "tuple[list[Board], dict[str, Exam
     The store is copied and the copy read, since reading takes long and evaluations must not wait for it.
     """
     from harness.store.connection import snapshot
-    from leaderboard import entries
 
     boards: list[Board] = []
     examples: dict[str, Examples] = {}
     for project in projects:
         suite, jobs = project.suite, plan(project)
         with snapshot(project.db) as connection:
-            boards.append(entries.of_plan(connection, suite, project.workspace, jobs, lambda line: None))
+            boards.append(board_of(connection, suite, project.workspace, jobs))
         examples[suite.name] = {job.split.split_id: job.split.examples for job in jobs}
     return boards, examples
+
+
+def board_of(
+    connection: "Connection",
+    suite: Suite,
+    workspace: Workspace,
+    jobs: "Sequence[Job]",
+    warn: Callable[[str], None] = lambda line: None,
+) -> "Board":
+    """The board of a suite's current plan, from verified results alone; its gates are judged on exactly these.
+
+    Args:
+        connection: an open store; only read.
+        jobs: the suite's plan.
+        warn: is given each verdict that the store has otherwise.
+
+    Raises:
+        StoreError: something that the store has of the plan is not what was stored.
+    """
+    from harness import evidence, judging
+    from leaderboard import entries
+
+    found = evidence.stored(connection, jobs)
+    found.check()
+    judged = judging.judge_again(connection, suite, workspace, jobs, found)
+    for change in judging.changed_since(connection, judged):
+        warn(change)
+    runs = [*found.runs.values()]
+    board = entries.read(connection, suite, runs, found.outcomes, found.adapters, judged.verdicts, judged.expected)
+    evidence.check_records(connection, [run.run_id for many in board.past.values() for run in many])
+    return board
 
 
 def render(project: Project | Sequence[Project], folder: str | os.PathLike[str] = "site") -> Site:

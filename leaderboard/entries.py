@@ -5,18 +5,16 @@ entries or on the day.
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
 
-from harness import estimates, evidence, judging, metrics
+from harness import estimates, metrics
 from harness.declarations import Adapter, AnyAdapter, Model, PeftModel, SplitRule, Suite, TransformerModel
-from harness.gather import Workspace
 from harness.records import AdapterRecord, Expected, Finding, Metric, Moved, Outcomes, Parity, Run, Verdict
-from harness.run import Job
 from harness.store import reader
 from harness.store.connection import Connection
 from harness.suite import by_id
@@ -24,30 +22,6 @@ from leaderboard import fronts, ranking
 from leaderboard.board import Board, Confusion, Entry, Past, ScoredRun, Section
 
 _Number = TypeVar("_Number", int, float)
-
-
-def of_plan(
-    connection: Connection, suite: Suite, workspace: Workspace, jobs: Sequence[Job], warn: Callable[[str], None]
-) -> Board:
-    """The board of a suite's current plan, from verified results alone; its gates are judged on exactly these.
-
-    Args:
-        connection: an open store; only read.
-        jobs: the suite's plan.
-        warn: is given each verdict that the store has otherwise.
-
-    Raises:
-        StoreError: something that the store has of the plan is not what was stored.
-    """
-    found = evidence.stored(connection, jobs)
-    found.check()
-    judged = judging.judge_again(connection, suite, workspace, jobs, found)
-    for change in judging.changed_since(connection, judged):
-        warn(change)
-    runs = [*found.runs.values()]
-    board = read(connection, suite, runs, found.outcomes, found.adapters, judged.verdicts, judged.expected)
-    evidence.check_records(connection, [run.run_id for many in board.past.values() for run in many])
-    return board
 
 
 def read(

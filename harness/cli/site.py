@@ -55,12 +55,12 @@ def _build(suites: list[Path], out: Path, db: Path) -> dict[str, Any]:
 
 def _read(suites: list[Path], db: Path) -> "tuple[list[Board], dict[str, Examples]]":
     """Boards, and the examples of each suite by its name. Reading takes long, so it is a copy that is read."""
+    from harness import api
     from harness import suite as suite_file
     from harness.gather import Workspace, gather
     from harness.jobs import plan
     from harness.store.connection import snapshot
     from harness.terminal import say
-    from leaderboard import entries
 
     planned = []
     for path, suite in [(path, suite_file.load(path)) for path in suites]:
@@ -69,7 +69,7 @@ def _read(suites: list[Path], db: Path) -> "tuple[list[Board], dict[str, Example
     boards = []
     with snapshot(db) as connection:
         for suite, workspace, jobs in planned:
-            boards.append(entries.of_plan(connection, suite, workspace, jobs, lambda line: say(f"warning: {line}")))
+            boards.append(api.board_of(connection, suite, workspace, jobs, lambda line: say(f"warning: {line}")))
     examples: dict[str, Examples] = {
         suite.name: {job.split.split_id: job.split.examples for job in jobs} for suite, _, jobs in planned
     }
