@@ -16,6 +16,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def load(path: Path) -> Suite:
         SuiteError: with every problem of the file, each as `file: path: message`.
     """
     try:
-        return _checked(tomllib.loads(path.read_bytes().decode("utf-8")), path)
+        return _checked(tomllib.loads(_read(path)), path)
     except FileNotFoundError:
         problem = "there is no such file"
     except OSError as error:
@@ -59,6 +60,27 @@ def load(path: Path) -> Suite:
     except ValueError as error:  # TOMLDecodeError is one; so is an integer of thousands of digits
         problem = f"is not TOML: {error}"
     raise SuiteError([f"{path}: file: {problem}"])
+
+
+MOST_BYTES = 1_000_000
+"""Of a suite file. Ten thousand adapters fit."""
+MOST_PROBLEMS = 200
+"""That are listed of one file."""
+_STRING = re.compile(r""""(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'""")
+_DEEP_KEY = re.compile(r"(?<![\w. \t-])(?:[\w-]+[ \t]*\.[ \t]*){17}")
+"""A key of more parts than any of a suite has: tomllib takes time by the square of their number."""
+
+
+def _read(path: Path) -> str:
+    """The file's text, if it is of a size and a depth that can be read at once. A byte order mark is left out."""
+    with path.open("rb") as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES:,} bytes; divide it into several suites")
+    text = data.decode("utf-8").removeprefix("\ufeff")
+    if _DEEP_KEY.search(_STRING.sub("x", text)):
+        raise RecursionError
+    return text
 
 
 def _checked(data: dict[str, Any], file: Path) -> Suite:
@@ -73,7 +95,10 @@ def _checked(data: dict[str, Any], file: Path) -> Suite:
     for place, message in crosschecks.problems(data):
         problems.setdefault(place, message)
     if problems or suite is None:
-        raise SuiteError([f"{file}: {place}: {message}" for place, message in problems.items()])
+        listed = [f"{file}: {place}: {message}" for place, message in islice(problems.items(), MOST_PROBLEMS)]
+        if (more := len(problems) - len(listed)) > 0:
+            listed.append(f"{file}: file: has {more:,} more problems; correct these first")
+        raise SuiteError(listed)
     return suite
 
 
@@ -144,10 +169,10 @@ def _value_problems(value: Any, steps: tuple[str | int, ...] = ()) -> Iterator[t
 def _shape_problems(error: ValidationError, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Unknown keys, missing keys and impossible values, in the words of the suite file."""
     problems = error.errors(include_url=False)
+    with_problems_inside = {problem["loc"][:n] for problem in problems for n in range(len(problem["loc"]))}
     for problem in problems:
         kind, context, steps = problem["type"], problem.get("ctx", {}), list(problem["loc"])
-        inside = any(other["loc"][: len(steps)] == problem["loc"] != other["loc"] for other in problems)
-        if kind == "too_short" and inside:
+        if kind == "too_short" and problem["loc"] in with_problems_inside:
             continue  # wrong items, not too few of them
         if steps[:1] in (["split"], ["base"], ["adapter"], ["model"]):
             del steps[2:3]  # the table's kind, which is no key

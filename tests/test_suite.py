@@ -5,8 +5,9 @@ import random
 import re
 import subprocess
 import sys
+import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ HERE = Path(__file__).parent
 BAD_SUITES = sorted((HERE / "resources" / "bad_suites").glob("*.toml"))
 GOOD_SUITE = HERE / "resources" / "good_suite.toml"
 FULL_SUITE = HERE / "resources" / "full_suite.toml"
+QUICKSTART = HERE.parent / "suites" / "quickstart.toml"
 SCHEMA = HERE.parent / "suites" / "suite.schema.json"
 
 
@@ -319,3 +321,98 @@ def test_reading_a_suite_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code, str(GOOD_SUITE)], capture_output=True, text=True, check=True, timeout=60
     )
     assert ran.stdout == "[]\n"
+
+
+# Size
+
+
+def unknown_keys(good: str) -> str:
+    return "".join(f"k{i} = 1\n" for i in range(10_000)) + good
+
+
+def seeds(good: str) -> str:
+    return good.replace("seeds = [13, 42, 87]", f"seeds = {list(range(60_000))}")
+
+
+def wrong_seeds(good: str) -> str:
+    return good.replace("seeds = [13, 42, 87]", f"seeds = {['x'] * 30_000}")
+
+
+def deep_key(good: str) -> str:
+    return "a" + ".a" * 300_000 + f" = 1\n{good}"
+
+
+def deep_quoted_key(good: str) -> str:
+    return '"a"' + " . 'a'" * 100_000 + f" = 1\n{good}"
+
+
+def dangling_models(good: str) -> str:
+    return good + "".join(f'[[model]]\nid = "m{i}"\nbackend = "majority"\ntrain_split = "s"\n' for i in range(5_000))
+
+
+def repeated_ids(good: str) -> str:
+    return good + '[[split]]\nid = "same"\n' * 10_000
+
+
+def gates(good: str) -> str:
+    about = '[[gate]]\nmodel = "tfidf"\nsplit = "amazon-test"\nmetric = "accuracy"\non_inconclusive = "warn"\n'
+    return good + "".join(f"{about}min = 0.1{i:04}\n" for i in range(5_000))
+
+
+def many_columns(good: str) -> str:
+    columns = [f"c{i}" for i in range(30_000)]
+    slices = '[[gate]]\nmodel = "tfidf"\nsplit = "wide"\nslice = "none=1"\nmetric = "f1"\nmin = 0.1\n'
+    split = f'[[split]]\nid = "wide"\nsource = "sdist"\ncolumns = {columns}\nslice_columns = {columns}\n'
+    return good + split + slices * 3_000
+
+
+def too_large(good: str) -> str:
+    return good + "# " + "x" * suite.MOST_BYTES
+
+
+@pytest.mark.parametrize(
+    "grown",
+    [unknown_keys, seeds, wrong_seeds, deep_key, deep_quoted_key, dangling_models, repeated_ids, gates, many_columns,
+     too_large],
+    ids=lambda grown: grown.__name__,
+)  # fmt: skip
+def test_the_largest_file_is_checked_in_seconds_and_its_problems_fit_on_a_page(
+    grown: Callable[[str], str], tmp_path: Path
+) -> None:
+    """In processor time: ten times what it takes, and far from what it took where time grew with the square."""
+    path = tmp_path / "large.toml"
+    path.write_text(grown((QUICKSTART).read_text(encoding="utf-8")), encoding="utf-8")
+    began, problems = time.process_time(), ""
+    try:
+        suite.load(path)
+    except SuiteError as error:
+        problems = str(error)
+    assert time.process_time() - began < 8
+    assert len(problems.splitlines()) <= suite.MOST_PROBLEMS + 1
+    assert len(problems) < 400_000
+    assert bool(problems) == (grown is not gates)
+
+
+def test_of_very_many_problems_the_rest_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "many.toml"
+    path.write_text(unknown_keys((QUICKSTART).read_text(encoding="utf-8")))
+    with pytest.raises(SuiteError) as error:
+        suite.load(path)
+    assert error.value.problems[0] == f"{path}: k0: unknown key"
+    assert error.value.problems[-1] == f"{path}: file: has 9,800 more problems; correct these first"
+
+
+def test_long_lists_and_dotted_names_in_strings_are_no_deep_keys(tmp_path: Path) -> None:
+    path = tmp_path / "fine.toml"
+    good = (QUICKSTART).read_text(encoding="utf-8")
+    modules = [f"encoder.layer.{i}.attention.self.query" for i in range(40)]
+    text = re.sub(r"target_modules = \[[^]]*\]", f"target_modules = {modules}", good)
+    path.write_text(f"{text}\n# {'.' * 100}\n")
+    assert suite.load(path).adapter[0].params["target_modules"] == modules
+
+
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
+    good = (QUICKSTART).read_text(encoding="utf-8")
+    marked = tmp_path / "marked.toml"
+    marked.write_text(good, encoding="utf-8-sig")
+    assert suite.load(marked).digest == suite.load(QUICKSTART).digest

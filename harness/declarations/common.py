@@ -1,18 +1,25 @@
 """What the tables of a suite file share: their strictness, ids, digests and seeds."""
 
-from typing import Annotated
+from collections import Counter
+from collections.abc import Iterable
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9._+-]*$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
+T = TypeVar("T")
+
+
+def repeated(items: Iterable[T]) -> list[T]:
+    """What stands more than once, in the order in which it first stands."""
+    return [item for item, times in Counter(items).items() if times > 1]
 
 
 def _are_distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     """A seed that stands twice would pass one training off as two."""
-    for seed in seeds:
-        if seeds.count(seed) > 1:
-            raise ValueError(f"has {seed} more than once")
+    if twice := repeated(seeds):
+        raise ValueError(f"has {twice[0]} more than once")
     return seeds
 
 
@@ -20,7 +27,7 @@ Id = Annotated[str, Field(pattern=ID_PATTERN, max_length=64)]
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 Name = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_are_distinct)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000), AfterValidator(_are_distinct)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Trials = Annotated[int | None, Field(ge=1, exclude_if=lambda value: value is None)]
 """How many settings were tried before one was chosen, the chosen one included. Left out, it is in no dump."""

@@ -1,6 +1,7 @@
 """What crosses the tables of a suite file, found on the raw ones: it is listed even when a shape is wrong too."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from harness.declarations import WITHOUT_PEFT
@@ -10,20 +11,24 @@ from harness.declarations.rules import SLICE_VALUES
 def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What crosses the tables of a raw suite, as place and message."""
     tables = {name: _tables(data, name) for name in ("split", "base", "adapter", "model", "metric", "gate", "expect")}
-    ids = {}
+    ids: dict[str, set[str]] = {}
     for name, rows in tables.items():
         key = "name" if name == "metric" else "id"
         named = [_text(row, key) for row in rows]
-        ids[name] = {value for value in named if value is not None}
+        ids[name] = set()
         for position, value in enumerate(named):
-            if value is not None and value in named[:position]:
+            if value is not None and value in ids[name]:
                 yield f"{name}[{position}].{key}", f"{value!r} is already taken"
+            elif value is not None:
+                ids[name].add(value)
+
+    known = {name: _some(sorted(found)) for name, found in ids.items()}
 
     def dangling(place: str, table: str, value: str | None) -> Iterator[tuple[str, str]]:
         unreadable = table in data and not isinstance(data[table], list)
         if value is not None and value not in ids[table] and not unreadable:
-            known = f"known: {', '.join(sorted(ids[table]))}" if ids[table] else f"no {table} is declared"
-            yield place, f"there is no {table} {value!r} ({known})"
+            what = f"known: {known[table]}" if ids[table] else f"no {table} is declared"
+            yield place, f"there is no {table} {value!r} ({what})"
 
     trained_on = {_text(_table(adapter, "train"), "split") for adapter in tables["adapter"]}
     trained_on |= {_text(model, "train_split") for model in tables["model"]}
@@ -76,9 +81,10 @@ def _rule_problems(
     models = {_text(model, "id"): model for model in tables["model"]}
     twins = {name: {key: value for key, value in model.items() if key != "id"} for name, model in models.items()}
     splits = {_text(split, "id"): split for split in tables["split"]}
+    sliced = {name: _own_slices(split) for name, split in splits.items()}
     foreign = {_text(adapter, "id") for adapter in tables["adapter"] if "source" in adapter}
     for kind, word in (("gate", "gate"), ("expect", "expectation")):
-        seen: list[tuple[int, list[Any]]] = []
+        seen: dict[Any, int] = {}
         for i, row in enumerate(tables[kind]):
             place = f"{kind}[{i}]"
             for key in ("model", "split", "metric"):
@@ -87,10 +93,10 @@ def _rule_problems(
             if split is not None and split in trained_on:
                 yield f"{place}.split", f"{split!r} is trained on; {_a(word)} needs a split that no model has seen"
             if (name := _text(row, "slice")) is not None:
-                yield from _slice_problems(f"{place}.slice", name, splits.get(split, {}))
+                yield from _slice_problems(f"{place}.slice", name, sliced.get(split, {}))
             elsewhere = _text(_table(row, "max_drop_out_of_domain"), "split")
             yield from dangling(f"{place}.max_drop_out_of_domain.split", "split", elsewhere)
-            if elsewhere is not None and elsewhere in (split, *trained_on):
+            if elsewhere is not None and (elsewhere == split or elsewhere in trained_on):
                 why = "is the gate's own split" if elsewhere == split else "is trained on"
                 yield f"{place}.max_drop_out_of_domain.split", f"{elsewhere!r} {why}; name one of another domain"
             if "max_train_seconds" in row or "max_size_bytes" in row:
@@ -109,28 +115,47 @@ def _rule_problems(
                     yield f"{place}.{rule}.model", f"{other!r} is declared like {candidate!r}: the same model twice"
             for rule in _RULES:
                 if rule in row:
-                    stated = [rule, *(row.get(key) for key in ("model", "split", "metric", "slice", rule))]
-                    earlier = next((position for position, other in seen if other == stated), None)
-                    if earlier is not None:
-                        yield f"{place}.{rule}", f"{kind}[{earlier}] already has this rule"
-                    seen.append((i, stated))
+                    stated = rule, *(_hashable(row.get(key)) for key in ("model", "split", "metric", "slice", rule))
+                    if seen.setdefault(stated, i) != i:
+                        yield f"{place}.{rule}", f"{kind}[{seen[stated]}] already has this rule"
 
 
 def _a(word: str) -> str:
     return f"an {word}" if word[0] in "aeiou" else f"a {word}"
 
 
-def _slice_problems(place: str, name: str, split: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _slice_problems(place: str, name: str, own: Mapping[str, None]) -> Iterator[tuple[str, str]]:
     """A slice that no example can be in."""
     family, _, value = name.partition("=")
-    columns = split.get("slice_columns")
-    own = [column for column in columns if isinstance(column, str)] if isinstance(columns, list) else []
     if family in SLICE_VALUES:
         if value not in SLICE_VALUES[family]:
             yield place, f"{family} has no value {value!r} (known: {', '.join(SLICE_VALUES[family])})"
     elif family not in own:
-        known = ", ".join([*SLICE_VALUES, *own])
+        known = _some([*SLICE_VALUES, *own])
         yield place, f"there is no family {family!r} (known: {known}; others are named in the split's slice_columns)"
+
+
+def _own_slices(split: Mapping[str, Any]) -> dict[str, None]:
+    """The columns that a split is sliced by, in order."""
+    columns = split.get("slice_columns")
+    named = columns if isinstance(columns, list) else []
+    return dict.fromkeys(column for column in named if isinstance(column, str))
+
+
+_NAMED = 50
+
+
+def _some(names: Collection[str]) -> str:
+    """Names in a row, if there are not too many."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(islice(names, _NAMED)) + more
+
+
+def _hashable(value: Any) -> Any:
+    """A value as TOML has them, equal to those that are equal to it."""
+    if isinstance(value, dict):
+        return frozenset((name, _hashable(inner)) for name, inner in value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 def _tables(data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:

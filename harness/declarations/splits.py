@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from harness.declarations.common import Closed, Id, Name, Seed, Sha256, Share
+from harness.declarations.common import Closed, Id, Name, Seed, Sha256, Share, repeated
 from harness.declarations.rules import SLICE_VALUES
 
 PROJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -13,9 +13,9 @@ COMMIT_PATTERN = r"^[0-9a-f]{40}$"
 
 
 def _can_be_slices(names: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := repeated(names):
+        raise ValueError(f"names {twice[0]!r} more than once")
     for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"names {name!r} more than once")
         if name in SLICE_VALUES:
             raise ValueError(f"{name!r} is already a slice of every split; no column can be one by that name")
     return names
@@ -116,9 +116,10 @@ class SdistSplit(Draw):
     @model_validator(mode="after")
     def _columns_exist(self) -> "SdistSplit":
         needed = dict.fromkeys(("content", self.rating, *([self.cluster] if self.cluster else []), *self.slice_columns))
-        absent = [repr(name) for name in needed if name not in self.columns]
+        known = set(self.columns)
+        absent = [repr(name) for name in needed if name not in known]
         problems = [f"columns do not name {' and '.join(absent)}"] if absent else []
-        twice = [repr(name) for name in dict.fromkeys(self.columns) if self.columns.count(name) > 1]
+        twice = [repr(name) for name in repeated(self.columns)]
         problems += [f"columns name {' and '.join(twice)} more than once"] if twice else []
         problems += ["cluster_share needs cluster"] if self.cluster_share and not self.cluster else []
         if problems:
