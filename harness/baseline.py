@@ -7,10 +7,8 @@ It holds ids of examples, predicted labels and scores; neither texts nor labels.
 """
 
 import json
-import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from harness import digest, evidence, provenance
+from harness import atomic, digest, evidence, provenance
 from harness.declarations import ID_PATTERN, Suite
 from harness.errors import UsageError
 from harness.gather import Workspace, gather
@@ -167,26 +165,20 @@ def write(path: Path, kept: Kept) -> None:
         schema=SCHEMA,
     )
     metadata = {ABOUT: json.dumps(about, sort_keys=True, allow_nan=False), DIGEST: _digest(about, rows.to_pydict())}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(
-            partial,
+    with (
+        atomic.replacing(path) as fresh,
+        pq.ParquetWriter(
+            fresh,
             SCHEMA,
             compression="zstd",
             use_dictionary=["model", "seed", "split", "example_id"],
             column_encoding={"score": "BYTE_STREAM_SPLIT"},
             store_schema=False,  # it would hold the metadata a second time
             write_page_checksum=True,
-        ) as writer:
-            writer.write_table(rows)
-            writer.add_key_value_metadata(metadata)
-        partial.replace(path)
-    except OSError as problem:
-        raise UsageError(f"{path}: cannot be written ({problem.strerror or problem})") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+        ) as writer,
+    ):
+        writer.write_table(rows)
+        writer.add_key_value_metadata(metadata)
 
 
 def read(path: Path, suite: str) -> Kept:

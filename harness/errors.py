@@ -16,6 +16,7 @@
 The command line prints the message without a traceback. Anything else that escapes is a bug and keeps its traceback.
 """
 
+import errno
 from collections.abc import Sequence
 
 
@@ -65,3 +66,29 @@ class TrainingError(RunError):
 
 class AdapterError(RunError):
     """An adapter is damaged, or not provably loaded."""
+
+
+_EXTRAS = {"ray": "ray", "openvino": "openvino", "nncf": "openvino"}
+_OF_THE_MACHINE = frozenset(
+    {
+        errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP, errno.EMFILE, errno.ENAMETOOLONG,
+        errno.ENFILE, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS,
+    }
+)  # fmt: skip
+"""Faults of disks, permissions and paths."""
+
+
+def for_user(error: Exception) -> str | None:
+    """What a user can do about an error that nobody raised on purpose; None where it is a bug."""
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        package = error.name.partition(".")[0]
+        if package in ("harness", "leaderboard"):
+            return None
+        extra = _EXTRAS.get(package, "models")
+        return f"{package} is not installed, and this needs it: `python -m pip install 'adapter-harness[{extra}]'`"
+    if isinstance(error, BrokenPipeError):
+        return "the output's reader went away before it had all of it"
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        where = "output" if error.filename is None else error.filename
+        return f"{where}: cannot be read or written ({error.strerror}); make room, or name a place that can be"
+    return None

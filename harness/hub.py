@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from harness import digest
+from harness import atomic, digest
 from harness.errors import DataError, FetchError
 
 if TYPE_CHECKING:
@@ -160,10 +160,7 @@ def fetch(repo: Repo, names: Sequence[str], who: str) -> Path:
 
 def keep(path: Path, data: bytes) -> None:
     """Write a file of the cache, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_bytes(data)
-    fresh.replace(path)
+    atomic.write(path, data)
 
 
 def _digest(path: Path, algorithm: str) -> str:

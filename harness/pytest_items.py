@@ -13,7 +13,7 @@ import pytest
 from harness import rules
 from harness import suite as suite_file
 from harness.declarations import Suite
-from harness.errors import HarnessError, StoreError, SuiteError
+from harness.errors import HarnessError, StoreError, SuiteError, for_user
 
 Verdicts: TypeAlias = Mapping[str, Mapping[str, Any]]
 """By rule in words: `outcome`, `blocking`, `reason` and `numbers` of its verdict, as JSON has them."""
@@ -67,8 +67,11 @@ class RuleItem(pytest.Item):
         """Report the rule's verdict; its numbers become properties of the test."""
         try:
             verdict = self.judge()[self.name]
-        except HarnessError as error:
-            pytest.fail(str(error), pytrace=False)
+        except Exception as error:
+            message = str(error) if isinstance(error, HarnessError) else for_user(error)
+            if message is None:
+                raise
+            pytest.fail(message, pytrace=False)
         self.user_properties += [("outcome", verdict["outcome"])]
         self.user_properties += [(name, value) for name, value in verdict["numbers"].items() if value is not None]
         if verdict["outcome"] == "pass":

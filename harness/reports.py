@@ -7,6 +7,7 @@ append_summary(path, suite, judged)
 """
 
 import io
+import os
 import re
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from junitparser import Failure, Skipped, xunit2
 
+from harness import atomic
 from harness.declarations import Suite
 from harness.errors import UsageError
 from harness.judging import Judged
@@ -72,18 +74,27 @@ def write_junit(path: Path, suite: Suite, judged: Judged) -> None:
     """Write the verdicts as JUnit XML: the whole of it or nothing."""
     written = junit(suite, judged)
     if path.exists() and not path.is_file():  # a pipe or a device has no name to be renamed to
-        path.write_bytes(written)
+        try:
+            path.write_bytes(written)
+        except OSError as problem:
+            raise UsageError(atomic.unwritable(path, problem)) from None
         return
-    fresh = path.with_name(f".{path.name}.partial")
-    fresh.write_bytes(written)
-    fresh.replace(path)
+    atomic.write(path, written)
 
 
 def append_summary(path: Path, suite: Suite, judged: Judged) -> None:
     """Write the verdicts as Markdown, below what the file holds, as `$GITHUB_STEP_SUMMARY` wants it."""
-    begun = path.is_file() and path.stat().st_size > 0
-    with path.open("a", encoding="utf-8") as file:
-        file.write(("\n" if begun else "") + summary(suite, judged))
+    begun = path.stat().st_size if path.is_file() else 0
+    added = (("\n" if begun else "") + summary(suite, judged)).encode()
+    try:
+        with path.open("ab", buffering=0) as file:
+            written = file.write(added)
+            while written < len(added):  # a disk may take a part of it before it says that it is full
+                written += file.write(added[written:])
+    except OSError as problem:
+        if path.is_file():
+            os.truncate(path, begun)
+        raise UsageError(atomic.unwritable(path, problem)) from None
 
 
 def junit(suite: Suite, judged: Judged) -> bytes:

@@ -16,7 +16,14 @@ from rich.progress import Progress as RichProgress
 from harness.progress import Advance
 from harness.visible import visible
 
-stderr = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the caller: rich would end the process with 1, which means that a gate failed."""
+        raise  # rich calls this where it has caught the error
+
+
+stderr = _Console(stderr=True, highlight=False)
 
 
 class Bars:

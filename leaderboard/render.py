@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import jinja2
 
+from harness import atomic
 from harness.errors import UsageError
 from harness.stats import RESAMPLES
 from harness.visible import visible
@@ -92,7 +93,8 @@ def write(files: Mapping[str, str | bytes], out: Path) -> int:
         How many files were written or removed.
 
     Raises:
-        UsageError: a path leaves the folder, or a file in the way was not made here. Nothing is written then.
+        UsageError: a path leaves the folder, or a file in the way was not made here, and nothing is written then; or
+            a file cannot be written, and each is as it was or as rendered.
     """
     earlier = _manifest(out)
     targets = {_inside(out, name): text.encode() if isinstance(text, str) else text for name, text in files.items()}
@@ -106,8 +108,7 @@ def write(files: Mapping[str, str | bytes], out: Path) -> int:
     # Both old and new names until the end: after an interruption every file that was made here is still known as such.
     _write_manifest(out, earlier | set(files))
     for path, data in changed.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        atomic.write(path, data)
     removed = [path for path in owned - set(targets) if path.is_file()]
     for path in removed:
         _remove(path, out)
@@ -161,11 +162,10 @@ def _manifest(out: Path) -> set[str]:
 
 
 def _write_manifest(out: Path, names: set[str]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     data = (json.dumps({"files": sorted(names)}, indent=2) + "\n").encode()
     path = out / MANIFEST
     if not path.is_file() or path.read_bytes() != data:
-        path.write_bytes(data)
+        atomic.write(path, data)
 
 
 def _remove(path: Path, out: Path) -> None:

@@ -408,7 +408,7 @@ def test_long_lists_and_dotted_names_in_strings_are_no_deep_keys(tmp_path: Path)
     modules = [f"encoder.layer.{i}.attention.self.query" for i in range(40)]
     text = re.sub(r"target_modules = \[[^]]*\]", f"target_modules = {modules}", good)
     path.write_text(f"{text}\n# {'.' * 100}\n")
-    assert suite.load(path).adapter[0].params["target_modules"] == modules
+    assert suite.load(path).trained_adapters[0].params["target_modules"] == modules
 
 
 def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:

@@ -1,20 +1,23 @@
 """What the verbs share: the command, its common options, and how errors become exit codes."""
 
 import functools
+import os
+import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, ParamSpec
 
 import typer
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, for_user
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Is the adapter really better than its base? Score, compare and gate PEFT sentiment classifiers.",
 )
 P = ParamSpec("P")
 
@@ -36,22 +39,58 @@ def reporting(verb: Callable[P, int]) -> Callable[P, None]:
 
     @functools.wraps(verb)
     def command(*args: P.args, **kwargs: P.kwargs) -> None:
-        from harness.terminal import say
-
         try:
             code = verb(*args, **kwargs)
+            sys.stdout.flush()
         except HarnessError as error:
-            say(str(error))
+            _report(str(error))
             code = error.exit_code
-        except Exception:  # noqa: BLE001 (a bug: told whole, and not with the exit code of a failed gate)
-            traceback.print_exc()
-            code = 3
+        except Exception as error:  # noqa: BLE001 (a bug is told whole, and not with the exit code of a failed gate)
+            code = _unforeseen(error)
         except KeyboardInterrupt:
-            say("interrupted; what was finished is stored, and the same command goes on from there")
+            _report("interrupted; what was finished is stored, and the same command goes on from there")
             code = 130
         raise typer.Exit(code)
 
     return command
+
+
+def _report(message: str) -> None:
+    """On stderr, if anybody reads it: that nobody does must not change the exit code."""
+    from harness.terminal import say
+
+    with suppress(OSError):
+        say(message)
+
+
+def _unforeseen(error: Exception) -> int:
+    """Report an error that nobody raised on purpose, and what it ends the process with."""
+    message = for_user(error)
+    if message is None:
+        traceback.print_exc()
+        return 3
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try again at the end, and end with a traceback
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _report(message)
+    return 2
+
+
+def version(asked: bool) -> None:
+    """Print the release and end."""
+    if asked:
+        typer.echo(f"adapter-harness {metadata.version('adapter-harness')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    asked_version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the release and end.")
+    ] = False,
+) -> None:
+    """Is the adapter really better than its base? Score, compare and gate PEFT sentiment classifiers."""
 
 
 def check_known(what: str, asked: list[str] | None, known: list[str]) -> None:

@@ -53,14 +53,14 @@ def gate(
         if path is not None:
             reports.check_writable(path)
     judged = judge_stored(suite, Workspace(suite_path, db), against=baseline, progress=Bars(), say=say)
-    if junit is not None:
-        reports.write_junit(junit, suite, judged)
-    if summary is not None:
-        reports.append_summary(summary, suite, judged)
     if as_json:
         print_json([asdict(verdict) for verdict in judged.verdicts])
     else:
         tables.show_verdicts(suite.name, judged.verdicts)
         if judged.expected:
             tables.show_expected(suite.name, judged.expected)
+    if junit is not None:
+        reports.write_junit(junit, suite, judged)
+    if summary is not None:
+        reports.append_summary(summary, suite, judged)
     return 0 if judged.passed else 1

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness import atomic
 from harness.errors import DataError
 from harness.records import Split
 
@@ -59,7 +60,7 @@ def write(path: Path, splits: Iterable[Split], kept: Mapping[str, Locked] | None
         for split_id, locked in pinned.items()
     }
     document = {"version": 1, "splits": entries}
-    path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    atomic.write(path, (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
 
 
 def check(path: Path, locked: dict[str, Locked], splits: Iterable[Split]) -> None:

@@ -23,7 +23,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_row(*map(visible, row))
     # Piped into a file or another program, a table must not be folded at 80 columns.
     width = None if sys.stdout.isatty() else 200
-    Console(highlight=False, markup=False, width=width).print(table)
+    console = Console(highlight=False, markup=False, width=width)
+    with console.capture() as printed:
+        console.print(table)
+    sys.stdout.write(printed.get())  # rich would end the process with 1, a failed gate, where nobody reads any more
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,84 @@ def test_the_command_and_its_workers_run_no_module_of_the_folder_that_it_is_call
     )
     assert not ran.exists(), ran.read_text()
     assert done.returncode == 0, done.stderr
+
+
+def in_a_process(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness", *map(str, words)]
+    return subprocess.run(command, text=True, check=False, stderr=subprocess.PIPE, **options)
+
+
+def test_the_release_is_printed(harness: Command) -> None:
+    assert harness("--version").out == f"adapter-harness {metadata.version('adapter-harness')}\n"
+
+
+VERBS_ON_A_SUITE = [
+    ["data"], ["train"], ["evaluate"], ["parity"], ["gate"], ["site"], ["compare", "tfidf", "majority"],
+    ["plan", "--value", "0.9"], ["baseline", "set", "main"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", VERBS_ON_A_SUITE, ids=" ".join)
+def test_without_its_extra_a_verb_names_it(words: list[str], tmp_path: Path) -> None:
+    """As where `pip install adapter-harness` was all: packages of the extra are not found."""
+    hidden = ["requests", "pypi_simple", "torch", "transformers", "sklearn", "datasets", "peft", "huggingface_hub"]
+    code = (
+        f"import sys\nsys.modules |= dict.fromkeys({hidden})\n"
+        "from harness.cli import main\nsys.argv[0] = 'harness'\nmain()"
+    )
+    position = 3 if words[0] == "baseline" else 1
+    words = [*words[:position], str(QUICKSTART), *words[position:]]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words, "--db", str(tmp_path / "r.duckdb")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].endswith(
+        "is not installed, and this needs it: `python -m pip install 'adapter-harness[models]'`"
+    )
+
+
+def test_an_output_that_takes_nothing_is_named(evaluated: Path, tmp_path: Path) -> None:
+    db = tmp_path / "runs" / "harness.duckdb"
+    for words in (["ls", "--json"], ["ls"]):
+        with Path("/dev/full").open("w") as full:
+            done = in_a_process(*words, "--db", db, stdout=full)
+        assert done.returncode == 2
+        assert done.stderr.startswith("output: cannot be read or written (No space left on device); make room")
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = in_a_process("ls", "--db", db, stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (2, "the output's reader went away before it had all of it\n")
+
+
+def test_an_error_that_nobody_reads_keeps_its_exit_code(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "harness", "ls", "--db", str(tmp_path / "absent.duckdb")]
+    done = subprocess.run(command, stdout=writing, stderr=writing, check=False)
+    os.close(writing)
+    assert done.returncode == 2
+
+
+def test_places_that_cannot_be_written_are_named_by_every_verb_that_writes(
+    harness: Command, evaluated: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "inner"
+    for words in (
+        ["site", evaluated, "--out", place],
+        ["gate", evaluated, "--junit", place / "gates.xml"],
+        ["gate", evaluated, "--summary", place / "gates.md"],
+        ["store", "export", place / "bundle"],
+        ["data", evaluated, "--db", place / "harness.duckdb"],
+        ["train", evaluated, "--adapter", "lora", "--workers", "1", "--db", place / "harness.duckdb"],
+        ["evaluate", evaluated, "--model", "majority", "--db", place / "harness.duckdb"],
+    ):
+        result = harness(*words)
+        assert (result.code, "Traceback" in result.err) == (2, False), (words, result.err)
+        assert str(tmp_path / "file") in result.err, words
 
 
 def test_validate_tells_of_every_file(harness: Command, suite_path: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a judging came to, as JUnit XML and as Markdown: read back by parsers that are not ours."""
 
 import re
+import resource
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from markdown_it import MarkdownIt
 
 from harness import reports
 from harness.declarations import Suite
+from harness.errors import UsageError
 from harness.gate import judge
 from harness.judging import Judged
 from harness.records import Evidence, Example, Expected, Outcomes
@@ -170,6 +172,23 @@ def test_control_characters_in_a_reason_do_not_break_the_xml(suite: Suite, judge
     failure = case.find("failure")
     assert failure is not None
     assert failure.get("message") == "bell <U+0007>, null <U+0000>, half <U+D800> <&>"
+
+
+def test_a_disk_that_is_full_leaves_reports_as_they_were(suite: Suite, judged: Judged, tmp_path: Path) -> None:
+    """No file may grow beyond 200 bytes, for a moment."""
+    xml, markdown = tmp_path / "gates.xml", tmp_path / "gates.md"
+    xml.write_text("before")
+    markdown.write_text("before\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for write, path in ((reports.write_junit, xml), (reports.append_summary, markdown)):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+        try:
+            with pytest.raises(UsageError, match=f"{path}: cannot be written .File too large.; make room there"):
+                write(path, suite, judged)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (xml.read_text(), markdown.read_text()) == ("before", "before\n")
+    assert not list(tmp_path.glob(".*"))
 
 
 # Markdown
