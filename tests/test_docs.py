@@ -140,7 +140,9 @@ def test_a_harness_command_in_a_block_is_one_that_the_command_line_takes(words: 
 def test_a_harness_command_in_a_sentence_names_a_verb_and_options_that_it_has(words: Sequence[str]) -> None:
     _, verb, *arguments = words
     known = {"--help"}
-    if verb != "VERB":
+    if verb.startswith("--"):
+        assert verb in {option for parameter in COMMAND.params for option in parameter.opts}
+    elif verb != "VERB":
         assert verb in VERBS
         known |= {option for parameter in VERBS[verb].params for option in parameter.opts}
     assert {word for word in arguments if word.startswith("-")} <= known
