@@ -78,7 +78,7 @@ def reliability(seeds: Sequence[Outcomes], generator: np.random.Generator) -> tu
     neural networks", figure 1).
 
     One seed and no clusters: Wilson intervals. Otherwise the bootstrap over clusters (or examples) and seeds; Wilson
-    again, with the bin's mean number of examples a seed, where no resample differs from the value.
+    again, with the bin's mean share of the clusters (or examples), where no resample differs from the value.
 
     Args:
         seeds: the outcomes of each seed, all on the same examples in the same order.
@@ -139,7 +139,8 @@ def _intervals(
     units = estimates.units_of(seeds[0])
     if seeds[0].clusters is not None and units.max() == 0:
         return [None] * ECE_BINS
-    wilson = [_wilson(hits[k] / len(seeds), totals[k] / len(seeds)) for k in range(ECE_BINS)]
+    share = estimates.n_units(seeds[0]) / len(units) / len(seeds)
+    wilson = [_wilson(hits[k] * share, totals[k] * share) for k in range(ECE_BINS)]
     if len(seeds) == 1 and seeds[0].clusters is None:
         return wilson
     chunks = [_sums(seeds, weights)[:2] for weights in stats.resampled_weights(units, generator)]

@@ -76,7 +76,8 @@ def summarise(name: str, seeds: Sequence[Outcomes], generator: np.random.Generat
 
     One seed and no clusters: Wilson for accuracy, and the posterior of the table for its like (`contingency`).
     Otherwise the bootstrap over clusters (or examples) and seeds. Where no resample differs from the value (all right,
-    all wrong), accuracy falls back to Wilson, which admits doubt. A single cluster gives no interval.
+    all wrong), the first two take its place with as many examples as there are clusters, and admit doubt. A single
+    cluster gives no interval.
 
     Args:
         name: a key of `METRICS`.
@@ -96,8 +97,8 @@ def summarise(name: str, seeds: Sequence[Outcomes], generator: np.random.Generat
         return Metric(name, value, *_around(value, drawn), n, definition.higher_is_better)
     values = _alone(definition, seeds, generator)
     interval = stats.percentile_interval(stats.mean_over_resampled_seeds(values, generator))
-    if name == "accuracy" and interval is not None and interval[0] == interval[1]:
-        interval = stats.wilson(round(value * n), n)
+    if interval is not None and interval[0] == interval[1]:
+        interval = _of_units(name, value, seeds[0]) or interval
     if interval is None:
         return Metric(name, value, None, None, n, definition.higher_is_better)
     return Metric(name, value, *interval, n, definition.higher_is_better)
@@ -214,8 +215,9 @@ def between(candidate: Resampled, reference: Resampled) -> Difference | None:
     """Candidate's mean minus reference's, of two that `resampled` made in one call.
 
     One seed a side and no clusters: Tango's interval and McNemar's exact p-value for accuracy, and the posterior of the
-    table for its like (`contingency`). Otherwise the interval is the bootstrap's. But for McNemar's, p-values are
-    normal, over the standard error of the draws.
+    table for its like (`contingency`). Otherwise the interval is the bootstrap's, or where no resample differs the
+    same of so many examples as there are clusters. But for McNemar's, p-values are normal, over the standard error of
+    the draws.
 
     Returns:
         None where the metric is undefined for a side, or there is but one cluster and so no interval.
@@ -237,6 +239,8 @@ def between(candidate: Resampled, reference: Resampled) -> Difference | None:
         interval, p_value = stats.tango(*counts, len(one.labels)), stats.mcnemar(*counts)
     else:
         p_value = stats.two_sided_p(value, float(np.hypot(*errors)))
+        if interval[0] == interval[1]:
+            interval = _difference_of_units(candidate.name, value, one, other) or interval
     return Difference(value, *interval, len(one.labels), p_value, *errors)
 
 
@@ -265,6 +269,28 @@ def _around(value: float, interval: tuple[float, float] | None) -> tuple[float, 
     """The interval with the value in it: at a metric's bound the value is an end, as of a score interval."""
     low, high = interval if interval is not None else (value, value)
     return min(low, value), max(high, value)
+
+
+def _of_units(name: str, value: float, outcomes: Outcomes) -> tuple[float, float] | None:
+    """The interval where no resample differs from the value, as of so many examples as there are independent units;
+    None for a metric that is none of a table."""
+    units = n_units(outcomes)
+    if name == "accuracy":
+        return stats.wilson(round(value * units), units)
+    if not METRICS[name].of_table:
+        return None
+    return _around(value, stats.percentile_interval(contingency.drawn(name, outcomes, units / len(outcomes.labels))))
+
+
+def _difference_of_units(name: str, value: float, one: Outcomes, other: Outcomes) -> tuple[float, float] | None:
+    """As `_of_units`, of a difference."""
+    n, units = len(one.labels), n_units(one)
+    if name == "accuracy":
+        first, second = disagreements(one, other)
+        return stats.tango(int(first * units / n + 0.5), int(second * units / n + 0.5), units)
+    if not METRICS[name].of_table:
+        return None
+    return _around(value, stats.percentile_interval(contingency.drawn_difference(name, one, other, units / n)))
 
 
 def _seed_values(definition: Definition, seeds: Sequence[Outcomes], examples: np.random.Generator) -> Floats:
@@ -310,6 +336,11 @@ def standard_errors(seeds_held: Floats, seeds_drawn: Floats) -> Spread:
     if len(held) < 2 or len(drawn) < 2:
         return Spread(float("nan"), float("nan"))
     return Spread(float(held.std(ddof=1)), float(np.sqrt(max(0.0, drawn.var(ddof=1) - held.var(ddof=1)))))
+
+
+def n_units(outcomes: Outcomes) -> int:
+    """How many independent units there are: clusters, or examples where there are none."""
+    return int(units_of(outcomes).max()) + 1
 
 
 def units_of(outcomes: Outcomes) -> Ints:

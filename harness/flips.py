@@ -25,7 +25,7 @@ def share(candidate: Sequence[Outcomes], reference: Sequence[Outcomes], generato
     """How often the reference is right and the candidate wrong, over all pairs of their seeds.
 
     One seed a side and no clusters: Wilson. Otherwise the bootstrap over clusters (or examples) and both sides' seeds;
-    Wilson again where no resample has any.
+    Wilson again, of so many clusters, where no resample has any.
 
     Returns:
         None where there is but one cluster and so no interval.
@@ -45,5 +45,6 @@ def share(candidate: Sequence[Outcomes], reference: Sequence[Outcomes], generato
     interval = stats.percentile_interval(resampled)
     exact = len(candidate) == len(reference) == 1 and candidate[0].clusters is None
     if exact or interval is None or interval[0] == interval[1]:
-        interval = stats.wilson(round(value * n), n)
+        n_units = estimates.n_units(candidate[0])
+        interval = stats.wilson(round(value * n_units), n_units)
     return Flips(value, *interval, n, *estimates.standard_errors(by_pair.mean(axis=(0, 1)), resampled))

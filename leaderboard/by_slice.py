@@ -50,6 +50,8 @@ def accuracies(
     values = [_on_slices(np.ones((1, len(examples))), side, inside)[:, :, 0] for side in right]
     exact = sides[0][0].clusters is None
     drawn = {} if exact and all(len(side) == 1 for side in sides) else _drawn(entries, sides, right, inside)
+    units = estimates.units_of(sides[0][0])
+    within = [len(np.unique(units[mask])) for mask in masks.values()]
     found = []
     for s, name in enumerate(masks):
         for e, entry in enumerate(entries):
@@ -57,10 +59,19 @@ def accuracies(
             low, high = (
                 stats.wilson(round(value * n), n)
                 if exact and len(sides[e]) == 1
-                else stats.percentile_interval(drawn[e][s]) or (None, None)
+                else _admitting_doubt(stats.percentile_interval(drawn[e][s]), value, within[s])
             )
             found.append(SliceScore(name, entry.model_id, value, low, high, n))
     return found
+
+
+def _admitting_doubt(
+    interval: tuple[float, float] | None, value: float, units: int
+) -> tuple[float, float] | tuple[None, None]:
+    """An interval; Wilson's, of so many clusters (or examples), where no resample differs from the value."""
+    if interval is None:
+        return None, None
+    return stats.wilson(round(value * units), units) if interval[0] == interval[1] and units > 1 else interval
 
 
 def _drawn(

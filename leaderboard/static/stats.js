@@ -117,7 +117,8 @@ const harnessStats = (() => {
   //   clusters: a Uint32Array over all examples, or null
   //   chosen: positions of examples
   // One seed a side and no clusters: Tango and exact McNemar. Otherwise a bootstrap over clusters (or examples) and
-  // seeds, percentile interval and normal p-value; its draws are this page's own.
+  // seeds, percentile interval and normal p-value; its draws are this page's own. Where no resample differs, Tango again,
+  // of so many examples as there are units.
   function difference(a, b, clusters, chosen, resamples) {
     const share = (right) => chosen.reduce((sum, i) => sum + right[i], 0) / chosen.length;
     const value = mean(a.map(share)) - mean(b.map(share));
@@ -130,7 +131,11 @@ const harnessStats = (() => {
     const drawn = resampled([...a, ...b], a.length, units, chosen, resamples);
     const sorted = Float64Array.from(drawn.seedsDrawn).sort();
     const error = Math.sqrt(Math.max(variance(drawn.seedsHeld), variance(drawn.seedsDrawn)));
-    const interval = [quantile(sorted, 0.025), quantile(sorted, 0.975)];
+    let interval = [quantile(sorted, 0.025), quantile(sorted, 0.975)];
+    if (interval[0] === interval[1]) {
+      const perUnit = (count) => Math.floor((count * units.n) / chosen.length + 0.5);
+      interval = tango(...disagreements(a[0], b[0], chosen).map(perUnit), units.n);
+    }
     return { value, interval, p: twoSidedP(value, error), exact: false };
   }
 

@@ -1,7 +1,7 @@
 """The compare page in a real browser; its scripts' statistics against Python's."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -80,6 +80,24 @@ def test_the_scripts_bootstrap_is_the_harness_but_for_the_draws(opened: Opened, 
         assert found["interval"] == pytest.approx([expected.ci_low, expected.ci_high], abs=0.12 * width)
         assert found["exact"] is False
         assert found["p"] == pytest.approx(expected.p_value, rel=1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("share_wrong", [0.0, 1.0])
+def test_the_scripts_interval_admits_doubt_where_no_resample_differs(
+    opened: Opened, make_outcomes: Any, share_wrong: float
+) -> None:
+    clusters = [str(i // 3) for i in range(60)]
+    a, b = (make_outcomes([1] * 60, [score] * 60, clusters) for score in (0.9, 0.9 - 0.8 * share_wrong))
+    expected = estimates.difference("accuracy", [a], [b], np.random.default_rng(0))
+    assert expected is not None
+    assert expected.ci_low < expected.ci_high
+    with opened(COMPARE) as page:
+        found = page.evaluate(
+            """([a, b, clusters]) => harnessStats.difference(
+                a, b, clusters, Uint32Array.from({length: 60}, (_, i) => i), 200)""",
+            [*([is_right(one).astype(int).tolist()] for one in (a, b)), [int(name) for name in clusters]],
+        )
+    assert found["interval"] == pytest.approx([expected.ci_low, expected.ci_high], abs=1e-9)
 
 
 def test_numbers_are_written_as_python_writes_them(opened: Opened) -> None:

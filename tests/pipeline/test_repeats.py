@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import estimates, stats
+from harness import calibration, estimates, flips
 from harness.data import as_split, repeats
 from harness.data.plain import LOOK_ALIKES, fingerprints, plain
 from harness.data.rows import Row
@@ -242,15 +242,60 @@ def test_texts_that_differ_in_what_the_model_does_not_read_are_repeated(suite_of
     assert repeats.groups_of(split.examples, fingerprints(split.examples, titled)) == []
 
 
-def test_an_interval_over_repeated_texts_is_as_wide_as_one_over_the_texts(make_outcomes: Callable[..., Any]) -> None:
-    once = make_outcomes([1] * 56, [0.9] * 52 + [0.1] * 4)
-    many = make_outcomes([1] * 448, [0.9] * 416 + [0.1] * 32, [f"text-{i // 8}" for i in range(448)])
-    metric = estimates.summarise("accuracy", [many], np.random.default_rng(1))
-    low, high = stats.wilson(52, 56)
-    assert metric.ci_low is not None
-    assert metric.ci_high is not None
-    assert metric.ci_high - metric.ci_low == pytest.approx(high - low, rel=0.2)
-    assert once.clusters is None
+def repeated(make: Callable[..., Any], texts: int, copies: int, wrong: int) -> tuple[Any, Any]:
+    """Outcomes of different texts, of which the last so many are wrong, and of the same with so many copies of each."""
+    labels = [i % 2 for i in range(texts)]
+    scores = [abs(label - 0.1 - 0.8 * (i >= texts - wrong)) for i, label in enumerate(labels)]
+    names = np.repeat([f"text-{i:03}" for i in range(texts)], copies).tolist()
+    return make(labels, scores), make(np.repeat(labels, copies).tolist(), np.repeat(scores, copies).tolist(), names)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "mcc", "recall"])
+@pytest.mark.parametrize("wrong", [0, 4])
+def test_an_interval_over_repeated_texts_is_as_wide_as_one_over_the_texts(
+    make_outcomes: Callable[..., Any], name: str, wrong: int
+) -> None:
+    once, many = (
+        estimates.summarise(name, [outcomes], np.random.default_rng(1))
+        for outcomes in repeated(make_outcomes, 56, 8, wrong)
+    )
+    assert once.ci_low is not None
+    assert many.ci_low is not None
+    assert once.value == pytest.approx(many.value)
+    assert many.ci_high - many.ci_low == pytest.approx(once.ci_high - once.ci_low, rel=0.35)  # type: ignore[operator]
+    if not wrong:
+        assert many.ci_low == pytest.approx(once.ci_low, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1"])
+def test_equal_answers_to_repeated_texts_leave_as_much_open_as_those_to_the_texts(
+    make_outcomes: Callable[..., Any], name: str
+) -> None:
+    once, many = (
+        estimates.difference(name, [outcomes], [outcomes], np.random.default_rng(1))
+        for outcomes in repeated(make_outcomes, 56, 8, 4)
+    )
+    assert once is not None
+    assert many is not None
+    assert (many.value, many.p_value) == (0, 1)
+    assert (many.ci_low, many.ci_high) == pytest.approx((once.ci_low, once.ci_high), abs=0.01)
+    assert many.ci_high > 0.03
+
+
+def test_where_nothing_flips_on_repeated_texts_as_many_may_as_on_the_texts(make_outcomes: Callable[..., Any]) -> None:
+    once, many = (
+        flips.share([outcomes], [outcomes], np.random.default_rng(1)) for outcomes in repeated(make_outcomes, 56, 8, 4)
+    )
+    assert once is not None
+    assert many is not None
+    assert (many.ci_low, many.ci_high) == (once.ci_low, once.ci_high)
+
+
+def test_a_bin_of_confidence_is_of_as_many_texts_as_are_in_it(make_outcomes: Callable[..., Any]) -> None:
+    (once,), (many,) = (
+        calibration.reliability([outcomes], np.random.default_rng(1)) for outcomes in repeated(make_outcomes, 56, 8, 0)
+    )
+    assert (many.ci_low, many.ci_high) == (once.ci_low, once.ci_high)
 
 
 LEARNED = 'A "great" phone, of which I bought two for my family'
