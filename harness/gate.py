@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness import digest, estimates, flips, stats
+from harness import digest, estimates, flips, stats, timing
 from harness.declarations import Suite
 from harness.metrics import METRICS
 from harness.records import Baseline, Evidence, Outcome, Outcomes, Verdict
@@ -176,19 +176,20 @@ def _throughput(rule: Rule, evidence: Evidence) -> Decision:
     seeds_of(rule, rule.reference, rule.split, evidence)
     candidate, reference = (evidence.runs[model, rule.split] for model in (rule.model, rule.reference))
     evaluations = {run.evaluation_id for run in (*candidate, *reference)}
+    again = f"`harness evaluate SUITE --fresh --model {rule.model} --model {rule.reference}`"
     if len(evaluations) > 1 or None in evaluations:
-        again = f"`harness evaluate SUITE --fresh --model {rule.model} --model {rule.reference}`"
         raise Unjudgeable(f"timed in different evaluations, which says nothing of speed; {again} times them together")
-    rates = [
-        [len(outcomes.labels) / run.seconds for run, outcomes in zip(runs, found, strict=True) if run.seconds]
-        for runs, found in (
-            (candidate, evidence.outcomes[rule.model, rule.split]),
-            (reference, evidence.outcomes[rule.reference, rule.split]),
-        )
-    ]
-    if not all(rates):
-        raise Unjudgeable(f"{rule.model} or {rule.reference} has no timing on {rule.split}")
-    fast, slow = (statistics.median(found) for found in rates)
+    n = len(evidence.outcomes[rule.model, rule.split][0].labels)
+    rates = []
+    for model, runs in ((rule.model, candidate), (rule.reference, reference)):
+        known = [rate for run in runs if (rate := timing.examples_per_second(run, n)) is not None]
+        if not known:
+            raise Unjudgeable(
+                f"{model} has no timing on {rule.split}: it used what another model had computed, or took less than "
+                f"{timing.SHORTEST_SECONDS:g} s; where it used another's work, {again} times it"
+            )
+        rates.append(statistics.median(known))
+    fast, slow = rates
     numbers = {"value": fast / slow, "limit": rule.limit, "examples_per_second": fast, "reference": rule.reference}
     reason = f"{fast:.1f} examples/s, {fast / slow:.2f} of {rule.reference}'s {slow:.1f}, limit {rule.limit:g}"
     return Decision("pass" if fast / slow >= rule.limit else "fail", reason, numbers)

@@ -144,7 +144,7 @@ def in_runtime(
     ingredients: Ingredients, model: Model, base_digest: str | None, weights: Weights | None, suite: Suite, cache: Path
 ) -> Ingredients:
     """What a model is made from, with the place of its converted form and the rows that calibrate it; for torch, with
-    the place of states that models on one base share.
+    the place of states that models on one base share, unless a rule is about its speed.
 
     Args:
         model: in the form that is wanted.
@@ -153,7 +153,8 @@ def in_runtime(
         cache: the workspace's.
     """
     if getattr(model, "runtime", "torch") != "openvino":
-        return replace(ingredients, states_dir=cache / "states")
+        is_timed = model.id in suite.timed_model_ids  # what others computed for it would leave it without a timing
+        return ingredients if is_timed else replace(ingredients, states_dir=cache / "states")
     assert isinstance(model, PeftModel | TransformerModel)
     train = weights.train if weights is not None and model.precision == "int8" else None
     made_from = {

@@ -174,7 +174,7 @@ class Run:
     """UTC, without time zone."""
     finished_at: datetime
     seconds: float | None
-    """Wall time of prediction alone, loading excluded."""
+    """Wall time of prediction alone, loading excluded; None where it used what another model had computed."""
     tokens: int | None
     """Tokens the model read, special ones included and padding excluded; None where it has no tokenizer."""
     truncated: int | None

@@ -78,7 +78,8 @@ class Answers(NamedTuple):
     """Tokens read; None without a tokenizer."""
     truncated: int | None
     """Texts that were cut; None without a tokenizer."""
-    seconds: float
+    seconds: float | None
+    """Wall time of prediction, what was tokenized before counted in; None where another model computed some of it."""
     started_at: datetime
     """UTC, without time zone."""
     evaluation_id: str | None = None
@@ -112,7 +113,8 @@ def answer(job: Job, classifier: Classifier, examples: Sequence[Example], advanc
     texts = [text.render(example.title, example.content) for example in examples]
     began = time.perf_counter()
     found = classifier.predict(texts, advance)
-    seconds = time.perf_counter() - began + found.borrowed_seconds
+    elapsed = time.perf_counter() - began + found.tokenizing_seconds
+    seconds = None if found.borrowed_seconds > 0 else elapsed
     scores = np.asarray(found.scores, dtype=np.float64)
     if scores.shape != (len(texts),) or not ((scores >= 0) & (scores <= 1)).all():
         raise RunError(f"{job.label}: expected {len(texts)} probabilities, one for each example")
@@ -138,7 +140,7 @@ def finished(job: Job, parts: Sequence[Answers]) -> Scored:
     evaluations = {part.evaluation_id for part in parts}
     run = replace(
         _run(job, min(part.started_at for part in parts), "success", None),
-        seconds=sum(part.seconds for part in parts),
+        seconds=None if any(part.seconds is None for part in parts) else sum(part.seconds or 0.0 for part in parts),
         tokens=_sum([part.tokens for part in parts]),
         truncated=_sum([part.truncated for part in parts]),
         metrics=values,

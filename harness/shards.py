@@ -273,7 +273,7 @@ def read(shard: Shard) -> Answers | None:
             scores,
             footer["tokens"],
             footer["truncated"],
-            float(footer["seconds"]),
+            None if footer["seconds"] is None else float(footer["seconds"]),
             datetime.fromisoformat(footer["started_at"]),
             footer["evaluation_id"],
         )

@@ -66,7 +66,7 @@ class Entry:
     trials: int | None
     """Settings that the adapter's authors say they tried, this one included; None where they do not say."""
     examples_per_second: float | None
-    """Median over the runs; loading excluded."""
+    """Median over the runs that were timed; loading excluded."""
     tier: int | None
     """From 1; None where the entry is not ranked."""
     parities: tuple[Parity, ...] = ()

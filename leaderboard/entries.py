@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from harness import estimates, metrics
+from harness import estimates, metrics, timing
 from harness.declarations import Adapter, AnyAdapter, Model, PeftModel, SplitRule, Suite, TransformerModel
 from harness.records import AdapterRecord, Expected, Finding, Metric, Moved, Outcomes, Parity, Run, Verdict
 from harness.store import reader
@@ -179,7 +179,8 @@ def _entry(suite: Suite, model: Model, split_id: str, stored: _Stored) -> Entry:
         stored.adapters[key] for run in found if (key := run.adapter_digest) is not None and key in stored.adapters
     ]
     seconds = _told(record.train_seconds for record in known)
-    rates = [len(stored.outcomes[run.run_id].labels) / run.seconds for run in found if run.seconds]
+    timed = (timing.examples_per_second(run, len(stored.outcomes[run.run_id].labels)) for run in found)
+    rates = [rate for rate in timed if rate is not None]
     return Entry(
         model_id=model.id,
         split_id=split_id,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from harness import timing
 from harness.declarations import Model, Suite
 from harness.records import AdapterRecord, Example, Metric
 from leaderboard import charts, formats, links
@@ -228,7 +229,7 @@ def _seed_rows(suite: Suite, entry: Entry) -> tuple[SeedRow, ...]:
         SeedRow(
             formats.seed(scored.run.seed),
             tuple(_marked(entry, scored.metrics[spec.name], formats.seed(scored.run.seed)) for spec in suite.metric),
-            formats.rate(scored.metrics[suite.primary_metric].n / seconds if (seconds := scored.run.seconds) else None),
+            formats.rate(timing.examples_per_second(scored.run, scored.metrics[suite.primary_metric].n)),
             formats.count(scored.run.tokens),
             formats.count(scored.run.truncated),
         )

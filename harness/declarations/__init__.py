@@ -183,6 +183,12 @@ class Suite(Closed):
         return frozenset(fitted | {adapter.train.split for adapter in self.trained_adapters})
 
     @property
+    def timed_model_ids(self) -> frozenset[str]:
+        """Models whose speed a gate is about."""
+        rules = [(gate.model, gate.min_throughput.model) for gate in self.gate if gate.min_throughput is not None]
+        return frozenset(model for both in rules for model in both)
+
+    @property
     def trained_adapters(self) -> tuple[Adapter, ...]:
         """The adapters that are trained here; the others come from elsewhere."""
         return tuple(adapter for adapter in self.adapter if isinstance(adapter, Adapter))

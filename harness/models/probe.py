@@ -42,7 +42,8 @@ class Probe:
         """Probabilities of class 1."""
         states, encoded, borrowed = self._states(texts, advance)
         scores = np.asarray(self.head.predict_proba(states)[:, 1], dtype=np.float64)
-        return Scores(scores, int(encoded.lengths.sum()), encoded.truncated, borrowed)
+        tokens = int(encoded.lengths.sum())
+        return Scores(scores, tokens, encoded.truncated, borrowed, encoded.spared_seconds)
 
 
 def _mean_state(encoder: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:

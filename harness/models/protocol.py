@@ -23,7 +23,9 @@ class Scores:
     truncated: int | None
     """Texts that were cut; None without a tokenizer."""
     borrowed_seconds: float = 0.0
-    """That another model spent on what this one used of its work: what it would have spent itself."""
+    """That another model spent on what this one used of its work, at another time: then this one has no timing."""
+    tokenizing_seconds: float = 0.0
+    """That it took to tokenize the texts, where that was done for an earlier model: counted in."""
 
 
 class Classifier(Protocol):
