@@ -1,6 +1,6 @@
-"""The static leaderboard: what the store knows of some suites, as a folder of pages that need nothing but a browser.
+"""The static leaderboard: stored runs of one or more suites, rendered as a folder of pages that need only a browser.
 
-One pipeline, and only its two ends touch the world::
+A single pipeline; only its two ends do I/O::
 
     store ─ entries.read ─► Board ─ render.render ─► {relative path: text} ─ render.write ─► site/
 

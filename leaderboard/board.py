@@ -1,4 +1,4 @@
-"""What a leaderboard says, as frozen records. Numbers, not text: `index_page` and `model_page` do the wording.
+"""Frozen records of a leaderboard. Numbers, not text: `index_page` and `model_page` do the wording.
 
 `None` means "there is no such number", never zero.
 """
@@ -12,7 +12,7 @@ from harness.estimates import Difference
 from harness.records import AdapterRecord, Expected, Finding, Metric, Moved, Outcomes, Parity, Run, Verdict
 
 ALPHA = 0.05
-"""Two entries are told apart where the adjusted p-value of their difference is below this."""
+"""Significance level: two entries are separated where the adjusted p-value of their difference is below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ class ScoredRun:
 
     run: Run
     metrics: Mapping[str, Metric]
-    """By name, in the suite's order: as stored, or from the predictions where the store has no such metric."""
+    """By name, in the suite's order: as stored, or recomputed from the predictions where the store lacks it."""
     confusion: Confusion
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One declared model on one split, over its seeds. It exists even where no run does."""
+    """One declared model on one split, over its seeds. It exists even without runs."""
 
     model_id: str
     split_id: str
@@ -49,57 +49,60 @@ class Entry:
     expected_seeds: tuple[int | None, ...]
     """As declared; `(None,)` for a model without randomness."""
     runs: tuple[ScoredRun, ...]
-    """Those that are in the store, in the order of `expected_seeds`."""
+    """The stored runs, in the order of `expected_seeds`."""
     metrics: Mapping[str, Metric]
     """Means over the seeds with 95 % intervals, by name in the suite's order; empty without runs."""
     primary: Metric | None
     """The suite's primary metric of `metrics`; None without runs."""
     adapters: tuple[AdapterRecord, ...]
-    """What is known of the trained weights, in the order of `runs`."""
+    """The records of the trained weights, in the order of `runs`."""
     n_trainable: int | None
     train_seconds: float | None
     """Mean over the seeds."""
     size_bytes: int | None
-    """On disk, of one seed's weights and configuration; the largest."""
+    """Size on disk of one seed's weights and configuration; the largest over the seeds."""
     peak_bytes: int | None
     """Largest resident set of any seed's training."""
     trials: int | None
-    """Settings that the adapter's authors say they tried, this one included; None where they do not say."""
+    """Number of settings that the adapter's authors state they tried, this one included; None where not stated."""
     examples_per_second: float | None
     """Median over the runs that were timed; loading excluded."""
     tier: int | None
     """From 1; None where the entry is not ranked."""
     parities: tuple[Parity, ...] = ()
-    """How forms of its weights answer beside torch in fp32, the latest first."""
+    """Parity checks of the weights' forms against torch in fp32, the latest first."""
     moved: tuple[Mapping[str, Moved], ...] = ()
-    """For each of `runs`, how far the encoder is from its base, by name; () where nothing was measured."""
+    """For each of `runs`, measures of the encoder's distance from its base, by name; () where nothing was measured."""
 
     @property
     def untrained_head(self) -> bool:
-        """Whether this is a base whose classification head was never trained: its score is chance."""
+        """True for a base whose classification head was never trained: its score is chance."""
         return self.backend == "transformer" and self.adapter_id is None
 
     @property
     def complete(self) -> bool:
-        """Whether every declared seed has its run."""
+        """True if every declared seed has a run."""
         return len(self.runs) == len(self.expected_seeds)
 
     @property
     def ranked(self) -> bool:
-        """Whether the entry takes part in the tiers."""
+        """True if the entry takes part in the tiers."""
         defined = self.primary is not None and self.primary.value is not None
         return defined and self.complete and not self.untrained_head
 
     @property
     def proofs(self) -> tuple[str, ...]:
-        """What was shown of the weights before anything was scored: a run with an adapter exists only after every
-        tensor of its file was found in the live model, and switching it off changed the answers."""
+        """Checks that the weights passed before they were scored.
+
+        A run with an adapter exists only if every tensor of its file was found in the live model and switching the
+        adapter off changed the answers.
+        """
         loaded = ("adapter loaded",) if self.backend == "peft" and self.runs else ()
         return loaded + self._parity
 
     @property
     def _parity(self) -> tuple[str, ...]:
-        """That the form which was scored is as good as the reference, with the most flips of any seed."""
+        """Proof that the scored form is as good as the reference, with the largest number of flips of any seed."""
         held: dict[str, Parity] = {}
         for scored in self.runs:
             form = form_of(scored.run)
@@ -113,7 +116,7 @@ class Entry:
 
     @property
     def badges(self) -> tuple[str, ...]:
-        """What a reader must know before believing the score."""
+        """Caveats that a reader must know before trusting the score."""
         found = ["untrained head"] if self.untrained_head else []
         if any(record.trained_on is None for record in self.adapters):
             found.append("trained on unknown texts")
@@ -138,17 +141,17 @@ class Pair:
     """Two ranked entries of a split, compared."""
 
     model_id: str
-    """The one that stands above."""
+    """The higher-ranked entry."""
     other_id: str
     lead: Difference | None
-    """How much better the first scores, in the metric's own unit: positive is better whichever direction is good. None
-    where there is no interval."""
+    """The first entry's advantage, in the metric's own unit: positive is better whichever direction is good. None where
+    there is no interval."""
     adjusted_p: float | None
     """The lead's p-value, corrected over all pairs of the split."""
 
     @property
     def apart(self) -> bool:
-        """Whether the data tell the two apart, for the one above."""
+        """True if the data separate the two in favour of the higher-ranked one."""
         significant = self.adjusted_p is not None and self.adjusted_p < ALPHA
         return significant and self.lead is not None and self.lead.value > 0
 
@@ -161,7 +164,7 @@ class Tier:
     """From 1, the best."""
     model_ids: tuple[str, ...]
     gap: Pair | None
-    """What opened this tier: the first of the tier before and its own first; None for tier 1."""
+    """The comparison that opened this tier: the previous tier's first entry against its own; None for tier 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,7 @@ class FrontPoint:
     value: float
     """The primary metric."""
     on_front: bool
-    """Whether no other entry is at least as good at no higher cost, and better in one of the two."""
+    """True if no other entry is at least as good at no higher cost, and better in one of the two."""
     chance: float
     """Share of bootstrap resamples in which it is on the front, in [0, 1]."""
 
@@ -200,24 +203,23 @@ class Section:
     n_clusters: int | None
     """None where the split names no clusters."""
     entries: tuple[Entry, ...]
-    """The ranked ones from best to worst, then those that are in no tier, the same way, then those without a score."""
+    """Ranked entries from best to worst, then unranked ones in the same order, then those without a score."""
     tiers: tuple[Tier, ...]
     pairs: tuple[Pair, ...]
-    """Every two of the first 20 ranked entries, and those that tiers and headline speak of; in the order of `entries`.
-    """
+    """Pairs of the first 20 ranked entries, and those that tiers and headline refer to; in the order of `entries`."""
     n_pairs: int
-    """How many pairs were compared: every two ranked entries. All of them count in Holm's correction."""
+    """Number of pairs compared: all pairs of ranked entries. All of them count in Holm's correction."""
     fronts: tuple[Front, ...]
-    """For each cost that tells ranked entries apart."""
+    """One for each cost in which ranked entries differ."""
     looks: int
-    """Configurations that have been scored on these rows in this store, earlier declarations and other suites' too."""
+    """Number of configurations scored on these rows in this store, including earlier declarations and other suites."""
     audit: tuple[Finding, ...]
-    """What the last audit of the suite found in these rows; empty where they were not audited."""
+    """Findings of the suite's last audit in these rows; empty if they were not audited."""
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A successful run of a model, this configuration of it or an earlier one, with its primary metric."""
+    """A successful run of a model, under its present configuration or an earlier one, with its primary metric."""
 
     run_id: str
     model_id: str
@@ -226,7 +228,7 @@ class Past:
     git_commit: str | None
     git_dirty: bool | None
     evaluation_id: str | None
-    """Shared by the runs of one evaluation; None where the harness of then kept none."""
+    """Shared by the runs of one evaluation; None for runs stored before evaluations had ids."""
     finished_at: datetime
     value: float | None
     ci_low: float | None
@@ -235,13 +237,13 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """The one thing to know of a suite: who leads on its first split, and by how much."""
+    """A suite's main result: the leader on its first split and its lead."""
 
     leader: Entry
     tied: tuple[str, ...]
     """Models of the leader's tier."""
     comparisons: tuple[Pair, ...]
-    """The leader and the competitors that it is measured by."""
+    """The leader against the competitors that it is measured by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +257,12 @@ class Board:
     """None while no entry of the first split is ranked."""
     verdicts: tuple[Verdict, ...]
     expected: tuple[Expected, ...]
-    """What came of the suite's expectations, in the file's order."""
+    """Outcomes of the suite's expectations, in the file's order."""
     outcomes: Mapping[str, Outcomes]
-    """What every run of the entries answered, by `run_id`: the compare page and the example browser are made of it."""
+    """Predictions of every run of the entries, by `run_id`: the source of the compare page and the example browser."""
 
     past: Mapping[str, tuple[Past, ...]] = field(default_factory=dict)
-    """By model, its runs at whatever commit, the newest first; only of models that were scored at several."""
+    """Runs at any commit by model, the newest first; only for models that were scored at more than one."""
 
     def entries_of(self, model_id: str) -> tuple[Entry, ...]:
         """A model's entry on each scored split, in the suite's order."""

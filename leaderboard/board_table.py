@@ -1,6 +1,6 @@
-"""A split's entries as the finished rows of the board's table: one row each, one column for everything that is known.
+"""A split's entries as finished rows of the board's table: a row per entry, a column per known quantity.
 
-`static/board.js` sorts, filters and hides columns of what stands here; without it, this is the whole table.
+`static/board.js` sorts and filters these rows and hides columns; without it, the page shows the whole table.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ class Column:
     """A column after the model's name."""
 
     key: str
-    """As in the page's address and in the downloads."""
+    """Name in the page's address and in the downloads."""
     head: str
     shown: bool = True
-    """Whether it stands there unasked, where columns can be chosen."""
+    """Shown by default where columns can be chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Row:
     proofs: tuple[str, ...]
     tier: str
     opens: bool
-    """Whether a tier, or the part that is not ranked, begins here."""
+    """True for the first row of a tier or of the unranked part."""
     bar: Markup
     score: Cell
     cells: tuple[Cell, ...]
@@ -56,7 +56,7 @@ class Table:
     """The first is the primary metric's."""
     rows: tuple[Row, ...]
     reference: str
-    """Where the dashed line is in every bar, in percent; empty without one."""
+    """Position of the dashed line in every bar, in percent; empty without one."""
 
 
 def table(board: Board, section: Section) -> Table:
@@ -74,7 +74,7 @@ def table(board: Board, section: Section) -> Table:
 
 
 def reference(section: Section) -> charts.Reference | None:
-    """The score of always saying the commoner class, where the suite has such a model."""
+    """The score of always predicting the majority class, where the suite has such a model."""
     majority = (entry for entry in section.entries if entry.backend == "majority")
     found = next((entry.primary for entry in majority if entry.primary is not None), None)
     return charts.Reference("majority class", found.value) if found is not None and found.value is not None else None
@@ -165,7 +165,7 @@ def _drop(board: Board, section: Section, entry: Entry) -> Cell:
 
 
 def choices(boards: Sequence[Board]) -> dict[str, tuple[str, ...]]:
-    """What a reader can choose among: methods, bases and splits."""
+    """Options of the page's filters: methods, bases and splits."""
     entries = [entry for board in boards for section in board.sections for entry in section.entries]
     return {
         "method": tuple(dict.fromkeys(entry.method for entry in entries)),

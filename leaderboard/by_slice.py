@@ -1,4 +1,4 @@
-"""Accuracy in parts of a split, of several entries at once: all slices and entries see the same resampled examples."""
+"""Accuracy of several entries by slice; all slices and entries share the same resampled examples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class SliceScore:
     model_id: str
     value: float
     ci_low: float | None
-    """Lower end of the 95 % interval; None where the slice is of a single cluster."""
+    """Lower end of the 95 % interval; None where the slice has a single cluster."""
     ci_high: float | None
     n: int
 
@@ -37,7 +37,7 @@ def accuracies(
     Args:
         entries: with runs, all on the split of `examples`.
         outcomes: by run id.
-        examples: in the split's order; where they are not those that were scored, there is nothing to tell.
+        examples: in the split's order; if they are not the scored ones, the result is empty.
     """
     sides = [[outcomes[scored.run.run_id] for scored in entry.runs] for entry in entries]
     if not sides or sides[0][0].example_ids != tuple(example.example_id for example in examples):
@@ -92,7 +92,7 @@ def _drawn(
 
 
 def _on_slices(weights: Floats, right: Floats, inside: Floats) -> Floats:
-    """Shape (seeds, slices, b): weighted accuracy; nan where a resample has nothing of a slice."""
+    """Shape (seeds, slices, b): weighted accuracy; nan where a resample holds no example of a slice."""
     total = inside @ weights.T
     with np.errstate(invalid="ignore"):
         return np.stack([(inside * seed) @ weights.T / total for seed in right])

@@ -1,7 +1,7 @@
 """Small drawings in the rows of tables, formatted by hand: microseconds each, where a plot takes a tenth of a second.
 
-A bar is an element whose places are percentages for the style sheet; it is hidden from screen readers, since the
-numbers stand beside it.
+A bar is an element that the style sheet positions by percentages; it is hidden from screen readers, since the numbers
+are next to it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,9 +22,9 @@ class Mark:
     low: float | None
     high: float | None
     seeds: tuple[float, ...] = ()
-    """Values of the single seeds, where there are several."""
+    """Values of the individual seeds, where there are several."""
     muted: bool = False
-    """Whether it stands outside the ranking."""
+    """True for an entry outside the ranking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +37,18 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What part of the number line a drawing shows."""
+    """Range of the number line that a drawing shows."""
 
     low: float
     high: float
 
     def percent(self, value: float) -> float:
-        """Place from the left edge, in 0…100."""
+        """Position from the left edge, in 0…100."""
         return 100 * (value - self.low) / (self.high - self.low)
 
 
 def scale(marks: Iterable[Mark], reference: Reference | None) -> Scale:
-    """A scale that holds every mark, interval, seed and the reference, with some room."""
+    """A scale that covers every mark, interval and seed and the reference, with some margin."""
     values = [reference.value] if reference is not None else []
     for mark in marks:
         values += [mark.value, *mark.seeds, *(end for end in (mark.low, mark.high) if end is not None)]
@@ -58,7 +58,7 @@ def scale(marks: Iterable[Mark], reference: Reference | None) -> Scale:
 
 
 def bar(mark: Mark, shown: Scale) -> Markup:
-    """The mark with its interval on a line: `--p` is its place, `--l` and `--h` are the interval's ends."""
+    """The mark with its interval on a line: `--p` is its position, `--l` and `--h` are the interval's ends."""
     low, high = (mark.low, mark.high) if mark.low is not None and mark.high is not None else (mark.value, mark.value)
     places = ";".join(f"--{name}:{shown.percent(at):.1f}" for name, at in (("l", low), ("h", high), ("p", mark.value)))
     kind = "bar muted" if mark.muted else "bar"
@@ -70,7 +70,7 @@ def line(values: Sequence[float], title: str) -> Markup:
 
     Args:
         values: at least two.
-        title: what it shows, with its numbers.
+        title: a description with its numbers.
     """
     low, high = min(values), max(values)
     span = (high - low) or 1.0

@@ -1,10 +1,9 @@
-"""Whether the pages in a folder say what the store holds: every number recomputed, every file as it is rendered.
+"""Check of a site against the store: every number recomputed, every file compared with a new rendering.
 
 A number that a page marks, `<data value=… data-metric=… data-model=… data-split=…>`, is recomputed in SQL from the
 predictions of its runs (`harness.store.recount`), which nothing else of the site uses. A difference has `data-minus`,
-the number of a single run `data-seed`; counts of a confusion matrix are added up over runs. Predictions in data files
-are counted too. What is left, such as intervals and words, is held to what is rendered from the store now, byte by
-byte.
+the number of a single run `data-seed`; counts of a confusion matrix are summed over runs. Predictions in data files are
+counted too. The rest, such as intervals and words, is compared byte by byte with what the store renders now.
 """
 
 import base64
@@ -24,20 +23,20 @@ from leaderboard.board import Board
 from leaderboard.render import MANIFEST
 
 TOLERANCE = 1e-9
-"""Between a number of the site and the recomputed one, which is summed in another order."""
+"""Largest difference between a number of the site and the recomputed one, which is summed in another order."""
 _COUNTED = ("true_", "false_")
-"""How the names of counts begin: they are added up over runs, where a metric's mean is taken."""
-NOT_SO = "is not what the store gives now; render the site again, or find out who changed it"
+"""Prefixes of the names of counts, which are summed over runs; metrics are averaged."""
+NOT_SO = "differs from what the store renders now; render the site again, or find out who changed it"
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check came to."""
+    """The result of a check."""
 
     numbers: int
-    """That were recomputed."""
+    """Number of recomputed numbers."""
     files: int
-    """That were held to what is rendered now."""
+    """Number of files that were compared with a new rendering."""
     problems: tuple[str, ...]
     """One line each, beginning with the file."""
 
@@ -60,20 +59,20 @@ class Marked:
 
 
 def run_ids(boards: Sequence[Board]) -> set[str]:
-    """Of every run that a number of these boards may be from."""
+    """Ids of all runs that these boards' numbers may come from."""
     return {run.run_id for board in boards for runs in _runs(board).values() for run in runs}
 
 
 def check(
     files: Mapping[str, str | bytes], boards: Sequence[Board], out: Path, known: Mapping[str, Numbers]
 ) -> Checked:
-    """Hold a folder to the store.
+    """Check a folder against the store.
 
     Args:
-        files: what the store gives now, from `render`.
-        boards: what that was rendered from; of them only which runs an entry has is used.
+        files: what the store renders now, from `render`.
+        boards: the source of that rendering; only the runs of each entry are used.
         out: the folder that `write` made at some time.
-        known: by run id, what `recount` made of the store's predictions.
+        known: by run id, the numbers that `recount` computed from the store's predictions.
     """
     runs = {board.suite.name: _runs(board) for board in boards}
     n_numbers, problems = 0, list(_left_over(files, out))
@@ -175,7 +174,7 @@ def _value(marked: Marked, runs: Sequence[Run], known: Mapping[str, Numbers]) ->
 
 
 def _wrong_predictions(name: str, text: str, known: Mapping[str, Numbers]) -> tuple[int, list[str]]:
-    """How many runs a data file has, and those whose predicted labels are not as many as in the store."""
+    """Number of runs in a data file, and a problem for each whose counts of labels differ from the store's."""
     try:
         value = json.loads(text.split(",", 1)[1].rstrip().removesuffix(");"))
         packed = {
@@ -204,10 +203,10 @@ def _changed(name: str, text: str, expected: str) -> list[str]:
 
 
 def _left_over(files: Mapping[str, str | bytes], out: Path) -> Iterator[str]:
-    """Pages of an earlier rendering that the store does not give any more."""
+    """Files of an earlier rendering that the store no longer renders."""
     try:
         listed = json.loads((out / MANIFEST).read_bytes())["files"]
     except (OSError, ValueError, KeyError, TypeError):
         yield f"{MANIFEST}: is missing or damaged; render the site again"
         return
-    yield from (f"{name}: the store does not give this file any more" for name in listed if name not in files)
+    yield from (f"{name}: the store no longer renders this file" for name in listed if name not in files)

@@ -1,4 +1,4 @@
-"""The pairs that people look at, compared with the harness's own numbers: the compare page need not compute these."""
+"""Precomputed pairs: those that readers look at most, compared as `harness compare` does."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ from harness.rules import of_expectations, of_gates
 from leaderboard.board import Board, Entry, Pair, Section
 
 MOST_ENTRIES = 50
-"""Pairs are chosen among the first so many entries of a split; the compare page computes all others when asked."""
+"""Number of a split's first entries among which pairs are chosen; the compare page computes others on demand."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenPair:
-    """Two entries of a split and how far apart they are."""
+    """Two entries of a split and their difference."""
 
     a: str
     b: str
     why: str
-    """What makes the pair worth a look: `in a rule`, `its base`, `the next below` or `against the best`."""
+    """Reason to show the pair: `in a rule`, `its base`, `the next below` or `against the best`."""
     difference: Difference
-    """Of the primary metric, a minus b, in its own unit."""
+    """Difference of the primary metric, a minus b, in its own unit."""
     adjusted_p: float | None
     """Corrected over all pairs of the split (Holm); None where the board does not list the pair."""
 
 
 def chosen_pairs(board: Board, section: Section) -> tuple[ChosenPair, ...]:
-    """What the suite's rules hold together, every entry and its base, its neighbour below and the best; each pair once.
+    """Pairs that the suite's rules compare, and every entry with its base, its neighbour below and the best; each once.
 
-    The first is what the compare page opens with.
+    The compare page opens with the first.
     """
     name = board.suite.primary_metric
     entries = {entry.model_id: entry for entry in section.entries[:MOST_ENTRIES] if entry.runs}
@@ -53,7 +53,7 @@ def chosen_pairs(board: Board, section: Section) -> tuple[ChosenPair, ...]:
 
 
 def _wanted(board: Board, section: Section, entries: Sequence[Entry]) -> Iterator[tuple[str, str, str]]:
-    """Pairs by model id and why they are looked at, the most telling reason first."""
+    """Pairs of model ids with the reason to show them, the most informative reason first."""
     for rule in [*of_gates(board.suite), *of_expectations(board.suite)]:
         if rule.split == section.split.id and rule.reference is not None and rule.reference != rule.model:
             yield rule.model, rule.reference, "in a rule"
@@ -66,14 +66,14 @@ def _wanted(board: Board, section: Section, entries: Sequence[Entry]) -> Iterato
 
 
 def _of_pair(pair: Pair, a: str, name: str) -> Difference | None:
-    """A lead, of which more is better, as a minus b in the metric's own unit."""
+    """A lead (larger is better) as a minus b in the metric's own unit."""
     if pair.lead is None or (pair.model_id == a) == METRICS[name].higher_is_better:
         return pair.lead
     return pair.lead.turned
 
 
 def _resampled(name: str, entries: Sequence[Entry], outcomes: Mapping[str, Outcomes]) -> dict[str, Resampled]:
-    """By model id. The draws are those of `harness compare` and of the board: seeded by examples and runs alone."""
+    """Resampled metrics by model id, drawn as by `harness compare` and the board: seeded by examples and runs."""
     if not entries:
         return {}
     sides = [[outcomes[scored.run.run_id] for scored in entry.runs] for entry in entries]

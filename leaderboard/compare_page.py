@@ -1,6 +1,6 @@
-"""The page that compares any two models of a suite, as finished rows: the form is filled by its script.
+"""The page that compares any two models of a suite, as finished rows; its script fills the form.
 
-Without JavaScript it shows the pairs that were compared beforehand, as tables.
+Without JavaScript it shows the precomputed pairs as tables.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,19 @@ from leaderboard.site_data import Examples, shown_sections
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """A pair that was compared beforehand."""
+    """A precomputed pair."""
 
     a: str
     b: str
     href: str
-    """The same page with this choice in its address."""
+    """Link to the same page with this pair chosen."""
     why: str
     value: str
     interval: str
     p_value: str
     adjusted_p: str
     raw: float
-    """The difference unrounded, for `harness site --check`."""
+    """The unrounded difference, for `harness site --check`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class CompareRows:
 
 
 def compare_rows(board: Board, examples: Examples, pairs: Mapping[str, Sequence[ChosenPair]]) -> CompareRows:
-    """All that a suite's compare page says before its script runs; `pairs` by split id."""
+    """Content of a suite's compare page before its script runs; `pairs` by split id."""
     suite = board.suite
     name = formats.metric_name(suite.primary_metric)
     tables = []

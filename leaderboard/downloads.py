@@ -1,4 +1,4 @@
-"""The board as data: the same rows as CSV, JSON and Parquet. Numbers in full precision, in the units of their names."""
+"""The board as data: the same rows as CSV, JSON and Parquet. Full precision, in the units that column names state."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_
 
 
 def files(board: Board) -> dict[str, str | bytes]:
-    """The board's data files by relative path. One row for each model and split; what is absent is empty or null."""
+    """The board's data files by relative path. One row for each model and split; absent values are empty or null."""
     schema, rows = columns(board), rows_of(board)
     names = links.downloads(board.suite.name)
     about = {

@@ -39,8 +39,8 @@ def read(
         connection: an open store; only read.
         suite: what was declared.
         runs, outcomes, adapters: as for `build`, verified: `harness.evidence` does it.
-        verdicts: what the suite's gates come to on these runs.
-        expected: what came of the suite's expectations.
+        verdicts: outcomes of the suite's gates on these runs.
+        expected: outcomes of the suite's expectations.
     """
     board = build(
         suite,
@@ -63,7 +63,7 @@ def read(
 
 
 def _with_moved(section: Section, found: Sequence[Moved]) -> tuple[Entry, ...]:
-    """The section's entries with what was measured of their weights on its rows."""
+    """The section's entries with the measurements of their weights on its rows."""
     known: dict[str | None, dict[str, Moved]] = {}
     for moved in found:
         if moved.split_digest == section.split_digest:
@@ -105,10 +105,10 @@ def build(
         runs: successes; of several of one model, split and seed the latest counts. Others are ignored.
         outcomes: by `run_id`, for every run.
         adapters: by `adapter_digest`; unknown ones leave their numbers absent.
-        verdicts: what the suite's gates come to on these runs.
-        expected: what came of the suite's expectations.
+        verdicts: outcomes of the suite's gates on these runs.
+        expected: outcomes of the suite's expectations.
         findings: of the suite's last audit.
-        looks: how many configurations have been scored on a split's rows, by its digest; 0 where it is not there.
+        looks: number of configurations scored on a split's rows, by its digest; 0 where it is absent.
     """
     stored = _Stored(_by_place(runs), outcomes, adapters, findings, looks or {})
     sections = tuple(_section(suite, split, stored) for split in suite.split if split.id not in suite.train_split_ids)
@@ -121,7 +121,7 @@ Place = tuple[str, str, int | None]
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """What the store has, by what it is looked up with."""
+    """The store's records, by the keys they are looked up with."""
 
     runs: Mapping[Place, Run]
     outcomes: Mapping[str, Outcomes]
@@ -216,7 +216,7 @@ def _expected_seeds(suite: Suite, model: Model) -> tuple[int | None, ...]:
 
 
 def _method(adapter: AnyAdapter | None, known: Sequence[AdapterRecord]) -> str | None:
-    """As declared, or as the weights say that come from elsewhere; None where neither is known."""
+    """As declared, or as recorded with weights from elsewhere; None where neither is known."""
     if isinstance(adapter, Adapter):
         return adapter.method
     return known[0].method if adapter is not None and known else None

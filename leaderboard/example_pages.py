@@ -1,6 +1,6 @@
 """The example browser of a suite, as finished rows: its script lists and filters the examples.
 
-Without JavaScript it shows what all trained models get wrong.
+Without JavaScript it shows the examples that all trained models get wrong.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from leaderboard.site_data import Examples, consensus, shown_sections
 MOST_LISTED = 20
 """Rows of the table that needs no JavaScript."""
 LONGEST = 300
-"""Characters of a text in that table."""
+"""Longest text in that table, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class ExamplesRows:
     back: str
     compare_href: str
     stored: bool
-    """Whether the suite stores texts."""
+    """True if the suite stores texts."""
     tables: tuple[WrongTable, ...]
 
 
 def examples_rows(board: Board, examples: Examples) -> ExamplesRows:
-    """All that a suite's example browser says before its script runs."""
+    """Content of a suite's example browser before its script runs."""
     suite = board.suite
     return ExamplesRows(
         suite=suite.name,
@@ -64,7 +64,7 @@ def examples_rows(board: Board, examples: Examples) -> ExamplesRows:
 def _table(board: Board, section: Section, rows: Sequence[Example]) -> WrongTable:
     found = consensus(section, board.outcomes)
     share = formats.percent(len(found) / len(rows))
-    more = f"; the {MOST_LISTED} on which they are surest" if len(found) > MOST_LISTED else ""
+    more = f"; the {MOST_LISTED} with the highest confidence" if len(found) > MOST_LISTED else ""
     return WrongTable(
         section.split.id,
         f"{formats.count(len(found))} of {formats.count(len(rows))} examples ({share}){more}.",

@@ -1,4 +1,4 @@
-"""What to know of a split's rows before believing a score on them, as finished text: looks, audit."""
+"""Caveats about a split's rows, as finished text: looks and audit."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from leaderboard.board import Section
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A term, what is the case, and what that means."""
+    """A term, its value and what that means."""
 
     term: str
     value: str
     note: str
     command: str = ""
-    """What to call to know it."""
+    """The command that determines it."""
     warning: bool = False
-    """Whether it makes scores doubtful."""
+    """True if it makes scores doubtful."""
 
 
 def facts(section: Section) -> tuple[Fact, ...]:
-    """All that is known of a split's rows, in a fixed order; what nobody looked for is said to be so."""
+    """Everything known about a split's rows, in a fixed order; what was not audited is marked as such."""
     return (*_looks(section), *_audit(section))
 
 
@@ -30,13 +30,13 @@ def _looks(section: Section) -> Iterator[Fact]:
     if section.looks:
         number = "1 configuration" if section.looks == 1 else f"{formats.count(section.looks)} configurations"
         verb = "has" if section.looks == 1 else "have"
-        note = f"{verb} been scored on these rows in this store; every look lets choices fit them"
+        note = f"{verb} been scored on these rows in this store; every look lets choices overfit them"
         yield Fact("Looks", number, note)
 
 
 def _audit(section: Section) -> Iterator[Fact]:
     if not section.audit:
-        note = "finds repeated rows, rows that were trained on, and cut texts"
+        note = "finds repeated rows, rows that were trained on, and truncated texts"
         yield Fact("Audit", "not audited", note, command="harness data SUITE")
         return
     found = {finding.name: finding.value for finding in section.audit}
@@ -69,9 +69,9 @@ def _overlap(train: str, shared: Mapping[str, Any]) -> Fact:
 
 def _cut(base: str, lengths: Mapping[str, Any] | None, n: int) -> Fact:
     if lengths is None:
-        return Fact("Cut", formats.ABSENT, f"the tokenizer of {base} was not at hand")
-    term = f"Cut at {formats.count(lengths['max_length'])} tokens"
-    note = f"{formats.count(lengths['truncated'])} of {formats.count(n)} rows, as {base} reads them"
+        return Fact("Truncated", formats.ABSENT, f"the tokenizer of {base} was not available")
+    term = f"Truncated at {formats.count(lengths['max_length'])} tokens"
+    note = f"{formats.count(lengths['truncated'])} of {formats.count(n)} rows, as {base} tokenizes them"
     return Fact(term, formats.percent(lengths["truncated_share"]), note)
 
 

@@ -54,25 +54,25 @@ def score(value: float | None) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """`[0.868, 0.905]`, or nothing where there is none: the score beside it says what is absent."""
+    """`[0.868, 0.905]`, or an empty string without one: the score beside it has the dash."""
     return "" if low is None or high is None else f"[{score(low)}, {score(high)}]"
 
 
 def difference(value: float) -> str:
-    """Three decimals with the sign always there: `+0.012`, `−0.012`."""
+    """Three decimals, always with a sign: `+0.012`, `−0.012`."""
     text = score(value)
     return text if text.startswith(MINUS) or float(text) == 0 else f"+{text}"
 
 
 def p_value(value: float | None) -> str:
-    """Three decimals, or that it is less: `0.043`, `< 0.001`."""
+    """Three decimals, or an upper bound: `0.043`, `< 0.001`."""
     if value is None:
         return ABSENT
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def percent(share: float | None) -> str:
-    """A share with one decimal: `66.6 %`; what is not zero does not become it: `< 0.1 %`."""
+    """A share with one decimal: `66.6 %`; a small share never rounds to zero: `< 0.1 %`."""
     if share is None:
         return ABSENT
     return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"

@@ -1,4 +1,4 @@
-"""Which entries are worth their cost: the Pareto front of score against cost, and how sure the data are of it.
+"""The Pareto front of score against cost, and each entry's chance of being on it.
 
 An entry is on the front where no other is at least as good at no higher cost, and better in one of the two. Costs are
 taken as exact; scores are resampled, and the chance of being on the front is the share of resamples in which an entry
@@ -16,11 +16,11 @@ from harness.stats import Floats
 from leaderboard.board import Entry, Front, FrontPoint
 
 COSTS = ("n_trainable", "size_bytes", "train_seconds")
-"""Fields of an entry that are set against its score."""
+"""Fields of an entry that are plotted against its score."""
 
 
 def of(ranked: Sequence[Entry], drawn: Mapping[str, Resampled]) -> tuple[Front, ...]:
-    """The front for every cost that two entries or more have; costs that are alike for all separate nobody.
+    """The front for every cost that at least two entries have and in which they differ.
 
     Args:
         ranked: on one split.
@@ -46,7 +46,7 @@ def _front(cost: str, known: Sequence[str], costs: Mapping[str, float], drawn: M
 
 
 def on_front(costs: Floats, scores: Floats) -> NDArray[np.bool_]:
-    """Shape (k, b): whether each of k entries is on the front, in b sets of scores.
+    """True where an entry is on the front, for k entries and b sets of scores: shape (k, b).
 
     Args:
         costs: shape (k,), less is better.

@@ -1,4 +1,4 @@
-"""Which plots a split gets, and of which entries: the rows that `plots` draws. A plot without data is not there."""
+"""Choice of a split's plots and their entries, as the rows that `plots` draws. Plots without data are left out."""
 
 import statistics
 from collections.abc import Iterator, Sequence
@@ -15,20 +15,20 @@ from leaderboard.board_table import reference
 from leaderboard.by_slice import accuracies
 
 FOREST = 24
-"""Entries of the forest plot, from the best."""
+"""Largest number of entries in the forest plot, from the best."""
 TRADEOFF = 60
-"""Points of a trade-off, those first that are likeliest to be on the front."""
+"""Largest number of points in a trade-off plot: those that are likeliest to be on the front."""
 CURVE_POINTS = 40
-"""A training curve is drawn through the means of so many stretches of it."""
+"""Number of stretches into which a training curve is divided, each drawn as its mean."""
 PANELS = 4
-"""Entries of the reliability diagrams and of the plot by slice."""
+"""Number of entries in the reliability diagrams and in the plot by slice."""
 
 _COSTS = {"n_trainable": "trainable parameters", "size_bytes": "bytes on disk", "train_seconds": "seconds of training"}
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A drawing and what stands beneath it."""
+    """A drawing and its caption."""
 
     svg: Markup
     caption: str
@@ -38,7 +38,7 @@ def plots_of(board: Board, section: Section, examples: Sequence[Example]) -> tup
     """All plots of a split.
 
     Args:
-        examples: of the split, in order; empty where they are not at hand.
+        examples: of the split, in order; empty where they are not available.
     """
     return tuple(_plots(board, section, examples))
 
@@ -65,7 +65,7 @@ def _plots(board: Board, section: Section, examples: Sequence[Example]) -> Itera
         drawn = plots.by_slice(
             slices, "Accuracy", plot_id=f"{anchor}:slices", title=f"Accuracy by slice of {section.split.id}"
         )
-        note = f"Accuracy in parts of {section.split.id} with 95 % intervals{_first(best, ranked)}. Lengths are thirds."
+        note = f"Accuracy by slice of {section.split.id}, 95 % intervals{_first(best, ranked)}. Lengths are terciles."
         yield Plot(drawn, note)
     if bins := [row for entry in best for row in _bins(board, entry)]:
         drawn = plots.reliability(
@@ -73,13 +73,13 @@ def _plots(board: Board, section: Section, examples: Sequence[Example]) -> Itera
         )
         yield Plot(
             drawn,
-            "Are they right as often as they say? Accuracy of the predictions in each range of confidence, with 95 % "
-            f"intervals{_first(best, ranked)}. On the dashed line they are.",
+            "Calibration: accuracy of the predictions in each range of confidence, with 95 % "
+            f"intervals{_first(best, ranked)}. On the dashed line, accuracy equals confidence.",
         )
     if section is board.sections[0] and (found := _curves([entry for entry in told if entry.adapters])):
         rows, named = found
         drawn = plots.curves(rows, plot_id=f"{anchor}:curves", title="Training loss by step")
-        yield Plot(drawn, f"Training loss, smoothed, one line a seed{_first(named, told)}.")
+        yield Plot(drawn, f"Training loss, smoothed, one line per seed{_first(named, told)}.")
 
 
 def _forest(section: Section, told: Sequence[Entry], metric: str, anchor: str) -> Plot:
@@ -96,8 +96,8 @@ def _forest(section: Section, told: Sequence[Entry], metric: str, anchor: str) -
     first = f", the first {FOREST} of {formats.count(len(told))}" if len(told) > FOREST else ""
     return Plot(
         drawn,
-        f"{metric} of each model: means over seeds with 95 % intervals{first}. Rings are single seeds, grey is outside "
-        f"the ranking.{dashed}",
+        f"{metric} of each model: means over seeds with 95 % intervals{first}. Rings are individual seeds, grey "
+        f"entries are not ranked.{dashed}",
     )
 
 
@@ -130,11 +130,11 @@ def _tradeoff(section: Section, front: Front, metric: str, anchor: str) -> Plot:
     title = f"{metric} against {cost} on {section.split.id}"
     drawn = plots.tradeoff(rows, cost, metric, plot_id=f"{anchor}:{front.cost}", title=title)
     surest = [f"{point.model_id} {formats.percent(point.chance)}" for point in shown if point.on_front][:PANELS]
-    first = f" Of {formats.count(len(front.points))} models the {TRADEOFF} likeliest are drawn." * (
+    first = f" Only the {TRADEOFF} likeliest of {formats.count(len(front.points))} models are drawn." * (
         len(front.points) > TRADEOFF
     )
-    note = f"{metric} against {cost}: nothing costs less and scores as well as what is on the line. The larger a point,"
-    return Plot(drawn, f"{note} the oftener it is there in bootstrap resamples: {', '.join(surest)}.{first}")
+    note = f"{metric} against {cost}: the line is the Pareto front. The larger a point,"
+    return Plot(drawn, f"{note} the more often it is on the front in bootstrap resamples: {', '.join(surest)}.{first}")
 
 
 def _bins(board: Board, entry: Entry) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The examples that a configuration is surest and wrong about. Texts only where the suite lets the site show them."""
+"""The errors that a configuration is most confident in, with texts only where the suite lets the site show them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from leaderboard import formats
 from leaderboard.board import Entry
 
 SHOWN = 8
-"""Examples of a split."""
+"""Number of examples per split."""
 LONGEST = 400
-"""Characters of a text; longer ones are cut."""
+"""Longest text in characters; longer ones are truncated."""
 _LABELS = ("negative", "positive")
 
 
 @dataclass(frozen=True, slots=True)
 class HardExample:
-    """An example that is wrong on the mean over the seeds."""
+    """An example that the mean over the seeds gets wrong."""
 
     example_id: str
     label: str
     probability: str
-    """Of the true label, the mean over the seeds."""
+    """Probability of the true label, the mean over the seeds."""
     wrong: str
-    """How many seeds are wrong: `3 of 3`."""
+    """Number of seeds that are wrong: `3 of 3`."""
     text: str
     """Empty where it may not be shown."""
 
@@ -33,11 +33,11 @@ class HardExample:
 def hardest(
     entry: Entry, outcomes: Mapping[str, Outcomes], examples: Sequence[Example], *, with_text: bool
 ) -> tuple[HardExample, ...]:
-    """The wrong answers of an entry, the surest first.
+    """The wrong answers of an entry, the most confident first.
 
     Args:
         outcomes: by run id.
-        examples: of the split, in order; empty where they are not at hand.
+        examples: of the split, in order; empty where they are not available.
         with_text: whether the suite lets the site show texts.
     """
     sides = [outcomes[scored.run.run_id] for scored in entry.runs]

@@ -9,11 +9,11 @@ from leaderboard.board import Board, Past, ScoredRun
 from leaderboard.gallery import Plot
 
 SHOWN = 12
-"""Evaluations of the plot, the newest."""
+"""Number of evaluations in the plot, the newest ones."""
 
 
 def history_plot(board: Board, model_id: str, current: Sequence[ScoredRun]) -> Plot | None:
-    """The primary metric on the suite's first split by evaluation; None where there are not two of them.
+    """The primary metric on the suite's first split by evaluation; None with fewer than two evaluations.
 
     Args:
         current: the runs that the model's page is about.
@@ -38,9 +38,8 @@ def history_plot(board: Board, model_id: str, current: Sequence[ScoredRun]) -> P
     last = f", the last {SHOWN} of {formats.count(len(order))} evaluations" if len(order) > SHOWN else ""
     return Plot(
         drawn,
-        f"{metric} on {split_id} of every run with its 95 % interval, in the order of time{last}, named by commit; "
-        "seeds stand side by side. In colour are the runs that this page is about. Rings are of code with uncommitted "
-        "changes.",
+        f"{metric} on {split_id} of every run with its 95 % interval, in chronological order{last}, labelled by "
+        "commit; seeds are side by side. The runs of this page are in colour. Rings have uncommitted changes.",
     )
 
 
@@ -49,7 +48,7 @@ def _key(run: Past) -> str:
 
 
 def _began(past: Sequence[Past]) -> dict[str, datetime]:
-    """When the first run of each evaluation ended."""
+    """End of each evaluation's first run."""
     found: dict[str, datetime] = {}
     for run in past:
         found[_key(run)] = min(run.finished_at, found.get(_key(run), run.finished_at))

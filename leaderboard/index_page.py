@@ -26,10 +26,10 @@ class SectionRows:
     anchor: str
     split_id: str
     summary: str
-    """How many examples, which metric, which way is good, which intervals."""
+    """Number of examples, metric, its good direction, and kind of interval."""
     table: Table
     gaps: tuple[str, ...]
-    """Why each tier after the first begins where it does."""
+    """Sentences on the gap that opens each tier after the first."""
     pairs: tuple[PairGroup, ...]
     pairs_note: str
     facts: tuple[Fact, ...]
@@ -47,7 +47,7 @@ class SuiteRows:
     digest: str
     primary_metric: str
     downloads: tuple[tuple[str, str], ...]
-    """Formats and where they are."""
+    """Formats and their links."""
     headline: HeadlineRow | None
     sections: tuple[SectionRows, ...]
     matrix: tuple[MatrixRow, ...]
@@ -57,11 +57,11 @@ class SuiteRows:
     expected: tuple[ExpectedRow, ...]
     expected_note: str
     latest: str | None
-    """When the newest run ended."""
+    """End of the newest run."""
 
 
 def suite_rows(board: Board, examples: Mapping[str, Sequence[Example]] = NO_EXAMPLES) -> SuiteRows:
-    """All that the index page says of a board.
+    """Content of the index page for a board.
 
     Args:
         examples: by split; a split without them has no plot by slice.
@@ -105,7 +105,7 @@ def _pairs_note(board: Board, section: Section, n_listed: int) -> str:
     name, split_id = formats.metric_name(board.suite.primary_metric), section.split.id
     note = f"{name} on {split_id}: how far each model leads those below it, paired, with the 95 % interval; "
     note += f"p adjusted for all {formats.count(section.n_pairs)} pairs"
-    return note if len(section.pairs) == section.n_pairs else f"{note}, of which those of {n_listed} models stand here"
+    return note if len(section.pairs) == section.n_pairs else f"{note}, of which those of {n_listed} models are listed"
 
 
 def _summary(board: Board, section: Section) -> str:
@@ -139,5 +139,5 @@ def _verdicts_note(board: Board) -> str:
 
 
 def _counted(found: Sequence[str], words: Mapping[str, str]) -> str:
-    """How often each is found, in the order of its words: `2 passed, 1 failed`."""
+    """Counts by outcome, in the order of `words`: `2 passed, 1 failed`."""
     return ", ".join(f"{found.count(one)} {word}" for one, word in words.items() if one in found)

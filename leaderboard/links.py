@@ -1,4 +1,4 @@
-"""Where pages lie in the site, and how they point at each other."""
+"""Paths of the site's pages, and links between them."""
 
 from urllib.parse import quote, urlencode
 
@@ -13,22 +13,22 @@ def model_file(suite: str, model_id: str) -> str:
 
 
 def downloads(suite: str) -> dict[str, str]:
-    """A suite's board as data: files by the name of their format. No page's name ends so."""
+    """A suite's board as data: files by the name of their format. No page's name ends like them."""
     return {name: f"{suite}/board.{name.lower()}" for name in ("CSV", "JSON", "Parquet")}
 
 
 def compare_file(suite: str) -> str:
-    """The page that compares any two models of a suite. In a folder of its own: any id may be a model's."""
+    """Path of the page that compares any two models of a suite. In its own folder, since any id may be a model's."""
     return f"{suite}/compare/index.html"
 
 
 def examples_file(suite: str) -> str:
-    """The example browser of a suite."""
+    """Path of a suite's example browser."""
     return f"{suite}/examples/index.html"
 
 
 def choice(a: str, b: str | None = None, split_id: str | None = None) -> str:
-    """What makes the compare page or the example browser show models: the address after the page's name."""
+    """Fragment of the address that makes the compare page or the example browser show these models."""
     chosen = {"split": split_id, "a": a, "b": b}
     return "#" + urlencode({name: value for name, value in chosen.items() if value is not None})
 
@@ -50,7 +50,7 @@ def href(file: str, fragment: str = "", *, up: bool = False) -> str:
 
 
 def suite_anchor(suite: str) -> str:
-    """The id of a suite's part of the index page. Colons, which no declared id has, keep such ids from meeting."""
+    """The id of a suite's part of the index page. Colons, which no declared id has, keep such ids from colliding."""
     return f"suite:{suite}"
 
 

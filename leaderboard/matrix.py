@@ -9,7 +9,7 @@ from leaderboard.board import Board
 from leaderboard.parts import Cell, cell
 
 SHOWN = 100
-"""So many models stand side by side; the tables of the splits have them all."""
+"""Largest number of models; the tables of the splits have them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,11 @@ class MatrixRow:
     badges: tuple[str, ...]
     cells: tuple[Cell, ...]
     drops: tuple[Cell | None, ...]
-    """For each split how much less the model reaches there than on the first one; None for that one, or unknown."""
+    """For each split, the drop from the first one; None for the first one and where it is unknown."""
 
 
 def matrix_rows(board: Board) -> tuple[MatrixRow, ...]:
-    """The first 100 models of the first split, in its order; none where there is one split only."""
+    """The first 100 models of the first split, in its order; none where there is only one split."""
     if len(board.sections) < 2:
         return ()
     first, primary = board.sections[0], board.suite.primary_metric
@@ -45,7 +45,7 @@ def matrix_rows(board: Board) -> tuple[MatrixRow, ...]:
 
 
 def drop(here: Metric | None, there: Metric | None) -> tuple[float, float, float] | None:
-    """How much worse a metric is there, positive where it is worse, whichever direction is good; with its interval."""
+    """Drop of a metric with its interval: positive where it is worse there, whichever direction is good."""
     ends = [_ends(metric) for metric in (here, there) if metric is not None]
     if here is None or len(ends) < 2 or ends[0] is None or ends[1] is None:
         return None

@@ -67,7 +67,7 @@ class SeedGroup:
 
 @dataclass(frozen=True, slots=True)
 class ConfusionRows:
-    """Predictions by truth, of one seed or added up over them; each count with its share of the true class."""
+    """Predictions by true label, of one seed or summed over seeds; each count with its share of the true class."""
 
     split_id: str
     caption: str
@@ -94,7 +94,7 @@ class TrainingRow:
 
 @dataclass(frozen=True, slots=True)
 class HardRows:
-    """A split's examples that the model is surest and wrong about."""
+    """A split's errors that the model is most confident in."""
 
     split_id: str
     examples: tuple[HardExample, ...]
@@ -116,7 +116,7 @@ class ModelRows:
     splits: tuple[SplitRow, ...]
     missing: tuple[str, ...]
     methods: tuple[str, ...]
-    """How intervals were made; where splits differ in it, which ones which way."""
+    """Sentences on how intervals were computed, by split where splits differ."""
     seeds: tuple[SeedGroup, ...]
     verdicts: tuple[VerdictRow, ...]
     expected: tuple[ExpectedRow, ...]
@@ -128,7 +128,7 @@ class ModelRows:
     moved: tuple[MovedRow, ...]
     hardest: tuple[HardRows, ...]
     texts: bool
-    """Whether the suite lets the site show its texts."""
+    """True if the suite lets the site show its texts."""
     declared: str
     """TOML."""
     history: Plot | None
@@ -140,7 +140,7 @@ class ModelRows:
 def model_rows(
     board: Board, model: Model, suite_digest: str, examples: Mapping[str, Sequence[Example]] = NO_EXAMPLES
 ) -> ModelRows:
-    """All that a configuration's page says.
+    """Content of a configuration's page.
 
     Args:
         suite_digest: of the board's suite; a suite of a thousand models takes a while to digest, so once is enough.
@@ -221,7 +221,7 @@ def _missing(entry: Entry) -> str:
     present = {scored.run.seed for scored in entry.runs}
     absent = [str(seed) for seed in entry.expected_seeds if seed is not None and seed not in present]
     seeds = f" of seed {', '.join(absent)}" if absent else ""
-    return f"There is no run{seeds} on {entry.split_id}; harness evaluate makes it."
+    return f"There is no run{seeds} on {entry.split_id}; harness evaluate produces it."
 
 
 def _seed_rows(suite: Suite, entry: Entry) -> tuple[SeedRow, ...]:
@@ -238,9 +238,9 @@ def _seed_rows(suite: Suite, entry: Entry) -> tuple[SeedRow, ...]:
 
 
 def _confusions(entry: Entry) -> Iterator[ConfusionRows]:
-    """Over all seeds first, then of each."""
+    """Confusion matrices over all seeds first, then of each."""
     counts = [scored.confusion for scored in entry.runs]
-    over = f", {len(counts)} seeds added up" if len(counts) > 1 else ""
+    over = f", {len(counts)} seeds summed" if len(counts) > 1 else ""
     yield _confusion(entry, counts, over)
     if len(counts) > 1:
         for scored in entry.runs:

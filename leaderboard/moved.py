@@ -1,4 +1,4 @@
-"""How far adapted encoders moved from their bases, as finished text: a column of the board, a table of a page."""
+"""Distance of adapted encoders from their bases, as finished text: a column of the board, a table of a page."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ class MovedRow:
 
 
 def similarity(entry: Entry) -> Cell:
-    """The mean over seeds; beneath it the interval of a single seed, or the lowest and the highest of several."""
+    """The mean over seeds; beneath it the interval of a single seed, or the range over several."""
     found = [moved for of_seed in entry.moved if (moved := of_seed.get("similarity")) is not None]
     if not found:
         return Cell(formats.ABSENT, "")
@@ -35,7 +35,7 @@ def similarity(entry: Entry) -> Cell:
 
 
 def moved_rows(entries: Sequence[Entry]) -> tuple[MovedRow, ...]:
-    """A row for each split and seed of which something was measured."""
+    """A row for each split and seed with measurements."""
     return tuple(
         _row(entry, scored.run.seed, of_seed)
         for entry in entries

@@ -1,4 +1,4 @@
-"""Where the numbers of a configuration's page come from: its declaration, its runs, what surrounded them, its past.
+"""Provenance of a configuration's page: its declaration, its runs and their environments, its past.
 
 The rows of `templates/model.html` that name digests, as finished text.
 """
@@ -21,12 +21,12 @@ Pairs = tuple[tuple[str, str], ...]
 """The terms and values of a definition list."""
 
 PAST = 20
-"""So many of a configuration's earlier runs are shown, the newest."""
+"""Number of a configuration's earlier runs that are shown, the newest ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRows:
-    """Where a run came from, and the query that recomputes it."""
+    """A run's provenance, and the query that recomputes it."""
 
     title: str
     pairs: Pairs
@@ -36,7 +36,7 @@ class RunRows:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What some runs had in common around them."""
+    """The environment that some runs share."""
 
     runs: str
     pairs: Pairs
@@ -53,7 +53,7 @@ class PastRow:
     value: str
     interval: str
     current: bool
-    """Whether it is one that the page's other numbers are from."""
+    """True if the page's other numbers come from it."""
 
 
 def recompute_sql(run_id: str) -> str:
@@ -69,7 +69,7 @@ def recompute_sql(run_id: str) -> str:
 
 
 def declared(suite: Suite, model: Model) -> str:
-    """The suite file's tables that make this configuration, as TOML without comments."""
+    """The suite file's tables that define this configuration, as TOML without comments."""
     tables: list[tuple[str, BaseModel]] = [("[model]", model)]
     adapter_id, base_id = getattr(model, "adapter", None), getattr(model, "base", None)
     train_split_id = getattr(model, "train_split", None)
@@ -105,7 +105,7 @@ def _value(value: Any) -> str:
 
 
 def run_rows(scored: ScoredRun) -> RunRows:
-    """A run with the digests of all that went in."""
+    """A run with the digests of all its inputs."""
     run = scored.run
     pairs = {
         "run": run.run_id,
@@ -129,7 +129,7 @@ def _title(run: Run) -> str:
 
 
 def environments(scored: Sequence[ScoredRun]) -> tuple[Environment, ...]:
-    """Runs by what surrounded them: mostly all are alike, and where they are not, it shows."""
+    """Runs grouped by environment: usually all have the same, and differences show."""
     runs_of: dict[Pairs, list[str]] = {}
     for run in (item.run for item in scored):
         runs_of.setdefault(_surroundings(run), []).append(_title(run))

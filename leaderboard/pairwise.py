@@ -1,4 +1,4 @@
-"""Every two of many configurations compared at once: p-values as a matrix, for boards of hundreds of entries.
+"""All pairs of many configurations compared in one pass: p-values as a matrix, for boards of hundreds of entries.
 
 The numbers are those of `estimates.between`, up to rounding in the last digits.
 """
@@ -16,7 +16,7 @@ _NOTHING = 1e-12  # of the two variances together: a difference that varies less
 
 
 def p_values(drawn: Sequence[Resampled]) -> Floats:
-    """Two-sided p-values that two configurations are equally good, not corrected for how many there are.
+    """Two-sided p-values of each pair's difference, not corrected for the number of pairs.
 
     Accuracy with one seed a side and no clusters: McNemar's exact one, from counts by one matrix product. Otherwise
     normal, over the bootstrap's standard error.

@@ -1,4 +1,4 @@
-"""A configuration's parity card, as finished text: how each form of its weights answers beside torch in fp32."""
+"""A configuration's parity card, as finished text: each form of its weights compared with torch in fp32."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class ParityRow:
     seed: str
     n: str
     flips: Cell
-    """How many, and the interval of their share."""
+    """Number of flips, and the interval of their share."""
     turned: str
-    """How many of them became positive, and how many negative."""
+    """Number of flips to positive, and number of flips to negative."""
     p_value: str
     largest_move: str
     allowed: str
@@ -28,7 +28,7 @@ class ParityRow:
 
 
 def parity_rows(entries: Sequence[Entry]) -> tuple[ParityRow, ...]:
-    """A row for each form and seed that was held to the reference; of several checks of one the latest."""
+    """A row for each form and seed that was compared with the reference, from its latest check."""
     found: dict[tuple[str, str], Parity] = {}
     for parity in (parity for entry in entries for parity in entry.parities):
         found.setdefault((parity.form, parity.adapter_digest), parity)

@@ -1,4 +1,4 @@
-"""What both kinds of page say in the same words: scores in cells, verdicts, seeds, how intervals were made.
+"""Text that both kinds of page share: scores in cells, verdicts, seeds, how intervals were computed.
 
 The rows of `templates/_parts.html`, as finished text.
 """
@@ -36,16 +36,16 @@ class VerdictRow:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedRow:
-    """What came of an expectation."""
+    """The outcome of an expectation."""
 
     outcome: str
-    """As of a gate: which colour it has."""
+    """The gate outcome whose colour it has."""
     sign: str
     answer: str
     rule: str
     reason: str
     stated: str
-    """When, beside the runs that answer it."""
+    """Time of the statement, relative to the runs that answer it."""
 
 
 def cell(metric: Metric | None) -> Cell:
@@ -84,7 +84,7 @@ def _data(shown: str, value: str, name: str, entry: Entry, suite: str, seed: str
 
 
 def seeds_text(entry: Entry) -> str:
-    """How many seeds: `3`, `2 of 3`, or a dash where there is no randomness."""
+    """Number of seeds: `3`, `2 of 3`, or a dash where there is no randomness."""
     if not entry.complete:
         return f"{len(entry.runs)} of {len(entry.expected_seeds)}"
     return formats.ABSENT if entry.expected_seeds == (None,) else str(len(entry.expected_seeds))
@@ -105,7 +105,7 @@ def verdict_rows(verdicts: Sequence[Verdict]) -> tuple[VerdictRow, ...]:
 
 
 def expected_rows(expected: Sequence[Expected]) -> tuple[ExpectedRow, ...]:
-    """What came of expectations as text."""
+    """Outcomes of expectations as text."""
     outcomes = {"confirmed": "pass", "refuted": "fail", "undecided": "inconclusive"}
     return tuple(
         ExpectedRow(outcomes[one.answer], _SIGNS[outcomes[one.answer]], one.answer, one.rule, one.reason, _stated(one))
@@ -115,7 +115,7 @@ def expected_rows(expected: Sequence[Expected]) -> tuple[ExpectedRow, ...]:
 
 def _stated(expected: Expected) -> str:
     if expected.first_seen_at is None:
-        return "not noted in this store yet"
+        return "not recorded in this store yet"
     words = {True: "stated first on", False: "stated after the run, on", None: "not yet run; stated on"}
     return f"{words[expected.stated_first]} {formats.time(expected.first_seen_at)}"
 
@@ -131,7 +131,7 @@ def mark(entry: Entry, label: str) -> charts.Mark | None:
 
 
 def interval_method(section: Section, name: str) -> str:
-    """How this split's intervals were made, as a sentence."""
+    """Sentence on how this split's intervals were computed."""
     units = "clusters" if section.n_clusters is not None else "examples"
     method = f"95 % intervals: bootstrap over {units} and seeds"
     wilson = name == "accuracy" and section.n_clusters is None

@@ -1,8 +1,8 @@
-"""The index page's plots: Altair says what is drawn, vl-convert draws it without a browser. Same rows, same bytes.
+"""The index page's plots: Altair specifies them, vl-convert draws them without a browser. Same rows, same bytes.
 
 Each is a static SVG inside the page, for print and for a browser without JavaScript. Colours are the style sheet's
-variables, so a plot follows the page into dark mode; text stays text; what a mark stands for is its native tooltip. An
-interactive version would need Vega's runtime, which alone weighs more than half of what the first page may.
+variables, so a plot follows the page into dark mode; text stays text; a mark's meaning is its native tooltip. An
+interactive version would need Vega's runtime, which alone takes more than half of the first page's size limit.
 """
 
 import json
@@ -19,11 +19,11 @@ from markupsafe import Markup
 from harness.visible import visible
 
 WIDTH = 440
-"""Pixels of a plot at full size; on a phone it shrinks by a fifth, and its text is set for that."""
+"""Width of a plot at full size in pixels; on a phone it shrinks by a fifth, and its text is sized for that."""
 _ROW = 22  # pixels of a row
 _PALETTE = [f"var(--plot-{i})" for i in range(1, 7)]
 SERIES = len(_PALETTE)
-"""How many series a plot tells apart by colour."""
+"""Number of series that a plot distinguishes by colour."""
 _SVG = "{http://www.w3.org/2000/svg}"
 _DROPPED = {"aria-label", "aria-roledescription", "aria-hidden", "role", "pointer-events", "font-family", "class"}
 _CONFIG: dict[str, Any] = {
@@ -55,7 +55,7 @@ def forest(rows: Rows, metric: str, reference: tuple[str, float] | None, *, plot
         metric: the axis's title.
         reference: name and value of a dashed line.
         plot_id: unique on its page.
-        title: what it shows.
+        title: a description.
     """
     y = alt.Y("model:N", title=None, sort=None, axis=alt.Axis(labelColor="var(--ink)", grid=False, ticks=False))
     colour = alt.condition("datum.muted", alt.value("var(--muted)"), alt.value("var(--accent)"))
@@ -78,7 +78,7 @@ def forest(rows: Rows, metric: str, reference: tuple[str, float] | None, *, plot
 
 
 def tradeoff(rows: Rows, cost: str, metric: str, *, plot_id: str, title: str) -> Markup:
-    """Score against cost, the Pareto front as a line; the larger a point, the surer it is on the front.
+    """Score against cost, the Pareto front as a line; the larger a point, the likelier it is on the front.
 
     Args:
         rows: `model`, `cost` > 0, `value`, `chance` in [0, 1], `on_front`, `says`, sorted by cost.
@@ -120,7 +120,7 @@ def curves(rows: Rows, *, plot_id: str, title: str) -> Markup:
 
 
 def reliability(rows: Rows, *, plot_id: str, title: str) -> Markup:
-    """Accuracy against confidence in bins, one panel an entry; on the dashed line a model is right as often as it says.
+    """Accuracy against confidence in bins, one panel per entry; on the dashed line, accuracy equals confidence.
 
     Args:
         rows: `model`, `confidence` and `accuracy` in [0, 1], `low`, `high` (the accuracy's interval), `n`, `says`.
@@ -149,7 +149,7 @@ def reliability(rows: Rows, *, plot_id: str, title: str) -> Markup:
 
 
 def by_slice(rows: Rows, metric: str, *, plot_id: str, title: str) -> Markup:
-    """The metric in parts of the split, a colour for each entry.
+    """The metric by slice, a colour for each entry.
 
     Args:
         rows: `slice`, `model`, `value`, `low`, `high` and `says`.
@@ -167,7 +167,7 @@ def by_slice(rows: Rows, metric: str, *, plot_id: str, title: str) -> Markup:
 
 
 def history(rows: Rows, metric: str, *, plot_id: str, title: str) -> Markup:
-    """The metric of a model's runs over evaluations in the order of time, seeds of one evaluation side by side.
+    """The metric of a model's runs over evaluations in chronological order, seeds of one evaluation side by side.
 
     Args:
         rows: sorted by time: `evaluation` (its lines joined by `|`), `seed`, `value`, `low`, `high` (None without an
@@ -224,7 +224,7 @@ def _svg(chart: Any, plot_id: str, title: str, rows: Rows, *, fit: bool = True) 
 
 
 def _visible(spec: Any) -> Any:
-    """A specification whose strings vl-convert can draw: of some characters it ends the process."""
+    """A specification whose strings vl-convert can draw: some characters make it end the process."""
     if isinstance(spec, dict):
         return {name: _visible(value) for name, value in spec.items()}
     if isinstance(spec, list):
@@ -234,12 +234,12 @@ def _visible(spec: Any) -> Any:
 
 @lru_cache(maxsize=256)
 def draw(spec: str) -> str:
-    """A Vega-Lite specification (JSON) as SVG. `harness site --serve` draws again only what changed."""
+    """Draw a Vega-Lite specification (JSON) as SVG, cached: `harness site --serve` redraws only what changed."""
     return vl_convert.vegalite_to_svg(spec)
 
 
 def _clean(element: ElementTree.Element) -> None:
-    """What a page does not need goes; what a mark stands for becomes its title, which browsers show as a tooltip."""
+    """Remove what a page does not need; make a mark's label its title, which browsers show as a tooltip."""
     element.tag = element.tag.removeprefix(_SVG)
     says = element.attrib.get("aria-label") if element.attrib.get("role") == "graphics-symbol" else None
     for name, value in list(element.attrib.items()):

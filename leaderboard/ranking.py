@@ -1,4 +1,4 @@
-"""Who stands above whom on a split: every two ranked entries compared, tiers drawn, a headline chosen. Pure.
+"""Ranking of a split: all pairs of ranked entries compared, tiers drawn, a headline chosen. Pure.
 
 All entries of a split are resampled once, on the same examples; so a board of many models costs little more than one
 comparison. The examples' draw is seeded by the examples and the draw of training seeds by the entry's own runs.
@@ -21,13 +21,13 @@ from leaderboard import pairwise
 from leaderboard.board import ALPHA, Entry, Headline, Pair, Section, Tier
 
 HEADLINE_COMPARISONS = 2
-"""So many competitors that were not fine-tuned are named beside the leader."""
+"""Number of competitors without fine-tuning that the headline names beside the leader."""
 LISTED = 20
-"""Every two of the first so many are listed, with intervals. All are compared, and corrected for together."""
+"""Number of first entries whose pairs are listed, with intervals. All pairs are compared and corrected for together."""
 
 
 class Standing(NamedTuple):
-    """What comparing every two ranked entries came to; the fields are those of `Section`."""
+    """The result of comparing all pairs of ranked entries; the fields are those of `Section`."""
 
     tiers: tuple[Tier, ...]
     pairs: tuple[Pair, ...]
@@ -51,7 +51,7 @@ def resampled(name: str, ranked: Sequence[Entry], outcomes: Mapping[str, Outcome
 
 
 def compare(ranked: Sequence[Entry], drawn: Sequence[Resampled]) -> Standing:
-    """Every two ranked entries of a split compared, their p-values adjusted for how many pairs there are (Holm 1979).
+    """Compare all pairs of a split's ranked entries, their p-values adjusted for the number of pairs (Holm 1979).
 
     Args:
         ranked: from best to worst, all on the same split.
@@ -83,10 +83,10 @@ def compare(ranked: Sequence[Entry], drawn: Sequence[Resampled]) -> Standing:
 
 
 def _adjusted(drawn: Sequence[Resampled], leads: Mapping[tuple[int, int], Difference | None]) -> Floats:
-    """Shape (k, k): the adjusted p-value of every two; nan where there is none, and below the diagonal.
+    """Adjusted p-values of all pairs, of shape (k, k); nan where there is none, and below the diagonal.
 
     Args:
-        leads: of pairs that are listed; what they say of the p-value goes before the matrix of all.
+        leads: of the listed pairs; their p-values take precedence over the matrix of all.
     """
     k = len(drawn)
     found = np.full((k, k), np.nan)
@@ -103,10 +103,10 @@ def _adjusted(drawn: Sequence[Resampled], leads: Mapping[tuple[int, int], Differ
 
 
 def _starts(apart: NDArray[np.bool_]) -> list[int]:
-    """Down the ranked entries: one that is told apart from the first of the current tier opens the next.
+    """Draw tiers down the ranking: an entry that is separated from the first of the current tier opens the next.
 
     Args:
-        apart: shape (k, k), whether the data tell the two apart, for the row's.
+        apart: shape (k, k), True where the data separate the two in favour of the row's entry.
     """
     starts = [0]
     for place in range(1, len(apart)):
@@ -121,8 +121,8 @@ def _lead(drawn: Sequence[Resampled], i: int, j: int) -> Difference | None:
 
 
 def _yardsticks(ranked: Sequence[Entry], starts: Sequence[int]) -> list[int]:
-    """What the leader is measured by: the best that were not fine-tuned, or else the majority class, or the second
-    tier's first."""
+    """The competitors that the leader is measured by: the best that were not fine-tuned, or else the majority class, or
+    the second tier's first."""
     others = range(1, len(ranked))
     found = [i for i in others if ranked[i].adapter_id is None and ranked[i].backend != "majority"]
     found = found or [i for i in others if ranked[i].backend == "majority"]
@@ -130,7 +130,7 @@ def _yardsticks(ranked: Sequence[Entry], starts: Sequence[int]) -> list[int]:
 
 
 def headline(section: Section) -> Headline | None:
-    """The leader of a split, its equals, and how far it is ahead of the best that was not fine-tuned."""
+    """The leader of a split, its ties, and its lead over the best models that were not fine-tuned."""
     ranked = [entry for entry in section.entries if entry.ranked]
     if not ranked:
         return None

@@ -23,21 +23,21 @@ from leaderboard.model_page import model_rows
 from leaderboard.site_data import Examples
 
 MANIFEST = ".manifest.json"
-"""Beside the pages: which files an earlier call made, and so may be changed or removed."""
+"""Manifest beside the pages: the files that an earlier call made, which may be changed or removed."""
 
 NO_EXAMPLES: Mapping[str, Examples] = MappingProxyType({})
 TOOL_FILES = ("static/tool.css", "static/stats.js", "static/data.js", "static/compare.js", "static/examples.js")
 
 
 def render(boards: Sequence[Board], examples: Mapping[str, Examples] = NO_EXAMPLES) -> dict[str, str | bytes]:
-    """The whole site by relative path: text, but for the bytes of Parquet files.
+    """The whole site by relative path: text, except for Parquet files, which are bytes.
 
     Args:
         boards: one per suite.
         examples: by suite name; a suite without them has no compare page and no example browser.
 
     Raises:
-        UsageError: two suites have the same name, or one has a name that the site needs itself.
+        UsageError: two suites have the same name, or one has a name that the site reserves.
     """
     _check_names([board.suite.name for board in boards])
     environment = _environment()
@@ -64,7 +64,7 @@ def render(boards: Sequence[Board], examples: Mapping[str, Examples] = NO_EXAMPL
 
 
 def _tools(environment: jinja2.Environment, board: Board, examples: Examples) -> dict[str, str]:
-    """The pages of a suite that answer what a reader asks, with their data, scripts and style."""
+    """The interactive pages of a suite, with their data, scripts and style."""
     pairs = {section.split.id: chosen_pairs(board, section) for section in site_data.shown_sections(board, examples)}
     compare = _page(environment.get_template("compare.html"), page=compare_rows(board, examples, pairs), root="../../")
     browser = _page(environment.get_template("examples.html"), page=examples_rows(board, examples), root="../../")
@@ -74,7 +74,7 @@ def _tools(environment: jinja2.Environment, board: Board, examples: Examples) ->
 
 
 def _page(template: jinja2.Template, **values: object) -> str:
-    """A page of which every character can be written and shown."""
+    """A page in which every character can be encoded and displayed."""
     return visible(template.render(**values))
 
 
@@ -83,14 +83,14 @@ def _static(name: str) -> str:
 
 
 def write(files: Mapping[str, str | bytes], out: Path) -> int:
-    """Bring a folder to what was rendered. Files that no earlier call made are neither changed nor removed.
+    """Update a folder to the rendered files. Files that no earlier call made are neither changed nor removed.
 
     Args:
         files: text or bytes by relative path, as from `render`.
         out: the site's folder; made where it is absent.
 
     Returns:
-        How many files were written or removed.
+        Number of files written or removed.
 
     Raises:
         UsageError: a path leaves the folder, or a file in the way was not made here, and nothing is written then; or
@@ -121,7 +121,7 @@ def _check_names(names: Sequence[str]) -> None:
         if name in names[:position]:
             raise UsageError(f"suite {name!r}: is given twice; suites of one site need different names")
         if name in (links.INDEX, PurePosixPath(links.STYLE).parts[0]):
-            raise UsageError(f"suite {name!r}: the site needs this name itself; give the suite another one")
+            raise UsageError(f"suite {name!r}: the site reserves this name; give the suite another one")
 
 
 def _environment() -> jinja2.Environment:

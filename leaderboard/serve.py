@@ -1,4 +1,4 @@
-"""The site on this machine's own address, made anew whenever the store or a suite file changes."""
+"""The site on this machine's own address, rendered again whenever the store or a suite file changes."""
 
 import logging
 import os
@@ -42,7 +42,7 @@ def serve(
         watched: when one of these files changes, `build` is called.
         out: the folder.
         port: 0 takes any free one.
-        say: is told the address, and what came of building again.
+        say: receives the address, and the outcome of each new build.
         stop: ends it.
 
     Raises:
@@ -110,7 +110,7 @@ def follow(
 
 
 def state(watched: Sequence[Path]) -> tuple[tuple[int, int] | None, ...]:
-    """What tells that a file has changed: time and size, or None where it is absent."""
+    """State by which a change of a file is noticed: time and size, or None where it is absent."""
     found: list[tuple[int, int] | None] = []
     for path in watched:
         try:

@@ -1,9 +1,9 @@
-"""What the compare page and the example browser read: predictions, examples and texts as small script files.
+"""Data files of the compare page and the example browser: predictions, examples and texts as small script files.
 
-Pages that are opened from disk may not fetch, so each file is a script of one call, `harnessData(name, value)`. It is
+Pages opened from disk may not fetch, so each file is a script of one call, `harnessData(name, value)`. It is
 plain ASCII: whatever a text holds, no character of it ends the script or the page.
 
-    SUITE/data/suite.js                       models, splits, and the pairs that are compared beforehand
+    SUITE/data/suite.js                       models, splits, and the precomputed pairs
     SUITE/data/SPLIT/examples.js              ids, labels, clusters, lengths, slices
     SUITE/data/SPLIT/texts-0.js, …            titles and contents, `TEXTS_PER_FILE` each, where the suite stores texts
     SUITE/data/SPLIT/predictions/MODEL.js     labels and scores of every seed, and the metrics
@@ -27,7 +27,7 @@ from leaderboard.chosen_pairs import ChosenPair
 
 TEXTS_PER_FILE = 250
 SCORE_STEPS = 10_000
-"""Scores are kept to so many parts of one: four decimals."""
+"""Resolution of the scores: four decimals."""
 
 Examples = Mapping[str, Sequence[Example]]
 """A suite's examples by split id, in the order of the split."""
@@ -35,24 +35,24 @@ Examples = Mapping[str, Sequence[Example]]
 
 @dataclass(frozen=True, slots=True)
 class Consensus:
-    """An example that every trained model of a split gets wrong: hard, or labelled wrongly."""
+    """An example that every trained model of a split gets wrong: hard, or mislabelled."""
 
     position: int
-    """In the split, from 0."""
+    """Index in the split, from 0."""
     least: float
     """The smallest probability that any of the models gives to the wrong label, mean over its seeds; above 1/2."""
 
 
 def files(board: Board, examples: Examples, pairs: Mapping[str, Sequence[ChosenPair]]) -> dict[str, str]:
-    """The data files of a suite as text by relative path; of splits without runs or without examples there are none.
+    """The data files of a suite as text by relative path; none for splits without runs or examples.
 
     Args:
         board: of the suite.
         examples: its examples.
-        pairs: by split id, what is compared beforehand.
+        pairs: the precomputed ones, by split id.
 
     Raises:
-        ValueError: runs are of other examples than these.
+        ValueError: runs were not scored on these examples.
     """
     suite = board.suite.name
     sections = shown_sections(board, examples)
@@ -95,7 +95,7 @@ def packed(outcomes: Outcomes) -> str:
 
 
 def consensus(section: Section, outcomes: Mapping[str, Outcomes]) -> list[Consensus]:
-    """The examples that all trained models get wrong, those on which they are surest first.
+    """The examples that all trained models get wrong, those with the highest confidence first.
 
     A model's answer is its mean score over the seeds. The majority class and untrained heads have learned nothing and
     do not count; with fewer than two models there is no consensus.
@@ -163,7 +163,7 @@ def _predictions(entry: Entry, outcomes: Mapping[str, Outcomes], rows: Sequence[
     for run in runs:
         ids = outcomes[run.run_id].example_ids
         if len(ids) != len(rows) or any(one != row.example_id for one, row in zip(ids, rows, strict=True)):
-            raise ValueError(f"run {run.run_id} is not of these examples of {entry.split_id} in this order")
+            raise ValueError(f"run {run.run_id} was not scored on these examples of {entry.split_id} in this order")
     return {
         "runs": [[run.run_id, run.seed, packed(outcomes[run.run_id])] for run in runs],
         "metrics": [

@@ -1,4 +1,4 @@
-"""How models stand to each other, as finished text: the headline, where tiers begin, every pair.
+"""Comparisons of models as finished text: the headline, the gaps between tiers, every pair.
 
 The rows of `templates/index.html` that compare.
 """
@@ -14,7 +14,7 @@ from leaderboard.parts import Cell
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """A part of a sentence that may end in numbers, which are not to be broken."""
+    """A part of a sentence that may end in numbers, which must not be broken across lines."""
 
     text: str
     interval: str
@@ -34,7 +34,7 @@ class HeadlineRow:
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """What a model is compared with, and what came of it."""
+    """A comparison with a lower-ranked model."""
 
     model_id: str
     lead: Cell
@@ -44,14 +44,14 @@ class PairRow:
 
 @dataclass(frozen=True, slots=True)
 class PairGroup:
-    """A model and all that stand below it."""
+    """A model and its comparisons with those below it."""
 
     model_id: str
     rows: tuple[PairRow, ...]
 
 
 def headline_row(board: Board, headline: Headline) -> HeadlineRow:
-    """Who leads the first split, and by how much."""
+    """The leader of the first split and its lead."""
     leader, name = headline.leader, board.suite.primary_metric
     metric, n_seeds = leader.metrics[name], len(leader.runs)
     seeds = f" over {n_seeds} seeds" if n_seeds > 1 else ""
@@ -83,7 +83,7 @@ def _standing(pair: Pair) -> Clause:
 
 
 def gaps(tiers: Sequence[Tier]) -> tuple[str, ...]:
-    """Why each tier after the first begins where it does."""
+    """Sentences on the gap that opens each tier after the first."""
     return tuple(
         f"Tier {tier.number} begins at {tier.model_ids[0]}: {_behind(tier.gap)} {above.model_ids[0]}."
         for above, tier in itertools.pairwise(tiers)
@@ -98,7 +98,7 @@ def _behind(gap: Pair) -> str:
 
 
 def pair_groups(section: Section) -> tuple[PairGroup, ...]:
-    """Every pair of ranked models, by the one that stands above."""
+    """Every pair of ranked models, grouped by the higher-ranked one."""
     by_model = itertools.groupby(section.pairs, key=lambda pair: pair.model_id)
     return tuple(PairGroup(model_id, tuple(_pair_row(pair) for pair in pairs)) for model_id, pairs in by_model)
 

@@ -1,5 +1,5 @@
 // Sorting, filtering and choosing columns of the tables that the page already has. Without this script they are whole.
-// What is chosen stands in the address after "#?", which also works from disk.
+// The choice is kept in the address after "#?", which also works from disk.
 "use strict";
 
 const tables = [...document.querySelectorAll("table.board")];
@@ -25,7 +25,7 @@ function value(cell) {
 }
 
 function compare(one, other, sign) {
-  if (one === null || other === null) return (one === null) - (other === null); // what is absent stands last either way
+  if (one === null || other === null) return (one === null) - (other === null); // absent values sort last in both directions
   return sign * (typeof one === "string" ? one.localeCompare(other) : one - other);
 }
 
@@ -66,7 +66,7 @@ function chosenColumns() {
   return state.columns ? new Set(state.columns.split(" ")) : usual;
 }
 
-// One rule a hidden column instead of a class on every cell: a thousand rows stay quick.
+// One rule per hidden column instead of a class on every cell: a thousand rows stay quick.
 function hideColumns() {
   const chosen = chosenColumns();
   const rules = tables.map((table, t) => heads(table).map((head, i) =>
@@ -101,7 +101,7 @@ function readAddress() {
   else if (state.order !== "descending") state.order = "ascending";
 }
 
-// First what is usually looked for: large scores, small costs. Then the other way, then the order of the page.
+// Cycle through orders: first large scores or small costs, then the reverse, then the order of the page.
 function turn(key) {
   const first = first_order.get(key);
   const second = first === "ascending" ? "descending" : "ascending";

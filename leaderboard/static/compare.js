@@ -10,7 +10,7 @@
 
   const splitOf = (id) => suite.splits.find((split) => split.id === id) ?? suite.splits[0];
 
-  // The form as the address says, or as most people want it: the best against the best of another kind.
+  // Fill the form from the address, or with the usual choice: the best against the best of another kind.
   function fill(wanted) {
     const split = splitOf(wanted.split);
     page.options(form.split, suite.splits.map((one) => [one.id, one.id]));
@@ -34,7 +34,7 @@
       const [rows, a, b] = await Promise.all([
         page.examples(split), page.predictions(split, chosen.a, suite), page.predictions(split, chosen.b, suite),
       ]);
-      if (turn !== asked) return; // somebody has chosen again meanwhile
+      if (turn !== asked) return; // the choice has changed meanwhile
       const sides = { split, rows, a: { id: chosen.a, ...a }, b: { id: chosen.b, ...b } };
       answer.replaceChildren(...(chosen.a === chosen.b ? [same()] : parts(sides)));
     } catch (error) {
@@ -53,7 +53,7 @@
     return el("section", {}, el("h2", {}, title), ...children);
   }
 
-  // What was compared when the site was rendered, turned so that it is a minus b; null where this pair was not.
+  // The precomputed comparison, oriented as a minus b; null where this pair was not precomputed.
   function beforehand({ split, a, b }) {
     const found = split.pairs.find(([one, other]) => (one === a.id && other === b.id) || (one === b.id && other === a.id));
     if (!found) return null;
@@ -65,13 +65,13 @@
     const { split, rows, a, b } = sides;
     const known = beforehand(sides), name = suite.metrics.find(([id]) => id === suite.primary)[1];
     const found = [];
-    if (known) found.push([name, known, "As harness compare has it."]);
+    if (known) found.push([name, known, "As computed by harness compare."]);
     if (!known || suite.primary !== "accuracy") {
       const computed = stats.difference(right(a), right(b), rows.clusters, rows.all, suite.resamples);
       const units = rows.clusters === null ? "examples" : "clusters";
       const how = !computed ? "A single cluster gives no interval."
-        : computed.exact ? "Computed in this page: Tango's interval and McNemar's exact test, as harness compare has them."
-        : `Computed in this page by a bootstrap of ${count(suite.resamples)} resamples over ${units} and seeds. Its draws are its own: harness compare may differ in the last digits.`;
+        : computed.exact ? "Computed in this page: Tango's interval and McNemar's exact test, as in harness compare."
+        : `Computed in this page by a bootstrap of ${count(suite.resamples)} resamples over ${units} and seeds. It draws its own resamples: harness compare may differ in the last digits.`;
       found.push(["Accuracy", computed, how]);
     }
     const rowsOf = found.map(([metric, one]) => one
@@ -88,7 +88,7 @@
       ? el("div", { class: "stacked" }, el("span", { class: "value" }, score(values[0])), " ", el("span", { class: "ci" }, interval(values[1], values[2])))
       : page.ABSENT);
     const rows = suite.metrics.map(([id, name]) => [name, cell(a.metrics.get(id)), cell(b.metrics.get(id))]);
-    return section("Each by itself", el("p", { class: "summary" }, "Means over seeds with 95 % intervals. Whether the two differ is what the difference says, not whether these overlap."),
+    return section("Each model alone", el("p", { class: "summary" }, "Means over seeds with 95 % intervals. Judge whether the two differ by the difference above, not by the overlap of these intervals."),
       table("Every metric", ["Metric", a.id, b.id], rows));
   }
 
@@ -100,7 +100,7 @@
     const lines = pairs.map(([one, other], i) => [
       `${seedName(one.seed)} / ${seedName(other.seed)}`, count(counts[i][0]), count(counts[i][1]), pValue(pValues[i]), pValue(adjusted[i]),
     ]);
-    const note = split.clusters === null ? "" : " It takes examples as independent; these come in clusters, so its p-values are too small.";
+    const note = split.clusters === null ? "" : " It assumes independent examples; these come in clusters, so its p-values are too small.";
     const shown = table("McNemar's exact test, run by run", ["Seeds, A / B", "Only A right", "Only B right", "p", "p, Holm"], lines);
     shown.id = "mcnemar";
     return section("Run by run", el("p", { class: "summary" }, `Computed in this page from the two runs' predictions.${note}`), shown);

@@ -1,5 +1,5 @@
 "use strict";
-// What the compare page and the example browser share: data files, numbers as text, elements, the address.
+// Shared by the compare page and the example browser: data files, numbers as text, elements, the address.
 
 const harnessPage = (() => {
   const waiting = new Map(), loaded = new Map();
@@ -7,7 +7,7 @@ const harnessPage = (() => {
 
   window.harnessData = (name, value) => waiting.get(name)?.(value);
 
-  // A data file by name. It is a script of one call: a page that was opened from disk may load scripts, but not fetch.
+  // A data file by name. It is a script of one call: a page opened from disk may load scripts, but not fetch.
   function load(name) {
     if (!loaded.has(name)) {
       loaded.set(name, new Promise((resolve, reject) => {
@@ -53,7 +53,7 @@ const harnessPage = (() => {
     return raw.ready;
   }
 
-  // A model's predictions on a split: for each seed who is right, labels, scores; over the seeds mean score and share.
+  // A model's predictions on a split: for each seed labels, scores and correctness; over seeds mean score and accuracy.
   async function predictions(split, model, suite) {
     const [raw, rows] = await Promise.all([load(`${split.id}/predictions/${model}`), examples(split)]);
     raw.ready ??= (() => {
@@ -124,7 +124,7 @@ const harnessPage = (() => {
 
   const LONGEST = 600; // characters shown at first
 
-  // A review's text, isolated in its own direction; a long one is cut until it is asked for.
+  // A review's text, isolated in its own direction; a long one is shortened until it is expanded.
   function review(words) {
     if (words === null) return el("p", { class: "nothing" }, "The suite does not store this text.");
     const [title, content] = words;

@@ -1,5 +1,5 @@
 "use strict";
-// The examples of a split and what models say of them: filters and page are in the address.
+// The examples of a split and the models' answers: filters and page are in the address.
 
 (async () => {
   const page = harnessPage;
@@ -65,7 +65,7 @@
       ]);
       const found = await filtered(split, wanted, { rows, a, b, everybody: new Map(rows.consensus) });
       const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
-      if (turn !== asked) return; // somebody has chosen again meanwhile
+      if (turn !== asked) return; // the choice has changed meanwhile
       at = Math.min(at, pages - 1);
       const visible = found.slice(at * PER_PAGE, (at + 1) * PER_PAGE);
       const texts = await Promise.all(visible.map((i) => page.text(split, i, suite)));

@@ -1,6 +1,6 @@
 "use strict";
 // The harness's statistics for pairs that were not compared beforehand: the same methods as harness/stats.py and
-// harness/estimates.py, which say where they are from. The browser tests hold both to each other.
+// harness/estimates.py, which cite their sources. The browser tests compare the two.
 
 const harnessStats = (() => {
   const Z = 1.959963984540054; // of 95 %, two-sided
@@ -18,7 +18,7 @@ const harnessStats = (() => {
     const value = (onlyFirst - onlySecond) / n;
     const excess = (truth, sign) =>
       sign * (value - truth) - Z * Math.sqrt(pairedVariance(onlyFirst / n, onlySecond / n, truth) / n);
-    function root(outside, inside, sign) { // excess is above zero outside of the interval
+    function root(outside, inside, sign) { // excess is positive outside the interval
       for (let i = 0; i < 200 && outside !== inside; i++) {
         const middle = (outside + inside) / 2;
         if (middle === outside || middle === inside) break;
@@ -76,7 +76,7 @@ const harnessStats = (() => {
     return t * Math.exp(-x * x + terms.reduce((sum, term) => sum * t + term));
   }
 
-  // A generator of uniform numbers in [0, 1), always the same for one seed (mulberry32, public domain).
+  // A generator of uniform numbers in [0, 1), reproducible by seed (mulberry32, public domain).
   function generator(seed) {
     let state = seed >>> 0;
     return () => {
@@ -113,12 +113,12 @@ const harnessStats = (() => {
   }
 
   // Accuracy of a minus b on the chosen examples, with a 95 % interval and a p-value; null with a single cluster.
-  //   a, b: for each seed, who is right: a Uint8Array over all examples
+  //   a, b: for each seed, correctness as a Uint8Array over all examples
   //   clusters: a Uint32Array over all examples, or null
   //   chosen: positions of examples
-  // One seed a side and no clusters: Tango and exact McNemar. Otherwise a bootstrap over clusters (or examples) and
-  // seeds, percentile interval and normal p-value; its draws are this page's own. Where no resample differs, Tango again,
-  // of so many examples as there are units.
+  // One seed per side and no clusters: Tango and exact McNemar. Otherwise a bootstrap over clusters (or examples) and
+  // seeds, percentile interval and normal p-value; its draws are this page's own. If all resamples agree, Tango again,
+  // with as many examples as there are units.
   function difference(a, b, clusters, chosen, resamples) {
     const share = (right) => chosen.reduce((sum, i) => sum + right[i], 0) / chosen.length;
     const value = mean(a.map(share)) - mean(b.map(share));
@@ -141,7 +141,7 @@ const harnessStats = (() => {
 
   // Differences in resamples of the units, with all seeds (`seedsHeld`) and with resampled ones (`seedsDrawn`).
   function resampled(sides, nA, units, chosen, resamples) {
-    const width = sides.length + 1; // of each unit: how many examples, and how many of them each seed gets right
+    const width = sides.length + 1; // for each unit: number of examples, and number that each seed gets right
     const counts = new Float64Array(units.n * width);
     chosen.forEach((i, k) => {
       const start = units.of[k] * width;
@@ -171,7 +171,7 @@ const harnessStats = (() => {
     return { seedsHeld, seedsDrawn };
   }
 
-  // How many of the chosen examples only the first gets right, and how many only the second.
+  // Number of chosen examples that only the first gets right, and number that only the second does.
   function disagreements(first, second, chosen) {
     let onlyFirst = 0, onlySecond = 0;
     for (const i of chosen) {

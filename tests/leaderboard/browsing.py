@@ -1,4 +1,4 @@
-"""What the browser tests share: where pages lie, whose numbers are looked up, how tables are read."""
+"""Helpers of the browser tests: paths of pages, expected numbers, the reading of tables."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any

@@ -151,7 +151,7 @@ class Bench:
         return split
 
     def add_adapter(self, adapter_id: str, seed: int, **changes: Any) -> AdapterRecord:
-        """Weights that were never trained, but have a record that says so."""
+        """The record of made-up weights, as if they had been trained."""
         declared = by_id(self.suite.adapter, adapter_id)
         record = AdapterRecord(
             adapter_digest=digest.of_json([adapter_id, seed]),
@@ -186,8 +186,8 @@ class Bench:
         """A run that has exactly this share of the examples right.
 
         Args:
-            model_id: who.
-            split: on what.
+            model_id: the model.
+            split: the scored split.
             seed: None for a model without randomness.
             right: share of correct predictions.
             noise: how much the errors of two runs differ; at 0 the same examples are hard for all.
@@ -245,7 +245,7 @@ class Bench:
         self.verdicts.append(verdict)
 
     def add_finding(self, split: Split, name: str, value: Mapping[str, Any]) -> Finding:
-        """An answer of the audit, all of the same time."""
+        """A finding of the audit, all at the same time."""
         finding = Finding(self.suite.digest, split.split_id, split.digest, name, value, NOON)
         self.findings.append(finding)
         writer.write_audit(self.connection, self.findings)
@@ -279,14 +279,14 @@ class Bench:
                 self.add_run(model_id, split, seed, right=right + 0.01 * i, adapter=adapter)
 
     def board(self) -> Board:
-        """What the leaderboard reads of all this."""
+        """The board that the leaderboard reads from the store."""
         runs = [*reader.latest_runs(self.connection, self.run_keys).values()]
         outcomes = reader.outcomes_of_runs(self.connection, [run.run_id for run in runs])
         adapters = reader.adapters(self.connection, [run.adapter_digest for run in runs if run.adapter_digest])
         return entries.read(self.connection, self.suite, runs, outcomes, adapters, self.verdicts, self.expected)
 
     def pages(self) -> dict[str, str]:
-        """What the leaderboard prints of all this."""
+        """The pages that the leaderboard renders from the store."""
         return texts_of(render.render([self.board()]))
 
     def whole_site(self) -> dict[str, str | bytes]:
@@ -309,7 +309,7 @@ def open_bench(folder: Path, stores: ExitStack, arguments: dict[str, Any]) -> Be
 
 @pytest.fixture
 def bench_of(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
-    """Makes a bench; the arguments are those of the suite file."""
+    """A maker of benches; the arguments are those of the suite file."""
     with ExitStack() as stores:
         yield lambda **arguments: open_bench(tmp_path, stores, arguments)
 
@@ -322,7 +322,7 @@ def bench(bench_of: Callable[..., Bench]) -> Bench:
 
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """Everything there: five models on two splits, one of them in clusters, and two verdicts. Only to be read."""
+    """A complete store: five models on two splits, one of them in clusters, and two verdicts. Read only."""
     with ExitStack() as stores:
         bench = open_bench(tmp_path_factory.mktemp("filled"), stores, {})
         test, elsewhere = bench.add_split("test", 120), bench.add_split("elsewhere", 90, clusters=30)
@@ -354,7 +354,7 @@ TEXTS = (
     ("\u202edesrever\u202c", "\u2066bidirectional\u2069 and 🙂🏳️‍🌈 and \u0000 and ü"),
     ("Long", "word " * 4000),
 )
-"""Of the first examples of the split `test`: what no page may take for markup, direction or an end of its script."""
+"""Texts of the first examples of `test`, which no page may take for markup, direction or a script's end."""
 
 
 @pytest.fixture(scope="session")

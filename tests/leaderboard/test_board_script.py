@@ -53,7 +53,7 @@ def page(browser: "Browser", index: str) -> "Iterator[Page]":
 
 
 def models(page: "Page", split: str = "test") -> list[str]:
-    """The models of a split's table that are to be seen, from top to bottom."""
+    """The visible models of a split's table, from top to bottom."""
     found: list[str] = page.eval_on_selector_all(
         f'table.board[data-split="{split}"] tbody tr',
         "rows => rows.filter(row => row.offsetParent).map(row => row.querySelector('a').textContent)",

@@ -162,7 +162,7 @@ def test_a_pair_that_was_compared_beforehand_has_the_harness_own_numbers_both_wa
             ((_, value, interval, _, _),) = cells(page, "#difference")
             numbers = [float(text.replace("−", "-")) for text in (value, *interval.strip("[]").split(", "))]
             assert numbers == [round(number, 3) for number in (found.value, found.ci_low, found.ci_high)]
-            assert "As harness compare has it." in page.locator("#answer").inner_text()
+            assert "As computed by harness compare." in page.locator("#answer").inner_text()
             assert len(cells(page, "#mcnemar")) == 3, "both sides have the seeds 13, 42 and 87"
 
 

@@ -1,4 +1,4 @@
-"""`--check`: what a page or a data file says otherwise than the store is found, whoever changed it."""
+"""`--check`: a page or data file that differs from the store is found, whoever changed it."""
 
 import re
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def out(whole: Files, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def checked(told: "Bench", whole: Files) -> Check:
-    """Holds a folder to that store."""
+    """Check a folder against that store."""
     boards = [told.board()]
     known = recount.metrics_of(told.connection, check.run_ids(boards))
     return lambda out: check.check(whole, boards, out, known)
@@ -104,7 +104,7 @@ def test_changed_words_scripts_and_intervals_are_found_with_their_line(checked: 
     file = out / name
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     file.write_text("".join([*lines[:6], "a line more\n", *lines[6:]]), encoding="utf-8")
-    (problem,) = [one for one in checked(out).problems if "is not what the store gives" in one]
+    (problem,) = [one for one in checked(out).problems if "differs from what the store renders" in one]
     assert problem.startswith(f"{name}, line 7: ")
 
 
@@ -118,7 +118,7 @@ def test_a_changed_prediction_in_a_data_file_is_found(checked: Check, out: Path)
     assert problem.startswith("demo/data/test/predictions/tfidf.js")
     file.write_text('harnessData("test/predictions/tfidf",{"runs":[]});\n')
     (problem,) = checked(out).problems
-    assert "is not what the store gives now" in problem
+    assert "differs from what the store renders now" in problem
     file.write_text("nothing of the kind")
     (problem,) = checked(out).problems
     assert problem == "demo/data/test/predictions/tfidf.js: is not a data file"
@@ -137,7 +137,7 @@ def test_missing_and_left_over_files_and_a_damaged_manifest_are_found(checked: C
     (out / "demo" / "tiny.html").unlink()
     assert checked(out).problems == ("demo/tiny.html: is missing",)
     render.write({"old.html": "old", **whole}, out)
-    assert checked(out).problems == ("old.html: the store does not give this file any more",)
+    assert checked(out).problems == ("old.html: the store no longer renders this file",)
     (out / render.MANIFEST).write_text("")
     assert checked(out).problems == (".manifest.json: is missing or damaged; render the site again",)
 

@@ -103,7 +103,7 @@ def test_chances_of_being_on_the_front_come_from_the_same_resamples_as_the_ranki
     (front, *_) = bench.board().sections[0].fronts
     assert front.cost == "n_trainable"
     points = {point.model_id: point for point in front.points}
-    assert points["tiny+ia3"].chance == 1.0, "nothing costs less"
+    assert points["tiny+ia3"].chance == 1.0, "the line is the Pareto front"
     assert points["tiny+ia3"].on_front
     assert 0.2 < points["tiny+lora"].chance < 1.0
     again = {point.model_id: point for point in bench.board().sections[0].fronts[0].points}

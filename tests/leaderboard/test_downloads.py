@@ -1,4 +1,4 @@
-"""The board as data: CSV, JSON and Parquet say the same, in full precision, and what is absent is null."""
+"""The board as data: CSV, JSON and Parquet agree, in full precision, and absent values are null."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What a configuration's page has of its own: suite text, past runs, hardest examples, training curves."""
+"""Parts that only a configuration's page has: suite text, past runs, hardest examples, training curves."""
 
 import re
 import tomllib
@@ -45,7 +45,7 @@ def test_runs_of_an_earlier_commit_are_shown_beside_those_of_now(bench: "Bench")
 
 
 def evaluated(bench: "Bench", split: Split, day: int, commit: str, right: float, **changes: Any) -> None:
-    """Two seeds of LoRA, scored in one evaluation on that day of March; the last one is what the board is of."""
+    """Two seeds of LoRA, scored in one evaluation on that day of March; the board shows the last one."""
     bench.run_keys.clear()
     for seed in (13, 42):
         adapter = bench.add_adapter("lora", seed)

@@ -1,4 +1,4 @@
-"""How far encoders moved, from the store to the board's column and the configuration's page."""
+"""Distances of encoders from their bases, from the store to the board's column and the configuration's page."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ RIGHTS = {"tfidf": 0.7, "tiny+lora": 0.9, "tiny+ia3": 0.8}
 
 
 def note(bench: "Bench", adapter: str, split: str, name: str, value: float, *, late: int = 0) -> None:
-    """Something measured, in the store."""
+    """A stored measurement."""
     found = Moved(
         f"{adapter}-{split}-{late}", adapter, split, name, value, value - 0.1, value + 0.1, 50, NOON + timedelta(late)
     )

@@ -30,7 +30,7 @@ HOSTILE = "</td><script>alert('&')</script>"
 
 
 class Page(HTMLParser):
-    """Collects a page's elements and text, and complains about tags that do not match."""
+    """A page's elements and text; tags that do not match are errors."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -58,7 +58,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """What is there to read, with single spaces, also between cells."""
+        """The readable text, with single spaces, also between cells."""
         return re.sub(r" (?=[;.])", "", " ".join(" ".join(self.words).split()))
 
     def attributes(self, *names: str) -> Iterator[str]:
@@ -205,7 +205,7 @@ def test_scores_on_the_page_are_those_of_the_store(filled: "Bench", board: Board
 
 def test_the_query_on_the_page_recomputes_the_accuracy_on_the_page(filled: "Bench", site: dict[str, str]) -> None:
     page = Page(site["demo/tiny+lora.html"])
-    queries = re.findall(r"Accuracy (\d\.\d{3}), recomputed by (SELECT .*?;)", page.text)
+    queries = re.findall(r"Accuracy (\d\.\d{3}), recomputed by this query: (SELECT .*?;)", page.text)
     assert len(queries) == 6
     for accuracy, query in queries:
         row = filled.connection.execute(query).fetchone()
@@ -284,7 +284,7 @@ def test_tiers_group_the_rows_and_each_boundary_is_explained(site: dict[str, str
 
 def test_every_pair_is_listed_under_the_model_that_stands_above(board: Board, site: dict[str, str]) -> None:
     text = Page(site["index.html"]).text
-    assert text.count("Who can be told apart from whom") == len(board.sections)
+    assert text.count("Pairwise comparisons") == len(board.sections)
     for section in board.sections:
         assert f"p adjusted for all {len(section.pairs)} pairs" in text
         for pair in section.pairs:
@@ -308,8 +308,8 @@ def test_a_pair_without_an_interval_has_dashes(bench: "Bench") -> None:
 def test_one_ranked_model_has_nobody_to_be_compared_with(bench: "Bench") -> None:
     bench.add_run("tfidf", bench.add_split("test", 40), right=0.9)
     text = Page(bench.pages()["index.html"]).text
-    assert "told apart from whom" not in text
-    assert "1 configuration has been scored on these rows in this store; every look lets choices fit them" in text
+    assert "Pairwise comparisons" not in text
+    assert "1 configuration has been scored on these rows in this store; every look lets choices overfit them" in text
 
 
 def test_a_split_says_how_often_it_was_looked_at(site: dict[str, str]) -> None:
@@ -341,7 +341,7 @@ def test_what_the_audit_found_stands_with_its_split(bench: "Bench") -> None:
         "Positive 50.0 % 20 of 40 rows",
         "Repeated 3 equal, 5 rewritten, 4 nearly equal rows, by their text; 2 with both labels",
         "Also in train 1 equal, 1 rewritten, 2 nearly equal rows, by their text",
-        "Cut at 64 tokens 17.5 % 7 of 40 rows, as tiny-base reads them",
+        "Truncated at 64 tokens 17.5 % 7 of 40 rows, as tiny-base tokenizes them",
         "audited 2026-03-01 12:00 UTC",
     ):
         assert words in text
@@ -361,7 +361,7 @@ def test_rows_that_nothing_was_trained_on_raise_no_warning_and_an_unknown_tokeni
     bench.audit(bench.add_split("test", 40))
     page = bench.pages()["index.html"]
     assert "Also in train 0 equal, 0 rewritten, 0 nearly equal" in Page(page).text
-    assert "Cut – the tokenizer of tiny-base was not at hand" in Page(page).text
+    assert "Truncated – the tokenizer of tiny-base was not available" in Page(page).text
     assert 'class="warning"' not in page
 
 
@@ -371,7 +371,7 @@ def test_rows_that_nothing_was_trained_on_raise_no_warning_and_an_unknown_tokeni
         (NOON, True, "stated first on 2026-03-01 12:00 UTC"),
         (NOON, False, "stated after the run, on 2026-03-01 12:00 UTC"),
         (NOON, None, "not yet run; stated on 2026-03-01 12:00 UTC"),
-        (None, None, "not noted in this store yet"),
+        (None, None, "not recorded in this store yet"),
     ],
 )
 def test_an_expectation_says_what_came_of_it_and_when_it_was_stated(
@@ -380,7 +380,7 @@ def test_an_expectation_says_what_came_of_it_and_when_it_was_stated(
     bench.expected.append(replace(EXPECTED, first_seen_at=first_seen_at, stated_first=stated_first))
     text = Page(bench.pages()["index.html"]).text
     assert f"✓ confirmed tfidf on test: accuracy >= 0.6 {words} 0.700 is above 0.6" in text
-    assert "they expect: 1 confirmed." in text
+    assert "authors: 1 confirmed." in text
 
 
 def test_expectations_are_counted_by_their_answers(bench: "Bench") -> None:
@@ -388,7 +388,7 @@ def test_expectations_are_counted_by_their_answers(bench: "Bench") -> None:
         replace(EXPECTED, answer=answer) for answer in ("undecided", "refuted", "undecided", "confirmed")
     ]
     text = Page(bench.pages()["index.html"]).text
-    assert "they expect: 1 confirmed, 1 refuted, 2 undecided." in text
+    assert "authors: 1 confirmed, 1 refuted, 2 undecided." in text
     assert "✗ refuted" in text
     assert "? undecided" in text
 
@@ -445,8 +445,8 @@ def test_badges_missing_runs_and_absent_numbers_are_on_the_page(bench: "Bench") 
         "drop, n, seeds, parameters, bytes, seconds, rate, memory"
     )
     assert "tfidf not run TF-IDF + logistic regression – – – – – 0 of 1 – – – – – " in index
-    assert "There is no run of seed 42, 87 on test; harness evaluate makes it." in pages["demo/tiny+lora.html"].text
-    assert "There is no run on test; harness evaluate makes it." in pages["demo/tfidf.html"].text
+    assert "There is no run of seed 42, 87 on test; harness evaluate produces it." in pages["demo/tiny+lora.html"].text
+    assert "There is no run on test; harness evaluate produces it." in pages["demo/tfidf.html"].text
     assert "Nothing has been scored on this split yet." in index
 
 
@@ -482,8 +482,8 @@ def test_confusions_add_up_over_seeds(board: Board, site: dict[str, str]) -> Non
     counts = [scored.confusion for scored in board.entries_of("tiny+lora")[0].runs]
     tp, fn = sum(c.true_positive for c in counts), sum(c.false_negative for c in counts)
     assert tp + fn == 180
-    assert "test: 360 predictions, 3 seeds added up" in text
-    assert f"is positive {tp} {tp / 180:.3f} {fn} {fn / 180:.3f}" in text
+    assert "test: 360 predictions, 3 seeds summed" in text
+    assert f"labelled positive {tp} {tp / 180:.3f} {fn} {fn / 180:.3f}" in text
 
 
 def test_runs_in_different_surroundings_are_told_apart(bench: "Bench") -> None:
@@ -504,7 +504,7 @@ def test_a_model_that_never_predicts_a_class_has_a_dash_and_no_crash(bench_of: "
     writer.write_split(bench.connection, "demo", one_class, with_text=False)
     bench.add_run("tfidf", one_class, right=0.8)
     text = Page(bench.pages()["demo/tfidf.html"]).text
-    assert "is positive 0 – 0 –" in text
+    assert "labelled positive 0 – 0 –" in text
 
 
 def test_gates_that_were_declared_but_never_judged_are_said_to_be_so(bench_of: "Callable[..., Bench]") -> None:

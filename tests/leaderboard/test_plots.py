@@ -1,4 +1,4 @@
-"""Plots: the same bytes, text as text, colours of the style sheet, marks that say what they are."""
+"""Plots: the same bytes, text as text, colours of the style sheet, labelled marks."""
 
 import re
 from typing import Any

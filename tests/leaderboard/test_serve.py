@@ -1,4 +1,4 @@
-"""`--serve`: pages over the loopback interface, made anew when what they are from has changed."""
+"""`--serve`: pages over the loopback interface, rendered again when their sources change."""
 
 import http.client
 import os
@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 30.0
 
 
 class Site:
-    """A folder that is built from one file, and what was said meanwhile."""
+    """A folder that is built from one file, and the messages printed meanwhile."""
 
     def __init__(self, folder: Path) -> None:
         self.out, self.store = folder / "site", folder / "store"

@@ -1,4 +1,4 @@
-"""Data files: what they hold is what the store holds, and no text of a review ends a script."""
+"""Data files: they agree with the store, and no text of a review ends a script."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ def files(whole: dict[str, str | bytes]) -> dict[str, str]:
 
 
 def value(files: dict[str, str], name: str) -> Any:
-    """What a data file passes on."""
+    """The value that a data file passes on."""
     text = files[f"demo/data/{name}.js"]
     start = f'harnessData("{name}",'
     assert text.startswith(start)
@@ -106,7 +106,7 @@ def test_texts_are_nowhere_where_the_suite_does_not_store_them(filled: "Bench") 
     assert not [
         name for name, text in site.items() if secret.encode() in (text.encode() if isinstance(text, str) else text)
     ]
-    assert "here are ids and scores" in str(site["demo/examples/index.html"])
+    assert "so only ids and scores are shown" in str(site["demo/examples/index.html"])
 
 
 def test_pairs_compared_beforehand_have_the_numbers_of_harness_compare(told: "Bench") -> None:
@@ -166,7 +166,7 @@ def test_the_consensus_is_of_trained_models_alone_and_the_surest_come_first(told
 
 def test_runs_of_other_examples_are_refused(told: "Bench") -> None:
     rows = {"demo": {"test": told.examples["test"][::-1]}}
-    with pytest.raises(ValueError, match="is not of these examples of test"):
+    with pytest.raises(ValueError, match="was not scored on these examples of test"):
         render.render([told.board()], rows)
 
 

@@ -1,4 +1,4 @@
-"""How many settings an adapter's authors say they tried, from the suite to the board, a model's page and the data."""
+"""Trials that an adapter's authors state, from the suite to the board, a model's page and the data."""
 
 import json
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def state(bench: "Bench", trials: dict[str, int]) -> None:
-    """Fill the store, and declare so many trials of these adapters."""
+    """Fill the store, and declare these numbers of trials."""
     bench.fill(bench.add_split("test", 60), {"tfidf": 0.7, "tiny+lora": 0.9, "tiny+ia3": 0.8})
     stated = tuple(one.model_copy(update={"trials": trials.get(one.id)}) for one in bench.suite.adapter)
     bench.suite = bench.suite.model_copy(update={"adapter": stated})

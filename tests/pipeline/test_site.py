@@ -40,7 +40,7 @@ def test_the_board_tells_expectations_of_before_the_runs_from_later_ones(
 
     declared += EXPECT + "max = 0.2\n"
     suite_path.write_text(declared)
-    assert "✗ refuted tfidf on test: accuracy <= 0.2 not noted in this store yet" in shown(suite_path)
+    assert "✗ refuted tfidf on test: accuracy <= 0.2 not recorded in this store yet" in shown(suite_path)
     evaluate(harness, suite_path)
     assert re.search(r"✗ refuted tfidf on test: accuracy <= 0\.2 stated after the run, on \d{4}-", shown(suite_path))
     assert re.search(r"accuracy >= 0\.1 stated first on \d{4}-", shown(suite_path))
@@ -49,7 +49,7 @@ def test_the_board_tells_expectations_of_before_the_runs_from_later_ones(
     declared += EXPECT + 'superior_to = { baseline = "main", margin = 0.0 }\n'
     suite_path.write_text(declared)
     text = shown(suite_path)
-    assert "they expect: 1 confirmed, 1 refuted, 2 undecided." in text
+    assert "authors: 1 confirmed, 1 refuted, 2 undecided." in text
     assert re.search(r"\? undecided tiny\+lora on test: accuracy >= 0\.5 .*? has not been trained yet", text)
     assert re.search(r"\? undecided tfidf on test: accuracy better than baseline main .*?no baseline 'main'", text)
 
@@ -68,7 +68,7 @@ def test_the_board_counts_looks_and_shows_the_audit_of_this_suite_file(
     after = shown(suite_path)
     assert "Looks 3 configurations" in after, "the former C was a look as well"
     assert re.search(found, after)
-    assert re.search(r"Also in train 0 equal, 0 rewritten, \d+ nearly equal .* Cut at 32 tokens 0\.0 %", after)
+    assert re.search(r"Also in train 0 equal, 0 rewritten, \d+ nearly equal .* Truncated at 32 tokens 0\.0 %", after)
 
 
 def test_a_suite_without_expectations_has_no_part_about_them(

@@ -57,7 +57,7 @@ def test_the_check_says_so_where_runs_were_scored_after_the_site_was_rendered(
     done = harness("site", suite_path, "--out", site, "--check")
     assert done.code == 1
     assert "predictions/probe.js: is missing" in done.out
-    assert "is not what the store gives now; render the site again" in done.out
+    assert "differs from what the store renders now; render the site again" in done.out
 
 
 def test_a_check_without_a_site_and_a_check_while_serving_are_refused(
