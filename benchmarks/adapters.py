@@ -1,10 +1,10 @@
-"""What many adapters on one base cost together, and what many texts cost. Part of `nox -s bench`.
+"""Cost of many adapters on one base, and of many texts. Part of `nox -s bench`.
 
     python benchmarks/adapters.py suites/mine.toml --part adapters   # LoRA on the two top layers: shared and separate
     python benchmarks/adapters.py suites/mine.toml --part memory     # LoRA on all layers: 8 adapters, 1 and 2 models
     python benchmarks/adapters.py suites/mine.toml --part texts      # seconds and memory against the number of texts
 
-Adapters are LoRA of random numbers on the suite's first base, saved as PEFT saves them and loaded as any other; each
+Adapters are LoRA of random numbers on the suite's first base, saved as PEFT saves them and loaded like any other; each
 evaluation loads one, proves it and scores the texts, in bf16 where the processor has it, else in fp32. Shared and
 separate evaluations of an adapter take turns in one process with one thread, and must give the same bits. Prints
 Markdown.
@@ -79,7 +79,7 @@ def scored(ingredients: Ingredients, texts: list[str]) -> tuple[float, float, Fl
 
 
 def adapters(ingredients: Ingredients, texts: list[str], count: int, top: int) -> str:
-    """Cumulated seconds of shared and separate evaluations, by the number of adapters."""
+    """Cumulative seconds of shared and separate evaluations, by the number of adapters."""
     assert ingredients.base_dir is not None
     folders = made(ingredients.base_dir, count, top)
     shared = replace(ingredients, states_dir=Path(tempfile.mkdtemp()))
@@ -110,7 +110,7 @@ def adapters(ingredients: Ingredients, texts: list[str], count: int, top: int) -
 
 
 def memory(base: Path, words: list[object]) -> str:
-    """Largest resident sets of processes of their own; the adapters are made before, in this one."""
+    """Largest resident sets of separate processes; the adapters are made before, in this one."""
     ways = {"nothing scored": 0, "1 adapter": 1, "8 adapters, one after the other": 8, "2 models at once": -2}
     words += ["--adapters", *made(base, max(ways.values()), None)]
     rows = [[name, measuring.alone(__file__, [*words, "--only", count])] for name, count in ways.items()]
@@ -118,7 +118,7 @@ def memory(base: Path, words: list[object]) -> str:
 
 
 def only(ingredients: Ingredients, texts: list[str], folders: list[Path], count: int) -> int:
-    """So many adapters one after the other, or so many models at once where it is below 0."""
+    """This number of adapters one after the other, or, if negative, of models at once."""
     each = [replace(ingredients, adapter_dir=folder) for folder in folders[: abs(count)]]
     at_once = [models.load(MODEL, one) for one in each] if count < 0 else []
     for classifier in at_once:
@@ -129,7 +129,7 @@ def only(ingredients: Ingredients, texts: list[str], folders: list[Path], count:
 
 
 def many_texts(ingredients: Ingredients, sizes: list[int]) -> str:
-    """Seconds and memory against the number of texts of made-up lengths, a process each."""
+    """Seconds and memory against the number of texts of made-up lengths, each in its own process."""
     model = TransformerModel.model_validate(
         {"id": "head", "backend": "transformer", "base": "b", "seeds": (0,), "precision": PRECISION}
     )
@@ -151,7 +151,7 @@ def many_texts(ingredients: Ingredients, sizes: list[int]) -> str:
 
 
 def main() -> None:
-    """Print the part that was asked for."""
+    """Print the requested part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", type=Path, nargs="?", default=QUICKSTART)
     parser.add_argument("--db", type=Path, default=Path("runs/harness.duckdb"))

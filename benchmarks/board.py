@@ -1,9 +1,9 @@
-"""How long a big board takes to build, in how much memory, and how heavy its first page is.
+"""Time and memory to build a big board, and the size of its first page.
 
     python benchmarks/board.py --configurations 1000 --examples 10000 --folder /tmp/board
 
 The store is made through the harness's own writer. Its scores are made up (seeded), as are its intervals and training
-cards: nothing was trained, nothing was scored. It is kept in the folder and used again.
+cards: nothing was trained, nothing was scored. It is kept in the folder and reused.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def _run(declared: Suite, split: Split, place: int, seed: int, record: AdapterRe
 
 
 def make(folder: Path, n: int, n_examples: int, n_seeds: int) -> None:
-    """The suite file and the store, unless they are there."""
+    """Make the suite file and the store, unless they exist."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "suite.toml").write_text(suite_text(n, n_seeds), encoding="utf-8")
     declared = suite.load(folder / "suite.toml")
@@ -131,7 +131,7 @@ def make(folder: Path, n: int, n_examples: int, n_seeds: int) -> None:
 
 
 def build(folder: Path) -> dict[str, float | int]:
-    """Read the store, render, write; as `harness site` does once its run keys are known."""
+    """Read the store, render, write, as `harness site` does once its run keys are known."""
     from leaderboard import entries, render
 
     declared = suite.load(folder / "suite.toml")
@@ -139,7 +139,7 @@ def build(folder: Path) -> dict[str, float | int]:
         digest.of_json([place, seed]) for place, a in enumerate(declared.trained_adapters) for seed in a.train.seeds
     ]
     with opened(folder / "made-up.duckdb"):
-        pass  # a store that an earlier release made is brought up to date
+        pass  # a store of an earlier release is upgraded
     start, cpu = time.perf_counter(), time.process_time()
     with opened(folder / "made-up.duckdb", read_only=True) as connection:
         found = [*reader.latest_runs(connection, keys).values()]
@@ -172,14 +172,14 @@ def main() -> None:
     parser.add_argument("--configurations", type=int, default=1000)
     parser.add_argument("--examples", type=int, default=10_000)
     parser.add_argument("--seeds", type=int, choices=sorted(SEEDS), default=1, help="of each configuration")
-    parser.add_argument("--folder", type=Path, required=True, help="where the store and the site go")
-    parser.add_argument("--build-only", action="store_true", help="measure in this process; the store is there")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the store and the site")
+    parser.add_argument("--build-only", action="store_true", help="measure in this process; the store exists")
     given = parser.parse_args()
     if given.build_only:
         print(json.dumps(build(given.folder)))
         return
     make(given.folder, given.configurations, given.examples, given.seeds)
-    # In a process of its own: the peak must not be that of making the store.
+    # In its own process: the peak must not include making the store.
     again = [sys.executable, __file__, "--folder", str(given.folder), "--build-only"]
     print(subprocess.run(again, check=True, stdout=subprocess.PIPE, text=True).stdout, end="")
 

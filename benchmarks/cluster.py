@@ -1,11 +1,11 @@
-"""Two workers of the Ray engine against one, one thread each, and what a large job takes.
+"""Two workers of the Ray engine against one, one thread each, and the hours of a large job.
 
     python benchmarks/cluster.py --db runs/harness.duckdb
 
-Scores 1,200 texts of the quickstart with MiniLM and its LoRA adapter, which must be trained, the way `harness evaluate`
-does: parts that are written as files, a task at a time to whoever is free; tasks are of 100 texts here, 2,000 there.
+Scores 1,200 texts of the quickstart with MiniLM and its LoRA adapter, which must be trained, as `harness evaluate`
+does: parts are written as files, and each free worker gets one task at a time, of 100 texts here, of 2,000 there.
 Rounds are interleaved; workers are started, and have imported what they need, before the first round that counts.
-Prints medians, their ratio, what starting Ray takes, and a table of hours for 400,000 reviews and 100 adapters; asserts
+Prints medians, their ratio, the time to start Ray, and a table of hours for 400,000 reviews and 100 adapters; asserts
 only that nothing failed.
 """
 
@@ -37,7 +37,7 @@ REVIEWS, ADAPTERS = 400_000, 100
 
 
 def main() -> None:
-    """Time both numbers of workers and print what follows."""
+    """Time both numbers of workers and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--db", type=Path, default=Path("runs/harness.duckdb"), help="a store of the quickstart")
     workspace = Workspace(SUITE, parser.parse_args().db)
@@ -52,7 +52,7 @@ def main() -> None:
 
     from harness.engine import actors
 
-    # One core more than is used at a time, for the pools are open side by side.
+    # One core more than is used at a time, since both pools are open together.
     ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     started = time.perf_counter() - began
     with (
@@ -69,7 +69,7 @@ def main() -> None:
 
     hardware = provenance.hardware()
     print(
-        f"{hardware['processor']}, {hardware['cores']} cores, {MODEL}, {jobs[0].model.precision}, one thread a worker"
+        f"{hardware['processor']}, {hardware['cores']} cores, {MODEL}, {jobs[0].model.precision}, one thread per worker"
     )
     print(f"{n} texts in tasks of {TEXTS_PER_TASK}, medians of {ROUNDS} interleaved rounds")
     for name, median in seconds.items():
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def score(jobs: Sequence[Job], folder: Path, each_done: EachDone) -> None:
-    """Score all of it anew."""
+    """Score everything anew."""
     evaluation_id = uuid.uuid4().hex
     tasks = []
     for job in jobs:
@@ -96,7 +96,7 @@ def score(jobs: Sequence[Job], folder: Path, each_done: EachDone) -> None:
 
 
 def cost(per_second: float) -> str:
-    """What a large job takes where every worker scores so many examples a second, whatever their number."""
+    """Hours of a large job if every worker scores this many examples per second, whatever their number."""
     worker_hours = REVIEWS * ADAPTERS / per_second / 3600
     rows = [[str(count), f"{worker_hours / count:,.1f}", f"{worker_hours:,.0f}"] for count in (1, 8, 64)]
     head = f"{REVIEWS:,} reviews x {ADAPTERS} adapters at {per_second:.0f} texts/s for each worker\n\n"

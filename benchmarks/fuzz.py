@@ -1,12 +1,12 @@
-"""Made-up and mutated input for everything that parses what others wrote: taken, or refused with a message.
+"""Made-up and mutated input for every parser of untrusted input: accepted, or refused with a message.
 
     nox -s fuzz -- --minutes 10            # every target in turn, twenty inputs at a time
     nox -s fuzz -- --only bundle
     nox -s fuzz -- --guided                # one target after the other, steered by coverage; extra [fuzz]
 
-An input that raises anything but a HarnessError is a bug; it is printed, made as small as hypothesis can make it, its
-target is left out from then on, and the command fails at the end. What ends the process itself, such as a fault in a
-library of C++, leaves its input in the folder that is printed first.
+An input that raises anything but a HarnessError is a bug; it is printed, as small as hypothesis can make it, its
+target is skipped from then on, and the command fails at the end. An input that ends the process itself, such as by a
+fault in a C++ library, stays in the folder that is printed first.
 """
 
 import argparse
@@ -56,7 +56,7 @@ WORDS = [
 
 @st.composite
 def mutated(draw: st.DrawFn, samples: list[bytes]) -> bytes:
-    """One of the samples with some bytes flipped, cut out, doubled, put in, or all that follows gone."""
+    """One of the samples with some bytes flipped, removed, doubled or inserted, or truncated."""
     whole = bytearray(draw(st.sampled_from(samples)))
     for _ in range(draw(st.integers(0, 6))):
         start = draw(st.integers(0, len(whole)))
@@ -90,7 +90,7 @@ TABLE = pa.table({"label": [0, 1, 1], "title": ["a", "b: c", ""], "content": ["g
 
 
 def rows_by_format() -> dict[str, bytes]:
-    """The same rows in every format that is read, by suffix."""
+    """The same rows in every supported format, by suffix."""
     parquet = io.BytesIO()
     pq.write_table(TABLE, parquet, compression="zstd")
     lines = "".join(json.dumps(row) + "\n" for row in TABLE.to_pylist()).encode()
@@ -143,7 +143,7 @@ def parse_baseline(folder: Path, given_bytes: bytes) -> None:
 
 
 def parse_forged(sound: bytes) -> Callable[[Path, bytes], None]:
-    """A baseline that says this of itself, under a digest that agrees."""
+    """A baseline with this metadata, under a matching digest."""
     columns = pq.read_table(io.BytesIO(sound))
 
     def parse(folder: Path, given_bytes: bytes) -> None:
@@ -185,7 +185,7 @@ def take_in(folder: Path, given_bytes: bytes) -> None:
 
 
 def take_in_resealed(table: str, sound: bytes) -> Callable[[Path, bytes], None]:
-    """A bundle one of whose tables is the input, under a manifest that agrees with it."""
+    """A bundle with the input as one of its tables, under a matching manifest."""
 
     def take(folder: Path, given_bytes: bytes) -> None:
         with zipfile.ZipFile(io.BytesIO(sound)) as packed:
@@ -204,7 +204,7 @@ def take_in_resealed(table: str, sound: bytes) -> Callable[[Path, bytes], None]:
 
 
 def targets(folder: Path) -> Targets:
-    """What is fed, and what it is fed mutations of, by name."""
+    """Parsers under test, each with the samples that are mutated, by name."""
     sound, kept = made_bundle(folder), made_baseline(folder)
     found: Targets = {
         "suite": (parse_suite, suites()),
@@ -221,7 +221,7 @@ def targets(folder: Path) -> Targets:
 
 
 def feed(parse: Callable[[Path, bytes], None], samples: list[bytes], folder: Path, number: int) -> dict[str, int]:
-    """Feed so many inputs; raises what a parser raised that it must not."""
+    """Feed this many inputs; re-raise any exception that a parser must not raise."""
     counts = {"taken": 0, "refused": 0}
 
     @seed(number)
@@ -243,7 +243,7 @@ def feed(parse: Callable[[Path, bytes], None], samples: list[bytes], folder: Pat
 
 
 def in_turn(chosen: Targets, folder: Path, first_seed: int, seconds: float) -> set[str]:
-    """Feed the targets a few inputs each, again and again; the names of those that broke."""
+    """Feed the targets a few inputs each, again and again; return the names of those that broke."""
     counts = {name: {"taken": 0, "refused": 0} for name in chosen}
     end, turn, broken = time.monotonic() + seconds, 0, set[str]()
     while time.monotonic() < end and len(broken) < len(chosen):
@@ -252,7 +252,7 @@ def in_turn(chosen: Targets, folder: Path, first_seed: int, seconds: float) -> s
                 continue
             try:
                 found = feed(parse, samples, folder, first_seed + turn)
-            except Exception:  # noqa: BLE001 (whatever a parser let through is what is looked for)
+            except Exception:  # noqa: BLE001 (any exception that a parser lets through is a finding)
                 traceback.print_exc()
                 broken.add(name)
                 continue
@@ -264,7 +264,7 @@ def in_turn(chosen: Targets, folder: Path, first_seed: int, seconds: float) -> s
 
 
 def guided(names: Iterable[str], first_seed: int, seconds: int) -> set[str]:
-    """Give each target its share of the time in a process that steers by coverage; the names of those that broke."""
+    """Give each target its share of the time in a coverage-guided process; return the names of those that broke."""
     script = str(Path(__file__).with_name("guided.py"))
     words = [f"--seconds={seconds}", f"--seed={first_seed}"]
     return {name for name in names if subprocess.run([sys.executable, script, name, *words]).returncode}
@@ -273,12 +273,12 @@ def guided(names: Iterable[str], first_seed: int, seconds: int) -> set[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--only", help="targets whose name begins so")
+    parser.add_argument("--only", help="only targets whose name begins with this")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
-    parser.add_argument("--guided", action="store_true", help="steer by coverage, one target after the other")
+    parser.add_argument("--guided", action="store_true", help="coverage-guided, one target after the other")
     given = parser.parse_args()
     if given.guided and importlib.util.find_spec("atheris") is None:
-        sys.exit("--guided needs atheris, of Linux: pip install 'adapter-harness[fuzz]'")
+        sys.exit("--guided needs atheris, which is for Linux: pip install 'adapter-harness[fuzz]'")
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     print(f"inputs in {folder}, seed {given.seed}", flush=True)
     chosen = {name: one for name, one in targets(folder).items() if name.startswith(given.only or "")}
@@ -290,7 +290,7 @@ def main() -> None:
     else:
         broken = in_turn(chosen, folder, given.seed, seconds)
     if broken:
-        sys.exit(f"neither taken nor refused: inputs for {', '.join(sorted(broken))}")
+        sys.exit(f"neither accepted nor refused: inputs for {', '.join(sorted(broken))}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""One target of `fuzz.py`, its inputs steered by which of our branches they reach: `nox -s fuzz -- --guided`.
+"""One target of `fuzz.py`, with inputs guided by branch coverage of our code: `nox -s fuzz -- --guided`.
 
     python benchmarks/guided.py "rows csv" --seconds 60
 
-Atheris instruments our modules while they are imported, and its `Fuzz` never returns: each target needs a process of
-its own. A bug ends it with a traceback, a code above 0, and the input in the folder that is printed first.
+Atheris instruments our modules while they are imported, and its `Fuzz` never returns, so each target needs its own
+process. A bug ends it with a traceback, a non-zero exit code, and the input in the folder that is printed first.
 """
 
 import argparse

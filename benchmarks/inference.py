@@ -1,19 +1,19 @@
-"""How fast trained weights are scored: our forms beside what people use otherwise. Part of `nox -s bench`.
+"""Scoring speed of trained weights: our forms against common alternatives. Part of `nox -s bench`.
 
-Side by side, interleaved, on the same texts and the same merged weights; medians over rounds. Every way has so many
-cores: ours in as many processes with one thread and their share of the texts each, as `harness evaluate` has them; the
-others in one process with as many threads, as people call them. Ours and the pipelines start from texts, Trainer and
-ONNX Runtime from tokens, which favours them. Prints Markdown, asserts nothing.
+Side by side, interleaved, on the same texts and the same merged weights; medians over rounds. Every candidate has
+the same number of cores: ours as single-threaded processes with a share of the texts each, as in `harness evaluate`;
+the others in one process with as many threads, as they are usually called. Ours and the pipelines start from texts,
+Trainer and ONNX Runtime from tokens, which favours them. Prints Markdown, asserts nothing.
 
     python benchmarks/inference.py suites/mine.toml                     # the suite's first adapter, two cores
     python benchmarks/inference.py suites/mine.toml --cores 1           # all in one process, one thread
-    python benchmarks/inference.py suites/mine.toml --base distilbert   # as large as DistilBERT, weights at random
-    python benchmarks/inference.py suites/mine.toml --flips 1000        # what our forms say of so many texts
-    python benchmarks/inference.py suites/mine.toml --memory            # each way in a process of its own
+    python benchmarks/inference.py suites/mine.toml --base distilbert   # DistilBERT-sized, random weights
+    python benchmarks/inference.py suites/mine.toml --flips 1000        # flips of our forms on this many texts
+    python benchmarks/inference.py suites/mine.toml --memory            # each candidate in its own process
 
-Flips are texts of which another class is said than torch says in fp32, nothing merged. Weights at random have none to
-speak of. Their head is scaled until log-odds spread as those of trained weights do (mean 0, standard deviation 4),
-since int8 asks again about texts of which it is nearly undecided.
+Flips are texts that get another class than from torch in fp32 with nothing merged. Random weights have hardly any.
+Their head is scaled until log-odds spread like those of trained weights (mean 0, standard deviation 4), since int8
+scores texts again when it is nearly undecided.
 """
 
 import argparse
@@ -95,7 +95,7 @@ def trained(path: Path, db: Path, count: int, max_length: int) -> Subject:
 
 
 def distilbert_sized(like: Subject) -> Subject:
-    """As large as DistilBERT (66 million parameters), weights at random, with another base's tokenizer and texts."""
+    """A DistilBERT-sized model (66 million parameters), random weights, with another base's tokenizer and texts."""
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
     folder, encoded = Path(tempfile.mkdtemp()), like.encoded
@@ -145,7 +145,7 @@ def pipeline(network: Any, subject: Subject, batch: int) -> Way:
 
 
 def trainer(network: Any, subject: Subject, *, padded: bool) -> Way:
-    """transformers' Trainer, as it is called for an evaluation."""
+    """transformers' Trainer, as usually called for an evaluation."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
     encoded = subject.encoded
@@ -197,7 +197,7 @@ def evaluator(network: Any, subject: Subject) -> Way:
 
 
 class Workers:
-    """Processes that score their share of the texts in a form, one thread each, as those of an evaluation do."""
+    """Single-threaded processes that score their share of the texts in a form, like those of an evaluation."""
 
     def __init__(self, asked: argparse.Namespace) -> None:
         context = multiprocessing.get_context("spawn")
@@ -205,11 +205,11 @@ class Workers:
         for part in range(asked.cores):
             here, there = context.Pipe()
             context.Process(target=serve, args=(there, asked, part), daemon=True).start()
-            there.close()  # so that a worker that failed is an end of file, and not waited for
+            there.close()  # so that a failed worker is an end of file, not an endless wait
             self.ends.append(here)
 
     def way(self, form: str) -> Way:
-        """All of them at once."""
+        """The way of scoring with all of them at once."""
 
         def run() -> Answers:
             for end in self.ends:
@@ -224,7 +224,7 @@ class Workers:
 
 
 def serve(end: Any, asked: argparse.Namespace, part: int) -> None:
-    """In a process of its own, until its parent ends."""
+    """Body of a worker process, which runs until its parent ends."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     whole = subject_of(asked)
@@ -239,7 +239,7 @@ def serve(end: Any, asked: argparse.Namespace, part: int) -> None:
 
 
 def ways(subject: Subject, wanted: Sequence[str] = (), workers: Workers | None = None) -> Iterator[tuple[str, Way]]:
-    """Every way that can be had here, its making not timed."""
+    """Every candidate available here; its construction is not timed."""
     merged = forms.merged(subject.network)
     of_form = workers.way if workers else partial(ours, subject)
     made: dict[str, Callable[[], Way]] = {f"ours, {form}": partial(of_form, form) for form in FORMS}
@@ -268,11 +268,11 @@ COMPARED = {
 
 
 def speed(subject: Subject, asked: argparse.Namespace) -> str:
-    """All ways, interleaved, as a table: fastest first."""
+    """Time all candidates, interleaved, as a table: fastest first."""
     lengths, rounds = subject.encoded.lengths, asked.rounds
     workers = Workers(asked) if asked.cores > 1 else None
     medians, _ = measuring.interleaved(dict(ways(subject, workers=workers)), rounds)
-    torch.set_num_threads(asked.cores)  # a library that was called meanwhile may have set another number
+    torch.set_num_threads(asked.cores)  # a library called meanwhile may have set another number
     peak = measuring.peaks()
     work = measuring.forward_flops(_config(subject), lengths)
     rows = []
@@ -283,12 +283,12 @@ def speed(subject: Subject, asked: argparse.Namespace) -> str:
         rows[-1].append(f"{100 * work / median / of:.0f} %")
     head = [subject.name, "texts/s", "tokens/s", *COMPARED.values(), "of peak"]
     said = f"{len(lengths)} texts, {int(lengths.sum()):,} tokens, medians of {rounds} rounds"
-    threads = f"{asked.cores} of them used by every way"
+    threads = f"{asked.cores} of them used by every candidate"
     return f"{measuring.machine(peak, threads)}; {said}\n\n{measuring.table(head, rows)}"
 
 
 def flips(subject: Subject) -> str:
-    """What our forms say otherwise than the reference, and what that comes to in accuracy."""
+    """Flips of our forms against the reference, and their effect on accuracy."""
     said = {name: way() for name, way in ways(subject, [f"ours, {form}" for form in FORMS])}
     reference = said[f"ours, {parity.REFERENCE}"]
     rows = []
@@ -303,7 +303,7 @@ def flips(subject: Subject) -> str:
 
 
 def memory(subject: Subject, words: Sequence[object]) -> str:
-    """Each way in a process of its own."""
+    """Memory of each candidate in its own process."""
     names = [name for name, _ in ways(subject)]
     rows = [[name, measuring.alone(__file__, [*words, "--only", name])] for name in names]
     return measuring.table([subject.name, "largest resident set, MiB"], rows)
@@ -315,25 +315,25 @@ def _config(subject: Subject) -> Any:
 
 
 def subject_of(asked: argparse.Namespace) -> Subject:
-    """What the command line asks for."""
+    """Parse the command line."""
     count = asked.flips or (asked.texts if asked.base == "suite" else asked.texts // 4)
     subject = trained(asked.suite, asked.db, count, asked.max_length)
     return distilbert_sized(subject) if asked.base == "distilbert" else subject
 
 
 def main() -> None:
-    """Print the table that was asked for."""
+    """Print the requested table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", type=Path, nargs="?", default=QUICKSTART)
     parser.add_argument("--db", type=Path, default=Path("runs/harness.duckdb"))
     parser.add_argument("--base", choices=["suite", "distilbert"], default="suite")
     parser.add_argument("--texts", type=int, default=240, help="a quarter of them with --base distilbert")
-    parser.add_argument("--cores", type=int, default=2, help="that every way has")
+    parser.add_argument("--cores", type=int, default=2, help="of every candidate")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-length", type=int, default=256)
-    parser.add_argument("--flips", type=int, help="of so many texts, in place of speed")
-    parser.add_argument("--memory", action="store_true", help="largest resident sets, in place of speed")
-    parser.add_argument("--only", help="one way, once; prints the process's largest resident set")
+    parser.add_argument("--flips", type=int, help="on this many texts, instead of speed")
+    parser.add_argument("--memory", action="store_true", help="largest resident sets, instead of speed")
+    parser.add_argument("--only", help="one candidate, once; prints the process's largest resident set")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)

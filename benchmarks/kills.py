@@ -1,12 +1,12 @@
-"""SIGKILL at random moments of an evaluation, with alternating engines, until it is through; again and again.
+"""SIGKILL at random moments of an evaluation, with alternating engines, until it completes; over many rounds.
 
     python benchmarks/kills.py --kills 50 --engines local,ray
 
 Each round begins with an empty store: train, score and store a made-up suite on a tiny BERT with random weights (two
-seeds of LoRA, an untrained head, TF-IDF; 8,000 rows), with each engine in turn, and kill the command, and with it its
-workers, at a moment that is drawn evenly from the time that the rest took undisturbed. After each kill `harness store
-verify` must find nothing. When an evaluation gets through, its predictions must be those of an undisturbed one, with
-equal digests of weights, none lost and none doubled. Prints one JSON object a line; asserts.
+seeds of LoRA, an untrained head, TF-IDF; 8,000 rows), with each engine in turn, and kill the command with its
+workers at a moment drawn uniformly from the time that the rest takes undisturbed. After each kill `harness store
+verify` must find nothing. When an evaluation completes, its predictions must be those of an undisturbed one, with
+equal digests of weights, none lost and none duplicated. Prints one JSON object a line; asserts.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def started(suite: Path, db: Path, engine: str) -> subprocess.Popen[bytes]:
 
 
 def answers(db: Path) -> list[tuple[Any, ...]]:
-    """Everything that the store's successful runs say."""
+    """All predictions of the store's successful runs."""
     from harness.store.connection import opened
 
     with opened(db, read_only=True) as store:
@@ -142,7 +142,7 @@ def answers(db: Path) -> list[tuple[Any, ...]]:
 
 
 def check_whole(db: Path) -> None:
-    """`harness store verify` finds nothing."""
+    """Assert that `harness store verify` finds nothing."""
     if db.is_file():
         words = [sys.executable, "-m", "harness", "store", "verify", "--db", str(db), "--json"]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -176,7 +176,7 @@ def main() -> None:
                 engine = engines[killed % len(engines)]
                 process = started(suite, db, engine)
                 try:
-                    # Beyond the kills that are asked for, the last round goes through.
+                    # Once all requested kills are done, the last round completes.
                     limit = generator.uniform(0, took[engine]) if killed < given.kills else None
                     _, err = process.communicate(timeout=limit)
                     assert process.returncode == 0, err.decode()
@@ -193,7 +193,7 @@ def main() -> None:
 
 
 def _how_far(db: Path) -> str:
-    """What there is when a command has been killed."""
+    """State left by a killed command."""
     kept = len(list((db.parent / "shards").glob("*/*.parquet")))
     return f"{kept} parts kept" if kept else "store, nothing scored" if db.is_file() else "nothing"
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of speed have in common: interleaved timings, counted operations, this machine's peak, memory."""
+"""Shared parts of the speed benchmarks: interleaved timings, operation counts, this machine's peak, memory."""
 
 import resource
 import statistics
@@ -16,9 +16,9 @@ from harness import provenance
 
 
 def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """Seconds of each, as the median over rounds in each of which all have their turn; and what each gave.
+    """Median seconds of each candidate over interleaved rounds, and its result.
 
-    A round before the first warms up and does not count. Every other round goes the other way round.
+    A warm-up round before the first does not count. Every other round goes in reverse order.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     given: dict[str, Any] = {}
@@ -31,11 +31,11 @@ def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int) -> tuple[dic
 
 
 def forward_flops(config: Any, lengths: Any) -> float:
-    """Operations of one forward pass over texts that the answers follow from; padding is none of them.
+    """Operations that one forward pass over these texts needs for the answers, without padding.
 
     Those of the encoder's matrix products, a multiplication and an addition each counted: for n tokens, width d and
     inner width i, 2 n (4 d² + 2 d i) in each layer for the weights and 4 d n² for the attention within the text. In the
-    last layer, of which the head reads the first token alone, 2 n 2 d² for keys and values, and the rest for one token.
+    last layer, where the head reads only the first token, 2 n 2 d² for keys and values, and the rest for one token.
 
     Args:
         config: of the encoder; its attribute map gives DistilBERT's sizes their usual names.
@@ -58,18 +58,18 @@ def peak_flops(dtype: torch.dtype, seconds: float = 2.0) -> float:
         until = time.perf_counter() + seconds / 4
         while time.perf_counter() < until:
             began = time.perf_counter()
-            torch.nn.functional.linear(one, other)  # as in a model: torch may lay the weights out as it likes
+            torch.nn.functional.linear(one, other)  # as in a model: torch may choose the layout of the weights
             best = max(best, 2 * rows * inner * columns / (time.perf_counter() - began))
     return best
 
 
 def peaks() -> dict[str, float]:
-    """Of fp32 and bf16."""
+    """Peaks of fp32 and bf16."""
     return {"fp32": peak_flops(torch.float32), "bf16": peak_flops(torch.bfloat16)}
 
 
 def machine(peak: Mapping[str, float], threads: str = "one thread used") -> str:
-    """For people: what it was measured on."""
+    """The machine of a measurement, in words."""
     hardware = provenance.hardware()
     of = ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peak.items())
     return f"{hardware['processor']}, {hardware['cores']} cores, {threads}; fastest matrix product: {of}"
@@ -81,7 +81,7 @@ def resident_mib() -> int:
 
 
 def alone(script: str, words: Sequence[object]) -> str:
-    """What a process of its own prints last; a dash where it fails."""
+    """Last line printed by a separate process; a dash if it fails."""
     command = [sys.executable, str(Path(script)), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     said = done.stdout.strip().splitlines()
@@ -89,6 +89,6 @@ def alone(script: str, words: Sequence[object]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown; the first column is words, the others numbers."""
+    """A Markdown table; the first column is text, the others are numbers."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -23,7 +23,7 @@ WIDTHS = (390, 1440)  # pixels: a phone, a desk
 SCHEMES = ("light", "dark")
 README_SIZE = {"width": 1280, "height": 1240}  # pixels
 READY = "() => !document.querySelector('[aria-busy]') && !document.querySelector('#app[hidden]')"
-"""Whether a page's script has shown what was asked for."""
+"""JavaScript that is true once a page's script has finished."""
 
 
 def chromium() -> str | None:
@@ -77,11 +77,11 @@ def picture(browser: Browser, site: Path, name: str, file: Path, width: int, sch
 
 
 def main() -> None:
-    """Take the pictures that were asked for."""
+    """Take the requested pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("site", type=Path, nargs="?", default=Path("site"), help="the rendered site")
-    parser.add_argument("--folder", type=Path, default=Path("runs/pictures"), help="where the pictures go")
-    parser.add_argument("--readme", type=Path, help="also the top of the index page, into this file")
+    parser.add_argument("--folder", type=Path, default=Path("runs/pictures"), help="folder of the pictures")
+    parser.add_argument("--readme", type=Path, help="write the top of the index page to this file too")
     asked = parser.parse_args()
     with launched() as browser:
         for kind, name in kinds(asked.site).items():

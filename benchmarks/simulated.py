@@ -1,4 +1,4 @@
-"""Data whose truth is known, for `simulations.py` beside it."""
+"""Data with a known truth, for `simulations.py`."""
 
 from collections.abc import Callable
 from functools import cache
@@ -24,19 +24,19 @@ def ids(n: int) -> tuple[str, ...]:
 
 
 def alternating(n: int) -> Ints:
-    """Labels of a split that was stratified: half of them each."""
+    """Labels of a stratified split: half of each class."""
     return np.arange(n, dtype=np.int64) % 2
 
 
 def outcomes(right: Bools, clusters: NDArray[np.str_] | None = None, labels: Ints | None = None) -> Outcomes:
-    """Predictions that are right where it says so, on labels that alternate unless they are given."""
+    """Predictions that are right where given, on alternating labels unless others are passed."""
     labels = alternating(len(right)) if labels is None else labels
     predicted = np.where(right, labels, 1 - labels)
     return Outcomes(ids(len(right)), labels, predicted, np.where(predicted == 1, 0.9, 0.1), clusters)
 
 
 def cells(difference: float, disagreement: float, accuracy: float) -> list[float]:
-    """Chances of: both right, only the candidate, only the reference, neither. The accuracy is the reference's."""
+    """Probabilities of both right, only the candidate, only the reference, neither. The accuracy is the reference's."""
     gained, lost = (disagreement + difference) / 2, (disagreement - difference) / 2
     return [accuracy - lost, gained, lost, 1 - accuracy - gained]
 
@@ -50,7 +50,7 @@ def pair(generator: np.random.Generator, n: int, chances: list[float]) -> tuple[
 def clustered_pair(
     generator: np.random.Generator, clusters: int, chances: list[float], icc: float = ICC
 ) -> tuple[Bools, Bools, NDArray[np.str_]]:
-    """The same in clusters of 5 to 15 examples, whose own chances are Dirichlet with this intraclass correlation."""
+    """The same in clusters of 5 to 15 examples, with Dirichlet probabilities of this intraclass correlation."""
     sizes = generator.integers(5, 16, clusters)
     own = generator.dirichlet(np.maximum(chances, 1e-9) * (1 / icc - 1), clusters)
     counts = [generator.multinomial(size, p / p.sum()) for size, p in zip(sizes, own, strict=True)]
@@ -79,19 +79,19 @@ def rule(kind: Kind, limit: float, repeat: int = 0) -> Rule:
 
 
 def evidence(new: Seeds = (), old: Seeds = ()) -> Evidence:
-    """As if these had been scored."""
+    """Evidence as if these had been scored."""
     found = {(name, "test"): seeds for name, seeds in (("new", new), ("old", old)) if seeds}
     return Evidence(found, {}, {}, {}, {"test": examples(100)}, {})
 
 
 @cache
 def examples(n: int) -> tuple[Example, ...]:
-    """Rows of a split of which nothing matters but their number."""
+    """Rows of a split of which only the number matters."""
     return tuple(Example(name, "", "", 0, None, name) for name in ids(n))
 
 
 def exact_pairs(n: int, difference: float, disagreement: float, holds: Callable[[float, float], bool]) -> float:
-    """Chance that something holds of a paired interval; outcomes rarer than one in 10⁹ are left out."""
+    """Probability that a paired interval has a property; outcomes rarer than one in 10⁹ are left out."""
     total = 0.0
     for disagree in range(n + 1):
         of_total = float(scipy_stats.binom.pmf(disagree, n, disagreement))
@@ -106,7 +106,7 @@ def exact_pairs(n: int, difference: float, disagreement: float, holds: Callable[
 
 
 def other_proportion(n: int, accuracy: float) -> float:
-    """What another interval would cover, for comparison: Clopper & Pearson's (1934), never below 95 %."""
+    """Coverage of another interval for comparison: Clopper & Pearson's (1934), never below 95 %."""
     k = np.arange(n + 1)
     low = np.nan_to_num(scipy_stats.beta.ppf(0.025, k, n - k + 1), nan=0.0)
     high = np.nan_to_num(scipy_stats.beta.ppf(0.975, k + 1, n - k), nan=1.0)
@@ -114,5 +114,5 @@ def other_proportion(n: int, accuracy: float) -> float:
 
 
 def truth_about(kind: str, limit: float, gap: float) -> list[float]:
-    """Cells of a truth that lies so far from the limit."""
+    """Cells of a truth at this distance from the limit."""
     return cells(0.0, 0.0, limit + gap) if kind == "min" else cells(gap - limit, 0.2, 0.8)

@@ -1,6 +1,6 @@
-"""Whether the statistics keep their promises, found by simulation: `nox -s simulate`.
+"""Simulations of the promises that the statistics make: `nox -s simulate`.
 
-Draws data whose truth is known, gives them to the functions that judge real runs, and counts. Prints Markdown tables;
+Draws data with a known truth, passes them to the functions that judge real runs, and counts. Prints Markdown tables;
 each share stands with its 95 % Wilson interval over the repeats, or is exact where all outcomes can be summed. Asserts
 nothing. Every draw is seeded, so the same repeats give the same tables.
 """
@@ -36,11 +36,11 @@ from harness.supposed import Guess
 SIZES, ACCURACIES, CLUSTERS = (50, 400, 2000), (0.5, 0.9, 0.99), 90
 
 
-# What is shown
+# Output
 
 
 def share(hits: int, repeats: int) -> str:
-    """In per cent, with its Wilson interval."""
+    """A share in per cent, with its Wilson interval."""
     low, high = stats.wilson(hits, repeats)
     return f"{100 * hits / repeats:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
@@ -53,7 +53,7 @@ def table(title: str, head: list[str], rows: list[list[str]]) -> None:
 
 
 def hits(repeats: int, seed: int, once: Callable[[np.random.Generator, int], bool]) -> str:
-    """How often something holds, in so many repeats."""
+    """Share of repeats in which something holds."""
     streams = np.random.default_rng(seed).spawn(repeats)
     return f"{share(sum(once(stream, i) for i, stream in enumerate(streams)), repeats)} | {repeats:,}"
 
@@ -85,7 +85,7 @@ def proportions() -> None:
 
 
 def tables(repeats: int) -> None:
-    """Coverage of the intervals that are drawn from the posterior of a table."""
+    """Coverage of the intervals drawn from the posterior of a table."""
     rows = []
     for n, fraction in zip(SIZES, (1.0, 1.0, 0.4), strict=True):
         for accuracy, is_stratified in product(ACCURACIES, (False, True)):
@@ -128,7 +128,7 @@ def tables(repeats: int) -> None:
 
 
 def clusters(repeats: int) -> None:
-    """Coverage of accuracy and of a difference where examples of a cluster are alike."""
+    """Coverage of accuracy and of a difference where examples of a cluster are correlated."""
     rows = []
     for accuracy, difference, disagreement in ((0.5, 0.0, 0.2), (0.9, -0.02, 0.1)):
         chances = cells(difference, disagreement, accuracy - difference)
@@ -165,7 +165,7 @@ def clusters(repeats: int) -> None:
 
 
 def false_passes(repeats: int) -> None:
-    """How often a model that is worse by exactly the margin passes as not inferior."""
+    """Share of models worse by exactly the margin that pass as not inferior."""
     rows = []
     for n in SIZES:
         for accuracy, margin in ((0.9, 0.03), (0.99, 0.005)):
@@ -205,7 +205,7 @@ def false_passes(repeats: int) -> None:
 
 
 def planned(repeats: int) -> None:
-    """How often a rule is decided with as many examples as were planned for it."""
+    """Share of rules decided with the planned number of examples."""
     rows = []
     settings: list[tuple[Kind, float, Guess]] = [
         ("non_inferior_to", 0.03, Guess(difference=0.0, disagreement=0.1)),
@@ -246,7 +246,7 @@ def planned(repeats: int) -> None:
 
 
 def clusters_planned(repeats: int) -> list[str]:
-    """From a stored run of 90 clusters, of which the spread is taken, and the truth stated."""
+    """Plan from a stored run of 90 clusters, whose spread is used, with the truth stated."""
     margin, chances, sizes = 0.03, cells(0.0, 0.1, 0.9), []
 
     def once(stream: np.random.Generator, i: int) -> bool:
@@ -265,7 +265,7 @@ def clusters_planned(repeats: int) -> list[str]:
 
 
 def more(repeats: int) -> None:
-    """How often an inconclusive verdict becomes conclusive with the examples that it asked for."""
+    """Share of inconclusive verdicts that become conclusive with the examples that they asked for."""
     rows = []
     settings: list[tuple[Kind, float, int, float]] = [("min", 0.85, 200, 0.1), ("non_inferior_to", 0.05, 100, 0.14)]
     for kind, limit, n, spread in settings:
@@ -305,7 +305,7 @@ SIMULATIONS: dict[str, Callable[[int], None]] = {
 
 
 def main() -> None:
-    """Run the simulations that are asked for."""
+    """Run the requested simulations."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=400, help="of each cell; costly ones take a stated part of it")
     parser.add_argument("--only", choices=SIMULATIONS, action="append", help="only this simulation")

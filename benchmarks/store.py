@@ -1,10 +1,10 @@
-"""A store of many made-up predictions: stored, asked, verified and passed on, timed and weighed.
+"""A store of many made-up predictions: storing, queries, verification and export, with time and memory.
 
     python benchmarks/store.py                              # 1,000 runs of 10,000 examples
     python benchmarks/store.py --runs 100 --examples 1000
 
-The scores are drawn at random and say nothing of any model. Each step is a process of its own, so that its peak memory
-is its own. Prints one JSON object a line, and asserts nothing but that what was stored is found to be whole.
+The scores are drawn at random and say nothing about any model. Each step is a separate process, so that its peak memory
+is its own. Prints one JSON object per line, and asserts only that the stored data is intact.
 """
 
 import argparse
@@ -26,7 +26,7 @@ NOW = datetime(2030, 1, 1)  # noqa: DTZ001 (UTC without a zone, as the store kee
 
 
 def ingest(db: Path, runs: int, examples: int) -> dict[str, Any]:
-    """Have an evaluation's ingester store runs that come as fast as they are made up, right three times of four."""
+    """Have an evaluation's ingester store runs as fast as they are generated, right three times out of four."""
     from harness import data, digest
     from harness.data.rows import Row
     from harness.gather import Workspace
@@ -45,7 +45,7 @@ def ingest(db: Path, runs: int, examples: int) -> dict[str, Any]:
         writer.write_split(store, "made-up", split, with_text=False)
 
     def as_task(run_key: str) -> Task:
-        """Of a job, the ingester wants to know only what it is called."""
+        """A task whose job has only a run key, which is all that the ingester reads."""
         nothing = dict.fromkeys(field.name for field in dataclasses.fields(Job))
         return Task((Piece(Job(**nothing | {"run_key": run_key}), (), is_all=True),), "e", fresh=False)
 
@@ -84,7 +84,7 @@ def ingest(db: Path, runs: int, examples: int) -> dict[str, Any]:
 
 
 def board(db: Path, runs: int, examples: int) -> dict[str, Any]:
-    """What a board asks: the latest run of every key, with its metrics, and the outcomes of the best twenty."""
+    """A board's queries: the latest run of every key with its metrics, and the outcomes of the best twenty."""
     from harness.store import reader
     from harness.store.connection import snapshot
 
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--examples", type=int, default=10_000)
     parser.add_argument("--db", type=Path, help="keep the store here")
-    parser.add_argument("--steps", default=",".join(STEPS), help="which, by name")
+    parser.add_argument("--steps", default=",".join(STEPS), help="steps, by name")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.step:

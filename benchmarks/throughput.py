@@ -1,8 +1,8 @@
-"""How fast this machine scores the quickstart's rows, by the way of batching: `nox -s bench`.
+"""Scoring speed of the quickstart's rows on this machine, by batching method: `nox -s bench`.
 
 Timed side by side, in one process with one thread, taking turns, on the same texts and weights: texts sorted by length
-and packed by several budgets of padded tokens, ours among them, against batches of 32 in the order of the file, padded
-to their longest. Prints the medians of five rounds and their ratio to ours, and asserts nothing: a busy machine is no
+and packed by several budgets of padded tokens, ours among them, against batches of 32 in file order, padded to their
+longest. Prints the medians of five rounds and their ratio to ours, and asserts nothing: a busy machine is not a
 failure.
 """
 
@@ -37,7 +37,7 @@ def scoring(model: Any, encoded: Encoded, batches: list[list[int]]) -> Callable[
 
 
 def main() -> None:
-    """Time the ways of batching and print a table."""
+    """Time the batching methods and print a table."""
     declared = suite.load(SUITE)
     rule = next(rule for rule in declared.split if rule.id not in declared.train_split_ids)
     split = load_split(rule, Workspace(SUITE, Path("runs/harness.duckdb")).places)

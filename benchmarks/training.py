@@ -1,7 +1,7 @@
-"""How fast a LoRA is trained: our training beside transformers' Trainer. Part of `nox -s bench`.
+"""Training speed of a LoRA: our training against transformers' Trainer. Part of `nox -s bench`.
 
 On the same rows, base, epochs, batch size, learning rate and limit of tokens, in one process with one thread, taking
-turns. The Trainer is called as people call it: fp32, batches padded to their longest text, or all to the limit. Loading
+turns. The Trainer is called in the usual way: fp32, batches padded to their longest text, or all to the limit. Loading
 and saving are not timed. Prints Markdown.
 
     python benchmarks/training.py suites/mine.toml --rows 128 --rounds 3
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-length", type=int, default=256)
-    parser.add_argument("--epochs", type=int, help="of a LoRA on the two top layers, in place of the Trainer")
+    parser.add_argument("--epochs", type=int, help="of a LoRA on the two top layers, instead of the Trainer")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -157,7 +157,7 @@ def main() -> None:
         [name, f"{epochs * len(job.texts) / seconds:.1f}", f"{seconds / first:.2f}"]
         for name, seconds in medians.items()
     ]
-    if not asked.epochs:  # of lower layers that are left out there is nothing to count
+    if not asked.epochs:  # nothing to count for lower layers that are left out
         head.append("of peak")
         for row, (name, seconds) in zip(rows, medians.items(), strict=True):
             row.append(f"{100 * work / seconds / peak['bf16' if 'bf16' in name else 'fp32']:.0f} %")

@@ -1,8 +1,8 @@
-"""Which learning rate suits each method: a small sweep on a part of the training reviews, never on test rows.
+"""Sweep of learning rates for each method on a part of the training reviews, never on test rows.
 
-Each trial trains one adapter of suites/methods.toml for one epoch on some of the training split's reviews and notes
-the loss on others. What is done is kept in benchmarks/tuned.json after every trial; the same command goes on from
-there. The suite's learning rates are chosen from this file by hand: a trial is short, and one step of the grid is wide.
+Each trial trains one adapter of suites/methods.toml for one epoch on some of the training split's reviews and records
+the loss on others. Each trial is kept in benchmarks/tuned.json when it ends; the same command resumes from there. The
+suite's learning rates are chosen from this file by hand: a trial is short, and one step of the grid is wide.
 """
 
 import json
@@ -45,19 +45,19 @@ RATES: dict[str, tuple[float, ...]] = {
 }
 """Learning rates to try, by adapter. AdaLoRA is not among them: its schedule of ranks is made for a whole training."""
 MOST_TRIALS = 6
-"""Of one method. Where the best rate is the grid's highest or lowest, the next one beyond is tried too."""
+"""Largest number of trials of a method. If the best rate is at an end of the grid, the next one beyond is tried too."""
 SHARE_OF_REVIEWS = 1 / 3
 HELD_OUT = EarlyStopping(share=0.4, patience=1)
-"""Of these reviews."""
+"""Part of these reviews on which the loss is measured."""
 EPOCHS = 1
 BATCH_SIZE = 8
 """A quarter of the suite's: so few rows would make too few steps otherwise, and too high a rate look good."""
 SEED = 0
-"""Of the choice of reviews."""
+"""Seed of the choice of reviews."""
 
 
 def main() -> None:
-    """Make the trials that are not in the file yet, and print each."""
+    """Run the trials that are not in the file yet, and print each."""
     with tempfile.TemporaryDirectory() as folder:
         done = json.loads(TUNED.read_text(encoding="utf-8")) if TUNED.is_file() else {"trials": {}}
         jobs = {job.adapter.id: job for job in _jobs(Path(folder))}
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _next_rate(adapter_id: str, trials: list[dict[str, Any]]) -> float | None:
-    """The next of the grid, or a step past its end while the best is at an end; None where the best is within."""
+    """The next rate of the grid, or a step past its end while the best is at an end; None if the best is within."""
     tried = {trial["learning_rate"] for trial in trials}
     for rate in RATES[adapter_id]:
         if rate not in tried:
@@ -106,7 +106,7 @@ def _jobs(folder: Path) -> list[TrainingJob]:
 
 
 def _trial(job: TrainingJob, rate: float, folder: Path) -> dict[str, Any]:
-    """Train once; the loss on the held-out reviews, or None and why training was refused."""
+    """Train once; return the loss on the held-out reviews, or None and the reason why training was refused."""
     how = job.adapter.train.model_copy(
         update={"learning_rate": rate, "epochs": EPOCHS, "batch_size": BATCH_SIZE, "early_stopping": HELD_OUT}
     )
@@ -120,7 +120,7 @@ def _trial(job: TrainingJob, rate: float, folder: Path) -> dict[str, Any]:
 
 
 def _how(job: TrainingJob) -> dict[str, Any]:
-    """What a trial is, for those who read the file."""
+    """Description of a trial, for readers of the file."""
     return {
         "split": job.split.split_id,
         "reviews_share": round(SHARE_OF_REVIEWS, 3),
