@@ -5,6 +5,7 @@ Three methods are not PEFT's, and are what the others are held to: `full` trains
 biases (Ben Zaken et al. 2022), `head` none of them. The head on top is always trained.
 """
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -46,7 +47,8 @@ def config(adapter: Adapter, steps: int) -> Any:
         raise ValueError(f"there is no method {adapter.method!r} (known: {', '.join(sorted([*known, *WITHOUT_PEFT]))})")
     config_class: Any = PEFT_TYPE_TO_CONFIG_MAPPING[known[adapter.method]]
     own = {"total_step": steps} if adapter.method == "adalora" else {}
-    made = config_class(task_type=TaskType.SEQ_CLS, **{**own, **adapter.params})
+    # A copy of all that is in them: PEFT extends and sorts lists that it is given, and a declaration stays as it was.
+    made = config_class(task_type=TaskType.SEQ_CLS, **{**own, **copy.deepcopy(adapter.params)})
     _check_supported(made, adapter)
     return made
 
