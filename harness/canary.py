@@ -10,7 +10,7 @@ import numpy as np
 
 from harness import digest, provenance, run
 from harness.baseline import KeptRun
-from harness.declarations import Model, PeftModel, ProbeModel, TfidfModel, TransformerModel
+from harness.declarations import CheckpointModel, Model, PeftModel, ProbeModel, TfidfModel, TransformerModel
 from harness.progress import Progress
 from harness.records import Baseline, Evidence
 from harness.references import Found
@@ -119,7 +119,7 @@ def _cost(model: Model) -> int | None:
     are near zero and hardly move. Counted words touch neither torch nor the base.
     """
     match model:
-        case PeftModel():
+        case PeftModel() | CheckpointModel():
             return 0
         case TransformerModel():
             return 1 if model.adapter is not None else 3

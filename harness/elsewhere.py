@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.declarations import ForeignAdapter
+from harness.declarations import Base, ForeignAdapter
 from harness.errors import AdapterError
 from harness.models import adapters
 from harness.models.bases import ResolvedBase
@@ -22,6 +22,8 @@ class Found:
     record: AdapterRecord
     trained_on: frozenset[str] | None
     """Digests of the texts that it has seen, as its own folder says; None where that is unknown."""
+    made_on: str | None
+    """The base that its configuration names, if any."""
 
 
 def find(declared: ForeignAdapter, base: ResolvedBase, suite_dir: Path, cache: Path) -> Found:
@@ -39,6 +41,8 @@ def find(declared: ForeignAdapter, base: ResolvedBase, suite_dir: Path, cache: P
     folder = adapters.find(declared, suite_dir, cache, also=(card.TRAINED_ON,))
     config = adapters.configuration(folder)
     adapters.check_labels(folder)
+    named = config.get("base_model_name_or_path")
+    made_on = named if isinstance(named, str) else None
     if (folder / CARD).is_file():
         record = _record(folder)
         if record.base_digest != base.digest:
@@ -46,7 +50,7 @@ def find(declared: ForeignAdapter, base: ResolvedBase, suite_dir: Path, cache: P
                 f"adapter {declared.id}: {folder / CARD} tells of training on another base (digest "
                 f"{record.base_digest[:12]}) than {declared.base!r} (digest {base.digest[:12]})"
             )
-        return Found(folder, record, card.trained_on(folder, record))
+        return Found(folder, record, card.trained_on(folder, record), made_on)
     adapters.check_labels(base.folder, of_base=True)
     record = AdapterRecord(
         adapter_digest=adapters.identity(folder),
@@ -62,7 +66,23 @@ def find(declared: ForeignAdapter, base: ResolvedBase, suite_dir: Path, cache: P
         size_bytes=card.size_bytes(folder),
         card={},
     )
-    return Found(folder, record, None)
+    return Found(folder, record, None, made_on)
+
+
+def doubt(declared: ForeignAdapter, made_on: str | None, base: Base) -> str | None:
+    """That an adapter's configuration names another base than the suite's. There may be good reasons."""
+    names = (base.id, *(getattr(base, key, None) for key in ("name", "package", "path")))
+    if not made_on or _last(made_on) in {_last(name) for name in names if name}:
+        return None
+    return (
+        f"adapter {declared.id!r} names {made_on!r} as its base, and the suite puts it on {base.id!r}: unless both are "
+        "the same weights, its scores mean nothing"
+    )
+
+
+def _last(name: str) -> str:
+    """Of a path or a repository."""
+    return name.rstrip("/").rpartition("/")[2].lower()
 
 
 def _record(folder: Path) -> AdapterRecord:

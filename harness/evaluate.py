@@ -16,7 +16,7 @@ from typing import Any
 from harness import estimates, evidence, expectations, forgetting, models, parity_checks, provenance, shards, training
 from harness.declarations import Model, Suite
 from harness.engine import EachDone, Interrupted, Lost
-from harness.errors import HarnessError, RunError
+from harness.errors import RunError
 from harness.forgetting import Measurement
 from harness.gather import Materials, Workspace, audit_once, gather
 from harness.ingest import Ingester, Report
@@ -135,8 +135,11 @@ def train_missing(
     failures: dict[tuple[str, int], str] = {}
     for job, failure in each_done(_train, missing):
         if failure is not None:
-            failures[job.adapter.id, job.seed] = failure.reason if isinstance(failure, Lost) else failure
+            reason = failure.reason if isinstance(failure, Lost) else failure
+            failures[job.adapter.id, job.seed] = reason
+            training.note_failure(job, reason)
             continue
+        training.forget_failure(job)
         with opened(workspace.db) as connection:
             writer.write_adapter(connection, card.read(job.folder))
     return failures
@@ -221,8 +224,8 @@ def _measure(measurement: Measurement, progress: Progress) -> list[Moved] | str:
     """In a worker: measure, or say why not."""
     try:
         return forgetting.measure(measurement, progress)
-    except HarnessError as problem:
-        return str(problem)
+    except Exception as problem:  # noqa: BLE001 (whatever an encoder does: its scores are stored, and others go on)
+        return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
 
 def _write_adapters(connection: Connection, jobs: Sequence[Job]) -> None:

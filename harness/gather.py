@@ -9,7 +9,6 @@ from harness import data, provenance
 from harness.data import audit, lock, repeats
 from harness.data.rows import Places
 from harness.declarations import Suite
-from harness.errors import DataError
 from harness.models import tokens
 from harness.models.bases import ResolvedBase, resolve, tokenizer_folder
 from harness.records import Finding, Split
@@ -156,7 +155,7 @@ def _token_counters(suite: Suite, workspace: Workspace) -> tuple[dict[str, audit
     for base in suite.base:
         try:
             found[base.id] = tokens.counter(tokenizer_folder(base, workspace.suite_path.parent, workspace.cache))
-        except (DataError, OSError, ValueError) as problem:
+        except Exception as problem:  # noqa: BLE001 (a tokenizer's files may raise anything: the audit goes on)
             found[base.id] = None
-            problems.append(f"no token lengths for base {base.id!r}: {problem}")
+            problems.append(f"no token lengths for base {base.id!r}: {str(problem) or type(problem).__name__}")
     return found, problems

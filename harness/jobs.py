@@ -7,7 +7,7 @@ says so at once.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from harness import data, digest, parity, provenance, recipes
-from harness.declarations import Model, Suite
+from harness.declarations import CheckpointModel, Model, Suite
 from harness.errors import LeakError
 from harness.gather import Materials, Workspace
 from harness.parity import Check
@@ -137,7 +137,9 @@ def _leak(weights: TrainedWeights | None, seed: int | None, split: Split) -> str
     return None
 
 
-def _unknown_training(weights: TrainedWeights | None) -> str | None:
+def _unknown_training(model: Model, weights: TrainedWeights | None) -> str | None:
+    if isinstance(model, CheckpointModel):
+        return f"what base {model.base!r} was trained on is unknown: it may have seen these very texts"
     if weights is None or weights.record is None or weights.trained_on is not None:
         return None
     return f"what adapter {weights.adapter.id!r} was trained on is unknown: it may have seen these very texts"
@@ -172,6 +174,7 @@ def _job(
         "packages": parity.packages(getattr(model, "runtime", "torch")),
     }
     leak, forbidden = _leak(weights, seed, split), suite.audit.exact_overlap == "forbid"
+    doubts = (_unknown_training(model, weights), None if forbidden else leak, weights and weights.doubt)
     return Job(
         suite=suite,
         model=model,
@@ -186,5 +189,5 @@ def _job(
         git_dirty=git[1],
         blocked=(weights.blocked if weights else None) or (leak if forbidden else None) or decision.blocked,
         note=decision.why,
-        warning=_unknown_training(weights) or (None if forbidden else leak),
+        warning="; ".join(one for one in doubts if one) or None,
     )

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from harness import digest, provenance, stats
-from harness.declarations import Model, PeftModel, Suite, TransformerModel
+from harness.declarations import CheckpointModel, Model, PeftModel, Suite, TransformerModel
 from harness.models.protocol import Ingredients
 from harness.records import AdapterRecord, Parity, Split
 from harness.run import scoring_code
@@ -149,13 +149,13 @@ def in_runtime(
     Args:
         model: in the form that is wanted.
         base_digest: of its base.
-        weights: None for an untrained head.
+        weights: None for an untrained head, and for a base's own.
         cache: the workspace's.
     """
     if getattr(model, "runtime", "torch") != "openvino":
         is_timed = model.id in suite.timed_model_ids  # what others computed for it would leave it without a timing
         return ingredients if is_timed else replace(ingredients, states_dir=cache / "states")
-    assert isinstance(model, PeftModel | TransformerModel)
+    assert isinstance(model, PeftModel | TransformerModel | CheckpointModel)
     train = weights.train if weights is not None and model.precision == "int8" else None
     made_from = {
         "base": base_digest,

@@ -8,6 +8,7 @@ from harness import elsewhere, parity, training
 from harness.declarations import (
     Adapter,
     AnyAdapter,
+    CheckpointModel,
     ForeignAdapter,
     MajorityModel,
     Model,
@@ -17,7 +18,7 @@ from harness.declarations import (
     TfidfModel,
     TransformerModel,
 )
-from harness.errors import AdapterError
+from harness.errors import AdapterError, FetchError
 from harness.gather import Materials, Workspace
 from harness.models.bases import ResolvedBase
 from harness.models.protocol import Ingredients
@@ -39,6 +40,8 @@ class TrainedWeights:
     trained_on: frozenset[str] | None
     """Digests of the texts that they have seen, as their own folder says; None where that is unknown."""
     blocked: str | None
+    doubt: str | None = None
+    """Why they may not belong to the base that the suite puts them on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def _trained_here(
     job = next(job for job in trainings if (job.adapter.id, job.seed) == (adapter.id, seed))
     record, seen, blocked = None, None, untrainable.get((adapter.id, job.seed))
     if blocked is None and not job.folder.is_dir():
-        blocked = f"adapter {adapter.id!r} seed {job.seed} has not been trained yet; evaluate the suite first"
+        blocked = training.why_missing(job)
     if blocked is None:
         try:
             read = card.read(job.folder)
@@ -119,13 +122,16 @@ def _trained_here(
     return TrainedWeights(adapter, job.base, job.split, job.folder, record, seen, blocked)
 
 
-def _from_elsewhere(adapter: ForeignAdapter, materials: Materials, workspace: Workspace) -> TrainedWeights:
+def _from_elsewhere(
+    suite: Suite, adapter: ForeignAdapter, materials: Materials, workspace: Workspace
+) -> TrainedWeights:
     base = materials.bases[adapter.base]
     try:
         found = elsewhere.find(adapter, base, workspace.suite_path.parent, workspace.cache)
-    except AdapterError as problem:
+    except (AdapterError, FetchError, OSError) as problem:
         return TrainedWeights(adapter, base, None, None, None, None, str(problem))
-    return TrainedWeights(adapter, base, None, found.folder, found.record, found.trained_on, None)
+    doubt = elsewhere.doubt(adapter, found.made_on, by_id(suite.base, adapter.base))
+    return TrainedWeights(adapter, base, None, found.folder, found.record, found.trained_on, None, doubt)
 
 
 def _recipe(
@@ -136,7 +142,8 @@ def _recipe(
     workspace: Workspace,
     untrainable: Mapping[tuple[str, int], str],
 ) -> Recipe:
-    base = materials.bases[model.base] if isinstance(model, ProbeModel | TransformerModel) and model.base else None
+    named = model.base if isinstance(model, ProbeModel | TransformerModel | CheckpointModel) else None
+    base = materials.bases[named] if named else None
     train: Split | None = None
     texts: list[str] = []
     if isinstance(model, MajorityModel | TfidfModel | ProbeModel):
@@ -146,7 +153,7 @@ def _recipe(
     if isinstance(adapter, Adapter):
         weights = _trained_here(suite, adapter, seed, materials, workspace, untrainable)
     elif adapter is not None:
-        weights = _from_elsewhere(adapter, materials, workspace)
+        weights = _from_elsewhere(suite, adapter, materials, workspace)
     if weights is not None:
         base, train = weights.base, weights.train
     ingredients = Ingredients(

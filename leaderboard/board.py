@@ -118,7 +118,9 @@ class Entry:
     def badges(self) -> tuple[str, ...]:
         """Caveats that a reader must know before trusting the score."""
         found = ["untrained head"] if self.untrained_head else []
-        if any(record.trained_on is None for record in self.adapters):
+        if self.backend == "checkpoint":
+            found.append("trained checkpoint")
+        if self.backend == "checkpoint" or any(record.trained_on is None for record in self.adapters):
             found.append("trained on unknown texts")
         n_expected, seeded = len(self.expected_seeds), self.expected_seeds != (None,)
         if not self.runs:

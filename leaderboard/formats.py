@@ -27,6 +27,7 @@ METHOD_NAMES = {
     "tfidf": "TF-IDF + logistic regression",
     "probe": "logistic regression",
     "transformer": "untrained head",
+    "checkpoint": "trained checkpoint",
 }
 
 

@@ -133,7 +133,7 @@ def _as_toml(table: dict[str, Any], shuffled: random.Random | None = None, inden
 def test_every_kind_of_table_loads() -> None:
     loaded = suite.load(FULL_SUITE)
     assert [model.backend for model in loaded.model] == [
-        "majority", "tfidf", "probe", "transformer", "transformer", "peft", "peft",
+        "majority", "tfidf", "probe", "transformer", "transformer", "peft", "peft", "checkpoint",
     ]  # fmt: skip
     assert [base.source for base in loaded.base] == ["package", "path"]
     assert [adapter.method for adapter in loaded.trained_adapters] == ["lora", "ia3", "full"]

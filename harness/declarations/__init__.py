@@ -11,6 +11,8 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from harness import digest
 from harness.declarations.common import ID_PATTERN, SHA256_PATTERN, Closed, Id, Name, Seeds, Share, Trials
 from harness.declarations.models import (
+    CheckpointLabels,
+    CheckpointModel,
     MajorityModel,
     Model,
     PeftModel,
@@ -209,6 +211,8 @@ __all__ = [
     "AnyAdapter",
     "Audit",
     "Base",
+    "CheckpointLabels",
+    "CheckpointModel",
     "Closed",
     "ClusterShare",
     "DropLimit",

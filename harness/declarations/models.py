@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from harness.declarations.common import Closed, Id, Seeds
+from harness.declarations.common import Closed, Id, Name, Seeds
 
 Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
 """In which a model's weights are multiplied, once `auto` is decided."""
@@ -88,6 +88,34 @@ class PeftModel(Closed):
     """torch where it is absent."""
 
 
+class CheckpointLabels(Closed):
+    """Which outputs of a finished classifier stand for which class."""
+
+    negative: Annotated[tuple[Name, ...], Field(min_length=1, max_length=1)]
+    """Names of outputs, as the checkpoint's `id2label` has them."""
+    positive: Annotated[tuple[Name, ...], Field(min_length=1, max_length=1)]
+
+    @model_validator(mode="after")
+    def _are_apart(self) -> "CheckpointLabels":
+        if set(self.negative) & set(self.positive):
+            raise ValueError("the same output cannot be negative and positive")
+        return self
+
+
+class CheckpointModel(Closed):
+    """A finished classifier with two outputs, as its checkpoint has it."""
+
+    id: Id
+    backend: Literal["checkpoint"]
+    base: Id
+    labels: CheckpointLabels | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Needed where the names of its outputs do not plainly say which is negative and which positive."""
+    precision: Literal["fp32", "bf16"]
+    runtime: Runtime = Field(default="torch", exclude_if=_is_torch)
+    """torch where it is absent."""
+
+
 Model: TypeAlias = Annotated[
-    MajorityModel | TfidfModel | ProbeModel | TransformerModel | PeftModel, Field(discriminator="backend")
+    MajorityModel | TfidfModel | ProbeModel | TransformerModel | PeftModel | CheckpointModel,
+    Field(discriminator="backend"),
 ]

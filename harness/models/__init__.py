@@ -22,6 +22,7 @@ BACKENDS: Mapping[str, str] = {
     "tfidf": "harness.models.baseline:tfidf",
     "probe": "harness.models.probe:probe",
     "transformer": "harness.models.transformer:transformer",
+    "checkpoint": "harness.models.checkpoint:checkpoint",
     "peft": "harness.models.peft:peft",
 }
 """Backend name to `module:function`, so that naming one imports no other's libraries."""

@@ -5,6 +5,7 @@ may name code or files outside their folder.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,15 @@ LARGEST_CONFIG_BYTES = 1_000_000
 _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 _OUTSIDE = ("auto_map", "auto_mapping", "megatron_config", "adapters", "prompt_tuning_init_state_dict_path")
 """Keys of a configuration that name modules to import or other files to load."""
-_HOUSEKEEPING = ("base_model_name_or_path", "inference_mode", "peft_type", "peft_version", "revision", "task_type")
+_HOUSEKEEPING = (
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "peft_type",
+    "peft_version",
+    "revision",
+    "task_type",
+)
 """Keys of a configuration that are no params of its method."""
 
 
@@ -91,9 +100,19 @@ def configuration(folder: Path) -> dict[str, Any]:
     if not isinstance(config.get("peft_type"), str):
         raise AdapterError(f"{folder / CONFIG} does not say its method (peft_type)")
     for key in _OUTSIDE:
-        if config.get(key) is not None:  # an empty one is enough for PEFT to import a module
+        if config.get(key) is not None and not (key == "auto_mapping" and _is_of_transformers(config[key])):
             raise AdapterError(f"{folder / CONFIG} names code or files from elsewhere ({key}); these are never loaded")
     return config
+
+
+def _is_of_transformers(mapping: Any) -> bool:
+    """Whether an `auto_mapping` is what PEFT writes by itself where an adapter has no task: the class that it was put
+    on. It is not followed."""
+    return (
+        isinstance(mapping, dict)
+        and mapping.keys() == {"base_model_class", "parent_library"}
+        and re.fullmatch(r"transformers(\.\w+)*", str(mapping["parent_library"])) is not None
+    )
 
 
 def params(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,20 +136,71 @@ def check_labels(folder: Path, *, of_base: bool = False) -> None:
         names = _label_names(config, path)
         n_labels = config.get("num_labels", len(names) or 2)
         if not of_base and (n_labels != 2 or len(names) not in (0, 2)):
-            raise AdapterError(f"{path} tells of {n_labels} labels; sentiment has two, 0 negative and 1 positive")
-        if len(names) == 2 and ("pos" in names.get(0, "") or "neg" in names.get(1, "")):
+            raise AdapterError(f"{path} names {n_labels} labels; sentiment has two, 0 negative and 1 positive")
+        if len(names) == 2 and _are_turned(names):
             turned = f"has the labels the other way round (0 {names.get(0)}, 1 {names.get(1)})"
             if of_base:
                 raise AdapterError(f"{path} of the base {turned}, and so has, most likely, an adapter made on it")
             raise AdapterError(f"{path} {turned}: class 1 must be positive; swap the rows of the head and the map")
 
 
+_POLARITY = {"negative": 0, "neg": 0, "positive": 1, "pos": 1}
+_NEGATIONS = ("not", "non", "no", "un")
+_BESIDE = frozenset({"class", "is", "label", "review", "sentiment", "very"})
+"""Words that change nothing beside a name that says which it is."""
+
+
+def polarity(name: str) -> int | None:
+    """The class that a label's name plainly says, 0 negative or 1 positive; None where it does not.
+
+    A negated name, as `non-positive` or `not_negative`, says the other one.
+    """
+    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word and word not in _BESIDE]
+    negated = False
+    while len(words) > 1 and words[0] in _NEGATIONS:
+        words, negated = words[1:], not negated
+    if len(words) != 1:
+        return None
+    for prefix in ("", *_NEGATIONS):
+        said = _POLARITY.get(words[0].removeprefix(prefix))
+        if words[0].startswith(prefix) and said is not None:
+            return said if negated == bool(prefix) else 1 - said
+    return None
+
+
+def _are_turned(names: Mapping[int, str]) -> bool:
+    """Whether two labels plainly say that 0 is positive or 1 negative, and neither says the contrary."""
+    said = polarity(names.get(0, "")), polarity(names.get(1, ""))
+    return (said[0] == 1 or said[1] == 0) and said[0] != 0 and said[1] != 1
+
+
+def outputs(path: Path) -> tuple[str, ...]:
+    """The names of a classifier's outputs in their order, as its configuration has them; LABEL_0, … where it has none.
+
+    Raises:
+        AdapterError: the configuration is missing, no JSON object, or has a map that is not one of numbers and names.
+    """
+    config = _json_object(path)
+    if config.get("problem_type") not in (None, "single_label_classification"):
+        raise AdapterError(
+            f"{path}: problem_type is {config['problem_type']!r}; only a classifier whose outputs exclude each other "
+            "(single_label_classification) gives the probability of a class"
+        )
+    count = config.get("num_labels", 2)
+    if not isinstance(count, int) or not 0 < count < 10_000:
+        raise AdapterError(f"{path}: num_labels is {count!r}, which is no number of labels")
+    names = _label_names(config, path) or {i: f"LABEL_{i}" for i in range(count)}
+    if sorted(names) != list(range(len(names))) or len(set(names.values())) != len(names):
+        raise AdapterError(f"{path}: its map of labels (id2label) does not number distinct names from 0")
+    return tuple(names[i] for i in range(len(names)))
+
+
 def _label_names(config: Mapping[str, Any], path: Path) -> dict[int, str]:
-    """Lower-case names by label, from `id2label` or else from `label2id`; empty where there is neither."""
+    """Names by label, from `id2label` or else from `label2id`; empty where there is neither."""
     try:
         if config.get("id2label"):
-            return {int(label): str(name).lower() for label, name in config["id2label"].items()}
-        return {int(label): str(name).lower() for name, label in (config.get("label2id") or {}).items()}
+            return {int(label): str(name) for label, name in config["id2label"].items()}
+        return {int(label): str(name) for name, label in (config.get("label2id") or {}).items()}
     except (AttributeError, TypeError, ValueError):
         raise AdapterError(f"{path}: its map of labels (id2label, label2id) is not one of numbers and names") from None
 
@@ -144,8 +214,10 @@ def _json_object(path: Path) -> dict[str, Any]:
         raise AdapterError(f"{path} has more than {LARGEST_CONFIG_BYTES:,} bytes; it is no configuration")
     try:
         value = json.loads(data)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()  # the store takes no NaN and no lone surrogate
     except (ValueError, RecursionError) as problem:
-        raise AdapterError(f"{path} is not JSON ({type(problem).__name__})") from None
+        reason = str(problem) if "JSON compliant" in str(problem) else type(problem).__name__
+        raise AdapterError(f"{path} is not JSON ({reason})") from None
     if not isinstance(value, dict):
         raise AdapterError(f"{path} is not a JSON object")
     return value

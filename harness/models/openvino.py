@@ -39,6 +39,7 @@ NEAR = 0.5
 """int8 is nearly undecided where its log-odds are this close to 0; it moves few by more."""
 SUMS = "sha256.txt"
 MODEL, UNQUANTISED, BATCHING = "model.xml", "unquantised.xml", "batching.json"
+_REMEDY = "use runtime = 'torch', which answers the same"
 
 
 class Answer(NamedTuple):
@@ -68,7 +69,13 @@ class Compiled:
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
         }
-        self.request = core.compile_model(core.read_model(path), "CPU", config).create_infer_request()
+        try:
+            self.request = core.compile_model(core.read_model(path), "CPU", config).create_infer_request()
+        except RuntimeError as problem:
+            raise RunError(
+                f"{path}: OpenVINO {openvino.get_version()} cannot compile what it converted for this processor "
+                f"({_first_line(problem)}); {_REMEDY}"
+            ) from problem
         self.batching, self.again = batching, again
 
     def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Answer:
@@ -163,8 +170,21 @@ def _converted(network: Any, base_dir: Path) -> Any:
             program = torch.export.export(Logits(network), (), example, dynamic_shapes=dict.fromkeys(example, any_size))
             return openvino.convert_model(program)
     except Exception as problem:
-        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        raise RunError(f"cannot be converted to OpenVINO ({reason[:300]}); use runtime = 'torch'") from problem
+        raise RunError(
+            f"{_kind(network)} cannot be converted to OpenVINO ({_first_line(problem)}); {_REMEDY}"
+        ) from problem
+
+
+def _kind(network: Any) -> str:
+    """What a network is, for people: its class, and the method of an adapter that could not be merged into it."""
+    if not hasattr(network, "peft_config"):
+        return type(network).__name__
+    method = network.active_peft_config.peft_type.value.lower()
+    return f"{type(network.get_base_model()).__name__} with a {method} adapter beside it"
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:300]
 
 
 def _quantised(model: Any, ingredients: Ingredients) -> Any:
@@ -182,5 +202,10 @@ def _quantised(model: Any, ingredients: Ingredients) -> Any:
     rows = np.random.default_rng(0).permutation(len(encoded.ids))[:CALIBRATION_ROWS].tolist()
     nncf.set_log_level(logging.ERROR)
     kind = nncf.ModelType.TRANSFORMER
-    with contextlib.redirect_stdout(io.StringIO()):  # bars of its own, where results belong
-        return nncf.quantize(model, nncf.Dataset(rows, batch), model_type=kind, subset_size=len(rows))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # bars of its own, where results belong
+            return nncf.quantize(model, nncf.Dataset(rows, batch), model_type=kind, subset_size=len(rows))
+    except Exception as problem:
+        raise RunError(
+            f"NNCF cannot quantise the converted model to int8 ({_first_line(problem)}); use precision = 'fp32'"
+        ) from problem

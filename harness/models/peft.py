@@ -19,7 +19,15 @@ from harness.errors import AdapterError
 from harness.models import adapters, bases, forms
 from harness.models.adapters import CONFIG, WEIGHTS
 from harness.models.protocol import Classifier, Ingredients
-from harness.models.transformer import check_reloaded, classifier, settle, trial, untrained
+from harness.models.transformer import (
+    check_positions,
+    check_reloaded,
+    classifier,
+    head_names,
+    settle,
+    trial,
+    untrained,
+)
 
 Tensors: TypeAlias = Mapping[str, torch.Tensor]
 """By name, as an adapter's file has them."""
@@ -32,6 +40,7 @@ _KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     ("Found missing adapter keys", UserWarning),
     ("The following rank_pattern keys did not match", RuntimeWarning),  # AdaLoRA's own, which name tensors, not modules
     ("Unsupported layer type '<class 'torch.nn.modules.normalization", UserWarning),  # LN tuning's own layers
+    ("Careful, disabling adapter layers with bias configured", UserWarning),  # trained biases stay, layers do not
     ("Failed to load the CUDA extension", UserWarning),  # BOFT's faster kernel, for machines that have CUDA
     ("Setting boft_n_butterfly_factor to 1 to speed up", UserWarning),
     ("Sparse invariant checks are implicitly disabled", UserWarning),  # FRoD
@@ -63,6 +72,7 @@ def network(ingredients: Ingredients) -> Any:
     assert ingredients.base_dir is not None
     assert ingredients.adapter_dir is not None
     loaded = with_adapter(ingredients.base_dir, ingredients.adapter_dir)
+    check_positions(loaded, ingredients.max_length)
     settle(loaded, ingredients.base_dir, ingredients.max_length)
     prove_loaded(loaded, ingredients.adapter_dir, ingredients.base_dir)
     check_reloaded(loaded, ingredients.adapter_dir, ingredients.base_dir)
@@ -80,26 +90,29 @@ def with_adapter(base_dir: Path, adapter_dir: Path) -> Any:
         raise AdapterError(f"{adapter_dir}: has no {WEIGHTS}; other weight formats are not read")
     config, on_disk = _configured(adapter_dir), _tensors(adapter_dir)
     _check_size(config, on_disk, adapter_dir)
-    # The fresh head is overwritten by the adapter's own; its seed cannot show in a score, and the proof sees to that.
-    base: Any = untrained(base_dir, seed=0)
-    head = [f".{name}" for name, _ in base.named_parameters() if not name.startswith(f"{base.base_model_prefix}.")]
+    # A fresh head is overwritten by the adapter's own; its seed cannot show in a score, and the proof sees to that. An
+    # adapter without one may have been trained on the head that its base brings.
+    base: Any = untrained(base_dir, seed=0, head="kept")
+    of_base = list(base.parameters())
+    head = {f".{name}": tuple(base.get_parameter(name).shape) for name in head_names(base)}
     try:
         with without_known_warnings(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             mapping = {} if config.is_prompt_learning else getattr(base, "_checkpoint_conversion_mapping", {})
             kind = PeftModelForSequenceClassification if config.task_type is not None else PeftModel
+            _check_targets(config, base, base_dir, adapter_dir)
             network = kind(base, config)
             fresh = {name: tensor.clone() for name, tensor in _live(network).items()}
             _check_head(on_disk, head, base_dir, adapter_dir)
             _check_method(on_disk, fresh, head, adapter_dir)
-            _check_fits(on_disk, fresh, base.config, adapter_dir)
+            _check_fits(on_disk, fresh, head, base.config, adapter_dir)
             network.load_adapter(str(adapter_dir), "default", torch_device="cpu", key_mapping=mapping)
     except AdapterError:
         raise
     except Exception as problem:
         reason = " ".join(str(problem).split()) or type(problem).__name__
         raise AdapterError(f"{adapter_dir}: cannot be put on its base ({reason[:500]})") from problem
-    _check_trained(on_disk, fresh, network, adapter_dir)
+    _check_trained(on_disk, fresh, network, of_base, adapter_dir)
     return network.eval()
 
 
@@ -151,17 +164,36 @@ def _tensors(folder: Path) -> Tensors:
     return tensors
 
 
+def _check_targets(config: Any, base: Any, base_dir: Path, folder: Path) -> None:
+    """The base has one of the modules that the configuration names, at least: else it is of another architecture."""
+    named = getattr(config, "target_modules", None)
+    if isinstance(named, str) or not named:  # a regular expression, or PEFT's own choice
+        return
+    there = [name for name, _ in base.named_modules()]
+    if not any(name == target or name.endswith(f".{target}") for name in there for target in named):
+        made_on = config.base_model_name_or_path
+        raise AdapterError(
+            f"{folder}: cannot be put on its base: {base_dir} ({base.config.model_type}) has none of the modules that "
+            f"{CONFIG} targets ({_some(named)}). That file names the base {made_on!r}: declare the one it was made on"
+        )
+
+
 def _live(network: Any) -> Tensors:
     with without_known_warnings():
         tensors: Tensors = get_peft_model_state_dict(network, save_embedding_layers=False)
     return tensors
 
 
-def _check_head(on_disk: Tensors, head: Sequence[str], base_dir: Path, folder: Path) -> None:
-    """What answers is in the adapter's file or in the base's; nothing of it was drawn at random."""
+def _check_head(on_disk: Tensors, head: Mapping[str, Sequence[int]], base_dir: Path, folder: Path) -> None:
+    """What answers is in the adapter's file or in the base's; nothing of it was drawn at random.
+
+    Args:
+        head: shapes by name.
+    """
     with safe_open(base_dir / bases.WEIGHTS, framework="pt") as file:
         names = file.keys()
-    of_base = {f".{name}" for name in names}
+        shapes = {f".{name}": tuple(file.get_slice(name).get_shape()) for name in names}
+    of_base = {name for name, shape in shapes.items() if shape == head.get(name)}
     lost = [name[1:] for name in head if name not in of_base and not any(key.endswith(name) for key in on_disk)]
     if lost:
         raise AdapterError(
@@ -170,7 +202,7 @@ def _check_head(on_disk: Tensors, head: Sequence[str], base_dir: Path, folder: P
         )
 
 
-def _check_method(on_disk: Tensors, fresh: Tensors, head: Sequence[str], folder: Path) -> None:
+def _check_method(on_disk: Tensors, fresh: Tensors, head: Collection[str], folder: Path) -> None:
     """The file has something of the adapter that its configuration tells of."""
     made = [name for name in fresh if not name.endswith(tuple(head))]
     if made and not on_disk.keys() & set(made):
@@ -181,9 +213,16 @@ def _check_method(on_disk: Tensors, fresh: Tensors, head: Sequence[str], folder:
         )
 
 
-def _check_fits(on_disk: Tensors, fresh: Tensors, base_config: Any, folder: Path) -> None:
+def _check_fits(on_disk: Tensors, fresh: Tensors, head: Collection[str], base_config: Any, folder: Path) -> None:
     """The file has just the tensors, by name and shape, that its configuration makes on the base."""
     lacking, strange = fresh.keys() - on_disk, on_disk.keys() - fresh
+    resized = [name for name in strange if "embed" in name or name.endswith(("wte.weight", "lm_head.weight"))]
+    if resized:
+        raise AdapterError(
+            f"{folder}: {WEIGHTS} brings embeddings of its own ({_some(resized)}): its vocabulary was resized or "
+            "trained. Merge it into its base, save the whole model with its tokenizer, and declare it as the base of a "
+            "model with backend = 'checkpoint'"
+        )
     if lacking or strange:
         said = [f"lacks {_some(lacking)}"] * bool(lacking) + [f"has {_some(strange)} beyond it"] * bool(strange)
         raise AdapterError(f"{folder}: {WEIGHTS} is not what {CONFIG} makes of the base: it {' and '.join(said)}")
@@ -191,14 +230,27 @@ def _check_fits(on_disk: Tensors, fresh: Tensors, base_config: Any, folder: Path
     for name in sorted(fresh):
         found, wanted = tuple(on_disk[name].shape), tuple(fresh[name].shape)
         if found != wanted:
+            if name.endswith(tuple(head)) and found[1:] == wanted[1:]:
+                raise AdapterError(
+                    f"{folder}: its head has {found[0]} outputs ({name} has the shape {found} where {wanted} belongs); "
+                    "sentiment has two, 0 negative and 1 positive"
+                )
             at_odds = {one for one, other in zip(wanted, found, strict=False) if one != other}
             why = "it was trained on another base" if at_odds & of_base else f"{CONFIG} tells of another size"
             raise AdapterError(f"{folder}: {name} has the shape {found} where {wanted} belongs: {why}")
 
 
-def _check_trained(on_disk: Tensors, fresh: Tensors, network: Any, folder: Path) -> None:
-    """No parameter in the file is what an untrained adapter begins with. Fixed projections and places are none."""
+def _check_trained(
+    on_disk: Tensors, fresh: Tensors, network: Any, of_base: Sequence[torch.Tensor], folder: Path
+) -> None:
+    """No parameter in the file is what an untrained adapter begins with. Fixed projections and places are none.
+
+    Args:
+        of_base: the base's own parameters, among them biases that were trained too. Not each must have moved: those of
+            attention's keys change no answer, so they have no gradient.
+    """
     parameters = {parameter.data_ptr() for parameter in network.parameters()}
+    parameters -= {parameter.data_ptr() for parameter in of_base}
     trained = [name for name, tensor in _live(network).items() if tensor.data_ptr() in parameters and tensor.numel()]
     same = [name for name in trained if _equal(on_disk[name], fresh[name])]
     if same:
@@ -237,7 +289,7 @@ def prove_loaded(network: Any, adapter_dir: Path, base_dir: Path) -> None:
             switched_off = network.get_base_model()(**batch, output_hidden_states=True).hidden_states[-1]
             switched_on = switched_on[:, -switched_off.shape[1] :]
         else:
-            with network.disable_adapter():
+            with without_known_warnings(), network.disable_adapter():
                 switched_off = network(**batch, output_hidden_states=True).hidden_states[-1]
     if torch.equal(switched_on, switched_off):
         raise AdapterError(f"{adapter_dir}: the encoder does the same with the adapter switched off")

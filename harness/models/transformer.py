@@ -8,17 +8,17 @@ import hashlib
 import json
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForSequenceClassification
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoConfig, AutoModelForSequenceClassification
 
 from harness import digest
 from harness.declarations import TransformerModel
@@ -38,6 +38,8 @@ TEXTS_AT_ONCE = 1000
 """Given to the tokenizer, whose answer is many times as large as the ids that are kept of it."""
 TOKENS_KEPT = 4_000_000
 """Token ids that a process keeps from one model to the next: some 20 MB."""
+_POSITIONS = ("position_embeddings", "embed_positions", "wpe")
+"""Names of the tables of learned positions."""
 PROBE_TOLERANCE = 1e-3
 """Largest difference of a probability between training's attention kernel and scoring's, both in float32."""
 
@@ -226,12 +228,19 @@ class SequenceClassifier:
             Where it has `again`, a model that is less rounded, that one is asked about texts whose log-odds are closer
             to 0 than `near`.
         shared: layers of it that are its base's.
+        positive: the output that stands for class 1.
     """
 
     def __init__(
-        self, model: Callable[..., Any], tokenizer_dir: Path, max_length: int, shared: lower.Lower | None = None
+        self,
+        model: Callable[..., Any],
+        tokenizer_dir: Path,
+        max_length: int,
+        shared: lower.Lower | None = None,
+        positive: int = 1,
     ) -> None:
         self.model, self.tokenizer_dir, self.max_length, self.shared = model, tokenizer_dir, max_length, shared
+        self.positive = positive
 
     def predict(self, texts: Sequence[str], advance: Advance) -> Scores:
         """Probabilities of class 1, by softmax in float64.
@@ -246,18 +255,29 @@ class SequenceClassifier:
         near = torch.nonzero((logits[:, 1] - logits[:, 0]).abs() < limit).flatten().tolist()
         if again is not None and near:  # once for all batches: the few texts of each are packed anew
             logits[near] = forward_all(encoded, lambda batch: again(**batch).logits, lambda units, note: None, near)
-        scores = np.asarray(torch.softmax(logits, dim=1)[:, 1].numpy(), dtype=np.float64)
+        scores = np.asarray(torch.softmax(logits, dim=1)[:, self.positive].numpy(), dtype=np.float64)
         if not np.isfinite(scores).all():
             raise RunError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not numbers")
         tokens = int(encoded.lengths.sum())
         return Scores(scores, tokens, encoded.truncated, borrowed, encoded.spared_seconds)
 
 
-def untrained(folder: Path, seed: int, *, attention: str = "sdpa") -> torch.nn.Module:
-    """The base in float32 with a fresh two-label head drawn from `seed`; the global generator is left as it was.
+def untrained(
+    folder: Path,
+    seed: int,
+    *,
+    attention: str = "sdpa",
+    head: Literal["fresh", "refused", "kept"] = "fresh",
+) -> torch.nn.Module:
+    """The base in float32 with a two-label head drawn from `seed`; the global generator is left as it was.
+
+    Args:
+        attention: the kernel, where the architecture has it; else the one that every architecture has.
+        head: of a head that the checkpoint brings. A fresh one is drawn in its place; or it is refused; or it is kept,
+            for an adapter that was trained on it, as far as it has the right shape.
 
     Raises:
-        RunError: the checkpoint lacks more than a head, or holds weights that the architecture has no place for.
+        RunError: the checkpoint lacks more than a head, or brings one and that is refused.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -267,18 +287,113 @@ def untrained(folder: Path, seed: int, *, attention: str = "sdpa") -> torch.nn.M
             dtype=torch.float32,
             local_files_only=True,
             trust_remote_code=False,
-            attn_implementation=attention,
+            attn_implementation=kernel(folder, attention),
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # a head for another number of labels is looked at below
         )
-    encoder = f"{model.base_model_prefix}."
-    lost = sorted(name for name in report["missing_keys"] if name.startswith(encoder))
-    if lost or report["mismatched_keys"]:
-        raise RunError(f"{folder}: the checkpoint lacks weights of the encoder: {', '.join(lost[:5])}")
+        _check_encoder(model, report, folder)
+        brought = _brought(model, report["missing_keys"])
+        if brought and head == "refused":
+            raise RunError(
+                f"{folder}: the checkpoint brings a trained head ({_some(brought)}), so it has no untrained one; to "
+                "score it as it is, declare a model with backend = 'checkpoint' on this base"
+            )
+        if brought and head == "fresh":
+            torch.manual_seed(seed)
+            _draw_anew(model, brought)
+    if head != "kept":  # names of labels belong to the head that is not there
+        model.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
+        model.config.label2id = {"LABEL_0": 0, "LABEL_1": 1}
     return model  # type: ignore[no-any-return]  # transformers' Auto classes are untyped
 
 
+def kernel(folder: Path, preferred: str = "sdpa") -> str:
+    """The attention kernel that a base's classifier is run with: the preferred one, or eager where it has no other.
+
+    Raises:
+        RunError: transformers has no classifier of its architecture.
+    """
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        kind: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    except KeyError:
+        raise RunError(
+            f"{folder}: transformers has no sequence classifier of the architecture {config.model_type!r}"
+        ) from None
+    return preferred if kind._supports_sdpa else "eager"
+
+
+def positions(network: Any) -> int | None:
+    """How many tokens a network has positions for; None where it learned none, as with relative and rotary ones."""
+    found = [
+        module.num_embeddings - (getattr(module, "offset", 0) if module.padding_idx is None else module.padding_idx + 1)
+        for name, module in network.named_modules()
+        if isinstance(module, torch.nn.Embedding) and name.rpartition(".")[2] in _POSITIONS
+    ]
+    return min(found, default=None)
+
+
+def check_positions(network: Any, max_length: int) -> None:
+    """Make sure that the longest texts fit a network, with the tokens that an adapter puts before them.
+
+    Raises:
+        RunError: they do not.
+    """
+    virtual = getattr(getattr(network, "active_peft_config", None), "num_virtual_tokens", None) or 0
+    room = positions(network)
+    if room is not None and max_length + virtual > room:
+        beside = f"{virtual} virtual tokens and " if virtual else ""
+        fits = f"set text.max_length to {room - virtual} or less" if virtual < room else "no text fits beside them"
+        raise RunError(f"{beside}text.max_length {max_length} are more than the {room} positions of the base; {fits}")
+
+
+def head_names(model: Any) -> list[str]:
+    """The parameters of a classifier that its encoder has not."""
+    return [name for name, _ in model.named_parameters() if not name.startswith(f"{model.base_model_prefix}.")]
+
+
+def _brought(model: Any, missing: Collection[str]) -> list[str]:
+    """The parameters of a classifier's head that a checkpoint brings; none where they are a pretraining's, as
+    ModernBERT's is, and what answers is not among them."""
+    found = [name for name in head_names(model) if name not in missing]
+    has_output = any(model.get_parameter(name).shape[0] == model.config.num_labels for name in found)
+    is_classifier = any(name.endswith("ForSequenceClassification") for name in model.config.architectures or ())
+    return found if has_output or is_classifier else []
+
+
+def _check_encoder(model: Any, report: Any, folder: Path) -> None:
+    """Nothing of the encoder was drawn at random."""
+    encoder = f"{model.base_model_prefix}."
+    lost = sorted(name for name in report["missing_keys"] if name.startswith(encoder))
+    if lost:
+        raise RunError(f"{folder}: the checkpoint lacks weights of the encoder: {_some(lost)}")
+    for name, found, wanted in sorted(report["mismatched_keys"]):
+        if name.startswith(encoder):
+            raise RunError(
+                f"{folder}: {name} has the shape {tuple(found)} in {bases.WEIGHTS}, but config.json makes it "
+                f"{tuple(wanted)}; were embeddings resized, save model and configuration together again"
+            )
+
+
+def _draw_anew(model: Any, names: Sequence[str]) -> None:
+    """Initialise parameters as the library does where a checkpoint lacks them."""
+    for name in names:
+        model.get_parameter(name)._is_hf_initialized = False
+        module, _, _ = name.rpartition(".")
+        while True:  # some modules initialise what lies in their parts
+            model.get_submodule(module)._is_hf_initialized = False
+            if not module:
+                break
+            module = module.rpartition(".")[0]
+    model.initialize_weights()
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f", … ({len(names)} in all)" if len(names) > 5 else "")
+
+
 def trained(folder: Path) -> torch.nn.Module:
-    """A complete model as `full` training saved it.
+    """A complete model, as `full` training saved it or as a finished classifier's checkpoint has it.
 
     Raises:
         RunError: the file's tensors and the model's parameters are not the same, name by name and value by value.
@@ -286,17 +401,25 @@ def trained(folder: Path) -> torch.nn.Module:
     from safetensors.torch import load_file
 
     model, report = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, output_loading_info=True
+        folder,
+        dtype=torch.float32,
+        local_files_only=True,
+        trust_remote_code=False,
+        attn_implementation=kernel(folder),
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are found below
     )
     differing = sorted({*report["missing_keys"], *report["unexpected_keys"]})
-    live = model.state_dict()
+    live = {**dict(model.named_buffers()), **model.state_dict()}  # older files have buffers that are now made anew
     differing += [
         name
-        for name, tensor in load_file(folder / "model.safetensors").items()
-        if name not in live or not torch.equal(live[name], tensor)
+        for name, tensor in load_file(folder / bases.WEIGHTS).items()
+        if name not in live or not torch.equal(live[name], tensor.to(live[name].dtype))
     ]
     if differing:
-        raise RunError(f"{folder}: weights on disk are not the ones in the model: {', '.join(differing[:5])}")
+        has_none = set(head_names(model)) <= set(report["missing_keys"])
+        why = "; the checkpoint has no trained head" if has_none else ""
+        raise RunError(f"{folder}: weights on disk are not the ones in the model: {_some(differing)}{why}")
     return model  # type: ignore[no-any-return]  # transformers' Auto classes are untyped
 
 
@@ -336,7 +459,7 @@ def transformer(model: TransformerModel, ingredients: Ingredients) -> Classifier
     return classifier(made, ingredients)
 
 
-def classifier(made: Any, ingredients: Ingredients) -> Classifier:
+def classifier(made: Any, ingredients: Ingredients, positive: int = 1) -> Classifier:
     """Of a network in whatever form. What torch computes shares the layers that it has from its base; a last layer that
     is its own is computed for the first token alone, where the head reads no other."""
     folder = ingredients.base_dir
@@ -345,7 +468,7 @@ def classifier(made: Any, ingredients: Ingredients) -> Classifier:
     if isinstance(made, torch.nn.Module) and (shared is None or not shared.is_all):
         with one_thread():
             first_token.settle(made, trial(folder, made))
-    return SequenceClassifier(made, folder, ingredients.max_length, shared)
+    return SequenceClassifier(made, folder, ingredients.max_length, shared, positive)
 
 
 def shared_layers(network: Any, ingredients: Ingredients) -> lower.Lower | None:
@@ -380,10 +503,11 @@ def network(ingredients: Ingredients) -> torch.nn.Module:
     assert ingredients.base_dir is not None
     if ingredients.adapter_dir is not None:
         loaded = trained(ingredients.adapter_dir).eval()
-        settle(loaded, ingredients.base_dir, ingredients.max_length)
+    else:
+        assert ingredients.seed is not None
+        loaded = untrained(ingredients.base_dir, ingredients.seed, head="refused").eval()
+    check_positions(loaded, ingredients.max_length)
+    settle(loaded, ingredients.base_dir, ingredients.max_length)
+    if ingredients.adapter_dir is not None:
         check_reloaded(loaded, ingredients.adapter_dir, ingredients.base_dir)
-        return loaded
-    assert ingredients.seed is not None
-    fresh = untrained(ingredients.base_dir, ingredients.seed).eval()
-    settle(fresh, ingredients.base_dir, ingredients.max_length)
-    return fresh
+    return loaded

@@ -107,6 +107,9 @@ def _folders(db: Path, now: datetime) -> Iterator[Garbage]:
         is_old = _changed(folder) < now - timedelta(days=KEPT_DAYS)
         if _is_own(folder) and (finished.is_dir() or is_old) and _nobody_trains(folder):
             yield Garbage("training that was cut short", str(folder), _size(folder))
+    for reason in sorted((beside / "adapters").glob("*/.seed-*.failed")):
+        if reason.is_file() and _changed(reason) < now - timedelta(days=KEPT_DAYS):
+            yield Garbage("why a training failed", str(reason), _size(reason))
     for shard in sorted((beside / "shards").glob("*/*.parquet")):
         if _changed(shard) < now - timedelta(days=KEPT_DAYS):
             yield Garbage(f"part of a run, scored more than {KEPT_DAYS} days ago", str(shard), shard.lstat().st_size)

@@ -9,6 +9,7 @@ there is never trained again.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from harness.declarations import Adapter, Suite
 from harness.models.bases import ResolvedBase
 from harness.records import Split
 
-VERSION = 3
+VERSION = 4
 """Raised when the training loop changes in a way that changes weights."""
 
 
@@ -49,6 +50,35 @@ def jobs(
         for adapter in suite.trained_adapters
         for seed in adapter.train.seeds
     ]
+
+
+def _failure_of(job: TrainingJob) -> Path:
+    """Where the reason is kept why there are no weights; its name has the training's key."""
+    return job.folder.with_name(f".{job.folder.name}.failed")
+
+
+def note_failure(job: TrainingJob, reason: str) -> None:
+    """Keep why a training failed, for those who ask later. Where nothing can be written, nothing is kept."""
+    with suppress(OSError):
+        _failure_of(job).parent.mkdir(parents=True, exist_ok=True)
+        _failure_of(job).write_text(reason, encoding="utf-8")
+
+
+def forget_failure(job: TrainingJob) -> None:
+    """There are weights now."""
+    _failure_of(job).unlink(missing_ok=True)
+
+
+def why_missing(job: TrainingJob) -> str:
+    """In one sentence, why there are no weights."""
+    who = f"adapter {job.adapter.id!r} seed {job.seed}"
+    try:
+        told = _failure_of(job).read_text(encoding="utf-8").strip().splitlines()
+    except (OSError, UnicodeDecodeError):
+        told = []
+    if told:
+        return f"the training of {who} failed: {told[-1]}; evaluate the suite again once that is mended"
+    return f"{who} has not been trained yet; evaluate the suite first"
 
 
 def _job(

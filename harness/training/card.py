@@ -42,6 +42,7 @@ def read(folder: Path) -> AdapterRecord:
     """
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        json.dumps(card, allow_nan=False, ensure_ascii=False).encode()  # the store takes no NaN and no lone surrogate
         record = AdapterRecord(
             adapter_digest=card["adapter_digest"],
             adapter_id=card["adapter_id"],

@@ -1,18 +1,18 @@
 """Whether methods fit their bases, found out before anything is trained.
 
-Each adapter is really built on a model of its base's architecture, with random weights in place of the base's, and
-takes one step forward and back on made-up ids as long as the suite allows. What PEFT or the model says is the reason.
+Each adapter is really built on its base, by the way on which it is trained: it takes a step forward and back on the
+shortest and the longest text of its split, and answers them as it will when it is scored. What PEFT or the model says
+is the reason.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from harness.declarations import Suite
-from harness.errors import SuiteError
+from harness.errors import RunError, SuiteError
 from harness.models.peft import without_known_warnings
+from harness.models.transformer import TOKENS_PER_BATCH, Encoded, check_positions, settle, untrained
 from harness.training import TrainingJob, batches, methods
 from harness.training.determinism import deterministic
 
@@ -39,41 +39,47 @@ def check(suite: Suite, jobs: Sequence[TrainingJob], suite_name: str) -> None:
 
 
 def misfit(job: TrainingJob) -> str | None:
-    """Why an adapter cannot be trained on its base, or None if it can."""
+    """Why an adapter cannot be trained on its base and scored, or None if it can.
+
+    A base that cannot be loaded is no misfit: its trainings say so, and the suite's other models go on.
+    """
     adapter = job.adapter
     rows = batches.parted(job.split.examples, adapter.train, job.seed)
     steps = batches.steps(adapter.train, len(rows.trained))
     try:
-        peft_config = methods.config(adapter, steps)
-    except (ValueError, TypeError) as problem:
-        return str(problem)
-    base_config: Any = AutoConfig.from_pretrained(job.base.folder, local_files_only=True, num_labels=2)
-    virtual, positions = (
-        getattr(peft_config, "num_virtual_tokens", 0),
-        getattr(base_config, "max_position_embeddings", None),
-    )
-    if virtual and 0 < (positions or 0) < virtual + job.max_length:  # none in BLOOM's, -1 in XLNet's: no limit
-        return (
-            f"{virtual} virtual tokens and text.max_length {job.max_length} are more than the {positions} positions of "
-            f"base {adapter.base!r}"
-        )
-    try:
-        with deterministic(job.seed), without_known_warnings():
-            return _trial(job, base_config, steps)
-    except Exception as problem:  # noqa: BLE001 (whatever a method raises is why it does not fit)
-        reason = str(problem) or type(problem).__name__
-        return f"{adapter.method} does not fit base {adapter.base!r}: {reason}"
+        methods.config(adapter, steps)
+    except Exception as problem:  # noqa: BLE001 (params are somebody's; PEFT says why it does not take them)
+        return str(problem) or f"method {adapter.method!r} does not take these params ({type(problem).__name__})"
+    with deterministic(job.seed), without_known_warnings():
+        by_length = sorted(job.texts, key=len)
+        try:
+            base = untrained(job.base.folder, job.seed, attention="eager")
+            texts = Encoded(job.base.folder, [by_length[0], by_length[-1]], job.max_length)
+        except RunError:
+            return None
+        try:
+            return _trial(job, base, texts, steps)
+        except Exception as problem:  # noqa: BLE001 (whatever a method raises is why it does not fit)
+            reason = str(problem) or type(problem).__name__
+            return f"{adapter.method} does not fit base {adapter.base!r}: {reason}"
 
 
-def _trial(job: TrainingJob, base_config: Any, steps: int) -> str | None:
-    auto: Any = AutoModelForSequenceClassification  # untyped there
-    base = auto.from_config(base_config, attn_implementation="eager")
+def _trial(job: TrainingJob, base: torch.nn.Module, texts: Encoded, steps: int) -> str | None:
     network = methods.apply(job.adapter, base, steps).train()
-    if not methods.head_is_trained(network):
-        return f"{job.adapter.method} does not train the head, which would answer at random"
-    ids = torch.randint(base_config.vocab_size, (2, job.max_length))
-    with torch.autocast("cpu", torch.bfloat16, enabled=job.precision == "bf16"):
-        logits = network(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-    torch.nn.functional.cross_entropy(logits.float(), torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
+    if left := methods.untrained_of_head(network):
+        return f"{job.adapter.method} does not train the head ({', '.join(left[:3])}), which would answer at random"
+    check_positions(network, job.max_length)
+    settle(network, job.base.folder, job.max_length)
+    texts = texts.for_network(network)
+    batches_of_texts = [texts.batch(indices) for indices in texts.batches(TOKENS_PER_BATCH)]
+    for batch in batches_of_texts:
+        with torch.autocast("cpu", torch.bfloat16, enabled=job.precision == "bf16"):
+            logits = network(**batch).logits
+        labels = torch.arange(len(logits)) % 2
+        torch.nn.functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
     methods.after_step(network, 1)
+    methods.score_as_loaded(network.eval(), job.base.folder)
+    with torch.inference_mode():
+        for batch in batches_of_texts:
+            network(**batch)
     return None

@@ -8,6 +8,7 @@ biases (Ben Zaken et al. 2022), `head` none of them. The head on top is always t
 import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from harness.declarations import WITHOUT_PEFT, Adapter
 from harness.models.peft import without_known_warnings
+from harness.models.transformer import head_names, kernel
 
 _CHANGES_BASE = ("pissa", "olora")
 """Beginnings of `init_lora_weights` that take out of the base's weights what they put into the adapter's."""
@@ -73,6 +75,7 @@ def apply(adapter: Adapter, base: torch.nn.Module, steps: int) -> Any:
         peft_config = config(adapter, steps)
         if peft_config is None:
             return _without_peft(adapter.method, base)
+        _train_whole_head(peft_config, base)
         network = get_peft_model(base, peft_config)
     # A path of this machine has no business in a file that travels, and would change its digest.
     network.peft_config["default"].base_model_name_or_path = adapter.base
@@ -86,12 +89,23 @@ def _without_peft(method: str, base: Any) -> Any:
     return base
 
 
-def head_is_trained(network: Any) -> bool:
-    """Whether the parameters outside the encoder train: a head that stayed as it was drawn would answer at random."""
+def _train_whole_head(peft_config: Any, base: Any) -> None:
+    """Have PEFT train and save all parts of a head: by itself it takes those that are called classifier or score."""
+    parts = sorted({name.partition(".")[0] for name in head_names(base)})
+    others = [part for part in parts if not part.endswith(("classifier", "score"))]
+    if others and hasattr(peft_config, "modules_to_save"):
+        peft_config.modules_to_save = [*(peft_config.modules_to_save or ()), *others]
+
+
+def untrained_of_head(network: Any) -> list[str]:
+    """The parameters of the head that do not train: as they were drawn, they would answer at random."""
     base = network.get_base_model() if hasattr(network, "peft_config") else network
-    encoder = {id(parameter) for parameter in getattr(base, base.base_model_prefix).parameters()}
-    in_head = [parameter for parameter in base.parameters() if id(parameter) not in encoder]
-    return any(parameter.requires_grad for parameter in in_head)
+    return [
+        name
+        for name in head_names(base)
+        if not base.get_parameter(name).requires_grad
+        and ".original_module." not in name  # PEFT's copy of the first ones
+    ]
 
 
 def initial(network: Any) -> dict[str, torch.Tensor] | None:
@@ -140,6 +154,11 @@ def settled(network: Any, before: dict[str, torch.Tensor] | None, plain_base: Ca
 def _changes_base(network: Any) -> bool:
     init = getattr(getattr(network, "active_peft_config", None), "init_lora_weights", None)
     return str(init).lower().startswith(_CHANGES_BASE)
+
+
+def score_as_loaded(network: Any, base_dir: Path) -> None:
+    """Change a network from the attention that is faster to train to the one that it is scored with."""
+    (network.get_base_model() if hasattr(network, "peft_config") else network).set_attn_implementation(kernel(base_dir))
 
 
 def after_step(network: Any, step: int) -> None:

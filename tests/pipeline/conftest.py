@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizer
+from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizer
 from typer.testing import CliRunner
 
 from harness import digest, training
@@ -128,9 +128,17 @@ def configured(index: Index, monkeypatch: pytest.MonkeyPatch) -> Index:
     return index
 
 
+def finished_beside(base: Path) -> Path:
+    """Where the finished classifier is that goes with a base."""
+    return base.with_name(f"{base.name}-finished")
+
+
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real BERT of two layers, its weights wide enough (0.2) that different texts give different answers."""
+    """A real BERT of two layers, its weights wide enough (0.2) that different texts give different answers.
+
+    Beside it is a whole classifier of the same kind, which knows its labels by name.
+    """
     folder = tmp_path_factory.mktemp("tiny-bert")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words = ["the", "number", "is", "and", "it", "works", ".", ",", *GOOD, *BAD, *THINGS, *map(str, range(200))]
@@ -148,6 +156,9 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         initializer_range=0.2,
     )
     BertModel(config).save_pretrained(folder)
+    shutil.copytree(folder, finished_beside(folder))
+    config.id2label, config.label2id = {0: "negative", 1: "positive"}, {"negative": 0, "positive": 1}
+    BertForSequenceClassification(config).save_pretrained(finished_beside(folder))
     return folder
 
 
@@ -158,7 +169,9 @@ def suite_path(tmp_path: Path, index: Index, tiny_base: Path) -> Path:
     path.parent.mkdir()
     text = (RESOURCES / "made_up_suite.toml").read_text()
     base_sha256 = digest.of_file(tiny_base / "model.safetensors")
-    for name, value in {"SHA256": index.sha256, "BASE": str(tiny_base), "BASE_SHA256": base_sha256}.items():
+    finished_sha256 = digest.of_file(finished_beside(tiny_base) / "model.safetensors")
+    pins = {"SHA256": index.sha256, "BASE_SHA256": base_sha256, "FINISHED_SHA256": finished_sha256}
+    for name, value in {"BASE": str(tiny_base), **pins}.items():
         text = text.replace(f"@{name}@", value)
     path.write_text(text)
     load(path)

@@ -53,9 +53,13 @@ def save_adapter(base: Path, folder: Path, config: Any) -> None:
 
 def lora(**changed: Any) -> LoraConfig:
     """What the adapters here are made from."""
-    return LoraConfig(
-        task_type=TaskType.SEQ_CLS, **{"r": 4, "lora_alpha": 8, "target_modules": ["query", "value"], **changed}
-    )
+    made_of: dict[str, Any] = {
+        "task_type": TaskType.SEQ_CLS,
+        "r": 4,
+        "lora_alpha": 8,
+        "target_modules": ["query", "value"],
+    }
+    return LoraConfig(**made_of | changed)
 
 
 def tensors(change: Callable[[Tensors], Any]) -> Callable[[Path], None]:
@@ -150,6 +154,19 @@ def card(**changed: Any) -> Callable[[Path], None]:
     return edit
 
 
+def text_for_alpha(folder: Path, text: str) -> None:
+    """A number that JSON can write and no float can hold."""
+    (folder / CONFIG).write_text((folder / CONFIG).read_text().replace('"lora_alpha": 8', f'"lora_alpha": {text}'))
+
+
+EMBEDDINGS = "base_model.model.bert.embeddings.word_embeddings.weight"
+
+
+def of_keys(t: Tensors) -> Tensors:
+    """Biases of attention's keys as the base has them: they change no answer, so no training moves them."""
+    return {name: torch.zeros_like(one) if name.endswith("key.bias") else one for name, one in t.items()}
+
+
 def headless(t: Tensors) -> Tensors:
     return {name: tensor for name, tensor in t.items() if "classifier" not in name}
 
@@ -207,6 +224,8 @@ SCORED = [
     Case("a-base-that-is-nowhere", config(base_model_name_or_path="nobody/nothing", revision="gone"), None),
     Case("float16", tensors(half), None),
     Case("ia3", None, None, made="ia3"),
+    Case("biases-too", None, None, made="biased"),
+    Case("no-task", None, None, made="no-task"),
     Case("trained-here", None, None, made="carded"),
 ]
 REFUSED = [
@@ -218,9 +237,9 @@ REFUSED = [
     Case("another-method", lambda folder: shutil.copy(folder.parent / "ia3" / WEIGHTS, folder), "different methods"),
     Case("small-base", None, "(4, 16) where (4, 32) belongs: it was trained on another base", made="small"),
     Case("wrong-rank", config(r=8), "where (8, 32) belongs: adapter_config.json tells of another size"),
-    Case("three-classes", labels(id2label={"0": "bad", "1": "fair", "2": "good"}), "tells of 3 labels"),
+    Case("three-classes", labels(id2label={"0": "bad", "1": "fair", "2": "good"}), "names 3 labels"),
     Case("three-rows", tensors(three_rows),
-         "the shape (3, 32) where (2, 32) belongs: adapter_config.json"),
+         "its head has 3 outputs"),
     Case("labels-turned", labels(id2label={"0": "POSITIVE", "1": "NEGATIVE"}), "the labels the other way round"),
     Case("labels-turned-too", labels(label2id={"positive": 0, "negative": 1}), "the labels the other way round"),
     Case("labels-in-the-config", config(id2label={"0": "pos", "1": "neg"}), "the labels the other way round"),
@@ -243,10 +262,16 @@ REFUSED = [
     Case("unheard-of-method", config(peft_type="SORCERY"), "there is no method 'SORCERY'"),
     Case("unknown-switch", config(some_new_switch=True, peft_version="9.9"), "LORA has no some_new_switch there"),
     Case("impossible-value", config(r=-1), "cannot be put on its base (`r` should be"),
+    Case("no-number", config(lora_alpha=math.nan), "is not JSON (Out of range float values"),
+    Case("beyond-every-number", lambda folder: text_for_alpha(folder, "1e999"), "float values are not JSON compliant"),
+    Case("half-a-character", config(note="\ud800"), "is not JSON (UnicodeEncodeError)"),
+    Case("resized-embeddings", tensors(lambda t: t.update({EMBEDDINGS: torch.ones(300, 32)})),
+         "its vocabulary was resized or trained. Merge it into its base"),
     Case("no-such-option", config(bias="some"), "cannot be put on its base (Requested bias: some"),
     Case("beyond-memory", config(r=10**9), "r = 1000000000 is more than all"),
     Case("not-a-number", config(r="many"), "r = 'many'"),
-    Case("a-target-that-is-not-there", config(target_modules=["nowhere"]), "on its base (No modules were"),
+    Case("a-target-that-is-not-there", config(target_modules=["nowhere"]),
+         "(bert) has none of the modules that adapter_config.json targets (nowhere). That file names the base '"),
     Case("generates", config(task_type="CAUSAL_LM"), "is for 'CAUSAL_LM', not for classifying"),
     Case("code", config(auto_mapping={"base_model_class": "Evil", "parent_library": "evil"}), "(auto_mapping)"),
     Case("module", config(megatron_config={}, megatron_core="evil"), "(megatron_config)"),
@@ -257,6 +282,7 @@ REFUSED = [
     Case("card-of-other-weights", tensors(lambda t: t.update({k: v + 1 for k, v in t.items() if "lora_B" in k})),
          "the weights are not the ones its card is about", made="carded"),
     Case("card-without-answers", card(probe_scores=None), "tells no answers to the probe texts", made="carded"),
+    Case("card-without-numbers", card(train_seconds=math.nan), "has no readable harness-card.json", made="carded"),
     Case("card-of-nonsense", card(n_trainable="many"), "n_trainable", made="carded"),
     Case("card-without-texts", lambda folder: (folder / "trained-on.txt").unlink(), "does not say what it was trained",
          made="carded"),
@@ -340,6 +366,9 @@ def world(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     save_adapter(here / "small", made / "small", lora())
     ia3 = IA3Config(task_type=TaskType.SEQ_CLS, target_modules=["query", "value"], feedforward_modules=[])
     save_adapter(here / "base", made / "ia3", ia3)
+    save_adapter(here / "base", made / "biased", lora(bias="all"))
+    tensors(of_keys)(made / "biased")
+    save_adapter(here / "base", made / "no-task", lora(task_type=None, modules_to_save=["classifier"]))
     splits = file_split("train") + file_split("test")
     declared_bases = path_base("tiny", here / "base")
     declared_bases += "".join(path_base(name, here / name) for name in ("other", "turned"))
@@ -412,6 +441,14 @@ def test_what_is_broken_is_refused_by_name(world: World, case: Case) -> None:
     assert f"failed: {case.name} on test: {error}" in world.result.err
 
 
+def test_an_adapter_that_names_another_base_is_scored_with_a_warning(world: World) -> None:
+    warnings = [
+        line for line in world.result.err.splitlines() if line.startswith("warning: ") and "as its base" in line
+    ]
+    warned = {line.split()[1] for line in warnings}
+    assert warned == {"a-base-that-is-nowhere", "another-base-that-the-card-hides", "small-base"}
+
+
 def test_no_refusal_is_a_traceback_and_no_pickle_was_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Traceback" not in world.result.err + "".join(world.errors.values())
     assert not Path("the-pickle-was-read").exists()
@@ -427,7 +464,8 @@ def test_what_is_sound_is_scored_as_plain_peft_scores_it(world: World) -> None:
     for case in SCORED:
         if case.made == "lora" and case.name != "float16":
             np.testing.assert_allclose(world.scores[case.name], expected, atol=1e-5)
-    np.testing.assert_allclose(world.scores["ia3"], by_peft(world, "ia3"), atol=1e-5)
+    for name, made in (("ia3", "ia3"), ("biases-too", "biased"), ("no-task", "no-task")):
+        np.testing.assert_allclose(world.scores[name], by_peft(world, made), atol=1e-5)
     assert world.scores["trained-here"] == world.scores["trained"]
 
 

@@ -33,6 +33,8 @@ from harness.judging import judge_stored
 from harness.records import Prediction, Split
 from harness.suite import load
 
+from .conftest import finished_beside
+
 Command = Callable[..., Any]
 RESOURCES = Path(__file__).parents[1] / "resources"
 GATE = """[[gate]]
@@ -54,7 +56,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, index: Any, tiny_base: Path)
     path.parent.mkdir()
     text = (RESOURCES / "made_up_suite.toml").read_text().split("[[gate]]")[0] + GATE
     base_sha256 = digest.of_file(tiny_base / "model.safetensors")
-    for name, value in {"SHA256": index.sha256, "BASE": str(tiny_base), "BASE_SHA256": base_sha256}.items():
+    finished_sha256 = digest.of_file(finished_beside(tiny_base) / "model.safetensors")
+    pins = {"SHA256": index.sha256, "BASE_SHA256": base_sha256, "FINISHED_SHA256": finished_sha256}
+    for name, value in {"BASE": str(tiny_base), **pins}.items():
         text = text.replace(f"@{name}@", value)
     path.write_text(text.replace("epochs = 2,", "epochs = 20,"))
     with pytest.MonkeyPatch.context() as patch:

@@ -15,6 +15,8 @@ from harness.cli import app
 from harness.records import Outcomes, Split
 from harness.tables.comparison import show_comparison
 
+from .conftest import finished_beside
+
 Command = Callable[..., Any]
 
 
@@ -26,7 +28,9 @@ def scored(tmp_path_factory: pytest.TempPathFactory, index: Any, tiny_base: Path
     path.parent.mkdir()
     text = (Path(__file__).parents[1] / "resources" / "made_up_suite.toml").read_text()
     base_sha256 = digest.of_file(tiny_base / "model.safetensors")
-    for name, value in {"SHA256": index.sha256, "BASE": str(tiny_base), "BASE_SHA256": base_sha256}.items():
+    finished_sha256 = digest.of_file(finished_beside(tiny_base) / "model.safetensors")
+    pins = {"SHA256": index.sha256, "BASE_SHA256": base_sha256, "FINISHED_SHA256": finished_sha256}
+    for name, value in {"BASE": str(tiny_base), **pins}.items():
         text = text.replace(f"@{name}@", value)
     test = text[text.index('[[split]]\nid = "test"') : text.index("[[base]]")]
     halves = (

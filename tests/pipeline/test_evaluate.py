@@ -32,14 +32,14 @@ def db(tmp_path: Path) -> Path:
 def test_a_first_evaluation_scores_all_and_a_second_nothing(harness: Command, suite_path: Path) -> None:
     first = harness("evaluate", suite_path, "--workers", "1", "--json")
     assert first.code == 0, first.err
-    assert first.json()["scored"] == 8
+    assert first.json()["scored"] == 9
     assert {row["model"] for row in first.json()["results"]} == {
-        "majority", "tfidf", "untrained", "probe", "tiny+lora", "tiny-full",
+        "majority", "tfidf", "untrained", "probe", "tiny+lora", "tiny-full", "finished",
     }  # fmt: skip
     second = harness("evaluate", suite_path, "--workers", "1", "--json")
-    assert (second.code, second.json()["scored"], second.json()["reused"]) == (0, 0, 8)
+    assert (second.code, second.json()["scored"], second.json()["reused"]) == (0, 0, 9)
     assert second.json()["results"] == first.json()["results"]
-    assert "scored 0, already stored 8, failed 0" in second.err
+    assert "scored 0, already stored 9, failed 0" in second.err
 
 
 def test_the_store_recomputes_every_accuracy_and_f1_exactly(harness: Command, suite_path: Path, db: Path) -> None:
@@ -53,7 +53,7 @@ def test_the_store_recomputes_every_accuracy_and_f1_exactly(harness: Command, su
            JOIN example e ON e.digest = run.split_digest AND e.example_id = p.example_id
            WHERE m.name IN ('accuracy', 'f1') GROUP BY m.run_id, m.name, m.value""",
     )
-    assert len(rows) == 16
+    assert len(rows) == 18
     assert all(stored == recomputed for _, stored, recomputed in rows)
 
 
@@ -126,7 +126,7 @@ def test_a_model_that_fails_is_stored_as_an_error_and_the_others_go_on(
     in_the_way.write_text("where the folders of the weights belong")
     result = harness("evaluate", suite_path, "--workers", "1", "--json")
     assert result.code == 3
-    assert result.json()["scored"] == 6
+    assert result.json()["scored"] == 7
     assert "failed: tiny+lora seed 1 on test: " in result.err
     assert "Traceback" not in result.err
     errors = query(db, "SELECT model_id, seed, error FROM run WHERE status = 'error' ORDER BY seed")
@@ -134,7 +134,7 @@ def test_a_model_that_fails_is_stored_as_an_error_and_the_others_go_on(
     assert all("FileExistsError" in error for *_, error in errors)
     in_the_way.unlink()
     mended = harness("evaluate", suite_path, "--workers", "1", "--json")
-    assert (mended.code, mended.json()["scored"], mended.json()["reused"]) == (0, 2, 6)
+    assert (mended.code, mended.json()["scored"], mended.json()["reused"]) == (0, 2, 7)
 
 
 def test_a_damaged_adapter_fails_its_model_only(harness: Command, suite_path: Path, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_ctrl_c_leaves_the_store_whole_and_the_next_call_goes_on(
     assert not any(map(_is_working, workers))
     suite_path.write_text(suite_path.read_text().replace("epochs = 900", "epochs = 4"))
     result = harness("evaluate", suite_path, "--workers", "1", "--json")
-    assert (result.code, result.json()["scored"]) == (0, 8)
+    assert (result.code, result.json()["scored"]) == (0, 9)
 
 
 def test_a_worker_that_is_killed_ends_the_command_with_a_reason(

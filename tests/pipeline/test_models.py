@@ -100,8 +100,7 @@ def test_an_untrained_head_is_drawn_from_its_seed_and_leaves_the_generator_alone
 
 
 def test_a_checkpoint_that_lacks_an_encoder_layer_is_refused(tiny_base: Path, tmp_path: Path) -> None:
-    for file in tiny_base.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(tiny_base, tmp_path, dirs_exist_ok=True)
     tensors = load_file(tmp_path / "model.safetensors")
     first_layer = {name: tensor for name, tensor in tensors.items() if "layer.1" not in name}
     save_file(first_layer, tmp_path / "model.safetensors", {"format": "pt"})

@@ -17,7 +17,7 @@ from harness.cli import app
 from harness.store import checksum, reader
 from harness.store.connection import opened
 
-from .conftest import BAD, GOOD, RESOURCES, THINGS
+from .conftest import BAD, GOOD, RESOURCES, THINGS, finished_beside
 
 GATES = """
 [[gate]]
@@ -124,6 +124,7 @@ def make(tiny_base: Path, root: Path) -> World:
     world = World(root)
     world.suite.parent.mkdir()
     shutil.copytree(tiny_base, world.suite.parent / "base")
+    shutil.copytree(finished_beside(tiny_base), finished_beside(world.suite.parent / "base"))
     write_rows(world.suite.parent / "train.jsonl", rows(240, 0))
     write_rows(world.suite.parent / "test.jsonl", rows(100, 1000))
     head, _, tail = (RESOURCES / "made_up_suite.toml").read_text().partition("[[split]]")
@@ -133,6 +134,7 @@ def make(tiny_base: Path, root: Path) -> World:
         for name in ("train", "test")
     )
     base = {"BASE": "base", "BASE_SHA256": digest.of_file(tiny_base / "model.safetensors")}
+    base["FINISHED_SHA256"] = digest.of_file(finished_beside(tiny_base) / "model.safetensors")
     for name, value in base.items():
         rest = rest.replace(f"@{name}@", value)
     world.suite.write_text(f"{head}{splits}[[base]]{rest}{GATES}")

@@ -83,9 +83,12 @@ def test_what_cannot_be_used_fails_alone(outcomes: dict[str, Outcome], model: st
     assert said in line
 
 
-def test_a_commit_that_is_gone_stores_nothing(outcomes: dict[str, Outcome]) -> None:
-    assert outcomes["gone"].code == 2
-    assert "adapter gone: model own/theirs at commit 999999999999: the hub has no such commit" in outcomes["gone"].err
+def test_a_commit_that_is_gone_fails_its_own_model(outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["gone"].code == 3
+    assert (
+        "failed: gone on test: adapter gone: model own/theirs at commit 999999999999: the hub has no such commit"
+        in outcomes["gone"].err
+    )
 
 
 def test_what_was_fetched_once_needs_no_network(outcomes: dict[str, Outcome]) -> None:
