@@ -19,7 +19,7 @@ from harness import digest
 from harness.data.lock import Locked
 from harness.data.rows import NO_COLUMNS, Places, Row, Rows
 from harness.declarations import HubSplit, SplitRule
-from harness.errors import DataError, LeakError
+from harness.errors import DataError, FetchError, LeakError
 from harness.records import Example, Split
 from harness.stats import Ints
 
@@ -53,7 +53,24 @@ def load_split(rule: SplitRule, places: Places, pinned: Locked | None = None) ->
             return stand_in
     module, _, function = SOURCES[rule.source].partition(":")
     source: Callable[[Any, Places], Rows] = getattr(import_module(module), function)
-    return _taken(rule, source(rule, places))
+    try:
+        return _taken(rule, source(rule, places))
+    except FetchError as problem:
+        if not isinstance(rule, HubSplit):
+            raise
+        raise FetchError(f"{problem}. {_instead(rule, places, pinned)}") from None
+
+
+def _instead(rule: HubSplit, places: Places, pinned: Locked | None) -> str:
+    """How a local copy can stand in for a split that the hub does not give."""
+    if pinned is None:
+        return (
+            "Local copies (HARNESS_DATA) stand in for splits that the suite's lock pins; it does not pin this one: "
+            "run `harness data` once where the hub answers"
+        )
+    if places.local_copies is None:
+        return "Or set HARNESS_DATA to a folder of local copies: one that gives the rows that the lock pins stands in"
+    return f"No file in {places.local_copies / rule.dataset.rpartition('/')[2]} (HARNESS_DATA) gives the locked rows"
 
 
 def _taken(rule: SplitRule, rows: Rows) -> Split:

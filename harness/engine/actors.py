@@ -6,6 +6,7 @@ it was at. The task is given to another one, after a pause that doubles, at most
 `Lost`, and the others go on. Ray restarts nothing by itself, so that tries are counted in one place.
 """
 
+import os
 import tempfile
 import time
 from collections import deque
@@ -19,7 +20,7 @@ import ray
 from ray.exceptions import RayError, RaySystemError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from harness.engine.protocol import EachDone, Interrupted, Lost
+from harness.engine.protocol import MARKER, EachDone, Interrupted, Lost
 from harness.engine.shown import Shown
 from harness.engine.worker import PATIENCE_SECONDS, News, Raised, Surroundings, Worker
 from harness.errors import RunError, UsageError
@@ -34,8 +35,6 @@ START_SECONDS = 120
 _BACK_OFF_SECONDS = 1.0
 """Before a task is tried again, or an actor started again; twice as long the next time."""
 _POLL_SECONDS = 0.2
-MARKER = ".workers-"
-"""How the file's name begins by which workers see that a folder is shared."""
 
 
 @contextmanager
@@ -53,7 +52,7 @@ def workers(count: int | None, progress: Progress, folder: Path | None) -> Itera
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                file = tempfile.NamedTemporaryFile(dir=folder.absolute(), prefix=MARKER)  # noqa: SIM115 (on the stack)
+                file = tempfile.NamedTemporaryFile(dir=folder.absolute(), prefix=f"{MARKER}{os.getpid()}-")  # noqa: SIM115 (on the stack)
             except OSError as problem:
                 raise UsageError(f"{folder}: nothing can be written there ({problem.strerror})") from None
             marker = stack.enter_context(file).name

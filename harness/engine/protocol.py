@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 from harness.progress import Progress
 
+MARKER = ".workers-"
+"""How the file's name begins by which workers see that a folder is shared."""
 T = TypeVar("T")
 R = TypeVar("R")
 

@@ -1,7 +1,8 @@
 """Tasks on a cluster, or on this machine, over Ray: `actors.py` does the work, this starts Ray or joins it.
 
 Ray is an optional extra, imported when the engine is opened. Nothing is sent to anybody: no usage statistics. A Ray
-that is started here has no dashboard, asks whoever connects for its token, and ends with the command.
+that is started here listens on the loopback interface alone, has no dashboard, asks whoever connects for its token,
+keeps its files where only their owner may go, and ends with the command, however that ends.
 """
 
 import logging
@@ -9,11 +10,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import chdir, contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 
-from harness.engine.protocol import EachDone
+from harness.engine import ray_guard
+from harness.engine.protocol import MARKER, EachDone
 from harness.errors import UsageError
 from harness.progress import Progress
 from harness.provenance import cores
@@ -39,14 +42,57 @@ def workers(
     Raises:
         UsageError: Ray is not installed; there is no such cluster; it has fewer cores than workers are asked for.
     """
-    _check_installed()
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     # Ray writes what it has to say about workers that died to stdout, where results go.
-    with redirect_stdout(sys.stderr), _joined(address, count):
-        from harness.engine import actors
+    with _only_here(address == "local"), redirect_stdout(sys.stderr):
+        _check_installed()
+        with _session(address == "local", folder) as session, _joined(address, count, session):
+            from harness.engine import actors
 
-        with actors.workers(count, progress, folder) as each_done:
-            yield each_done
+            with actors.workers(count, progress, folder) as each_done:
+                yield each_done
+
+
+@contextmanager
+def _only_here(local: bool) -> Iterator[None]:
+    """Have Ray listen on the loopback interface alone, as where it knows no clusters. Read when Ray is imported."""
+    name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    before = os.environ.get(name)
+    if local:
+        os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
+
+
+@contextmanager
+def _session(local: bool, folder: Path | None) -> Iterator[Path | None]:
+    """A folder for a Ray that is started here, which only its owner may enter: Ray opens what it makes to everybody.
+
+    However the command ends, another process (`ray_guard.py`) ends what is left of Ray and removes the folder, and the
+    marker in the folder that workers share.
+    """
+    # Sockets are in it, whose paths may have 107 characters.
+    place = "/tmp" if Path("/tmp").is_dir() else None
+    made = Path(tempfile.mkdtemp(prefix="hr-", dir=place)) if local else None
+    words = [str(made or ""), str(folder.absolute() if folder else ""), f"{MARKER}{os.getpid()}-"]
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-S", ray_guard.__file__, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is not for it
+    )
+    try:
+        yield made
+    finally:
+        assert guard.stdin is not None
+        guard.stdin.close()
+        guard.wait()
 
 
 def _check_installed() -> None:
@@ -60,25 +106,32 @@ def _check_installed() -> None:
 
 
 @contextmanager
-def _joined(address: str, count: int | None) -> Iterator[None]:
+def _joined(address: str, count: int | None, session: Path | None) -> Iterator[None]:
     """Ray, for as long as the block lasts. Workers' own output is in Ray's logs; what they raise comes back."""
     import ray
+    from ray._private import ray_constants
 
     if address != "local":
         _check_reachable(address)
+    ray_constants.ENABLE_RAY_CLUSTER = address != "local"  # where Ray was imported before
     on_sigterm = signal.getsignal(signal.SIGTERM)
+    # Workers look for modules where Ray is started: not in the folder of the call, unless the command does so itself.
+    called_in = str(Path.cwd())
+    elsewhere = nullcontext() if called_in in sys.path or "" in sys.path else chdir(session or Path(sys.prefix))
     try:
-        if address == "local":
-            ray.init(
-                address="local",
-                num_cpus=count or cores(),
-                object_store_memory=_OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with elsewhere:
+            if address == "local":
+                ray.init(
+                    address="local",
+                    num_cpus=count or cores(),
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    _temp_dir=str(session / "ray") if session else None,
+                )
+            else:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         with suppress(ValueError):  # in another thread than the main one, where Ray sets no handler either
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's ends with 1, which would mean that a gate failed
         yield
@@ -104,9 +157,8 @@ def _check_reachable(address: str) -> None:
         UsageError: there is no such cluster, or one that this Ray cannot join.
     """
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _JOIN, address], capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS
-        )
+        command = [sys.executable, "-P", "-c", _JOIN, address]  # -P: not the logging.py of this folder
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
         reason = f"no answer within {ANSWER_SECONDS} s"
     else:

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +266,45 @@ def test_the_command_starts_ray_bears_a_kill_and_leaves_nothing(
     assert "scored 1, already stored 0, failed 0" in err
     assert "Traceback" not in err
     assert psutil.wait_procs(list(seen.values()), timeout=20)[1] == []
+
+
+def listening(processes: Sequence[psutil.Process]) -> set[str]:
+    """The addresses on which these accept connections."""
+    found = set()
+    for process in processes:
+        with suppress(psutil.Error):
+            found |= {one.laddr.ip for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN}
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_command_leaves_nothing_and_meanwhile_nobody_else_could_come_in(
+    suite_path: Path, configured: Any, tmp_path: Path, how: signal.Signals
+) -> None:
+    """In the middle of work: its ports are on the loopback interface, its folder its owner's; all is gone soon."""
+    words = ["train", suite_path, "--engine", "ray", "--workers", "1", "--db", tmp_path / "runs" / "r.duckdb"]
+    before = set(Path("/tmp").glob("hr-*"))
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "harness", *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    seen: list[psutil.Process] = []
+    while not any(named(process).startswith("ray::Worker") for process in seen):
+        assert begun.poll() is None
+        assert time.monotonic() < deadline
+        seen = psutil.Process(begun.pid).children(recursive=True)
+        time.sleep(0.05)
+    assert list((tmp_path / "runs").glob(".workers-*"))
+    (session,) = set(Path("/tmp").glob("hr-*")) - before
+    assert session.stat().st_mode & 0o777 == 0o700
+    assert any(session.rglob("raylet*"))
+    assert {ip.removeprefix("::ffff:") for ip in listening([psutil.Process(begun.pid), *seen])} == {"127.0.0.1"}
+    begun.send_signal(how)
+    begun.wait(10)
+    assert begun.returncode == -how
+    assert psutil.wait_procs(seen, timeout=10)[1] == []
+    assert not session.exists()
+    assert not list((tmp_path / "runs").glob(".workers-*"))
 
 
 def named(process: psutil.Process) -> str:

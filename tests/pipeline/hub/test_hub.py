@@ -663,3 +663,5 @@ def test_a_warm_cache_needs_no_network(offline: dict[str, Outcome], why: str) ->
 def test_a_cold_cache_without_a_network_says_what_to_do(offline: dict[str, Outcome], case: str) -> None:
     assert_refused(offline[f"wished: {case}"], "is not in the cache, and HF_HUB_OFFLINE is set")
     assert_refused(offline[f"refused: {case}"], "the hub cannot be reached (", "Connection refused", "HF_ENDPOINT")
+    if case != "cold model":
+        assert_refused(offline[f"refused: {case}"], "HARNESS_DATA", "lock")
