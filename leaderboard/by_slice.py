@@ -68,7 +68,7 @@ def accuracies(
 def _admitting_doubt(
     interval: tuple[float, float] | None, value: float, units: int
 ) -> tuple[float, float] | tuple[None, None]:
-    """An interval; Wilson's, of so many clusters (or examples), where no resample differs from the value."""
+    """An interval; Wilson's, with as many trials as clusters (or examples), where all resamples equal the value."""
     if interval is None:
         return None, None
     return stats.wilson(round(value * units), units) if interval[0] == interval[1] and units > 1 else interval

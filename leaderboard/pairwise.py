@@ -18,7 +18,7 @@ _NOTHING = 1e-12  # of the two variances together: a difference that varies less
 def p_values(drawn: Sequence[Resampled]) -> Floats:
     """Two-sided p-values of each pair's difference, not corrected for the number of pairs.
 
-    Accuracy with one seed a side and no clusters: McNemar's exact one, from counts by one matrix product. Otherwise
+    Accuracy with one seed a side and no clusters: McNemar's exact p-value, from counts by one matrix product. Otherwise
     normal, over the bootstrap's standard error.
 
     Args:
@@ -52,7 +52,7 @@ def _exact(drawn: Sequence[Resampled]) -> Floats:
 
 
 def _variances(draws: Floats) -> tuple[Floats, Floats]:
-    """Variance of the difference of every two rows, and in how many columns it is defined; both of shape (k, k)."""
+    """Variance of the difference of each pair of rows, and the number of defined columns, of shape (k, k)."""
     known = np.isfinite(draws)
     mask = known.astype(np.float64)
     means = np.where(known, draws, 0.0).sum(axis=1) / np.maximum(1, known.sum(axis=1))

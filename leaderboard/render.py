@@ -153,7 +153,7 @@ def _inside(out: Path, name: str) -> Path:
 
 
 def _manifest(out: Path) -> set[str]:
-    """Names of files that earlier calls made; none where there is no manifest or it is not one."""
+    """Names of files that earlier calls made; none where the manifest is missing or damaged."""
     try:
         listed = json.loads((out / MANIFEST).read_bytes())["files"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 HOST = "127.0.0.1"
 CONNECTIONS = 1000
-"""At once. Each costs a socket and no thread until its request is there whole."""
+"""Largest number of open connections. Each costs a socket, and no thread until its request is complete."""
 IDLE_SECONDS = 20
-"""After which a connection that sends nothing is closed."""
+"""Idle time after which a connection is closed."""
 
 
 def serve(
@@ -46,7 +46,7 @@ def serve(
         stop: ends it.
 
     Raises:
-        UsageError: the port is taken, or not for everybody.
+        UsageError: the port is taken, or needs privileges.
     """
     channels: dict[int, Any] = {}
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of every request that has to wait
@@ -62,7 +62,7 @@ def serve(
             cleanup_interval=5,
             max_request_header_size=16_384,
             max_request_body_size=1024,
-            log_socket_errors=False,  # that somebody went away is not worth a traceback
+            log_socket_errors=False,  # a client that disconnects is not worth a traceback
         )
     except OSError as problem:
         raise UsageError(f"--port {port}: cannot be served on ({problem.strerror}); give another") from None
@@ -122,7 +122,7 @@ def state(watched: Sequence[Path]) -> tuple[tuple[int, int] | None, ...]:
 
 
 def application(out: Path) -> "WSGIApplication":
-    """The files of a folder, for those who ask by one of this machine's own names."""
+    """The files of a folder, for requests that use one of this machine's own names."""
 
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         def refuse(status: HTTPStatus, *headers: tuple[str, str]) -> Iterable[bytes]:
@@ -160,7 +160,7 @@ def application(out: Path) -> "WSGIApplication":
 
 
 _OWN_NAME = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?", re.IGNORECASE)
-"""Hosts that mean this machine. A page elsewhere whose own name is made to lead here sends that name."""
+"""Names of this machine. A page elsewhere whose name was rebound to this address sends its own name instead."""
 _HEADERS = [
     ("Cache-Control", "no-store"),  # the page after a reload is the one on disk
     ("Cross-Origin-Resource-Policy", "same-origin"),  # data files are scripts: a page elsewhere could run them
