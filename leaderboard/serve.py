@@ -65,6 +65,7 @@ def serve(
             log_socket_errors=False,  # a client that disconnects is not worth a traceback
         )
     except OSError as problem:
+        wasyncore.close_all(channels, ignore_all=True)  # waitress leaves its socket open when it cannot bind it
         raise UsageError(f"--port {port}: cannot be served on ({problem.strerror}); give another") from None
     say(f"serving {out} on http://{HOST}:{server.effective_port}/ (Ctrl+C ends it)")
     ended = threading.Event()
