@@ -25,26 +25,28 @@ def applies(name: str, *sides: tuple[Outcomes, ...]) -> bool:
     return METRICS[name].of_table and all(len(seeds) == 1 and seeds[0].clusters is None for seeds in sides)
 
 
-def drawn(name: str, outcomes: Outcomes, share: float = 1.0) -> Floats:
-    """A metric in draws from the posterior of its table, of shape (`RESAMPLES`,).
+def drawn(name: str, outcomes: Outcomes, share: float = 1.0, draws: int = RESAMPLES) -> Floats:
+    """A metric in draws from the posterior of its table, of shape (draws,).
 
     Args:
         share: independent units an example, below 1 where examples come in clusters: what a count weighs.
     """
-    return _of_side(name, _FIRST, _tables(outcomes, outcomes, share))
+    return _of_side(name, _FIRST, _tables(outcomes, outcomes, share, draws))
 
 
-def drawn_difference(name: str, first: Outcomes, second: Outcomes, share: float = 1.0) -> Floats:
-    """First minus second on the same examples, in draws from the posterior of their table: shape (`RESAMPLES`,)."""
-    tables = _tables(first, second, share)
+def drawn_difference(
+    name: str, first: Outcomes, second: Outcomes, share: float = 1.0, draws: int = RESAMPLES
+) -> Floats:
+    """First minus second on the same examples, in draws from the posterior of their table: shape (draws,)."""
+    tables = _tables(first, second, share, draws)
     return _of_side(name, _FIRST, tables) - _of_side(name, _SECOND, tables)
 
 
-def _tables(first: Outcomes, second: Outcomes, share: float) -> Floats:
-    """Shape (`RESAMPLES`, 8): probabilities of label, first and second prediction."""
+def _tables(first: Outcomes, second: Outcomes, share: float, draws: int) -> Floats:
+    """Shape (draws, 8): probabilities of label, first and second prediction."""
     cells = 4 * first.labels + 2 * first.predicted + second.predicted
     counts = np.bincount(cells, minlength=8)
-    return np.random.default_rng(counts).dirichlet(share * counts + _PRIOR_OF_A_CELL, size=RESAMPLES)
+    return np.random.default_rng(counts).dirichlet(share * counts + _PRIOR_OF_A_CELL, size=draws)
 
 
 def _of_side(name: str, predicted: Ints, tables: Floats) -> Floats:

@@ -62,6 +62,15 @@ class Spread(NamedTuple):
     """From the choice of seeds."""
 
 
+def is_exact(what: str, *sides: Sequence[Outcomes]) -> bool:
+    """Whether an interval is computed, and not drawn: of accuracies and flips of one seed a side without clusters.
+
+    Args:
+        what: a metric, or "flips".
+    """
+    return what in ("accuracy", "flips") and all(len(side) == 1 and side[0].clusters is None for side in sides)
+
+
 def generator_for(name: str, run_keys: Sequence[str]) -> np.random.Generator:
     """The generator for a number about these runs: it has the same interval wherever it is shown.
 
@@ -71,7 +80,9 @@ def generator_for(name: str, run_keys: Sequence[str]) -> np.random.Generator:
     return np.random.default_rng(int(seed[:16], 16))
 
 
-def summarise(name: str, seeds: Sequence[Outcomes], generator: np.random.Generator) -> Metric:
+def summarise(
+    name: str, seeds: Sequence[Outcomes], generator: np.random.Generator, draws: int = stats.RESAMPLES
+) -> Metric:
     """A metric's mean over a configuration's seeds, with a 95 % interval over examples and seeds.
 
     One seed and no clusters: Wilson for accuracy, and the posterior of the table for its like (`contingency`).
@@ -83,6 +94,7 @@ def summarise(name: str, seeds: Sequence[Outcomes], generator: np.random.Generat
         name: a key of `METRICS`.
         seeds: the outcomes of each seed, all on the same examples in the same order.
         generator: source of the resampling.
+        draws: how many, where the interval is drawn.
     """
     definition, n = METRICS[name], len(seeds[0].labels)
     check_paired(seeds)
@@ -93,9 +105,9 @@ def summarise(name: str, seeds: Sequence[Outcomes], generator: np.random.Generat
         low, high = stats.wilson(round(value * n), n)
         return Metric(name, value, low, high, n, definition.higher_is_better)
     if contingency.applies(name, tuple(seeds)):
-        drawn = stats.percentile_interval(contingency.drawn(name, seeds[0]))
+        drawn = stats.percentile_interval(contingency.drawn(name, seeds[0], draws=draws))
         return Metric(name, value, *_around(value, drawn), n, definition.higher_is_better)
-    values = _alone(definition, seeds, generator)
+    values = _alone(definition, seeds, generator, draws)
     interval = stats.percentile_interval(stats.mean_over_resampled_seeds(values, generator))
     if interval is not None and interval[0] == interval[1]:
         interval = _of_units(name, value, seeds[0]) or interval
@@ -114,7 +126,7 @@ def spread(name: str, seeds: Sequence[Outcomes], generator: np.random.Generator)
     """
     if name != "accuracy" and contingency.applies(name, tuple(seeds)):  # of an accuracy see `at_limit`
         return Spread(float(np.nanstd(contingency.drawn(name, seeds[0]), ddof=1)), 0.0)
-    values = _alone(METRICS[name], seeds, generator)
+    values = _alone(METRICS[name], seeds, generator, stats.RESAMPLES)
     return standard_errors(values.mean(axis=0), stats.mean_over_resampled_seeds(values, generator))
 
 
@@ -159,16 +171,19 @@ def difference_of_runs(
     candidate_keys: Sequence[str],
     reference: Sequence[Outcomes],
     reference_keys: Sequence[str],
+    draws: int = stats.RESAMPLES,
 ) -> Difference | None:
     """A `difference` whose draws depend on examples and runs alone: it has the same numbers wherever it is shown.
 
     Args:
         candidate_keys, reference_keys: run keys of each side's seeds.
+        draws: how many, where the interval is drawn.
     """
-    if (found := _of_tables(name, candidate, reference)) is not None:
+    if (found := _of_tables(name, candidate, reference, draws)) is not None:
         return found
     generators = [seeds_generator(name, keys) for keys in (candidate_keys, reference_keys)]
-    return between(*resampled(name, (candidate, reference), examples_generator(name, candidate[0]), generators))
+    examples = examples_generator(name, candidate[0])
+    return between(*resampled(name, (candidate, reference), examples, generators, draws))
 
 
 def examples_generator(name: str, outcomes: Outcomes) -> np.random.Generator:
@@ -178,7 +193,7 @@ def examples_generator(name: str, outcomes: Outcomes) -> np.random.Generator:
 
 def seeds_generator(name: str, run_keys: Sequence[str]) -> np.random.Generator:
     """The generator for the resampling of these runs as seeds of one configuration, whoever it is compared with."""
-    return generator_for(name, ["seeds", *run_keys])
+    return generator_for(name, ["seeds", *(run_keys or [""])])
 
 
 def resampled(
@@ -186,6 +201,7 @@ def resampled(
     sides: Sequence[Sequence[Outcomes]],
     examples: np.random.Generator,
     training: Sequence[np.random.Generator],
+    draws: int = stats.RESAMPLES,
 ) -> list[Resampled]:
     """A metric of several configurations on one set of resampled examples: any two of them are then paired.
 
@@ -198,7 +214,7 @@ def resampled(
     many = [outcomes for side in sides for outcomes in side]
     check_paired(many)
     ends = np.cumsum([len(side) for side in sides])
-    by_side = np.split(_seed_values(METRICS[name], many, examples), ends[:-1])
+    by_side = np.split(_seed_values(METRICS[name], many, examples, draws), ends[:-1])
     return [
         Resampled(
             name,
@@ -244,7 +260,9 @@ def between(candidate: Resampled, reference: Resampled) -> Difference | None:
     return Difference(value, *interval, len(one.labels), p_value, *errors)
 
 
-def _of_tables(name: str, candidate: Sequence[Outcomes], reference: Sequence[Outcomes]) -> Difference | None:
+def _of_tables(
+    name: str, candidate: Sequence[Outcomes], reference: Sequence[Outcomes], draws: int = stats.RESAMPLES
+) -> Difference | None:
     """The difference by the posterior of the table; None where it is another interval's business, or undefined."""
     if name == "accuracy" or not contingency.applies(name, tuple(candidate), tuple(reference)):
         return None
@@ -253,7 +271,7 @@ def _of_tables(name: str, candidate: Sequence[Outcomes], reference: Sequence[Out
     value = metrics.value(name, one) - metrics.value(name, other)
     if not np.isfinite(value):
         return None
-    drawn = contingency.drawn_difference(name, one, other)
+    drawn = contingency.drawn_difference(name, one, other, draws=draws)
     error = float(drawn.std(ddof=1))
     interval = _around(value, stats.percentile_interval(drawn))
     return Difference(value, *interval, len(one.labels), stats.two_sided_p(value, error), error, 0.0)
@@ -293,29 +311,33 @@ def _difference_of_units(name: str, value: float, one: Outcomes, other: Outcomes
     return _around(value, stats.percentile_interval(contingency.drawn_difference(name, one, other, units / n)))
 
 
-def _seed_values(definition: Definition, seeds: Sequence[Outcomes], examples: np.random.Generator) -> Floats:
+def _seed_values(
+    definition: Definition, seeds: Sequence[Outcomes], examples: np.random.Generator, draws: int
+) -> Floats:
     """Shape (seeds, resamples): the metric of each seed, all seeds on the same resampled examples."""
     units = units_of(seeds[0])
     if units.max() == 0:  # one unit says nothing of how units differ
-        return np.full((len(seeds), stats.RESAMPLES), np.nan)
-    weighted = stats.resampled_weights(units, examples)
-    if definition is METRICS["accuracy"]:  # one matrix product for all: counts are whole numbers, so it is the same
-        right = np.stack([is_right(outcomes) for outcomes in seeds]).astype(np.float64)
-        return np.concatenate([right @ weights.T / weights.sum(axis=1) for weights in weighted], axis=1)
+        return np.full((len(seeds), draws), np.nan)
+    if definition is METRICS["accuracy"]:  # by unit, and one matrix product: whole numbers, so it is the same
+        right = np.stack([np.bincount(units, is_right(outcomes)) for outcomes in seeds]).astype(np.float64)
+        n, of_units = np.bincount(units).astype(np.float64), np.arange(int(units.max()) + 1)
+        drawn = stats.resampled_weights(of_units, examples, draws)
+        return np.concatenate([right @ weights.T / (n @ weights.T) for weights in drawn], axis=1)
+    weighted = stats.resampled_weights(units, examples, draws)
     chunks = [np.stack([definition.values(outcomes, weights) for outcomes in seeds]) for weights in weighted]
     return np.concatenate(chunks, axis=1)
 
 
-def _alone(definition: Definition, seeds: Sequence[Outcomes], generator: np.random.Generator) -> Floats:
+def _alone(definition: Definition, seeds: Sequence[Outcomes], generator: np.random.Generator, draws: int) -> Floats:
     """As `_seed_values`, of one configuration that is compared with none: where its metric is one of a table and its
     examples are independent, those that are alike are drawn by their number, which has the same distribution."""
     n = len(seeds[0].labels)
     if not definition.of_table or seeds[0].clusters is not None or n == 1:
-        return _seed_values(definition, seeds, generator)
+        return _seed_values(definition, seeds, generator, draws)
     kinds, counts = alike(seeds)
     if len(counts) > MOST_KINDS:
-        return _seed_values(definition, seeds, generator)
-    weights = generator.multinomial(n, counts / n, size=stats.RESAMPLES).astype(np.float64)
+        return _seed_values(definition, seeds, generator, draws)
+    weights = generator.multinomial(n, counts / n, size=draws).astype(np.float64)
     return np.stack([definition.values(outcomes, weights) for outcomes in kinds])
 
 

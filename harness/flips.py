@@ -21,7 +21,12 @@ class Flips(NamedTuple):
     se_seeds: float
 
 
-def share(candidate: Sequence[Outcomes], reference: Sequence[Outcomes], generator: np.random.Generator) -> Flips | None:
+def share(
+    candidate: Sequence[Outcomes],
+    reference: Sequence[Outcomes],
+    generator: np.random.Generator,
+    draws: int = stats.RESAMPLES,
+) -> Flips | None:
     """How often the reference is right and the candidate wrong, over all pairs of their seeds.
 
     One seed a side and no clusters: Wilson. Otherwise the bootstrap over clusters (or examples) and both sides' seeds;
@@ -37,14 +42,13 @@ def share(candidate: Sequence[Outcomes], reference: Sequence[Outcomes], generato
     units = estimates.units_of(candidate[0])
     if units.max() == 0:
         return None
-    chunks = [lost @ weights.T / weights.sum(axis=1) for weights in stats.resampled_weights(units, generator)]
+    chunks = [lost @ weights.T / weights.sum(axis=1) for weights in stats.resampled_weights(units, generator, draws)]
     by_pair = np.concatenate(chunks, axis=2)  # (candidate's seeds, reference's seeds, resamples)
     now = stats.resampled_seeds(len(candidate), by_pair.shape[2], generator)[:, np.newaxis]
     was = stats.resampled_seeds(len(reference), by_pair.shape[2], generator)[np.newaxis]
     resampled = by_pair[now, was, np.arange(by_pair.shape[2])].mean(axis=(0, 1))
     interval = stats.percentile_interval(resampled)
-    exact = len(candidate) == len(reference) == 1 and candidate[0].clusters is None
-    if exact or interval is None or interval[0] == interval[1]:
+    if estimates.is_exact("flips", candidate, reference) or interval is None or interval[0] == interval[1]:
         n_units = estimates.n_units(candidate[0])
         interval = stats.wilson(round(value * n_units), n_units)
     return Flips(value, *interval, n, *estimates.standard_errors(by_pair.mean(axis=(0, 1)), resampled))

@@ -5,22 +5,26 @@ the whole interval is on the bad side, and is inconclusive when the limit lies i
 examples would decide it. Comparisons are paired: both sides see the same resampled examples. A rule whose run is
 missing, stale or failed fails, and so does one whose sides are the same run.
 
+What is drawn is seeded by the runs and examples that it is about: board, comparison and gate show the same interval.
+Where the limit lies close to an end of it, more draws decide, so that the verdict does not depend on the draw.
+
 Sizes and timings are measured, not sampled: they have no interval and are compared as they are.
 """
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from harness import digest, estimates, flips, stats, timing
+from harness import estimates, flips, stats, timing
 from harness.declarations import Suite
 from harness.metrics import METRICS
-from harness.records import Baseline, Evidence, Outcome, Outcomes, Verdict
+from harness.records import Baseline, Evidence, Outcome, Verdict
 from harness.rules import Kind, Rule, of_gates
-from harness.sides import Unjudgeable, adapters_of, candidate_of, reference_of, seeds_of
+from harness.sides import Unjudgeable, adapters_of, candidate_of, reference_of, run_keys, seeds_of
 
 
 class Decision(NamedTuple):
@@ -64,68 +68,87 @@ def _naming(baseline: Baseline, rule: Rule, decision: Decision) -> Decision:
 
 
 def _bound(rule: Rule, evidence: Evidence) -> Decision:
-    seeds, name = candidate_of(rule, evidence), _metric(rule)
-    metric = estimates.summarise(name, seeds, _generator_of_bound(rule, evidence))
-    if metric.value is None or metric.ci_low is None or metric.ci_high is None:
-        raise Unjudgeable(f"{name} is not defined for {rule.place}")
-    low, high = metric.ci_low - rule.limit, metric.ci_high - rule.limit
-    outcome = _where_zero_lies(low, high) if rule.kind == "min" else _where_zero_lies(-high, -low)
+    seeds, name, keys = candidate_of(rule, evidence), _metric(rule), run_keys(rule, evidence)
+
+    def measured(draws: int) -> Measured:
+        metric = estimates.summarise(name, seeds, estimates.generator_for(name, keys), draws)
+        if metric.value is None or metric.ci_low is None or metric.ci_high is None:
+            raise Unjudgeable(f"{name} is not defined for {rule.place}")
+        return metric.value, metric.ci_low, metric.ci_high
+
+    (value, low, high), settled = _settled(measured, rule.limit, is_exact=estimates.is_exact(name, seeds))
+    sign, n = 1 if rule.kind == "min" else -1, len(seeds[0].labels)
+    outcome = settled.outcome(lambda value: sign * (value - rule.limit))
     numbers = {
-        "value": metric.value, "ci_low": metric.ci_low, "ci_high": metric.ci_high, "n": metric.n, "limit": rule.limit,
-        "seeds": len(seeds),
+        "value": value, "ci_low": low, "ci_high": high, "n": n, "limit": rule.limit, "seeds": len(seeds),
+        **settled.numbers,
     }  # fmt: skip
-    reason = f"{metric.value:.3f} [{metric.ci_low:.3f}, {metric.ci_high:.3f}], n {metric.n}, limit {rule.limit:g}"
+    reason = f"{value:.3f} [{low:.3f}, {high:.3f}], n {n}, limit {rule.limit:g}{settled.words}"
     if outcome == "inconclusive":
-        spread = estimates.at_limit(estimates.spread(name, seeds, _generator(rule)), rule.limit, name, seeds)
-        return _undecided(reason, numbers, metric.value - rule.limit, spread, metric.n)
+        spread = estimates.spread(name, seeds, estimates.generator_for(name, keys))
+        spread = estimates.at_limit(spread, rule.limit, name, seeds)
+        return _undecided(reason, numbers, value - rule.limit, spread, n)
     return Decision(outcome, reason, numbers)
 
 
 def _comparison(rule: Rule, evidence: Evidence) -> Decision:
     sides, name = (candidate_of(rule, evidence), reference_of(rule, evidence)), _metric(rule)
-    difference = _difference(rule, evidence, *sides)
-    if difference is None:
-        raise Unjudgeable(f"{name} is not defined for {rule.place} or for {rule.other_side}")
-    better = difference if METRICS[name].higher_is_better else difference.turned
-    limit = rule.limit if rule.kind == "superior_to" else -rule.limit
-    outcome = _where_zero_lies(better.ci_low - limit, better.ci_high - limit, strictly=rule.kind == "superior_to")
+    keys, theirs = run_keys(rule, evidence), run_keys(rule, evidence, of_reference=True)
+    is_superior = rule.kind == "superior_to"
+    limit = rule.limit if is_superior else -rule.limit
+    sign = 1 if METRICS[name].higher_is_better else -1
+
+    @cache
+    def found(draws: int) -> estimates.Difference:
+        difference = estimates.difference_of_runs(name, sides[0], keys, sides[1], theirs, draws)
+        if difference is None:
+            raise Unjudgeable(f"{name} is not defined for {rule.place} or for {rule.other_side}")
+        return difference
+
+    difference = found(stats.RESAMPLES)
+    _, settled = _settled(
+        lambda draws: found(draws)[:3], sign * limit, is_exact=estimates.is_exact(name, *sides)
+    )  # fmt: skip
+    outcome = settled.outcome(lambda value: sign * value - limit, strictly=is_superior)
     numbers = {
         "value": difference.value, "ci_low": difference.ci_low, "ci_high": difference.ci_high, "n": difference.n,
-        "limit": rule.limit, "reference": rule.other_side, "p_value": difference.p_value,
+        "limit": rule.limit, "reference": rule.other_side, "p_value": difference.p_value, **settled.numbers,
     }  # fmt: skip
     reason = (
         f"difference {difference.value:+.3f} [{difference.ci_low:+.3f}, {difference.ci_high:+.3f}], "
-        f"n {difference.n}, margin {rule.limit:g}"
+        f"n {difference.n}, margin {rule.limit:g}{settled.words}"
     )
     if outcome == "inconclusive":
         spread = estimates.Spread(difference.se_examples, difference.se_seeds)
         spread = estimates.at_limit(spread, limit, name, *sides)
-        return _undecided(reason, numbers, better.value - limit, spread, difference.n)
+        return _undecided(reason, numbers, sign * difference.value - limit, spread, difference.n)
     return Decision(outcome, reason, numbers)
-
-
-def _difference(
-    rule: Rule, evidence: Evidence, candidate: Sequence[Outcomes], reference: Sequence[Outcomes]
-) -> estimates.Difference | None:
-    """Of two models the one that the board shows; against a baseline one whose draws are seeded by the rule."""
-    places = [(model, rule.split) for model in (rule.model, rule.reference) if model is not None]
-    keys = [[run.run_key for run in evidence.runs.get(place, ())] for place in places]
-    if len(keys) < 2 or not all(keys):
-        return estimates.difference(_metric(rule), candidate, reference, _generator(rule))
-    return estimates.difference_of_runs(_metric(rule), candidate, keys[0], reference, keys[1])
 
 
 def _flips(rule: Rule, evidence: Evidence) -> Decision:
     sides = candidate_of(rule, evidence), reference_of(rule, evidence)
-    found = flips.share(*sides, _generator(rule))
-    if found is None:
-        raise Unjudgeable(f"one cluster says nothing of how clusters differ: {rule.place} has no interval")
-    outcome = _where_zero_lies(rule.limit - found.ci_high, rule.limit - found.ci_low)
+    keys = [*run_keys(rule, evidence), *run_keys(rule, evidence, of_reference=True)]
+
+    @cache
+    def shared(draws: int) -> flips.Flips:
+        share = flips.share(*sides, estimates.seeds_generator("flips", keys), draws)
+        if share is None:
+            raise Unjudgeable(f"one cluster says nothing of how clusters differ: {rule.place} has no interval")
+        return share
+
+    found = shared(stats.RESAMPLES)
+    _, settled = _settled(
+        lambda draws: shared(draws)[:3], rule.limit, is_exact=estimates.is_exact("flips", *sides)
+    )  # fmt: skip
+    outcome = settled.outcome(lambda value: rule.limit - value)
     numbers = {
         "value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high, "n": found.n, "limit": rule.limit,
-        "reference": rule.other_side,
+        "reference": rule.other_side, **settled.numbers,
     }  # fmt: skip
-    reason = f"{found.value:.3f} flip [{found.ci_low:.3f}, {found.ci_high:.3f}], n {found.n}, limit {rule.limit:g}"
+    reason = (
+        f"{found.value:.3f} flip [{found.ci_low:.3f}, {found.ci_high:.3f}], n {found.n}, limit {rule.limit:g}"
+        f"{settled.words}"
+    )
     if outcome == "inconclusive":
         spread = estimates.at_limit(estimates.Spread(found.se_examples, found.se_seeds), rule.limit, "flips", *sides)
         return _undecided(reason, numbers, rule.limit - found.value, spread, found.n)
@@ -135,22 +158,35 @@ def _flips(rule: Rule, evidence: Evidence) -> Decision:
 def _drop(rule: Rule, evidence: Evidence) -> Decision:
     assert rule.elsewhere is not None
     name, sides = _metric(rule), (candidate_of(rule, evidence), seeds_of(rule, rule.model, rule.elsewhere, evidence))
-    found = [estimates.summarise(name, side, _generator(rule)) for side in sides]
-    ends = []
-    for metric in found:
-        if metric.value is None or metric.ci_low is None or metric.ci_high is None:
-            raise Unjudgeable(f"{name} is not defined for {rule.model} on {rule.split} or {rule.elsewhere}")
-        ends.append((metric.value, metric.ci_low, metric.ci_high))
-    here, there = ends if METRICS[name].higher_is_better else ends[::-1]
-    value, low, high = stats.independent_difference(here, there)
-    outcome = _where_zero_lies(rule.limit - high, rule.limit - low)
-    n = found[0].n + found[1].n
-    numbers = {"value": value, "ci_low": low, "ci_high": high, "n": n, "limit": rule.limit, "elsewhere": rule.elsewhere}
-    reason = f"drop {value:+.3f} [{low:+.3f}, {high:+.3f}], n {found[0].n} and {found[1].n}, limit {rule.limit:g}"
+    keys = run_keys(rule, evidence), run_keys(rule, evidence, elsewhere=True)
+
+    def measured(draws: int) -> Measured:
+        ends = []
+        for side, of_side in zip(sides, keys, strict=True):
+            metric = estimates.summarise(name, side, estimates.generator_for(name, of_side), draws)
+            if metric.value is None or metric.ci_low is None or metric.ci_high is None:
+                raise Unjudgeable(f"{name} is not defined for {rule.model} on {rule.split} or {rule.elsewhere}")
+            ends.append((metric.value, metric.ci_low, metric.ci_high))
+        here, there = ends if METRICS[name].higher_is_better else ends[::-1]
+        return stats.independent_difference(here, there)
+
+    (value, low, high), settled = _settled(measured, rule.limit, is_exact=estimates.is_exact(name, *sides))
+    outcome = settled.outcome(lambda value: rule.limit - value)
+    n, m = (len(side[0].labels) for side in sides)
+    numbers = {
+        "value": value, "ci_low": low, "ci_high": high, "n": n + m, "limit": rule.limit, "elsewhere": rule.elsewhere,
+        **settled.numbers,
+    }  # fmt: skip
+    reason = f"drop {value:+.3f} [{low:+.3f}, {high:+.3f}], n {n} and {m}, limit {rule.limit:g}{settled.words}"
     if outcome == "inconclusive":
-        spreads = np.array([estimates.spread(name, side, _generator(rule)) for side in sides])
+        spreads = np.array(
+            [
+                estimates.spread(name, side, estimates.generator_for(name, of_side))
+                for side, of_side in zip(sides, keys, strict=True)
+            ]
+        )
         spread = estimates.Spread(*(float(error) for error in np.hypot(spreads[0], spreads[1])))
-        return _undecided(reason, numbers, rule.limit - value, spread, n)
+        return _undecided(reason, numbers, rule.limit - value, spread, n + m)
     return Decision(outcome, reason, numbers)
 
 
@@ -226,6 +262,62 @@ def _two_digits(n: int) -> int:
     return -(-n // unit) * unit
 
 
+Measured: TypeAlias = tuple[float, float, float]
+"""A value, and the ends of its 95 % interval."""
+
+
+class Settled(NamedTuple):
+    """An interval from so many draws that another draw would not change the verdict."""
+
+    low: float
+    high: float
+    draws: int
+    is_open: bool
+    """Whether the limit is so close to an end that not even the most draws put it on one side."""
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """What decided, where that is not the interval that is shown."""
+        if self.draws == stats.RESAMPLES:
+            return {}
+        return {"draws": self.draws, "drawn_low": self.low, "drawn_high": self.high}
+
+    @property
+    def words(self) -> str:
+        """The same, for people."""
+        if self.draws == stats.RESAMPLES:
+            return ""
+        which = "not even" if self.is_open else "as"
+        return (
+            f"; the limit is close to an end: {which} {self.draws:,} draws, [{self.low:+.4f}, {self.high:+.4f}], decide"
+        )
+
+    def outcome(self, good: Callable[[float], float], *, strictly: bool = False) -> Outcome:
+        """The verdict.
+
+        Args:
+            good: how far a value is on the good side of the limit.
+        """
+        low, high = sorted((good(self.low), good(self.high)))
+        return "inconclusive" if self.is_open else _where_zero_lies(low, high, strictly=strictly)
+
+
+def _settled(measured: Callable[[int], Measured], limit: float, *, is_exact: bool) -> tuple[Measured, Settled]:
+    """The interval as it is shown everywhere, and as it decides.
+
+    Args:
+        measured: from a number of draws.
+        limit: in the interval's own unit.
+        is_exact: whether nothing is drawn.
+    """
+    draws = stats.RESAMPLES
+    shown = _, low, high = measured(draws)
+    while not is_exact and (near := stats.is_near_an_end(limit, low, high, draws)) and draws < stats.MOST_DRAWS:
+        draws *= 4
+        _, low, high = measured(draws)
+    return shown, Settled(low, high, draws, not is_exact and near)
+
+
 def _where_zero_lies(low: float, high: float, *, strictly: bool = False) -> Outcome:
     """Of an interval whose positive side is good; zero is good too, unless strictly more is asked."""
     if low > 0 or (low == 0 and not strictly):
@@ -236,14 +328,3 @@ def _where_zero_lies(low: float, high: float, *, strictly: bool = False) -> Outc
 def _metric(rule: Rule) -> str:
     assert rule.metric is not None
     return rule.metric
-
-
-def _generator_of_bound(rule: Rule, evidence: Evidence) -> np.random.Generator:
-    """On the whole split that of the runs: the table of results and the board show the same interval."""
-    keys = [run.run_key for run in evidence.runs.get((rule.model, rule.split), ())]
-    return estimates.generator_for(_metric(rule), keys) if keys and rule.slice is None else _generator(rule)
-
-
-def _generator(rule: Rule) -> np.random.Generator:
-    """Seeded by the rule: judging the same runs again gives the same verdict."""
-    return np.random.default_rng(int(digest.of_json(rule.gate_id)[:16], 16))

@@ -267,6 +267,8 @@ class Baseline:
     """Of the runs that it holds."""
     problem: str | None = None
     """Why nothing can be held against it: there is none, or it is not what was written."""
+    run_keys: Mapping[Place, tuple[str, ...]] = field(default_factory=dict)
+    """Of those outcomes, in the same order: they seed what is drawn of them."""
     drift: str | None = None
     """What came out otherwise when some of it was scored again: then differences are the environment's."""
     canary: str | None = None

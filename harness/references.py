@@ -151,17 +151,21 @@ def _on_rows(run: Run, splits: Mapping[str, Split]) -> bool:
 def _held(name: str, runs: Sequence[KeptRun], splits: Mapping[str, Split]) -> Found:
     """Runs beside the truth, which is the current split's."""
     seeds: dict[Place, list[Outcomes]] = {}
+    keys: dict[Place, list[str]] = {}
     other: set[Place] = set()
     for run in sorted(runs, key=lambda run: (run.seed is not None, run.seed)):
         if run.split_id in splits:
             place, split = (run.model_id, run.split_id), splits[run.split_id]
             if {said.example_id for said in run.predictions} == {example.example_id for example in split.examples}:
                 seeds.setdefault(place, []).append(_outcomes(run, split))
+                keys.setdefault(place, []).append(run.run_key)
             else:
                 other.add(place)
     outcomes = {place: tuple(many) for place, many in seeds.items() if place not in other}
     run_ids = frozenset(run.run_id for run in runs)
-    return Found(Baseline(name, outcomes, run_ids, other_examples=frozenset(other)), tuple(runs))
+    run_keys = {place: tuple(many) for place, many in keys.items() if place in outcomes}
+    held = Baseline(name, outcomes, run_ids, run_keys=run_keys, other_examples=frozenset(other))
+    return Found(held, tuple(runs))
 
 
 def _outcomes(run: KeptRun, split: Split) -> Outcomes:

@@ -75,6 +75,21 @@ def _cut(rule: Rule, seeds: Sequence[Outcomes], evidence: Evidence) -> tuple[Out
     return tuple(subset(outcomes, chosen) for outcomes in seeds)
 
 
+def run_keys(rule: Rule, evidence: Evidence, *, of_reference: bool = False, elsewhere: bool = False) -> tuple[str, ...]:
+    """The keys of a side's runs, in the order of its outcomes: whatever is drawn of them is seeded by these.
+
+    Args:
+        of_reference: of the other side, and not of the model's own.
+        elsewhere: on the split of the other domain.
+    """
+    if of_reference and rule.baseline is not None:
+        kept = evidence.baselines[rule.baseline].run_keys.get((rule.model, rule.split), ())
+        return ("baseline", *kept)  # seeds of the same key are drawn for each side alone
+    model = rule.reference if of_reference and rule.reference is not None else rule.model
+    split = rule.elsewhere if elsewhere and rule.elsewhere is not None else rule.split
+    return tuple(run.run_key for run in evidence.runs.get((model, split), ()))
+
+
 def adapters_of(rule: Rule, evidence: Evidence) -> list[AdapterRecord]:
     """What is known of the training of the model's weights, by seed."""
     candidate_of(rule, evidence)

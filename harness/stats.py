@@ -20,6 +20,8 @@ POWER = 0.8
 """Chance of a decision that planned sample sizes are for."""
 AIM = 0.84
 """The chance that `more_examples` aims at, so that it comes to 80 % although standard errors are estimates."""
+MOST_DRAWS = 64 * RESAMPLES
+"""Where a limit lies close to an end of an interval that is drawn."""
 MOST_GROWTH = 1000
 """A sample size beyond so many times the present one is not a plan."""
 _Z = 1.959963984540054
@@ -228,6 +230,17 @@ def _chance_above(limit: float, mean: float, spread: float) -> float:
 def _tail(z: float) -> float:
     """Probability that a standard normal variable is above `z`, exact far out too."""
     return math.erfc(z / math.sqrt(2)) / 2
+
+
+def is_near_an_end(limit: float, low: float, high: float, draws: int) -> bool:
+    """Whether another draw might put the limit on the other side of an end of a percentile interval.
+
+    An end is a quantile of the draws, and has an error itself: for normal draws sqrt(p (1 - p) / draws) divided by
+    their density at that quantile (Efron & Tibshirani 1993, chapter 19). Four of these errors are asked for.
+    """
+    tail, half_width = (1 - CONFIDENCE) / 2, (high - low) / 2
+    error = math.sqrt(tail * (1 - tail) / draws) / NormalDist().pdf(_Z) * half_width / _Z
+    return min(abs(limit - low), abs(limit - high)) < 4 * error
 
 
 def independent_difference(

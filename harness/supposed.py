@@ -10,13 +10,13 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from harness import digest, estimates, flips, slices, stats
+from harness import estimates, flips, slices, stats
 from harness.errors import UsageError
 from harness.estimates import Spread
 from harness.metrics import METRICS, disagreements
 from harness.records import Evidence, Outcomes
 from harness.rules import Kind, Rule
-from harness.sides import Unjudgeable, candidate_of, reference_of, seeds_of
+from harness.sides import Unjudgeable, candidate_of, reference_of, run_keys, seeds_of
 
 Seeds: TypeAlias = tuple[Outcomes, ...]
 
@@ -94,10 +94,11 @@ def _of_bound(rule: Rule, evidence: Evidence, guess: Guess) -> Stand:
         if value is None:
             raise _nothing_known(problem, "--value" if name == "accuracy" else None) from None
         return _of_guess(rule, evidence, value, sign * (value - rule.limit), _variance(value), _variance(rule.limit))
-    stored = estimates.summarise(name, seeds, _generator(rule)).value
+    keys = run_keys(rule, evidence)
+    stored = estimates.summarise(name, seeds, estimates.generator_for(name, keys)).value
     if stored is None:
         raise Unjudgeable(f"{name} is not defined for {rule.place}")
-    spread = estimates.spread(name, seeds, _generator(rule))
+    spread = estimates.spread(name, seeds, estimates.generator_for(name, keys))
     if value is not None:
         spread = _scaled(spread, _variance(stored), _variance(value), len(seeds[0].labels))
     at_limit = _variance(rule.limit) if name == "accuracy" else None
@@ -118,7 +119,8 @@ def _of_comparison(rule: Rule, evidence: Evidence, guess: Guess) -> Stand:
         variance = guess.disagreement - guess.difference**2
         at_limit = _variance_at(limit, guess.difference, guess.disagreement)
         return _of_guess(rule, evidence, guess.difference, guess.difference - limit, variance, at_limit)
-    found = estimates.difference(name, *sides, _generator(rule))
+    keys, theirs = run_keys(rule, evidence), run_keys(rule, evidence, of_reference=True)
+    found = estimates.difference_of_runs(name, sides[0], keys, sides[1], theirs)
     if found is None:
         raise Unjudgeable(f"{name} is not defined for {rule.place} or for {rule.other_side}")
     spread = Spread(found.se_examples, found.se_seeds)
@@ -146,7 +148,8 @@ def _of_flips(rule: Rule, evidence: Evidence, guess: Guess) -> Stand:
         if share is None:
             raise _nothing_known(problem, "--difference and --disagreement") from None
         return _of_guess(rule, evidence, share, rule.limit - share, _variance(share), _variance(rule.limit))
-    found = flips.share(*sides, _generator(rule))
+    keys = [*run_keys(rule, evidence), *run_keys(rule, evidence, of_reference=True)]
+    found = flips.share(*sides, estimates.seeds_generator("flips", keys))
     if found is None:
         raise Unjudgeable(f"one cluster says nothing of how clusters differ: {rule.place} has no interval")
     spread = Spread(found.se_examples, found.se_seeds)
@@ -164,11 +167,14 @@ def _of_drop(rule: Rule, evidence: Evidence, guess: Guess) -> Stand:
         sides = candidate_of(rule, evidence), seeds_of(rule, rule.model, rule.elsewhere, evidence)
     except Unjudgeable as problem:
         raise _nothing_known(problem, None) from None
-    here, there = (estimates.summarise(name, side, _generator(rule)).value for side in sides)
+    keys = run_keys(rule, evidence), run_keys(rule, evidence, elsewhere=True)
+    both = [(side, estimates.generator_for(name, of_side)) for side, of_side in zip(sides, keys, strict=True)]
+    here, there = (estimates.summarise(name, *one).value for one in both)
     if here is None or there is None:
         raise Unjudgeable(f"{name} is not defined for {rule.model} on {rule.split} or {rule.elsewhere}")
     drop = here - there if METRICS[name].higher_is_better else there - here
-    spreads = [estimates.spread(name, side, _generator(rule)) for side in sides]
+    both = [(side, estimates.generator_for(name, of_side)) for side, of_side in zip(sides, keys, strict=True)]
+    spreads = [estimates.spread(name, *one) for one in both]
     spread = Spread(*(float(np.hypot(*errors)) for errors in zip(*spreads, strict=True)))
     found = _of_runs(sides, drop, rule.limit - drop, spread, None, guessed=False)
     note = f"examples of {rule.split} and {rule.elsewhere} together, in their present proportion"
@@ -262,8 +268,3 @@ def _nothing_known(problem: Unjudgeable, options: str | None) -> Unjudgeable:
 def _metric(rule: Rule) -> str:
     assert rule.metric is not None
     return rule.metric
-
-
-def _generator(rule: Rule) -> np.random.Generator:
-    """The one that the gate draws from: the standard errors are the same."""
-    return np.random.default_rng(int(digest.of_json(rule.gate_id)[:16], 16))

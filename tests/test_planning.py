@@ -194,14 +194,15 @@ def test_stored_runs_give_the_truth_and_the_spread(
 ) -> None:
     found = scored([0.9, 0.89, 0.91][:seeds], [0.85], clusters=clusters)
     need = only(rule("superior_to", 0.0), found)
-    difference = estimates.difference(
-        "accuracy", found.outcomes["new", "test"], found.outcomes["old", "test"], np.random.default_rng(0)
+    keys = [[run.run_key for run in found.runs.get((model, "test"), ())] for model in ("new", "old")]
+    difference = estimates.difference_of_runs(
+        "accuracy", found.outcomes["new", "test"], keys[0], found.outcomes["old", "test"], keys[1]
     )
     assert difference is not None
     assert (need.supposed, need.source, need.n, need.clusters) == (difference.value, "stored", 400, clusters)
     aimed = Z_POWER if (seeds, clusters) == (1, None) else Z_POWER_ESTIMATED
     allowed = (difference.value / (Z + aimed)) ** 2 - difference.se_seeds**2
-    assert need.needed == pytest.approx(400 * difference.se_examples**2 / allowed, rel=0.1)
+    assert need.needed == pytest.approx(400 * difference.se_examples**2 / allowed, rel=0.02)
 
 
 @pytest.mark.parametrize("metric", ["f1", "brier", "accuracy"])

@@ -309,3 +309,18 @@ def test_the_normal_tail_and_quantile_are_scipys_far_out_too() -> None:
     assert scipy_stats.norm.ppf((1 + stats.CONFIDENCE) / 2) == stats._Z
     for z in (0.0, 0.5, 1.96, 5.0, 9.0, 20.0):
         assert stats.two_sided_p(z, 1.0) == pytest.approx(2 * scipy_stats.norm.sf(z), rel=1e-12)
+
+
+def test_an_end_of_an_interval_is_as_uncertain_as_it_varies_from_draw_to_draw() -> None:
+    """Of normal draws: their 2.5 % quantile, drawn 400 times, has the error that four of are asked for."""
+    generator = np.random.default_rng(0)
+    for draws in (2000, 8000):
+        ends = np.quantile(generator.normal(size=(400, draws)), 0.025, axis=1)
+        error, half_width = float(ends.std(ddof=1)), 1.96
+        assert stats.is_near_an_end(-1.96 - 3.5 * error, -half_width, half_width, draws)
+        assert not stats.is_near_an_end(-1.96 - 4.6 * error, -half_width, half_width, draws)
+        assert not stats.is_near_an_end(0.0, -half_width, half_width, draws)
+
+
+def test_an_interval_without_width_has_no_uncertain_end() -> None:
+    assert not stats.is_near_an_end(0.5, 0.5, 0.5, 2000)

@@ -6,13 +6,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from harness import digest, gate, stats
+from harness import digest, estimates, gate, stats
 from harness.declarations import Suite
 from harness.gate import judge
 from harness.records import AdapterRecord, Baseline, Evidence, Outcomes, Run, Split, Verdict
-from harness.rules import of_gates
+from harness.rules import Rule, of_gates
 from harness.sides import compared
 from harness.suite import load
 
@@ -312,3 +313,30 @@ def test_judging_is_repeatable_for_every_kind(declared: Declare, scored: Any) ->
     found = scored(lora=[0.9, 0.85], tfidf=[(0.8, 17)])
     assert judge(suite, found, NOW) == judge(suite, found, NOW)
     assert all(verdict.numbers for verdict in judge(suite, found, NOW))
+
+
+@pytest.mark.parametrize(("below", "expected"), [(0.3, "inconclusive"), (1.3, "pass")])
+def test_near_an_end_of_the_interval_the_verdict_does_not_depend_on_the_draw(
+    below: float, expected: str, scored: Any
+) -> None:
+    """The same answers under other run keys, that is other draws: one verdict, though 2,000 draws say either.
+
+    `below` is how far the limit lies below the end, in standard deviations of that end over draws of 2,000.
+    """
+    found = scored(lora=[0.9, (0.85, 200)])
+    place = ("tiny+lora", "test")
+    outcomes = found.outcomes[place]
+    keyed = [[digest.of_json([number, seed]) for seed in range(2)] for number in range(100)]
+    generators = (estimates.generator_for("f1", keys) for keys in keyed)
+    ends = np.array([estimates.summarise("f1", outcomes, generator).ci_low for generator in generators], dtype=float)
+    limit = float(np.median(ends)) - below * float(np.std(ends))
+    assert ends.min() < limit < ends.max(), "2,000 draws say either"
+    order = np.argsort(ends)
+    for number in (*order[:4], *order[-4:]):
+        runs = tuple(replace(run, run_key=key) for run, key in zip(found.runs[place], keyed[number], strict=True))
+        rule = Rule("x", "min", *place, limit, inconclusive_fails=False, metric="f1")
+        decision = gate.decide(rule, replace(found, runs={place: runs}))
+        assert decision.outcome == expected
+        assert decision.numbers["ci_low"] == ends[number], "what is shown everywhere"
+        assert decision.numbers["draws"] > stats.RESAMPLES
+        assert f"{decision.numbers['draws']:,} draws" in decision.reason
