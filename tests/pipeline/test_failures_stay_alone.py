@@ -16,6 +16,7 @@ from harness.errors import RunError
 from harness.gather import Workspace, gather
 from harness.models import openvino
 from harness.models.protocol import Ingredients
+from harness.models.transformer import settle, untrained
 from harness.suite import load
 
 from .test_adapter_sabotage import CONFIG, foreign, lora, save_adapter
@@ -130,19 +131,21 @@ def test_an_adapter_with_trained_biases_and_saved_modules_trains_and_is_scored(
 
 
 class Undecided(torch.nn.Module):
-    """A network whose way depends on what it is given, which no exporter follows."""
+    """A head whose way depends on what it is given, which no exporter follows."""
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
-        if float(input_ids.sum()) > 0:
-            return type("Output", (), {"logits": torch.ones(len(input_ids), 2)})
-        return type("Output", (), {"logits": torch.zeros(len(input_ids), 2)})
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return states[:, :2] if float(states.sum()) > 0 else -states[:, :2]
 
 
 def test_what_openvino_cannot_convert_is_named_with_the_way_out(tiny_base: Path, tmp_path: Path) -> None:
+    network: Any = untrained(tiny_base, 1).eval()
+    settle(network, tiny_base, 32)
+    network.classifier = Undecided()
     made_from = Ingredients(1, 32, tiny_base, None, (), (), converted_dir=tmp_path / "converted")
-    with pytest.raises(RunError, match=r"Undecided cannot be converted to OpenVINO \(.+\); use runtime = 'torch'"):
-        openvino.compiled("fp32", Undecided, made_from)
-    assert not made_from.converted_dir or not made_from.converted_dir.exists()
+    said = r"BertForSequenceClassification cannot be converted to OpenVINO \(.+\); use runtime = 'torch'"
+    with pytest.raises(RunError, match=said):
+        openvino.compiled("fp32", lambda: network, made_from)
+    assert not (tmp_path / "converted").exists()
 
 
 def declared(base: Any, made_on: str | None) -> str | None:
