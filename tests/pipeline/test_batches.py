@@ -5,6 +5,7 @@ which are asked one text at a time and as their own documentation says.
 """
 
 import itertools
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from harness import models
+from harness import digest, models
 from harness.declarations.models import PeftModel, ProbeModel, TransformerModel
 from harness.errors import DataError, RunError
 from harness.models import padding, tokens, transformer
@@ -29,7 +30,10 @@ from harness.models.bases import check_has_tokenizer
 from harness.models.peft import with_adapter, without_known_warnings
 from harness.models.protocol import Ingredients
 from harness.stats import Floats
+from harness.store.connection import opened
 from harness.training import saving
+
+from .conftest import Result
 
 TEXTS = [
     "a",
@@ -119,7 +123,9 @@ def made_adapter(base: Path, folder: Path, method: str) -> Path:
     return folder
 
 
-def one_at_a_time(base: Path, adapter: Path, method: str, texts: Sequence[str] = TEXTS) -> Floats:
+def one_at_a_time(
+    base: Path, adapter: Path, method: str, texts: Sequence[str] = TEXTS, max_length: int = MAX_LENGTH
+) -> Floats:
     """Probabilities of class 1, as transformers and PEFT give them."""
     if method == "full":
         network: Any = AutoModelForSequenceClassification.from_pretrained(adapter, dtype=torch.float32)
@@ -131,7 +137,7 @@ def one_at_a_time(base: Path, adapter: Path, method: str, texts: Sequence[str] =
     scores = []
     with torch.inference_mode():
         for text in texts:
-            ids = tokenizer(text, truncation=True, max_length=MAX_LENGTH)["input_ids"]
+            ids = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
             batch = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.int64)}
             scores.append(torch.softmax(network.eval()(**batch).logits.double(), 1)[0, 1].item())
     return np.array(scores)
@@ -345,3 +351,39 @@ def test_token_ids_beyond_the_embeddings_are_refused_by_name(tmp_path: Path) -> 
     assert np.isfinite(score(TEXTS)).all(), "a token that no text has does no harm"
     with pytest.raises(RunError, match=rf"gives token id {SIZE}, but the network has embeddings for {SIZE} \(from 0"):
         score([*TEXTS, "an unheard-of word"])
+
+
+# From a suite to its scores
+
+
+@pytest.mark.parametrize(("family", "method", "params"), [("gpt2", "prompt_tuning", {"num_virtual_tokens": 3})])
+def test_a_decoder_without_a_padding_token_is_trained_and_scored_as_any_other(
+    harness: Callable[..., Result],
+    suite_path: Path,
+    tiny_base: Path,
+    tmp_path: Path,
+    family: str,
+    method: str,
+    params: dict[str, Any],
+) -> None:
+    base = made_base(tmp_path / "base", family, "none")
+    text = suite_path.read_text().replace(str(tiny_base), str(base))
+    text = text.replace(digest.of_file(tiny_base / "model.safetensors"), digest.of_file(base / "model.safetensors"))
+    toml = ", ".join(f"{name} = {value}" for name, value in params.items())
+    text = text.replace('method = "lora"', f'method = "{method}"').replace(
+        'params = { r = 4, lora_alpha = 8, target_modules = ["query", "value"] }', f"params = {{ {toml} }}"
+    )
+    suite_path.write_text(text.replace("epochs = 4", "epochs = 1").replace("seeds = [1, 2]", "seeds = [1]"))
+    result = harness("evaluate", suite_path, "--json")
+    assert result.code == 0, result.err
+    folders = {path.parent.parent.name: path.parent for path in tmp_path.glob("runs/adapters/*/*/harness-card.json")}
+    told = {name: json.loads((folder / "harness-card.json").read_text())["padding"] for name, folder in folders.items()}
+    assert told == {"lora": {"side": None, "id": 1}, "full": {"side": "right", "id": 1}}
+    assert json.loads((folders["full"] / "config.json").read_text())["pad_token_id"] == 1
+    with opened(tmp_path / "runs" / "harness.duckdb", read_only=True) as connection:
+        texts = dict(connection.execute("SELECT example_id, content FROM example").fetchall())
+        for model_id, name, kind in (("tiny+lora", "lora", method), ("tiny-full", "full", "full")):
+            query = "SELECT example_id, score FROM prediction JOIN run USING (run_id) WHERE model_id = ?"
+            scores = dict(connection.execute(query, [model_id]).fetchall())
+            alone = one_at_a_time(base, folders[name], kind, [texts[example] for example in scores], 32)
+            assert list(scores.values()) == pytest.approx(alone, abs=1e-5)
