@@ -14,8 +14,8 @@ A split of whole files has therefore one digest in Parquet, CSV and JSON Lines, 
 have such a title). A file that was made from fastText lines keeps their cut, whatever its format is now.
 
 Text files are UTF-8, one row a line, read anew for each question and never held: a line has at most `MAX_LINE_BYTES`,
-and a compressed file unpacks to at most `FREE_BYTES` and `MAX_RATIO` times its size. A byte order mark at the start is
-not part of the text; neither is a carriage return at the end of a line.
+and a compressed file unpacks, at any point of it, to at most `FREE_BYTES` and `MAX_RATIO` times what was read of it. A
+byte order mark at the start is not part of the text; neither is a carriage return at the end of a line.
 """
 
 import io
@@ -28,7 +28,7 @@ from typing import Any
 import pyarrow as pa
 
 from harness.data.parquet import ParquetRows
-from harness.data.rows import Places, Row, Rows, Streamed
+from harness.data.rows import FREE_BYTES, MAX_RATIO, Places, Row, Rows, Streamed
 from harness.declarations import FileSplit
 from harness.errors import DataError
 
@@ -36,10 +36,6 @@ COMPRESSIONS: Mapping[str, str] = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 """Suffix to Arrow's name of the codec."""
 LOCAL_COPIES = "$HARNESS_DATA"
 MAX_LINE_BYTES = 16 * 2**20
-FREE_BYTES = 64 * 2**20
-"""What any compressed file may unpack to, so that small ones may be as regular as they like."""
-MAX_RATIO = 100
-"""Bytes unpacked per byte of a larger one. Reviews come to 3 to 6."""
 BUFFER_BYTES = 2**16
 MAX_DIGITS = 20
 
@@ -48,6 +44,11 @@ CLASSES = {"1": 0, "2": 1}
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 CSV_CELL = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*+)"|([^",]*+))(,|\Z)')
 """One cell with what ends it. Possessive: what a quote opened is never read a second way."""
+OTHER_SEPARATOR = re.compile(r'\s*(?:"[^"]*"|[^",;\t|]*)\s*([;\t|])')
+"""What ends the first cell of a table that is not separated by commas."""
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+"""Byte order marks to what they are of."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -133,22 +134,24 @@ def _lines(path: Path, codec: str | None, where: str) -> Iterator[bytes]:
     """The lines of a plain or compressed file without their ends, none longer than `MAX_LINE_BYTES`."""
     number = 0
     try:
-        left = FREE_BYTES + MAX_RATIO * path.stat().st_size
-        with pa.input_stream(str(path), compression=codec) as raw, io.BufferedReader(raw, BUFFER_BYTES) as file:
+        with pa.OSFile(str(path)) as packed, _unpacked(packed, codec) as file:
+            unpacked = 0
             while line := file.readline(MAX_LINE_BYTES + 1):
-                number, left = number + 1, left - len(line)
+                number, unpacked = number + 1, unpacked + len(line)
                 if len(line) > MAX_LINE_BYTES:
                     raise DataError(
                         f"{where}: line {number}: is longer than {MAX_LINE_BYTES // 2**20} MiB; no review is, so the "
                         "file was refused: check that it has one row a line"
                     )
-                if left < 0:
+                if codec and unpacked > FREE_BYTES + MAX_RATIO * packed.tell():
                     raise DataError(
-                        f"{where}: line {number}: unpacks to more than {MAX_RATIO} times the file's size and was "
-                        "refused; if that is right, unpack it yourself"
+                        f"{where}: line {number}: unpacks to more than {MAX_RATIO} times its size and was refused; if "
+                        "that is right, unpack it yourself"
                     )
                 if number == 1:
                     line = line.removeprefix(BYTE_ORDER_MARK)
+                    if (encoding := OTHER_ENCODINGS.get(line[:2])) is not None:
+                        raise DataError(f"{where}: is {encoding}; save it as UTF-8")
                 yield line.removesuffix(b"\n").removesuffix(b"\r")
     except OSError as problem:
         kind, remedy = (f" as {codec}", ", or correct its suffix") if codec else ("", "")
@@ -157,9 +160,16 @@ def _lines(path: Path, codec: str | None, where: str) -> Iterator[bytes]:
         ) from None
 
 
+def _unpacked(packed: Any, codec: str | None) -> io.BufferedReader:
+    raw = packed if codec is None else pa.CompressedInputStream(packed, codec)
+    return io.BufferedReader(raw, BUFFER_BYTES)
+
+
 def _decoded(line: bytes) -> str:
     if not line:
         raise ValueError("is empty; remove it")
+    if line.startswith(BYTE_ORDER_MARK):
+        raise ValueError("begins with a byte order mark, as where files were joined; remove it")
     if b"\0" in line:
         raise ValueError("contains a NUL byte; remove it, or check that the file is plain UTF-8 text")
     try:
@@ -175,6 +185,7 @@ def _from_csv(line: str, _: FileSplit) -> Row:
     """`"2","title","content"`: quotes doubled, newlines as `\\n`. Cells without quotes are read too."""
     label, title, content = _three_cells(line)
     if label not in CLASSES:
+        _check_separator(line)
         header = "" if label.isdigit() else "; this format has no header line"
         raise ValueError(f"class {label!r:.40} is neither 1 (negative) nor 2 (positive){header}")
     return Row(title.replace("\\n", "\n"), content.replace("\\n", "\n"), CLASSES[label], None)
@@ -186,6 +197,7 @@ def _three_cells(line: str) -> Sequence[str]:
     while not ended and len(cells) <= 3:
         cell = CSV_CELL.match(line, position)
         if cell is None:
+            _check_separator(line)
             raise ValueError(
                 f"column {len(cells) + 1} has a quote that is not closed or not doubled; in this format a row is one "
                 'line, a quote inside is "" and a newline \\n'
@@ -194,9 +206,19 @@ def _three_cells(line: str) -> Sequence[str]:
         cells.append(bare if quoted is None else quoted.replace('""', '"'))
         position, ended = cell.end(), not end
     if len(cells) != 3:
+        _check_separator(line)
         found = "more than 3" if len(cells) > 3 else len(cells)
         raise ValueError(f"{found} columns, expected 3: class, title, content")
     return cells
+
+
+def _check_separator(line: str) -> None:
+    """Say so where a line that has not the right cells is one of a table with another separator."""
+    if (found := OTHER_SEPARATOR.match(line)) is not None:
+        raise ValueError(
+            f"is separated by {SEPARATORS[found[1]]}; this format takes commas, so save the file with commas, or as "
+            "JSON Lines or Parquet"
+        )
 
 
 def _from_fasttext(line: str, _: FileSplit) -> Row:

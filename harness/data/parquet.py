@@ -2,7 +2,8 @@
 
 The file's own footer says how many rows there are, labels come from their column alone, and texts are decoded a small
 batch at a time, of which only the wanted rows are kept. Held at once are those, one batch, and one page a column: a row
-group as large as the file needs no more than a small one.
+group as large as the file needs no more than a small one. A dictionary may name one long text in millions of rows: how
+many rows there are, and what the texts that are kept come to, is bounded by the file's size.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.data.rows import Row
+from harness.data.rows import FREE_BYTES, MAX_RATIO, Row
 from harness.declarations.splits import NamedColumns
 from harness.errors import DataError
 from harness.stats import Ints
@@ -24,6 +25,8 @@ LABEL_BATCH_ROWS = 65_536
 TEXT_BATCH_ROWS = 128
 """Few, since a page that is encoded by a dictionary may name one long text in every row."""
 BUFFER_BYTES = 2**20
+FREE_ROWS = 100_000
+"""What any file may have; a larger one has at most a row a byte. No review is written in less."""
 SLICED = "strings, whole numbers, fractions, truth values or nulls"
 
 
@@ -42,11 +45,18 @@ class ParquetRows:
     commit: str | None = None
 
     def __init__(self, path: Path, rule: NamedColumns, where: str) -> None:
-        self.path, self.rule, self.where = path, rule, where
+        self.path, self.rule, self.where, self.dense = path, rule, where, list[str]()
         with self._opened() as file:
             self.n: int = file.metadata.num_rows
             held = sum(file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))
             self.texts = self._checked(file.schema_arrow)
+            self.dense = _dense(file.metadata, self.texts)
+        self.size = path.stat().st_size
+        if self.n > FREE_ROWS + self.size:
+            raise DataError(
+                f"{where}: says that it has {self.n:,} rows in {self.size:,} bytes and was refused; if that is right, "
+                "save it as JSON Lines"
+            )
         if held != self.n:
             raise DataError(
                 f"{where}: its row groups have {held:,} rows, its footer says {self.n:,}; get the file anew"
@@ -65,10 +75,17 @@ class ParquetRows:
         """The rows at these positions. Every label of the file is checked first, and the texts of these rows."""
         labels, wanted = self.labels(), np.sort(positions)
         found: dict[int, Row] = {}
+        left = FREE_BYTES + MAX_RATIO * self.size
         for start, batch in self._batches(self.texts, TEXT_BATCH_ROWS, wanted):
             here = wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, start + batch.num_rows)]
             for position in here.tolist():
-                found[position] = self._row(batch, position - start, position, int(labels[position]))
+                found[position] = row = self._row(batch, position - start, position, int(labels[position]))
+                left -= len(row.title) + len(row.content)
+                if left < 0:
+                    raise DataError(
+                        f"{self.where}: row {position + 1}: unpacks to more than {MAX_RATIO} times its size and was "
+                        "refused; if that is right, save it as JSON Lines"
+                    )
             if len(found) == len(wanted):
                 break
         return [found[position] for position in positions.tolist()]
@@ -153,7 +170,11 @@ class ParquetRows:
         try:
             # Unbuffered or fetched ahead, it would hold a whole row group. Few writers add checksums, but those count.
             with pq.ParquetFile(
-                self.path, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+                self.path,
+                buffer_size=BUFFER_BYTES,
+                pre_buffer=False,
+                page_checksum_verification=True,
+                read_dictionary=self.dense,
             ) as file:
                 yield file
         except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:  # the last: of a column's name
@@ -161,6 +182,19 @@ class ParquetRows:
             raise DataError(
                 f"{self.where}: is not readable as Parquet ({reason}); check `format`, or get the file anew"
             ) from None
+
+
+def _dense(metadata: Any, names: list[str]) -> list[str]:
+    """Columns that unpack to many times what they are stored in: read as dictionaries, which repeat no text."""
+    found = set()
+    for group in range(metadata.num_row_groups):
+        for number in range(metadata.num_columns):
+            column = metadata.row_group(group).column(number)
+            repeats = column.total_compressed_size < column.num_values  # less than a byte a row: texts are repeated
+            unpacks = column.total_uncompressed_size > MAX_RATIO * column.total_compressed_size
+            if column.physical_type == "BYTE_ARRAY" and (repeats or unpacks):
+                found.add(column.path_in_schema)
+    return [name for name in names if name in found]
 
 
 def _kind(type_: Any) -> str:

@@ -11,6 +11,10 @@ import numpy as np
 from harness.errors import DataError
 from harness.stats import Ints
 
+FREE_BYTES = 64 * 2**20
+"""What any compressed file may unpack to, so that small ones may be as regular as they like."""
+MAX_RATIO = 20
+"""Bytes unpacked per byte of a larger one. Reviews come to 3 to 6."""
 NO_COLUMNS: Mapping[str, str] = {}
 """Shared by all rows and examples that have none: of millions, each would take 64 bytes for its own. No
 `MappingProxyType`, since examples travel to other processes, and that cannot be pickled."""

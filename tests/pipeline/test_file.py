@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -541,10 +542,61 @@ def test_a_bomb_of_one_line_is_refused_before_it_fills_the_memory(tmp_path: Path
 def test_a_bomb_of_many_lines_is_refused_by_what_it_unpacks_to(tmp_path: Path) -> None:
     fine = b'{"label": 1, "content": "' + b"a" * MIB + b'"}\n'
     (tmp_path / "rows.zst").write_bytes(zstd(fine * 66))
-    with pytest.raises(DataError, match=r"rows\.zst: line 6\d: unpacks to more than 100 times the file's size"):
+    with pytest.raises(DataError, match=r"rows\.zst: line 6\d: unpacks to more than 20 times its size"):
         load(tmp_path, "rows.zst", "jsonl")
     (tmp_path / "rows").write_bytes(fine * 66)
     assert len(load(tmp_path, "rows", "jsonl").examples) == 66
+
+
+@pytest.mark.parametrize(
+    ("rows", "text", "problem"),
+    [
+        (20_000_000, "abc", r"says that it has 20,000,000 rows in [\d,]+ bytes"),
+        (100_000, "a" * MIB, r"row \d+: unpacks to more than 20 times its size"),
+        (1_000, "a" * (48 * MIB), r"row \d: unpacks to more than 20 times its size"),
+    ],
+    ids=["rows", "texts", "long texts"],
+)
+def test_a_dictionary_that_names_one_text_in_every_row_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, rows: int, text: str, problem: str
+) -> None:
+    numbers = pa.array(np.zeros(rows, dtype=np.int32))
+    table = pa.table(
+        {
+            "label": pa.array(np.zeros(rows, dtype=np.int8)),
+            "content": pa.DictionaryArray.from_arrays(numbers, pa.array([text])),
+        }
+    )
+    pq.write_table(table, tmp_path / "rows", compression="zstd", store_schema=False, row_group_size=rows)
+    assert (tmp_path / "rows").stat().st_size < 200_000
+    before = pa.total_allocated_bytes()
+    began = time.process_time()
+    with pytest.raises(DataError, match=problem):
+        load(tmp_path, "rows", "parquet")
+    assert time.process_time() - began < 5
+    assert pa.total_allocated_bytes() - before < 256 * MIB
+
+
+def test_repeated_texts_of_an_ordinary_size_are_read_from_a_dictionary(tmp_path: Path) -> None:
+    table = pa.table({"label": [i % 2 for i in range(5_000)], "content": [f"text {i % 3}" for i in range(5_000)]})
+    pq.write_table(table, tmp_path / "rows")
+    assert [e.content for e in load(tmp_path, "rows", "parquet").examples[:4]] == [
+        "text 0",
+        "text 1",
+        "text 2",
+        "text 0",
+    ]
+
+
+def test_a_bomb_is_refused_by_what_was_read_of_it_however_long_it_goes_on(tmp_path: Path) -> None:
+    """Half a gigabyte in 1.6 MB of gzip, and random bytes after it that would pay for all of it."""
+    line = b"__label__2 a: " + b"b" * 2_000 + b"\n"
+    part = gzip.compress(line * 16_000)
+    (tmp_path / "rows.gz").write_bytes(part * 16 + gzip.compress(np.random.default_rng(1).bytes(60 * MIB), 1))
+    began = time.process_time()
+    with pytest.raises(DataError, match=r"rows\.gz: line 3\d,?\d*: unpacks to more than 20 times its size"):
+        load(tmp_path, "rows.gz", "fasttext")
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize(
@@ -669,7 +721,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "one endless line": ("x.jsonl.gz", gzip.compress(b" " * (40 * MIB), 1), "line 1: is longer than 16 MiB"),
     "endless nul": ("x.csv.zst", zstd(bytes(40 * MIB)), "line 1: is longer than 16 MiB"),
     "latin-1": ("x.csv", GOOD_CSV + '"1","café","déjà"\n'.encode("latin-1"), r"line 4: is not UTF-8 \(byte 9\)"),
-    "utf-16": ("x.csv", GOOD_CSV.decode().encode("utf-16"), "line 1: (contains a NUL byte|is not UTF-8)"),
+    "utf-16": ("x.csv", GOOD_CSV.decode().encode("utf-16"), "x.csv: is UTF-16; save it as UTF-8"),
     "nul": ("x.csv", GOOD_CSV + b'"1","a","b\0"\n', "line 4: contains a NUL byte"),
     "empty text file": ("x.csv", b"", "is empty"),
     "empty gz": ("x.csv.gz", gzip.compress(b""), "is empty"),
@@ -707,13 +759,18 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "class x": ("x.csv", GOOD_CSV + b'"x","a","b"\n', "line 4: class 'x' is neither 1 "),
     "class missing": ("x.csv", b'"","a","b"\n', "line 1: class '' is neither 1 "),
     "header": ("x.csv", b'"label","title","content"\n' + GOOD_CSV, "line 1: class 'label' .* has no header line"),
+    "semicolons": ("x.csv", b"2;a;b\n", "line 1: is separated by semicolons; this format takes commas"),
+    "quotes and semicolons": ("x.csv", b'"2";"a, b";"c"\n', "line 1: is separated by semicolons"),
+    "a header of semicolons": ("x.csv", b"label;title;content\n2;a;b\n", "line 1: is separated by semicolons"),
+    "tabs": ("x.csv", b"2\ta\tb, c, d\n", "line 1: is separated by tabs"),
+    "a semicolon in a text": ("x.csv", GOOD_CSV + b'"1","a; b"\n', "line 4: 2 columns, expected 3"),
     "2 columns": ("x.csv", GOOD_CSV + b'"1","a"\n', "line 4: 2 columns, expected 3"),
     "4 columns": ("x.csv", GOOD_CSV + b'"1","a","b",""\n', "line 4: more than 3 columns, expected 3"),
     "open quote": ("x.csv", b'"1","a","b\n' + GOOD_CSV, "line 1: column 3 has a quote that is not closed"),
     "single quote inside": ("x.csv", GOOD_CSV + b'"1","a "great" thing","b"\n', "line 4: column 2 has a quote"),
     "backslash quote": ("x.csv", GOOD_CSV + b'"1","a","b \\" c"\n', "line 4: column 3 has a quote"),
     "raw newline": ("x.csv", GOOD_CSV + b'"1","a","b\nc"\n', "line 4: column 3 has a quote that is not closed"),
-    "mark inside": ("x.csv", GOOD_CSV + b"\xef\xbb\xbf" + GOOD_CSV, "line 4: column 1 has a quote"),
+    "mark inside": ("x.csv", GOOD_CSV + b"\xef\xbb\xbf" + GOOD_CSV, "line 4: begins with a byte order mark"),
     # JSON Lines.
     "not json": ("x.jsonl", json_lines("{label: 1}"), r"line 2: is not one JSON object \(.*, column 2\)"),
     "array": ("x.jsonl", json_lines('[1, "a", "b"]'), "line 2: must be a JSON object .* is an array"),
