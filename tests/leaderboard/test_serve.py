@@ -161,9 +161,21 @@ def test_nothing_outside_the_folder_is_served(site: Site, served: tuple[str, int
     (tmp_path / "secret" / "index.html").write_text("secret")
     (site.out / "folder").symlink_to(tmp_path / "secret")
     (site.out / "file.html").symlink_to(site.store)
+    (site.out / "inner").mkdir()
+    (site.out / "inner" / "index.html").symlink_to(site.store)
     (site.out / "ring").symlink_to(site.out / "ring")
     os.mkfifo(site.out / "pipe")
-    ways = ["/folder/", "/folder", "/folder/index.html", "/file.html", "/ring", "/pipe", "/../store", "/%2e%2e/store"]
+    ways = [
+        "/folder/",
+        "/folder",
+        "/folder/index.html",
+        "/file.html",
+        "/inner/",
+        "/ring",
+        "/pipe",
+        "/../store",
+        "/%2e%2e/store",
+    ]
     ways += [f"/{tmp_path}/store", f"//{tmp_path}/store", "/..%2fstore", "/%00", "/%ff", "/a%00b", f"/{'a' * 5000}"]
     for path in [*ways, "/absent", "/index.html/"]:
         assert ask(served, path)[0] == 404, path
