@@ -1,7 +1,6 @@
 """The site on this machine's own address, rendered again whenever the store or a suite file changes."""
 
 import logging
-import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -148,14 +147,12 @@ def application(out: Path) -> "WSGIApplication":
             found = (path / "index.html" if path.is_dir() else path).resolve(strict=True)
             if not found.is_relative_to(out.resolve()) or not found.is_file() or asked.endswith(f"{found.name}/"):
                 return refuse(HTTPStatus.NOT_FOUND)
-            file = found.open("rb")
+            body = found.read_bytes()  # pages and data files have a few megabytes at most
         except (OSError, ValueError, RuntimeError):  # no such file, no such name, a ring of links
             return refuse(HTTPStatus.NOT_FOUND)
         kind = _KINDS.get(found.suffix, "application/octet-stream")
-        size = str(os.fstat(file.fileno()).st_size)
-        start_response("200 OK", [("Content-Type", kind), ("Content-Length", size), *_HEADERS])
-        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
-        return wrapped
+        start_response("200 OK", [("Content-Type", kind), ("Content-Length", str(len(body))), *_HEADERS])
+        return [body if environ["REQUEST_METHOD"] == "GET" else b""]
 
     return answer
 
