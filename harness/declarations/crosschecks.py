@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from harness.declarations import WITHOUT_PEFT
+from harness.declarations import WITHOUT_PEFT, allowed
 from harness.declarations.rules import SLICE_VALUES
 
 
@@ -33,6 +33,8 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     trained_on = {_text(_table(adapter, "train"), "split") for adapter in tables["adapter"]}
     trained_on |= {_text(model, "train_split") for model in tables["model"]}
     for i, adapter in enumerate(tables["adapter"]):
+        for place, message in allowed.problems(_table(adapter, "params")):
+            yield f"adapter[{i}].params.{place}", message
         yield from dangling(f"adapter[{i}].base", "base", _text(adapter, "base"))
         yield from dangling(f"adapter[{i}].train.split", "split", _text(_table(adapter, "train"), "split"))
     adapters = {_text(adapter, "id"): adapter for adapter in tables["adapter"]}

@@ -4,15 +4,15 @@ Nothing that somebody else wrote is run. Weights are safetensors, configurations
 may name code or files outside their folder.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness import digest, hub
-from harness.declarations import ForeignAdapter, PathAdapter
+from harness.declarations import ForeignAdapter, PathAdapter, allowed
 from harness.errors import AdapterError
+from harness.models.configs import json_object
 from harness.models.protocol import CARD
 
 WEIGHTS = "adapter_model.safetensors"
@@ -24,6 +24,9 @@ LARGEST_CONFIG_BYTES = 1_000_000
 _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 _OUTSIDE = ("auto_map", "auto_mapping", "megatron_config", "adapters", "prompt_tuning_init_state_dict_path")
 """Keys of a configuration that name modules to import or other files to load."""
+_LABELS = ("id2label", "label2id", "num_labels")
+BEGINNING = ("prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_kwargs", "tokenizer_name_or_path")
+"""Keys that are about what training began with: weights that are there need none."""
 _HOUSEKEEPING = (
     "auto_mapping",
     "base_model_name_or_path",
@@ -102,6 +105,9 @@ def configuration(folder: Path) -> dict[str, Any]:
     for key in _OUTSIDE:
         if config.get(key) is not None and not (key == "auto_mapping" and _is_of_transformers(config[key])):
             raise AdapterError(f"{folder / CONFIG} names code or files from elsewhere ({key}); these are never loaded")
+    beside = {*_HOUSEKEEPING, *_LABELS, *BEGINNING}
+    for place, message in allowed.problems({name: value for name, value in config.items() if name not in beside}):
+        raise AdapterError(f"{folder / CONFIG}: {place} {message}")
     return config
 
 
@@ -206,18 +212,4 @@ def _label_names(config: Mapping[str, Any], path: Path) -> dict[int, str]:
 
 
 def _json_object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise AdapterError(f"there is no {path}")
-    with path.open("rb") as file:
-        data = file.read(LARGEST_CONFIG_BYTES + 1)
-    if len(data) > LARGEST_CONFIG_BYTES:
-        raise AdapterError(f"{path} has more than {LARGEST_CONFIG_BYTES:,} bytes; it is no configuration")
-    try:
-        value = json.loads(data)
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()  # the store takes no NaN and no lone surrogate
-    except (ValueError, RecursionError) as problem:
-        reason = str(problem) if "JSON compliant" in str(problem) else type(problem).__name__
-        raise AdapterError(f"{path} is not JSON ({reason})") from None
-    if not isinstance(value, dict):
-        raise AdapterError(f"{path} is not a JSON object")
-    return value
+    return json_object(path, LARGEST_CONFIG_BYTES, AdapterError)

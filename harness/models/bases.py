@@ -1,6 +1,14 @@
-"""Finding a foundation model's folder and proving that it is the one the suite pins."""
+"""Finding a foundation model and proving that it is the one the suite pins.
 
-from collections.abc import Iterable
+transformers reads more of a folder than its weights: an adapter beside them, files that a configuration names. So it
+is never given the folder itself, but a view of it: a folder in the cache that holds links to the files that were
+verified, and nothing else.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -8,15 +16,18 @@ from pathlib import Path
 from harness import digest, hub
 from harness.declarations import Base, HubBase, PackageBase
 from harness.errors import DataError
+from harness.models import adapters, base_config
 
-WEIGHTS = "model.safetensors"
+CONFIG, WEIGHTS, TOKENIZER_CONFIG = base_config.CONFIG, base_config.WEIGHTS, base_config.TOKENIZER_CONFIG
 TOKENIZER = [
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt", "bpe.codes", "sentencepiece.bpe.model", "sentencepiece.model", "spiece.model",
-    "spm.model", "tokenizer.model",
+    "spm.model", "tokenizer.model", "dict.txt", "emoji.json", "entity_vocab.json", "prophetnet.tokenizer",
+    "source.spm", "target.spm", "tiktoken.model", "word_pronunciation.json", "word_shape.json",
 ]  # fmt: skip
-_NO_VOCABULARY = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-_IDENTITY = ["config.json", WEIGHTS, *TOKENIZER]
+_NO_VOCABULARY = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
+_IDENTITY = [CONFIG, WEIGHTS, *TOKENIZER]
+_WEIGHT_FORMATS = (".bin", ".safetensors", ".h5", ".pt", ".index.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,34 +36,42 @@ class ResolvedBase:
 
     base_id: str
     folder: Path
+    """Holds the verified files and nothing else."""
     digest: str
     """SHA-256 over weights, configuration and tokenizer."""
 
 
 def resolve(base: Base, suite_dir: Path, cache: Path) -> ResolvedBase:
-    """The folder of a declared base, its weights verified.
+    """The verified files of a declared base.
 
     Args:
         base: a `[[base]]` of the suite.
         suite_dir: what a path is relative to.
-        cache: where files of the hub are kept.
+        cache: where files of the hub, and views of folders, are kept.
 
     Raises:
         FetchError: the hub does not serve it.
-        DataError: it is not installed, not there, or not the pinned one.
+        DataError: it is not installed, not there, not the pinned one, leads out of its folder, or has a configuration
+            that names other files or code, or asks for more than its weights hold.
     """
+    who = f"base {base.id}"
     if isinstance(base, HubBase):
-        folder = _hub_folder(base, cache)
-        return ResolvedBase(base.id, folder, digest.of_files(folder, _IDENTITY))
-    folder = _package_folder(base) if isinstance(base, PackageBase) else suite_dir / base.path
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise DataError(f"base {base.id}: there is no {WEIGHTS} in {folder}")
-    check_has_tokenizer([file.name for file in folder.iterdir()], f"base {base.id}: {folder}")
-    found = digest.of_file(weights)
-    if found != base.sha256:
-        raise DataError(f"base {base.id}: {weights} has sha256 {found}, but the suite pins {base.sha256}")
-    return ResolvedBase(base.id, folder, digest.of_files(folder, _IDENTITY))
+        repo = _repo(base, cache)
+        there = hub.listing(repo, who)
+        _check_names(there, f"{who}: {repo.label}")
+        folder = hub.fetch(repo, [name for name in _IDENTITY if name in there], who)
+    elif isinstance(base, PackageBase):
+        folder = _package_folder(base)
+        _check_names(_names(folder), f"{who}: {folder}")
+    else:
+        folder = _own_folder(suite_dir, base.path, who)
+    if not isinstance(base, HubBase):
+        found = digest.of_file(folder / WEIGHTS)
+        if found != base.sha256:
+            raise DataError(f"{who}: {folder / WEIGHTS} has sha256 {found}, but the suite pins {base.sha256}")
+    base_config.check(folder, who)
+    view = _view(folder, _IDENTITY, cache, who, check=lambda made: base_config.check_size(made, who))
+    return ResolvedBase(base.id, view, digest.of_files(folder, _IDENTITY))
 
 
 def tokenizer_folder(base: Base, suite_dir: Path, cache: Path) -> Path:
@@ -60,42 +79,19 @@ def tokenizer_folder(base: Base, suite_dir: Path, cache: Path) -> Path:
 
     Raises:
         FetchError: the hub does not serve them.
-        DataError: the base is not installed, not there, or not the pinned one.
+        DataError: the base is not installed, not there, not the pinned one, or its configuration names other files.
     """
     if not isinstance(base, HubBase):
         return resolve(base, suite_dir, cache).folder
     who, repo = f"base {base.id}", _repo(base, cache)
     there = hub.listing(repo, who)
-    return hub.fetch(repo, [name for name in _IDENTITY if name in there and name != WEIGHTS], who)
+    folder = hub.fetch(repo, [name for name in _IDENTITY if name in there and name != WEIGHTS], who)
+    base_config.check(folder, who)
+    return _view(folder, [CONFIG, *TOKENIZER], cache, who)
 
 
 def _repo(base: HubBase, cache: Path) -> hub.Repo:
     return hub.Repo("model", base.name, base.revision, cache / "hub")
-
-
-def _hub_folder(base: HubBase, cache: Path) -> Path:
-    """Configuration, tokenizer and weights from the hub, each held to the digest that the hub states."""
-    who, repo = f"base {base.id}", _repo(base, cache)
-    there = hub.listing(repo, who)
-    if WEIGHTS not in there:
-        others = [name for name in sorted(there) if name.endswith((".bin", ".safetensors", ".h5", ".pt"))]
-        raise DataError(
-            f"{who}: {repo.label} has no {WEIGHTS} (weights found: {', '.join(others) or 'none'}); "
-            "pickled weights are never read: choose a commit or a model that has it"
-        )
-    check_has_tokenizer(there, f"{who}: {repo.label}")
-    return hub.fetch(repo, [name for name in _IDENTITY if name in there], who)
-
-
-def check_has_tokenizer(names: Iterable[str], where: str) -> None:
-    """Make sure that there is a tokenizer: without its files, transformers makes one that knows no words.
-
-    Raises:
-        DataError: none of the names is of a file with a vocabulary.
-    """
-    vocabularies = [name for name in TOKENIZER if name not in _NO_VOCABULARY]
-    if not set(vocabularies) & set(names):
-        raise DataError(f"{where} has no tokenizer (none of {', '.join(vocabularies)}); put the base's own there")
 
 
 def _package_folder(base: PackageBase) -> Path:
@@ -110,3 +106,106 @@ def _package_folder(base: PackageBase) -> Path:
             f"{remedy}"
         )
     return Path(str(distribution.locate_file(base.path)))
+
+
+def _own_folder(suite_dir: Path, path: str, who: str) -> Path:
+    """A folder that the suite names, neither it nor its files a way out.
+
+    A suite may name a folder that is not below its own, so that suites can share a base; what is below must stay there.
+    """
+    folder = suite_dir / path
+    names = _names(folder)
+    _check_names(names, f"{who}: {folder}")
+    above = Path(os.path.normpath(suite_dir.absolute()))
+    is_below = Path(os.path.normpath(folder.absolute())).is_relative_to(above)
+    if is_below and not folder.resolve().is_relative_to(suite_dir.resolve()):
+        raise DataError(
+            f"{who}: {folder} is a symlink out of the suite's folder; copy the base there, or name its place"
+        )
+    for name in names & set(_IDENTITY):
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"{who}: {folder / name} is a symlink out of the base's folder; copy the file there")
+    return folder
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _check_names(names: Collection[str], where: str) -> None:
+    """A base has its weights in one file of safetensors, a tokenizer, and no adapter."""
+    if not names:
+        raise DataError(f"{where}: there is no {WEIGHTS} in it, or no such folder")
+    if WEIGHTS not in names:
+        found = [name for name in sorted(names) if name.endswith(_WEIGHT_FORMATS)]
+        index = f"{WEIGHTS}.index.json"
+        remedy = (
+            f"its weights are in several files ({index}), which is not supported: have them saved as one, with "
+            "`save_pretrained(folder, max_shard_size='100GB')`"
+            if index in names
+            else "pickled weights are never read: choose a commit or a model that has it"
+        )
+        raise DataError(f"{where} has no {WEIGHTS} (weights found: {', '.join(found) or 'none'}); {remedy}")
+    if CONFIG not in names:
+        raise DataError(f"{where} has no {CONFIG}, which says what its weights are of")
+    if adapters.CONFIG in names:
+        raise DataError(
+            f"{where} holds an adapter ({adapters.CONFIG}) beside the base, which transformers would put on it; "
+            "declare the adapter as an [[adapter]], and the base without it"
+        )
+    check_has_tokenizer(names, where)
+
+
+def check_has_tokenizer(names: Iterable[str], where: str) -> None:
+    """Make sure that there is a tokenizer: without its files, transformers makes one that knows no words.
+
+    Raises:
+        DataError: none of the names is of a file with a vocabulary.
+    """
+    vocabularies = [name for name in TOKENIZER if name not in _NO_VOCABULARY]
+    if not set(vocabularies) & set(names):
+        raise DataError(f"{where} has no tokenizer (none of {', '.join(vocabularies)}); put the base's own there")
+
+
+def _view(
+    folder: Path, names: Collection[str], cache: Path, who: str, check: Callable[[Path], None] | None = None
+) -> Path:
+    """A folder with the named files of another, as far as they are there, and nothing else.
+
+    Args:
+        check: what must hold of it, once, before it is used.
+    """
+    linked = {name: (folder / name).resolve() for name in names if (folder / name).is_file()}
+    written = {}
+    if TOKENIZER_CONFIG in linked:
+        changed = base_config.without_file_names(linked[TOKENIZER_CONFIG], who)
+        if changed is not None:
+            del linked[TOKENIZER_CONFIG]
+            written[TOKENIZER_CONFIG] = changed
+    made_of = [str(folder.resolve()), sorted(linked), digest.of_files(folder, [CONFIG, *written])]
+    view = cache.absolute() / "bases" / digest.of_json(made_of)[:32]
+    if not _is_as_made(view, linked, written):
+        partial = view.with_name(f".{view.name}.{uuid.uuid4().hex}")
+        partial.mkdir(parents=True)
+        try:
+            for name, target in linked.items():
+                (partial / name).symlink_to(target)
+            for name, data in written.items():
+                (partial / name).write_bytes(data)
+            if check is not None:
+                check(partial)
+            if view.is_dir() and not _is_as_made(view, linked, written):
+                shutil.rmtree(view)
+            if not view.is_dir():
+                partial.rename(view)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return view
+
+
+def _is_as_made(view: Path, linked: dict[str, Path], written: dict[str, bytes]) -> bool:
+    if _names(view) != {*linked, *written}:
+        return False
+    return all((view / name).is_symlink() and (view / name).readlink() == to for name, to in linked.items()) and all(
+        not (view / name).is_symlink() and (view / name).read_bytes() == data for name, data in written.items()
+    )

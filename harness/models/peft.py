@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from harness.declarations import PeftModel as PeftDeclaration
+from harness.declarations import allowed
 from harness.errors import AdapterError
 from harness.models import adapters, bases, forms
 from harness.models.adapters import CONFIG, WEIGHTS
@@ -137,7 +138,8 @@ def _configured(folder: Path) -> Any:
         raise AdapterError(f"{where}: {method} has no {', '.join(unknown)} there; install the PEFT that wrote it")
     try:
         with without_known_warnings():
-            config = config_class(**{name: value for name, value in values.items() if name in known})
+            named = {name: value for name, value in values.items() if name in known and name not in adapters.BEGINNING}
+            config = config_class(**named)
     except Exception as problem:  # noqa: BLE001 (the values are somebody else's)
         raise AdapterError(f"{where}: {problem}") from None
     config.inference_mode = True
@@ -146,11 +148,25 @@ def _configured(folder: Path) -> Any:
 
 def _check_size(config: Any, on_disk: Tensors, folder: Path) -> None:
     """What a configuration asks for is not far beyond its file: it would be made before it is compared."""
-    most = sum(tensor.numel() for tensor in on_disk.values())
-    for name in ("r", "num_virtual_tokens"):
-        asked = getattr(config, name, None)
-        if asked is not None and not (isinstance(asked, int) and asked <= most):
-            raise AdapterError(f"{folder / CONFIG}: {name} = {asked!r} is more than all {most} numbers of {WEIGHTS}")
+    most, largest = _numbers(on_disk), max((max(one.shape, default=1) for one in on_disk.values()), default=0)
+    ranks = {f"rank_pattern.{name}": rank for name, rank in (getattr(config, "rank_pattern", None) or {}).items()}
+    for name, asked in {"r": getattr(config, "r", None), **ranks}.items():
+        if isinstance(asked, int | float) and asked > largest:  # AdaLoRA's are lists, one switch for each rank
+            raise AdapterError(f"{folder / CONFIG}: {name} = {asked!r}, but no tensor of {WEIGHTS} has so many rows")
+    virtual, width = getattr(config, "num_virtual_tokens", None) or 0, getattr(config, "token_dim", None) or 1
+    if not isinstance(virtual, int) or not isinstance(width, int) or virtual * width > most:
+        raise AdapterError(
+            f"{folder / CONFIG}: num_virtual_tokens = {virtual!r} is more than all {most} numbers of {WEIGHTS}"
+        )
+    layers = allowed.replicated_layers(getattr(config, "layer_replication", None))
+    if layers is None or layers > len(on_disk):
+        raise AdapterError(
+            f"{folder / CONFIG}: layer_replication comes to {layers} layers, but {WEIGHTS} has {len(on_disk)} tensors"
+        )
+
+
+def _numbers(tensors: Tensors) -> int:
+    return sum(tensor.numel() for tensor in tensors.values())
 
 
 def _tensors(folder: Path) -> Tensors:

@@ -6,11 +6,14 @@ from typing import Any
 
 from harness import digest
 from harness.errors import AdapterError
+from harness.models.configs import json_object
 from harness.models.protocol import CARD
 from harness.records import AdapterRecord
 from harness.training import TrainingJob
 
 TRAINED_ON = "trained-on.txt"
+LARGEST_BYTES = 1_000_000
+"""Of a card, which has a few kilobytes."""
 _REMEDY = "delete the folder to train anew"
 _WEIGHTS = ["adapter_model.safetensors", "adapter_config.json", "model.safetensors", "config.json"]
 
@@ -26,8 +29,9 @@ def size_bytes(folder: Path) -> int:
 
 
 def write(folder: Path, card: dict[str, Any], text_digests: list[str]) -> None:
-    """Put a card and the digests of the training texts into an adapter's folder."""
+    """Put a card and the digests of the training texts into an adapter's folder; the card pins their list."""
     (folder / TRAINED_ON).write_text("".join(f"{line}\n" for line in sorted(text_digests)), encoding="utf-8")
+    card["trained_on"] |= {"sha256": digest.of_file(folder / TRAINED_ON)}
     # Last and at once: a folder that has its card is whole.
     new = folder / f"{CARD}.new"
     new.write_text(json.dumps(card, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -41,8 +45,7 @@ def read(folder: Path) -> AdapterRecord:
         AdapterError: the card is missing or damaged, or the weights changed since.
     """
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        json.dumps(card, allow_nan=False, ensure_ascii=False).encode()  # the store takes no NaN and no lone surrogate
+        card = json_object(folder / CARD, LARGEST_BYTES, ValueError)
         record = AdapterRecord(
             adapter_digest=card["adapter_digest"],
             adapter_id=card["adapter_id"],
@@ -77,19 +80,22 @@ def check_is(job: TrainingJob, record: AdapterRecord) -> None:
         )
 
 
-def trained_on(folder: Path, record: AdapterRecord) -> frozenset[str]:
-    """Digests of the texts that an adapter was trained on, as its own folder says.
+def trained_on(folder: Path, record: AdapterRecord) -> frozenset[str] | None:
+    """Digests of the texts that an adapter was trained on, as its own folder says; None where its card, of an earlier
+    release, does not pin their list.
 
     Raises:
-        AdapterError: the list is missing or damaged, or has not the number of rows that the card tells of.
+        AdapterError: the list is missing, or is not the one that the card is about.
     """
     try:
+        told, pinned = record.card["trained_on"]["n"], record.card["trained_on"].get("sha256")
         digests = (folder / TRAINED_ON).read_text(encoding="utf-8").split()
-        told = record.card["trained_on"]["n"]
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as problem:
         raise AdapterError(f"{folder}: does not say what it was trained on ({problem}); {_REMEDY}") from None
     if len(digests) != told:
-        raise AdapterError(
-            f"{folder}: {TRAINED_ON} lists {len(digests)} texts, but its card tells of {told}; {_REMEDY}"
-        )
+        raise AdapterError(f"{folder}: {TRAINED_ON} lists {len(digests)} texts, but its card has {told}; {_REMEDY}")
+    if pinned is None:
+        return None
+    if digest.of_file(folder / TRAINED_ON) != pinned:
+        raise AdapterError(f"{folder}: {TRAINED_ON} is not the list of texts that its card is about; {_REMEDY}")
     return frozenset(digests)

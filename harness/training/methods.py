@@ -15,7 +15,7 @@ import torch
 from peft import PeftType, TaskType, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-from harness.declarations import WITHOUT_PEFT, Adapter
+from harness.declarations import WITHOUT_PEFT, Adapter, allowed
 from harness.models.peft import without_known_warnings
 from harness.models.transformer import head_names, kernel
 
@@ -40,6 +40,8 @@ def config(adapter: Adapter, steps: int) -> Any:
         ValueError: an unknown method, or params that contradict each other.
         TypeError: a keyword that the method's configuration does not have.
     """
+    for place, message in allowed.problems(adapter.params):  # again: not every declaration comes from a suite's file
+        raise ValueError(f"params.{place} {message}")
     if adapter.method in WITHOUT_PEFT:
         if adapter.params:
             raise ValueError(f"method {adapter.method!r} takes no params")

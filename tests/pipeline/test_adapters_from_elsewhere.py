@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness import training
+from harness import digest, training
 from harness.cli import app
 from harness.gather import Workspace, gather
 from harness.jobs import plan
@@ -254,12 +254,27 @@ def test_an_adapter_with_our_card_is_known(world: World) -> None:
     assert found[0][1] is not None
 
 
+def test_a_card_that_does_not_pin_its_list_of_texts_leaves_open_what_was_seen(world: World) -> None:
+    folder = trained_here(world)
+    card = json.loads((folder / CARD).read_text())
+    del card["trained_on"]["sha256"]
+    (folder / CARD).write_text(json.dumps(card))
+    world.write(adapter=folder)
+    result = world.evaluate()
+    assert result.exit_code == 0
+    assert "what adapter 'theirs' was trained on is unknown" in result.stderr
+
+
 def test_an_adapter_that_says_it_has_seen_a_scored_text_is_refused(world: World) -> None:
     folder = trained_here(world)
     text_digest = world.rows("SELECT text_digest FROM example JOIN split USING (digest) WHERE split_id = 'test'")[0][0]
     seen = (folder / "trained-on.txt").read_text().split()
     (folder / "trained-on.txt").write_text("\n".join([text_digest, *seen[1:]]) + "\n")
     world.write(adapter=folder)
+    assert "is not the list of texts that its card is about" in world.evaluate().stderr
+    card = json.loads((folder / CARD).read_text())
+    card["trained_on"]["sha256"] = digest.of_file(folder / "trained-on.txt")
+    (folder / CARD).write_text(json.dumps(card))
     result = world.evaluate()
     assert result.exit_code == 3
     assert "adapter 'theirs'" in result.stderr

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import provenance
+from harness import digest, provenance
 from harness.data import as_split, audit, language, near
 from harness.data.rows import Row
 from harness.declarations import Audit, Suite
@@ -561,7 +561,15 @@ def plant(folder: Path, harness: Command, suite_path: Path) -> str:
     )
     listed = (folder / "trained-on.txt").read_text().split()
     (folder / "trained-on.txt").write_text("".join(f"{line}\n" for line in sorted([*listed[1:], example.text_digest])))
+    pin_list(folder)
     return example.example_id
+
+
+def pin_list(folder: Path) -> None:
+    """Make an adapter's card agree with the list of texts beside it."""
+    card = json.loads((folder / "harness-card.json").read_text())
+    card["trained_on"]["sha256"] = digest.of_file(folder / "trained-on.txt")
+    (folder / "harness-card.json").write_text(json.dumps(card))
 
 
 def test_an_adapter_is_not_scored_on_a_split_that_its_own_folder_lists(
@@ -604,7 +612,7 @@ def test_an_adapter_is_scored_with_a_warning_where_the_suite_wants_a_report(
     assert row in warning
 
 
-@pytest.mark.parametrize("damage", ["missing", "shorter"])
+@pytest.mark.parametrize("damage", ["missing", "shorter", "another text"])
 def test_an_adapter_that_does_not_say_what_it_was_trained_on_is_not_scored(
     harness: Command, trained: tuple[Path, Path], damage: str
 ) -> None:
@@ -612,12 +620,26 @@ def test_an_adapter_that_does_not_say_what_it_was_trained_on_is_not_scored(
     path = folder / "trained-on.txt"
     if damage == "missing":
         path.unlink()
+    elif damage == "another text":  # as long as before, so that a leak would not be seen
+        path.write_text("0" * 64 + path.read_text()[64:])
     else:
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     result = harness("evaluate", suite_path, "--model", "tiny+lora", "--model", "majority", "--workers", "1", "--json")
     assert (result.code, result.json()["scored"]) == (3, 2)
     assert "trained-on.txt" in result.json()["failed"][0]["error"]
     assert "delete the folder to train anew" in result.json()["failed"][0]["error"]
+
+
+def test_an_adapter_of_an_earlier_release_has_seen_the_split_that_its_key_names(
+    harness: Command, trained: tuple[Path, Path]
+) -> None:
+    suite_path, folder = trained
+    card = json.loads((folder / "harness-card.json").read_text())
+    assert card["trained_on"].pop("sha256") == digest.of_file(folder / "trained-on.txt")
+    (folder / "harness-card.json").write_text(json.dumps(card))
+    result = harness("evaluate", suite_path, "--model", "tiny+lora", "--workers", "1", "--json")
+    assert (result.code, result.json()["scored"]) == (0, 2)
+    assert "is unknown" not in result.err
 
 
 # The page that explains the findings

@@ -77,7 +77,7 @@ DO_NOT_FIT = {
     "poly": "task_ids should not be None",
     "shadow": "'ShadowCarrier' object has no attribute 'view'",
     "trainable_tokens": "does not train the head",
-    "xlora": "`use_cache` must be False",
+    "xlora": "params.adapters names code, files or models from elsewhere",
 }
 """Why not, in PEFT's words."""
 TYPES = {kind.value.lower() for kind in PeftType if kind in PEFT_TYPE_TO_CONFIG_MAPPING}
