@@ -25,26 +25,17 @@ def json_object(path: Path, most_bytes: int, refusal: Callable[[str], Exception]
     if len(data) > most_bytes:
         raise refusal(f"{path} has more than {most_bytes:,} bytes; it is no configuration")
     try:
-        value = json.loads(data, parse_constant=_refuse_constant)
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()  # the store takes no 1e999, no lone surrogate
-    except _ConstantError as problem:
-        raise refusal(f"{path} is not JSON: {problem} is not a finite number") from None
+        value = json.loads(data)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()  # the store takes no NaN and no lone surrogate
     except (ValueError, RecursionError) as problem:
-        reason = str(problem) if "JSON compliant" in str(problem) else type(problem).__name__
-        raise refusal(f"{path} is not JSON ({reason})") from None
+        is_number = "JSON compliant" in str(problem)
+        reason = ": it has a number that is not finite" if is_number else f" ({type(problem).__name__})"
+        raise refusal(f"{path} is not JSON{reason}") from None
     if not isinstance(value, dict):
         raise refusal(f"{path} is not a JSON object")
     if _is_deep(value):
         raise refusal(f"{path} is nested more than {DEEPEST} levels deep")
     return value
-
-
-class _ConstantError(ValueError):
-    """A number that Python reads and JSON does not have."""
-
-
-def _refuse_constant(name: str) -> None:
-    raise _ConstantError(name)
 
 
 def _is_deep(value: Any) -> bool:
