@@ -263,7 +263,7 @@ REFUSED = [
     Case("unknown-switch", config(some_new_switch=True, peft_version="9.9"), "LORA has no some_new_switch there"),
     Case("impossible-value", config(r=-1), "cannot be put on its base (`r` should be"),
     Case("no-number", config(lora_alpha=math.nan), "has a number that is not finite"),
-    Case("beyond-every-number", lambda folder: text_for_alpha(folder, "1e999"), "float values are not JSON compliant"),
+    Case("beyond-every-number", lambda folder: text_for_alpha(folder, "1e999"), "is not JSON: it has a number"),
     Case("half-a-character", config(note="\ud800"), "is not JSON (UnicodeEncodeError)"),
     Case("resized-embeddings", tensors(lambda t: t.update({EMBEDDINGS: torch.ones(300, 32)})),
          "its vocabulary was resized or trained. Merge it into its base"),
@@ -293,9 +293,6 @@ REFUSED = [
     Case("replicated", config(layer_replication=[[0, 2]] * 100_000), "layer_replication comes to 200,000 layers"),
     Case("replicated-a-little", config(layer_replication=[[0, 2]] * 100), "layer_replication comes to 200 layers, but"),
     Case("replicated-by-nonsense", config(layer_replication=[[0, "x"]]), "must be a list of pairs of whole numbers"),
-    Case("alpha-not-a-number", config(lora_alpha=math.nan), "has a number that is not finite"),
-    Case("alpha-infinite", lambda folder: (folder / CONFIG).write_text((folder / CONFIG).read_text().replace(
-         '"lora_alpha": 8', '"lora_alpha": 1e999')), "has a number that is not finite"),
     Case("deep", config(loftq_config={"a": {"b": {"c": {"d": 1}}}}), "is nested more than 3 levels deep"),
     Case("deep-beside", config(note=json.loads("[" * 60 + "]" * 60)), "is nested more than 50 levels deep"),
     Case("card-not-a-number", card(train_seconds=math.nan), "harness-card.json", made="carded"),

@@ -113,7 +113,11 @@ CASES = [
     Case("nested", lambda folder: (folder / "config.json").write_text("[" * 100_000), "is not JSON (RecursionError)"),
     Case("huge", edited(note="x" * 11_000_000), "has more than 10,000,000 bytes"),
     Case("not-a-number", edited(layer_norm_eps=float("nan")), "has a number that is not finite"),
-    Case("infinite", lambda folder: (folder / "config.json").write_text('{"layer_norm_eps": 1e999}'), "has a number that is not finite"),
+    Case(
+        "infinite",
+        lambda folder: (folder / "config.json").write_text('{"layer_norm_eps": 1e999}'),
+        "has a number that is not finite",
+    ),
     Case("a-million-layers", edited(num_hidden_layers=10**6), "num_hidden_layers = 1,000,000 is more than"),
     Case("a-thousand-layers", edited(num_hidden_layers=1000), "describes a network of"),
     Case("wide", edited(hidden_size=10**6), "describes a network of"),
