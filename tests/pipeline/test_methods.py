@@ -93,7 +93,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_virtual_tokens": 4, "prefix_projection": True, "encoder_hidden_size": 16},
     ),
 }
-FIT = sorted({*TYPES, *WITHOUT_PEFT} - set(DO_NOT_FIT)) + list(VARIANTS)
+FIT = sorted({*TYPES, *WITHOUT_PEFT} - {*DO_NOT_FIT, "lily"}) + list(VARIANTS)
 
 
 @pytest.fixture
@@ -151,6 +151,12 @@ def test_a_method_trains_saves_and_comes_back_to_the_bit(
     # Converted, PiSSA and OLoRA sum the same products in another order, and AdaLoRA without its zeros.
     assert torch.allclose(as_trained, in_memory, rtol=0, atol=1e-4 if drawn or name == "adalora" else 0)
     assert not torch.equal(in_memory, logits(untrained(one.base.folder, one.seed).eval(), one))
+
+
+def test_a_method_that_mixes_the_texts_of_a_batch_is_refused(job: Callable[[str], TrainingJob]) -> None:
+    """Lily chooses its experts by a mean over all texts of a batch."""
+    with pytest.raises(TrainingError, match="a text's answer depends on the texts beside it in a batch"):
+        loop.train(job("lily"), silent)
 
 
 @pytest.mark.parametrize("name", sorted(DO_NOT_FIT))
