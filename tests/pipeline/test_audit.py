@@ -621,11 +621,14 @@ def test_an_adapter_that_does_not_say_what_it_was_trained_on_is_not_scored(
     if damage == "missing":
         path.unlink()
     elif damage == "another text":  # as long as before, so that a leak would not be seen
-        path.write_text("0" * 64 + path.read_text()[64:])
+        first, rest = path.read_text().split("\n", 1)
+        path.write_text(f"{'0' * len(first)}\n{rest}")
     else:
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     result = harness("evaluate", suite_path, "--model", "tiny+lora", "--model", "majority", "--workers", "1", "--json")
     assert (result.code, result.json()["scored"]) == (3, 2)
+    why = {"missing": "does not say", "shorter": " lists ", "another text": "is not the list of texts that its card is"}
+    assert why[damage] in result.json()["failed"][0]["error"]
     assert "trained-on.txt" in result.json()["failed"][0]["error"]
     assert "delete the folder to train anew" in result.json()["failed"][0]["error"]
 
