@@ -55,7 +55,7 @@ class ArrowRows(ParquetRows):
 
     def __init__(self, table: Any, rule: HubSplit, where: str) -> None:
         self.table, self.rule, self.where = table, rule, where
-        self.n = table.num_rows
+        self.n, self.size = table.num_rows, table.nbytes
         self.texts = self._checked(table.schema)
 
     def _batches(
