@@ -113,7 +113,9 @@ def split_of(rows: Sequence[Data], clusters: Sequence[str | None] | None = None)
     return as_split("test", [Row("", text, label, name) for (text, label), name in zip(rows, names, strict=True)], {})
 
 
-@pytest.mark.parametrize("written", [lambda copy: "", lambda copy: [".", "!", " \u200b", " ..."][copy % 4]], ids=["alike", "nearly alike"])
+@pytest.mark.parametrize(
+    "written", [lambda copy: "", lambda copy: [".", "!", " \u200b", " ..."][copy % 4]], ids=["alike", "nearly alike"]
+)
 def test_rows_that_repeat_a_few_texts_are_no_better_than_so_many_texts(
     harness: Command, suite_of: Callable[..., Path], written: Callable[[int], str]
 ) -> None:
