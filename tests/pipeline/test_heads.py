@@ -119,14 +119,16 @@ def test_weights_of_another_vocabulary_than_the_configuration_says_are_refused(t
         untrained(tmp_path, 1)
 
 
-def on_finished(job: TrainingJob, **changes: Any) -> TrainingJob:
+def on_finished(job: TrainingJob, tiny_base: Path) -> TrainingJob:
     """A training on the finished classifier."""
-    return replace(job, base=replace(job.base, folder=finished_beside(job.base.folder)), **changes)
+    return replace(job, base=replace(job.base, folder=finished_beside(tiny_base)))
 
 
-def test_a_training_on_a_finished_classifier_begins_with_a_head_from_its_seed(jobs: list[TrainingJob]) -> None:
+def test_a_training_on_a_finished_classifier_begins_with_a_head_from_its_seed(
+    jobs: list[TrainingJob], tiny_base: Path
+) -> None:
     for job in (jobs[0], jobs[2]):
-        one = on_finished(job)
+        one = on_finished(job, tiny_base)
         assert fit.misfit(one) is None
         folder = loop.train(one, silent)
         found = load_file(next(folder.glob("*model.safetensors")))
