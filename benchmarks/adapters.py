@@ -23,13 +23,14 @@ import measuring
 import numpy as np
 import torch
 
-from harness import models, provenance, suite
-from harness.declarations import PeftModel, TransformerModel
-from harness.gather import Workspace, gather
+from harness import models, provenance
+from harness.evaluation.inputs import Workspace, gather
+from harness.models.classifier import ModelInputs
 from harness.models.peft import without_known_warnings
-from harness.models.protocol import Ingredients
 from harness.models.transformer import untrained
-from harness.stats import Floats
+from harness.stats.inference import Floats
+from harness.suite.load import load as load_suite
+from harness.suite.schema import PeftModel, TransformerModel
 
 QUICKSTART = Path(__file__).parents[1] / "suites" / "quickstart.toml"
 PRECISION = "bf16" if provenance.has_fast_bf16() else "fp32"
@@ -37,14 +38,14 @@ MODEL = PeftModel.model_validate({"id": "lora", "backend": "peft", "adapter": "a
 TARGETS = {"bert": ["query", "value"], "distilbert": ["q_lin", "v_lin"]}
 
 
-def real(path: Path, db: Path, count: int, max_length: int) -> tuple[Ingredients, list[str]]:
+def real(path: Path, db: Path, count: int, max_length: int) -> tuple[ModelInputs, list[str]]:
     """The suite's first base, and texts of its first scored split."""
-    declared = suite.load(path)
+    declared = load_suite(path)
     materials = gather(declared, Workspace(path, db))
     split = next(split for split in materials.splits.values() if split.split_id not in declared.train_split_ids)
     texts = [declared.text.render(example.title, example.content) for example in split.examples[:count]]
     base = next(iter(materials.bases.values()))
-    return Ingredients(None, max_length, base.folder, None, [], []), texts
+    return ModelInputs(None, max_length, base.folder, None, [], []), texts
 
 
 def made(base: Path, count: int, top: int | None) -> list[Path]:
@@ -69,7 +70,7 @@ def made(base: Path, count: int, top: int | None) -> list[Path]:
     return folders
 
 
-def scored(ingredients: Ingredients, texts: list[str]) -> tuple[float, float, Floats]:
+def scored(ingredients: ModelInputs, texts: list[str]) -> tuple[float, float, Floats]:
     """Seconds of loading, seconds of scoring, probabilities of class 1."""
     began = time.perf_counter()
     classifier = models.load(MODEL, ingredients)
@@ -78,7 +79,7 @@ def scored(ingredients: Ingredients, texts: list[str]) -> tuple[float, float, Fl
     return loaded - began, time.perf_counter() - loaded, scores
 
 
-def adapters(ingredients: Ingredients, texts: list[str], count: int, top: int) -> str:
+def adapters(ingredients: ModelInputs, texts: list[str], count: int, top: int) -> str:
     """Cumulative seconds of shared and separate evaluations, by the number of adapters."""
     assert ingredients.base_dir is not None
     folders = made(ingredients.base_dir, count, top)
@@ -117,7 +118,7 @@ def memory(base: Path, words: list[object]) -> str:
     return f"LoRA on all layers, {PRECISION}\n\n{measuring.table(['process', 'largest resident set, MiB'], rows)}"
 
 
-def only(ingredients: Ingredients, texts: list[str], folders: list[Path], count: int) -> int:
+def only(ingredients: ModelInputs, texts: list[str], folders: list[Path], count: int) -> int:
     """This number of adapters one after the other, or, if negative, of models at once."""
     each = [replace(ingredients, adapter_dir=folder) for folder in folders[: abs(count)]]
     at_once = [models.load(MODEL, one) for one in each] if count < 0 else []
@@ -128,7 +129,7 @@ def only(ingredients: Ingredients, texts: list[str], folders: list[Path], count:
     return measuring.resident_mib()
 
 
-def many_texts(ingredients: Ingredients, sizes: list[int]) -> str:
+def many_texts(ingredients: ModelInputs, sizes: list[int]) -> str:
     """Seconds and memory against the number of texts of made-up lengths, each in its own process."""
     model = TransformerModel.model_validate(
         {"id": "head", "backend": "transformer", "base": "b", "seeds": (0,), "precision": PRECISION}

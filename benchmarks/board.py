@@ -18,11 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import digest, metrics, suite
-from harness.declarations import Suite
+from harness.artifacts import digest
 from harness.records import AdapterRecord, Example, Metric, Outcomes, Prediction, Run, Split
+from harness.stats import metrics
 from harness.store import reader, writer
 from harness.store.connection import opened
+from harness.suite.load import load
+from harness.suite.schema import Suite
 
 NOON = datetime.fromisoformat("2026-03-01T12:00")
 METRICS = ("accuracy", "f1", "mcc", "roc_auc", "log_loss", "ece")
@@ -115,7 +117,7 @@ def make(folder: Path, n: int, n_examples: int, n_seeds: int) -> None:
     """Make the suite file and the store, unless they exist."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "suite.toml").write_text(suite_text(n, n_seeds), encoding="utf-8")
-    declared = suite.load(folder / "suite.toml")
+    declared = load(folder / "suite.toml")
     examples = tuple(
         Example(digest.of_json(i)[:32], "", "", i % 2, None, digest.of_json(["text", i])[:32])
         for i in range(n_examples)
@@ -132,9 +134,10 @@ def make(folder: Path, n: int, n_examples: int, n_seeds: int) -> None:
 
 def build(folder: Path) -> dict[str, float | int]:
     """Read the store, render, write, as `harness site` does once its run keys are known."""
-    from leaderboard import entries, render
+    from leaderboard.board import read as board_read
+    from leaderboard.site import render
 
-    declared = suite.load(folder / "suite.toml")
+    declared = load(folder / "suite.toml")
     keys = [
         digest.of_json([place, seed]) for place, a in enumerate(declared.trained_adapters) for seed in a.train.seeds
     ]
@@ -145,7 +148,7 @@ def build(folder: Path) -> dict[str, float | int]:
         found = [*reader.latest_runs(connection, keys).values()]
         outcomes = reader.outcomes_of_runs(connection, [run.run_id for run in found])
         adapters = reader.adapters(connection, [run.adapter_digest for run in found if run.adapter_digest])
-        board = entries.read(connection, declared, found, outcomes, adapters)
+        board = board_read.read(connection, declared, found, outcomes, adapters)
         (section,) = board.sections
         examples = {"test": reader.examples(connection, section.split_digest or "")}
     read = time.perf_counter()

@@ -21,13 +21,15 @@ from pathlib import Path
 
 from measuring import interleaved, table
 
-from harness import provenance, shards, suite
-from harness.engine import EachDone, Lost
-from harness.gather import Workspace, gather
-from harness.jobs import plan
+from harness import provenance
+from harness.engine import MapUnordered, WorkerLost
+from harness.evaluation import shards
+from harness.evaluation.inputs import Workspace, gather
+from harness.evaluation.plan import plan
+from harness.evaluation.scoring import Job
+from harness.evaluation.shards import Piece, Shard, Task
 from harness.progress import silent
-from harness.run import Job
-from harness.shards import Piece, Shard, Task
+from harness.suite.load import load
 
 SUITE = Path(__file__).parents[1] / "suites" / "quickstart.toml"
 MODEL, SEED = "minilm+lora-r8", 13
@@ -41,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--db", type=Path, default=Path("runs/harness.duckdb"), help="a store of the quickstart")
     workspace = Workspace(SUITE, parser.parse_args().db)
-    declared = suite.load(SUITE)
+    declared = load(SUITE)
     planned = plan(declared, gather(declared, workspace), workspace, model_ids=[MODEL], limit=TEXTS_PER_SPLIT)
     jobs = [job for job in planned if job.seed == SEED]
     n = sum(len(job.split.examples) for job in jobs)
@@ -50,15 +52,15 @@ def main() -> None:
     began = time.perf_counter()
     import ray
 
-    from harness.engine import actors
+    from harness.engine import ray_pool
 
     # One core more than is used at a time, since both pools are open together.
     ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     started = time.perf_counter() - began
     with (
         tempfile.TemporaryDirectory() as folder,
-        actors.workers(1, silent, None) as one,
-        actors.workers(2, silent, None) as two,
+        ray_pool.workers(1, silent, None) as one,
+        ray_pool.workers(2, silent, None) as two,
     ):
         runs = {
             "1 worker": lambda: score(jobs, Path(folder), one),
@@ -79,7 +81,7 @@ def main() -> None:
     print(cost(n / seconds["2 workers"] / 2))
 
 
-def score(jobs: Sequence[Job], folder: Path, each_done: EachDone) -> None:
+def score(jobs: Sequence[Job], folder: Path, map_unordered: MapUnordered) -> None:
     """Score everything anew."""
     evaluation_id = uuid.uuid4().hex
     tasks = []
@@ -89,8 +91,8 @@ def score(jobs: Sequence[Job], folder: Path, each_done: EachDone) -> None:
             key = f"{evaluation_id}-{job.split.split_id}-{start}"
             part = Shard(key, job.split.examples[start : start + TEXTS_PER_TASK], folder / f"{key}.parquet")
             tasks.append(Task((Piece(without, (part,), False),), evaluation_id, True))
-    for _, done in each_done(shards.score, tasks):
-        assert not isinstance(done, Lost), done.reason
+    for _, done in map_unordered(shards.score, tasks):
+        assert not isinstance(done, WorkerLost), done.reason
         failed = [scored.run.error for scored in done.scored]
         assert not failed, failed
 

@@ -32,15 +32,18 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from harness import baseline, data, digest, suite
-from harness.baseline import Kept, KeptRun
-from harness.data.rows import Places, Row
-from harness.declarations import FileSplit
+from harness import data
+from harness.artifacts import digest
+from harness.data.source import Places, Row
 from harness.errors import DataError, HarnessError
-from harness.models import adapters
+from harness.gates import baseline_file
+from harness.gates.baseline_file import BaselineFile, BaselineRun
+from harness.models import adapter_files
 from harness.records import Prediction, Run
 from harness.store import bundle, writer
 from harness.store.connection import opened
+from harness.suite.load import load
+from harness.suite.schema import FileSplit
 
 ROOT = Path(__file__).parents[1]
 NOW = datetime(2030, 1, 1)  # noqa: DTZ001 (UTC without a zone, as the store keeps it)
@@ -83,7 +86,7 @@ def suites() -> list[bytes]:
 def parse_suite(folder: Path, given_bytes: bytes) -> None:
     path = folder / "suite.toml"
     path.write_bytes(given_bytes)
-    suite.load(path)
+    load(path)
 
 
 TABLE = pa.table({"label": [0, 1, 1], "title": ["a", "b: c", ""], "content": ["good", "bad\n", "naïve 😀"]})
@@ -118,18 +121,18 @@ CONFIG = {"peft_type": "LORA", "r": 8, "target_modules": ["query"], "id2label": 
 
 def parse_adapter(folder: Path, given_bytes: bytes) -> None:
     (folder / "adapter_config.json").write_bytes(given_bytes)
-    adapters.params(adapters.configuration(folder))
-    adapters.check_labels(folder)
-    adapters.check_labels(folder, of_base=True)
+    adapter_files.params(adapter_files.configuration(folder))
+    adapter_files.check_labels(folder)
+    adapter_files.check_labels(folder, of_base=True)
 
 
 def made_baseline(folder: Path) -> bytes:
     """A sound baseline of one run on two reviews."""
     said = (Prediction("a", 1, 0.75), Prediction("b", 0, 0.25))
-    run = KeptRun(
+    run = BaselineRun(
         "run", "key", "lora", 0, "test", "d", "c", None, {"text": {"joined": "\n"}}, {"torch": "1"}, {"cores": 2}, said
     )
-    baseline.write(folder / "sound.parquet", Kept("demo", "d", NOW, "f" * 40, False, (run,)))
+    baseline_file.write(folder / "sound.parquet", BaselineFile("demo", "d", NOW, "f" * 40, False, (run,)))
     return (folder / "sound.parquet").read_bytes()
 
 
@@ -137,8 +140,8 @@ def parse_baseline(folder: Path, given_bytes: bytes) -> None:
     path = folder / "demo.main.parquet"
     path.write_bytes(given_bytes)
     try:
-        baseline.read(path, "demo")
-    except baseline.Unreadable as problem:
+        baseline_file.read(path, "demo")
+    except baseline_file.Unreadable as problem:
         raise DataError(str(problem)) from None
 
 
@@ -152,9 +155,9 @@ def parse_forged(sound: bytes) -> Callable[[Path, bytes], None]:
         except (ValueError, RecursionError):
             fitting = "none"
         out = io.BytesIO()
-        with pq.ParquetWriter(out, baseline.SCHEMA, store_schema=False) as written:
+        with pq.ParquetWriter(out, baseline_file.SCHEMA, store_schema=False) as written:
             written.write_table(columns)
-            written.add_key_value_metadata({baseline.ABOUT: given_bytes, baseline.DIGEST: fitting})
+            written.add_key_value_metadata({baseline_file.ABOUT: given_bytes, baseline_file.DIGEST: fitting})
         parse_baseline(folder, out.getvalue())
 
     return parse
@@ -210,7 +213,7 @@ def targets(folder: Path) -> Targets:
         "suite": (parse_suite, suites()),
         "adapter": (parse_adapter, [json.dumps(CONFIG).encode()]),
         "baseline": (parse_baseline, [kept]),
-        "baseline forged": (parse_forged(kept), [pq.read_metadata(io.BytesIO(kept)).metadata[baseline.ABOUT]]),
+        "baseline forged": (parse_forged(kept), [pq.read_metadata(io.BytesIO(kept)).metadata[baseline_file.ABOUT]]),
         "bundle": (take_in, [sound]),
     }
     found |= {f"rows {suffix}": (parse_rows(suffix), [sample]) for suffix, sample in rows_by_format().items()}

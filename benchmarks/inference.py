@@ -32,16 +32,19 @@ import measuring
 import numpy as np
 import torch
 
-from harness import models, parity, provenance, stats, suite
-from harness.declarations import PeftModel, TransformerModel
-from harness.gather import Workspace, gather
-from harness.jobs import checks
-from harness.models import forms, transformer
+from harness import models, provenance
+from harness.evaluation import parity
+from harness.evaluation.inputs import Workspace, gather
+from harness.evaluation.plan import checks
+from harness.models import encoding, variants
+from harness.models.classifier import ModelInputs
+from harness.models.encoding import TOKENS_PER_PASS, Encoded
 from harness.models.openvino import Logits
 from harness.models.peft import network as with_adapter
-from harness.models.protocol import Ingredients
-from harness.models.transformer import TOKENS_PER_PASS, Encoded
 from harness.progress import silent
+from harness.stats import inference
+from harness.suite.load import load
+from harness.suite.schema import PeftModel, TransformerModel
 
 QUICKSTART = Path(__file__).parents[1] / "suites" / "quickstart.toml"
 FORMS = [
@@ -60,7 +63,7 @@ class Subject:
 
     name: str
     model: PeftModel | TransformerModel
-    ingredients: Ingredients
+    ingredients: ModelInputs
     network: Any
     """In fp32; an adapter beside its base."""
     texts: list[str]
@@ -77,15 +80,16 @@ class Subject:
 
 def trained(path: Path, db: Path, count: int, max_length: int) -> Subject:
     """The suite's first PEFT model and seed, trained if need be, and texts of its first scored split."""
-    from harness.training import jobs, loop
+    from harness.training.plan import jobs
+    from harness.training.train import train
 
-    declared, workspace = suite.load(path), Workspace(path, db)
+    declared, workspace = load(path), Workspace(path, db)
     materials = gather(declared, workspace)
     model = next(model for model in declared.model if isinstance(model, PeftModel))
     trainings = jobs(declared, materials.splits, materials.bases, workspace.adapters)
     job = next(job for job in trainings if job.adapter.id == model.adapter)
-    loop.train(job, silent)
-    check = checks(declared, materials, workspace, model_ids=[model.id], forms=list(parity.TOLERANCES))[0]
+    train(job, silent)
+    check = checks(declared, materials, workspace, model_ids=[model.id], variants=list(parity.TOLERANCES))[0]
     split = next(split for split in materials.splits.values() if split.split_id not in declared.train_split_ids)
     rows = split.examples[:count]
     texts = [declared.text.render(example.title, example.content) for example in rows]
@@ -105,7 +109,7 @@ def distilbert_sized(like: Subject) -> Subject:
     network: Any = DistilBertForSequenceClassification(config).eval()
     some = replace(like, texts=like.texts[:64]).encoded
     with torch.no_grad():
-        logits = transformer.forward_all(some, lambda batch: network(**batch).logits, lambda units, note: None)
+        logits = encoding.forward_all(some, lambda batch: network(**batch).logits, lambda units, note: None)
         odds = logits[:, 1] - logits[:, 0]
         scale = 4 / odds.std().item()
         network.classifier.weight *= scale
@@ -121,10 +125,10 @@ def distilbert_sized(like: Subject) -> Subject:
 def ours(subject: Subject, form: str) -> Way:
     """Our evaluation in a form, from texts. Nothing is shared with other models."""
     kept = Path(tempfile.mkdtemp()) / "converted"
-    classifier = models.load(parity.as_form(subject.model, form), replace(subject.ingredients, converted_dir=kept))
+    classifier = models.load(parity.as_variant(subject.model, form), replace(subject.ingredients, converted_dir=kept))
 
     def run() -> Answers:
-        transformer._kept.clear()  # tokenised in every round, as the others are
+        encoding._kept.clear()  # tokenised in every round, as the others are
         return (classifier.predict(subject.texts, lambda units, note: None).scores > 0.5).astype(int)
 
     return run
@@ -240,7 +244,7 @@ def serve(end: Any, asked: argparse.Namespace, part: int) -> None:
 
 def ways(subject: Subject, wanted: Sequence[str] = (), workers: Workers | None = None) -> Iterator[tuple[str, Way]]:
     """Every candidate available here; its construction is not timed."""
-    merged = forms.merged(subject.network)
+    merged = variants.merged(subject.network)
     of_form = workers.way if workers else partial(ours, subject)
     made: dict[str, Callable[[], Way]] = {f"ours, {form}": partial(of_form, form) for form in FORMS}
     made |= {
@@ -294,7 +298,7 @@ def flips(subject: Subject) -> str:
     rows = []
     for name, answers in said.items():
         count = int((answers != reference).sum())
-        low, high = stats.wilson(count, len(reference))
+        low, high = inference.wilson(count, len(reference))
         correct = [100 * float((one == subject.labels).mean()) for one in (answers, reference)]
         interval = f"{100 * low:.2f} to {100 * high:.2f} %"
         rows.append([name, str(count), interval, f"{correct[0]:.2f} %", f"{correct[0] - correct[1]:+.2f}"])

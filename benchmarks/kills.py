@@ -99,7 +99,7 @@ def made_suite(folder: Path) -> Path:
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
-    from harness import digest
+    from harness.artifacts import digest
 
     words = ["the", "phone", "is", "it", "works", "great", "awful", "solid", "broken", *map(str, range(100))]
     base = folder / "base"

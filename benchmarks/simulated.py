@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
-from harness import stats
 from harness.records import Evidence, Example, Outcomes
-from harness.rules import Kind, Rule
-from harness.stats import Ints
+from harness.stats import inference
+from harness.stats.inference import Ints
+from harness.suite.rules import Kind, Rule
 
 Bools = NDArray[np.bool_]
 Seeds = tuple[Outcomes, ...]
@@ -101,7 +101,7 @@ def exact_pairs(n: int, difference: float, disagreement: float, holds: Callable[
         chances = scipy_stats.binom.pmf(first, disagree, (1 + difference / disagreement) / 2)
         for only_first, chance in zip(first, chances * of_total, strict=True):
             if chance > 1e-9:
-                total += float(chance) * holds(*stats.tango(int(only_first), disagree - int(only_first), n))
+                total += float(chance) * holds(*inference.tango(int(only_first), disagree - int(only_first), n))
     return total
 
 

@@ -28,10 +28,11 @@ from simulated import (
     truth_about,
 )
 
-from harness import estimates, gate, provenance, stats
-from harness.planning import needs
-from harness.rules import Kind
-from harness.supposed import Guess
+from harness import provenance
+from harness.gates import judge
+from harness.gates.power import Assumption, power_of_rules
+from harness.stats import estimates, inference
+from harness.suite.rules import Kind
 
 SIZES, ACCURACIES, CLUSTERS = (50, 400, 2000), (0.5, 0.9, 0.99), 90
 
@@ -41,7 +42,7 @@ SIZES, ACCURACIES, CLUSTERS = (50, 400, 2000), (0.5, 0.9, 0.99), 90
 
 def share(hits: int, repeats: int) -> str:
     """A share in per cent, with its Wilson interval."""
-    low, high = stats.wilson(hits, repeats)
+    low, high = inference.wilson(hits, repeats)
     return f"{100 * hits / repeats:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
@@ -92,7 +93,7 @@ def tables(repeats: int) -> None:
             disagreement, difference = accuracy * (1 - accuracy), (1 - accuracy) / 5
             chances = cells(difference, disagreement, accuracy)
 
-            def labels(stream: np.random.Generator, n: int = n, is_stratified: bool = is_stratified) -> stats.Ints:
+            def labels(stream: np.random.Generator, n: int = n, is_stratified: bool = is_stratified) -> inference.Ints:
                 return alternating(n) if is_stratified else stream.integers(2, size=n)
 
             def alone(
@@ -100,7 +101,7 @@ def tables(repeats: int) -> None:
                 i: int,
                 n: int = n,
                 accuracy: float = accuracy,
-                labels: Callable[[np.random.Generator], stats.Ints] = labels,
+                labels: Callable[[np.random.Generator], inference.Ints] = labels,
             ) -> bool:
                 drawn = outcomes(stream.random(n) < accuracy, labels=labels(stream))
                 metric = estimates.summarise("f1", (drawn,), stream)
@@ -112,7 +113,7 @@ def tables(repeats: int) -> None:
                 n: int = n,
                 chances: list[float] = chances,
                 d: float = difference,
-                labels: Callable[[np.random.Generator], stats.Ints] = labels,
+                labels: Callable[[np.random.Generator], inference.Ints] = labels,
             ) -> bool:
                 (new, old), given = pair(stream, n, chances), labels(stream)
                 sides = (outcomes(new, labels=given),), (outcomes(old, labels=given),)
@@ -178,12 +179,12 @@ def false_passes(repeats: int) -> None:
     def one(stream: np.random.Generator, i: int) -> bool:
         new, old = pair(stream, n, cells(-margin, disagreement, accuracy))
         found = evidence((outcomes(new),), (outcomes(old),))
-        return gate.decide(rule("non_inferior_to", margin, i), found).outcome == "pass"
+        return judge.decide(rule("non_inferior_to", margin, i), found).outcome == "pass"
 
     def clustered(stream: np.random.Generator, i: int) -> bool:
         new, old, names = clustered_pair(stream, CLUSTERS, cells(-margin, disagreement, accuracy))
         found = evidence((outcomes(new, names),), (outcomes(old, names),))
-        return gate.decide(rule("non_inferior_to", margin, i), found).outcome == "pass"
+        return judge.decide(rule("non_inferior_to", margin, i), found).outcome == "pass"
 
     rows.append([f"1 × 1 seeds, disagreement {disagreement:g}, the gate", str(n), f"{margin:g}", hits(repeats, 2, one)])
     setting = f"1 × 1 seeds, {CLUSTERS} clusters, the gate"
@@ -196,7 +197,7 @@ def false_passes(repeats: int) -> None:
             old = stream.random(n) < 0.75
             drawn = np.clip(stream.normal(-margin, sd, n_seeds), -0.25, 0.25)
             new = seeds_of(stream, old, 0.25, 0.75, [float(d) for d in drawn])
-            return gate.decide(rule("non_inferior_to", margin, i), evidence(new, (outcomes(old),))).outcome == "pass"
+            return judge.decide(rule("non_inferior_to", margin, i), evidence(new, (outcomes(old),))).outcome == "pass"
 
         setting = f"{n_seeds} × 1 seeds that spread by {sd:g}, disagreement 0.25, the gate"
         rows.append([setting, str(n), f"{margin:g}", hits(repeats, 4, seeded)])
@@ -207,18 +208,18 @@ def false_passes(repeats: int) -> None:
 def planned(repeats: int) -> None:
     """Share of rules decided with the planned number of examples."""
     rows = []
-    settings: list[tuple[Kind, float, Guess]] = [
-        ("non_inferior_to", 0.03, Guess(difference=0.0, disagreement=0.1)),
-        ("non_inferior_to", 0.05, Guess(difference=0.01, disagreement=0.2)),
-        ("superior_to", 0.0, Guess(difference=0.05, disagreement=0.15)),
-        ("superior_to", 0.03, Guess(difference=0.1, disagreement=0.2)),
-        ("min", 0.86, Guess(value=0.9)),
-        ("min", 0.75, Guess(value=0.8)),
-        ("min", 0.9, Guess(value=0.85)),
-        ("max_flips", 0.06, Guess(difference=0.02, disagreement=0.08)),
+    settings: list[tuple[Kind, float, Assumption]] = [
+        ("non_inferior_to", 0.03, Assumption(difference=0.0, disagreement=0.1)),
+        ("non_inferior_to", 0.05, Assumption(difference=0.01, disagreement=0.2)),
+        ("superior_to", 0.0, Assumption(difference=0.05, disagreement=0.15)),
+        ("superior_to", 0.03, Assumption(difference=0.1, disagreement=0.2)),
+        ("min", 0.86, Assumption(value=0.9)),
+        ("min", 0.75, Assumption(value=0.8)),
+        ("min", 0.9, Assumption(value=0.85)),
+        ("max_flips", 0.06, Assumption(difference=0.02, disagreement=0.08)),
     ]
     for kind, limit, guess in settings:
-        (need,) = needs([rule(kind, limit)], evidence(), guess, {})
+        (need,) = power_of_rules([rule(kind, limit)], evidence(), guess, {})
         assert need.needed is not None
 
         def once(
@@ -226,7 +227,7 @@ def planned(repeats: int) -> None:
             i: int,
             kind: Kind = kind,
             limit: float = limit,
-            guess: Guess = guess,
+            guess: Assumption = guess,
             n: int = need.needed,
             expected: str | None = need.expected,
         ) -> bool:
@@ -236,7 +237,7 @@ def planned(repeats: int) -> None:
                 chances = cells(guess.difference or 0.0, guess.disagreement or 0.0, 0.85)
                 new, old = pair(stream, n, chances)
                 found = evidence((outcomes(new),), (outcomes(old),))
-            return gate.decide(rule(kind, limit, i), found).outcome == expected
+            return judge.decide(rule(kind, limit, i), found).outcome == expected
 
         truth = ", ".join(f"{name} {value:g}" for name, value in asdict(guess).items() if value is not None)
         rows.append([kind, f"{limit:g}", truth, f"{need.needed:,}", hits(repeats, 5, once)])
@@ -252,12 +253,12 @@ def clusters_planned(repeats: int) -> list[str]:
     def once(stream: np.random.Generator, i: int) -> bool:
         new, old, names = clustered_pair(stream, CLUSTERS, chances)
         pilot = evidence((outcomes(new, names),), (outcomes(old, names),))
-        (need,) = needs([rule("non_inferior_to", margin, i)], pilot, Guess(difference=0.0), {})
+        (need,) = power_of_rules([rule("non_inferior_to", margin, i)], pilot, Assumption(difference=0.0), {})
         assert need.needed is not None
         sizes.append(need.needed)
         new, old, names = clustered_pair(stream, round(need.needed / 10), chances)
         found = evidence((outcomes(new, names),), (outcomes(old, names),))
-        return gate.decide(rule("non_inferior_to", margin, i), found).outcome == "pass"
+        return judge.decide(rule("non_inferior_to", margin, i), found).outcome == "pass"
 
     decided = hits(max(50, repeats // 2), 6, once)
     truth = f"difference 0; spread from {CLUSTERS} clusters"
@@ -276,7 +277,7 @@ def more(repeats: int) -> None:
             chances = truth_about(kind, limit, stream.uniform(-spread, spread))
             first = rule(kind, limit, i)
             new, old = pair(stream, n, chances)
-            verdict = gate.decide(first, evidence((outcomes(new),), (outcomes(old),)))
+            verdict = judge.decide(first, evidence((outcomes(new),), (outcomes(old),)))
             if verdict.outcome != "inconclusive":
                 continue
             if (asked := verdict.numbers["more_examples"]) is None:
@@ -285,7 +286,7 @@ def more(repeats: int) -> None:
             inconclusive += 1
             more_new, more_old = pair(stream, asked, chances)
             new, old = np.concatenate([new, more_new]), np.concatenate([old, more_old])
-            again = gate.decide(
+            again = judge.decide(
                 replace(first, gate_id=f"{first.gate_id} again"), evidence((outcomes(new),), (outcomes(old),))
             )
             decided += again.outcome != "inconclusive"
@@ -310,7 +311,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=400, help="of each cell; costly ones take a stated part of it")
     parser.add_argument("--only", choices=SIMULATIONS, action="append", help="only this simulation")
     asked = parser.parse_args()
-    print(f"{provenance.hardware()['processor']}, {asked.repeats:,} repeats, {stats.RESAMPLES:,} resamples each")
+    print(f"{provenance.hardware()['processor']}, {asked.repeats:,} repeats, {inference.RESAMPLES:,} resamples each")
     for name in asked.only or SIMULATIONS:
         began = time.process_time()
         SIMULATIONS[name](asked.repeats)

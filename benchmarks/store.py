@@ -27,14 +27,15 @@ NOW = datetime(2030, 1, 1)  # noqa: DTZ001 (UTC without a zone, as the store kee
 
 def ingest(db: Path, runs: int, examples: int) -> dict[str, Any]:
     """Have an evaluation's ingester store runs as fast as they are generated, right three times out of four."""
-    from harness import data, digest
-    from harness.data.rows import Row
-    from harness.gather import Workspace
-    from harness.ingest import Ingester, Report
-    from harness.metrics import METRICS, value
+    from harness import data
+    from harness.artifacts import digest
+    from harness.data.source import Row
+    from harness.evaluation.ingest import Ingester, Report
+    from harness.evaluation.inputs import Workspace
+    from harness.evaluation.scoring import Job, Scored
+    from harness.evaluation.shards import Done, Piece, Task
     from harness.records import Metric, Outcomes, Prediction, Run
-    from harness.run import Job, Scored
-    from harness.shards import Done, Piece, Task
+    from harness.stats.metrics import METRICS, value
     from harness.store import writer
     from harness.store.connection import opened
 

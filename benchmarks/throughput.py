@@ -13,11 +13,13 @@ from typing import Any
 import measuring
 import torch
 
-from harness import provenance, suite
+from harness import provenance
 from harness.data import load_split
-from harness.gather import Workspace
+from harness.evaluation.inputs import Workspace
 from harness.models.bases import resolve
-from harness.models.transformer import TOKENS_PER_PASS, Encoded, one_thread, packed, untrained
+from harness.models.encoding import TOKENS_PER_PASS, Encoded, one_thread, packed
+from harness.models.transformer import untrained
+from harness.suite.load import load
 
 SUITE = Path(__file__).parents[1] / "suites" / "quickstart.toml"
 BUDGETS = (512, 1024, 2048, 4096, 8192)
@@ -38,7 +40,7 @@ def scoring(model: Any, encoded: Encoded, batches: list[list[int]]) -> Callable[
 
 def main() -> None:
     """Time the batching methods and print a table."""
-    declared = suite.load(SUITE)
+    declared = load(SUITE)
     rule = next(rule for rule in declared.split if rule.id not in declared.train_split_ids)
     split = load_split(rule, Workspace(SUITE, Path("runs/harness.duckdb")).places)
     base = resolve(declared.base[0], SUITE.parent, Path("runs/cache"))

@@ -24,24 +24,29 @@ from typing import Any
 import measuring
 import torch
 
-from harness import data, suite
-from harness.gather import Workspace, gather
-from harness.models import first_token
+from harness import data
+from harness.evaluation.inputs import Workspace, gather
+from harness.models.classifier import CARD
+from harness.models.encoding import Encoded
 from harness.models.peft import without_known_warnings
-from harness.models.protocol import CARD
-from harness.models.transformer import Encoded, untrained
+from harness.models.speedups import first_token
+from harness.models.transformer import untrained
 from harness.progress import silent
-from harness.training import TrainingJob, batches, course, dropout, frozen, jobs, loop, methods, rounded
+from harness.suite.load import load
+from harness.training import batching, loop, methods
 from harness.training.checkpoint import Pace
 from harness.training.determinism import deterministic
-from harness.training.frozen import Below
+from harness.training.plan import TrainingJob, jobs
+from harness.training.speedups import dropout, frozen_layers, frozen_weights
+from harness.training.speedups.frozen_layers import FrozenPrefix
+from harness.training.train import train as train_loop
 
 QUICKSTART = Path(__file__).parents[1] / "suites" / "quickstart.toml"
 
 
 def shortened(path: Path, db: Path, rows: int, max_length: int) -> TrainingJob:
     """The suite's first LoRA, for one epoch on the first rows of its training split."""
-    declared, workspace = suite.load(path), Workspace(path, db)
+    declared, workspace = load(path), Workspace(path, db)
     materials = gather(declared, workspace)
     trainings = jobs(declared, materials.splits, materials.bases, workspace.adapters)
     job = next(job for job in trainings if job.adapter.method == "lora")
@@ -54,7 +59,7 @@ def shortened(path: Path, db: Path, rows: int, max_length: int) -> TrainingJob:
 def ours(job: TrainingJob) -> float:
     """Seconds of fitting, from the card."""
     folder = Path(tempfile.mkdtemp()) / "seed"
-    loop.train(replace(job, folder=folder), silent)
+    train_loop(replace(job, folder=folder), silent)
     return float(json.loads((folder / CARD).read_text(encoding="utf-8"))["train_seconds"])
 
 
@@ -65,14 +70,18 @@ def of_two_layers(job: TrainingJob, epochs: int, *, once: bool) -> float:
     train = job.adapter.train.model_copy(update={"epochs": epochs})
     job = replace(job, adapter=job.adapter.model_copy(update={"params": params, "train": train}))
     folder = Path(tempfile.mkdtemp())
-    rows = batches.parted(job.split.examples, train, job.seed)
+    rows = batching.hold_out(job.split.examples, train, job.seed)
     with deterministic(job.seed), without_known_warnings(), dropout.fast():
         base = untrained(job.base.folder, job.seed, attention="eager")
-        network = methods.apply(job.adapter, base, batches.steps(train, len(rows.trained))).train()
+        network = methods.apply(job.adapter, base, batching.steps(train, len(rows.trained))).train()
         encoded = Encoded(job.base.folder, job.texts, job.max_length).for_network(network)
-        how = frozen.run_once(network, encoded, folder, job.precision) if once else nullcontext(Below(encoded, 0, 0.0))
-        with rounded.once(network), how as below, first_token.only(network, below.trial()):
-            return course.run(network, below, rows, job, folder, silent, Pace()).seconds
+        how = (
+            frozen_layers.run_once(network, encoded, folder, job.precision)
+            if once
+            else nullcontext(FrozenPrefix(encoded, 0, 0.0))
+        )
+        with frozen_weights.once(network), how as below, first_token.only(network, below.trial()):
+            return loop.run(network, below, rows, job, folder, silent, Pace()).seconds
 
 
 def theirs(job: TrainingJob, *, padded: bool) -> float:

@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from harness import provenance, suite, training
-from harness.declarations import EarlyStopping
+from harness import provenance
 from harness.errors import TrainingError
-from harness.gather import Workspace, gather
+from harness.evaluation.inputs import Workspace, gather
 from harness.progress import silent
-from harness.training import TrainingJob, card, loop
+from harness.suite.load import load
+from harness.suite.schema import EarlyStopping
+from harness.training import card, plan
+from harness.training.plan import TrainingJob
+from harness.training.train import train
 
 SUITE = Path(__file__).parents[1] / "suites" / "methods.toml"
 TUNED = Path(__file__).with_name("tuned.json")
@@ -94,7 +97,7 @@ def _step(rate: float, *, up: bool) -> float:
 
 def _jobs(folder: Path) -> list[TrainingJob]:
     """The suite's trainings, on part of the reviews."""
-    declared, workspace = suite.load(SUITE), Workspace(SUITE, Path("runs/harness.duckdb"))
+    declared, workspace = load(SUITE), Workspace(SUITE, Path("runs/harness.duckdb"))
     materials = gather(declared, workspace)
     (name,) = {adapter.train.split for adapter in declared.adapter}
     split = materials.splits[name]
@@ -102,7 +105,7 @@ def _jobs(folder: Path) -> list[TrainingJob]:
     drawn = np.random.default_rng(SEED).permutation(len(reviews))[: round(SHARE_OF_REVIEWS * len(reviews))]
     chosen = {reviews[i] for i in drawn}
     part = replace(split, examples=tuple(one for one in split.examples if one.cluster in chosen))
-    return training.jobs(declared, {**materials.splits, name: part}, materials.bases, folder)
+    return plan.jobs(declared, {**materials.splits, name: part}, materials.bases, folder)
 
 
 def _trial(job: TrainingJob, rate: float, folder: Path) -> dict[str, Any]:
@@ -113,7 +116,7 @@ def _trial(job: TrainingJob, rate: float, folder: Path) -> dict[str, Any]:
     adapter = job.adapter.model_copy(update={"train": how})
     place = folder / f"{adapter.id}-{rate}"
     try:
-        record = card.read(loop.train(replace(job, adapter=adapter, key=str(place), folder=place), silent))
+        record = card.read(train(replace(job, adapter=adapter, key=str(place), folder=place), silent))
     except TrainingError as problem:
         return {"learning_rate": rate, "loss": None, "error": str(problem)}
     return {"learning_rate": rate, "loss": round(record.card["held_out"]["loss"][-1][1], 4)}

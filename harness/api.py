@@ -3,10 +3,10 @@
     import harness
 
     project = harness.open("suites/quickstart.toml")
-    report = harness.evaluate(project, models=["tfidf"])
+    report = harness.evaluation.evaluate(project, models=["tfidf"])
     harness.judge(project).passed
     harness.results(project)                     # a pandas DataFrame
-    harness.compare(project, "minilm+lora-r8", "minilm-probe")
+    harness.gates.compare(project, "minilm+lora-r8", "minilm-probe")
     harness.render(project, "site")
 
 The verbs of the command line are these functions with their results printed. Whatever is slow to import is imported
@@ -19,23 +19,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import suite as suite_file
-from harness.declarations import Suite
 from harness.errors import UsageError
-from harness.gather import Workspace
+from harness.evaluation.inputs import Workspace
 from harness.progress import Progress, silent
+from harness.suite.load import load
+from harness.suite.schema import Suite
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.compare import Comparison
-    from harness.ingest import Report
-    from harness.judging import Judged
+    from harness.evaluation.ingest import Report
+    from harness.evaluation.scoring import Job
+    from harness.gates.compare import Comparison
+    from harness.gates.service import Judged
     from harness.records import Evidence
-    from harness.run import Job
     from harness.store.connection import Connection
-    from leaderboard.board import Board
-    from leaderboard.site_data import Examples
+    from leaderboard.board.examples import Examples
+    from leaderboard.board.records import Board
 
 DEFAULT_DB = Path("runs/harness.duckdb")
 """The store, unless `HARNESS_DB` or an argument names another."""
@@ -101,7 +101,7 @@ def open(path: str | os.PathLike[str], db: str | os.PathLike[str] | None = None)
         SuiteError: the file is not there or declares something impossible. All problems are listed.
     """
     chosen = Path(db) if db is not None else Path(os.environ.get("HARNESS_DB") or DEFAULT_DB)
-    return Project(suite_file.load(Path(path)), Path(path), chosen)
+    return Project(load(Path(path)), Path(path), chosen)
 
 
 def evaluate(
@@ -133,19 +133,19 @@ def evaluate(
         LeakError: a scored split shares texts with a training split, and the suite forbids it.
     """
     from harness.engine import ENGINES
-    from harness.evaluate import bring_up_to_date
-    from harness.evaluate import results as primary_results
+    from harness.evaluation.evaluate import bring_up_to_date
+    from harness.evaluation.evaluate import results as primary_results
 
     check_known("engine", [engine], ENGINES)
     check_known("model", models, project.models)
     check_known("split to score", splits, project.scored_splits)
     warnings: list[str] = []
     workspace = project.workspace
-    with ENGINES[engine](workers, progress, address=address, folder=project.db.parent) as each_done:
+    with ENGINES[engine](workers, progress, address=address, folder=project.db.parent) as map_unordered:
         jobs, report = bring_up_to_date(
             project.suite,
             workspace,
-            each_done,
+            map_unordered,
             warnings.append,
             model_ids=models,
             split_ids=splits,
@@ -166,7 +166,7 @@ def judge(project: Project, *, against: str | None = None, progress: Progress = 
         UsageError: the suite declares no gates, or `against` names nothing.
         StoreError: there is no store.
     """
-    from harness.judging import judge_stored
+    from harness.gates.service import judge_stored
 
     if not project.suite.gate:
         raise UsageError(f"{project.path}: gate: the suite declares no gates")
@@ -182,8 +182,8 @@ def compare(project: Project, model_a: str, model_b: str, *, splits: Collection[
     Raises:
         UsageError: a model or split is unknown, or has no current runs.
     """
-    from harness.compare import compare as compared
-    from harness.compare import side
+    from harness.gates.compare import compare as compared
+    from harness.gates.compare import side
 
     check_known("model", [model_a, model_b], project.models)
     if model_a == model_b:
@@ -215,7 +215,7 @@ def results(project: Project) -> "pd.DataFrame":
         `metric`, `value`, `ci_low`, `ci_high` (ends of the 95 % interval), `n` (examples), `n_seeds`, `tier`, and the
         costs `n_trainable`, `size_bytes`, `train_seconds`, `examples_per_second`. An absent number is NaN or <NA>.
     """
-    from leaderboard import downloads
+    from leaderboard.site import downloads
 
     return downloads.frame(board(project))
 
@@ -271,13 +271,15 @@ def plan(project: Project, *, models: Collection[str] = (), splits: Collection[s
         UsageError: the suite declares no such model or split.
         DataError: an input cannot be had or is not what was pinned.
     """
-    from harness import jobs
-    from harness.gather import gather
+    from harness.evaluation import plan as evaluation_plan
+    from harness.evaluation.inputs import gather
 
     check_known("model", models, project.models)
     check_known("split to score", splits, project.scored_splits)
     workspace = project.workspace
-    return jobs.plan(project.suite, gather(project.suite, workspace), workspace, model_ids=models, split_ids=splits)
+    return evaluation_plan.plan(
+        project.suite, gather(project.suite, workspace), workspace, model_ids=models, split_ids=splits
+    )
 
 
 def evidence(project: Project, *, models: Collection[str] = (), splits: Collection[str] = ()) -> "Evidence":
@@ -286,7 +288,7 @@ def evidence(project: Project, *, models: Collection[str] = (), splits: Collecti
     Raises:
         StoreError: there is no store.
     """
-    from harness import evidence as stored
+    from harness.evaluation import results as stored
     from harness.store.connection import opened
 
     jobs = plan(project, models=models, splits=splits)
@@ -338,17 +340,18 @@ def board_of(
     Raises:
         StoreError: something that the store has of the plan is not what was stored.
     """
-    from harness import evidence, judging
-    from leaderboard import entries
+    from harness.evaluation import results as evaluation_results
+    from harness.gates import service
+    from leaderboard.board import read
 
-    found = evidence.stored(connection, jobs)
+    found = evaluation_results.stored(connection, jobs)
     found.check()
-    judged = judging.judge_again(connection, suite, workspace, jobs, found)
-    for change in judging.changed_since(connection, judged):
+    judged = service.judge_again(connection, suite, workspace, jobs, found)
+    for change in service.changed_since(connection, judged):
         warn(change)
     runs = [*found.runs.values()]
-    board = entries.read(connection, suite, runs, found.outcomes, found.adapters, judged.verdicts, judged.expected)
-    evidence.check_records(connection, [run.run_id for many in board.past.values() for run in many])
+    board = read.read(connection, suite, runs, found.outcomes, found.adapters, judged.verdicts, judged.expected)
+    evaluation_results.check_records(connection, [run.run_id for many in board.past.values() for run in many])
     return board
 
 
@@ -363,7 +366,7 @@ def render(project: Project | Sequence[Project], folder: str | os.PathLike[str] 
         UsageError: something that `render` did not make is in the way.
         StoreError: there is no store.
     """
-    from leaderboard import render as rendering
+    from leaderboard.site import render as rendering
 
     boards, examples = boards_of([project] if isinstance(project, Project) else project)
     out = Path(folder)

@@ -103,9 +103,9 @@ class AdapterRecord:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How a form of a trained model answers beside its reference: torch in fp32, nothing merged.
+    """How a variant of a trained model answers beside its reference: torch in fp32, nothing merged.
 
-    The form's numbers are None where it could not be made or asked.
+    The variant's numbers are None where it could not be made or asked.
     """
 
     parity_key: str
@@ -127,7 +127,8 @@ class Parity:
     turned_negative: int | None
     """Flips to class 0."""
     p_value: float | None
-    """Exact two-sided McNemar p-value that a flip goes either way equally often: whether the form leans to a class."""
+    """Exact two-sided McNemar p-value that a flip goes either way equally often: whether the variant leans to a
+    class."""
     largest_move: float | None
     """Largest absolute difference of a log-odds."""
     flips_allowed: float
@@ -216,7 +217,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class Forgetting:
     """How far an adapted encoder is from its base in one respect, on a sample of a split's texts."""
 
     key: str

@@ -2,9 +2,8 @@
 
 A single pipeline; only its two ends do I/O::
 
-    store ─ entries.read ─► Board ─ render.render ─► {relative path: text} ─ render.write ─► site/
+    store ─ board.read ─► Board ─ site.render ─► {relative path: text} ─ render.write ─► site/
 
-`board` has the records in between; `ranking` compares the entries of a split. `index_page` and `model_page` turn
-numbers into the rows that templates print (`standings`, `facts`, `matrix`, `parts`, `formats` and `charts` help them).
-Rendering is pure: the same store gives the same bytes.
+`board` has the records in between, and compares the entries of a split. `pages` turns numbers into the rows that
+templates print, `plots` into drawings. Rendering is pure: the same store gives the same bytes.
 """

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from harness import data, digest, estimates
-from harness.data.rows import Row
-from harness.metrics import METRICS
+from harness import data
+from harness.artifacts import digest
+from harness.data.source import Row
 from harness.records import AdapterRecord, Example, Metric, Outcomes, Prediction, Run, Split
+from harness.stats import estimates
+from harness.stats.metrics import METRICS
 from harness.store import writer
 from harness.store.connection import Connection
+
+pytest_plugins = ["tests.fixtures"]
 
 settings.register_profile("patient", settings.default, deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")

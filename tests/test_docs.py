@@ -15,13 +15,17 @@ import pytest
 import typer
 from pydantic import BaseModel, TypeAdapter
 
-from harness import cli, declarations, engine, estimates, gate, metrics, slices, stats, suite
+from harness import cli, engine
 from harness.data import SOURCES
-from harness.declarations import Closed, MetricName, Suite
+from harness.gates import judge
 from harness.models import BACKENDS
 from harness.records import Outcomes, Run, Split
+from harness.stats import estimates, inference, metrics, slices
 from harness.store import reader, writer
 from harness.store.connection import LOCK_WAIT_SECONDS, Connection, opened
+from harness.suite import schema
+from harness.suite.load import load
+from harness.suite.schema import Closed, MetricName, Suite
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "site/README.md")]
@@ -203,7 +207,7 @@ def test_toml_in_the_docs_is_a_sound_suite_or_sound_tables_of_one(block: Block, 
     if block.info == "toml complete":
         path = tmp_path / "example.toml"
         path.write_text(block.text, encoding="utf-8")
-        suite.load(path)
+        load(path)
         return
     for name, value in tomllib.loads(block.text).items():
         declared: TypeAdapter[Any] = TypeAdapter(Suite.__annotations__[name])
@@ -211,7 +215,7 @@ def test_toml_in_the_docs_is_a_sound_suite_or_sound_tables_of_one(block: Block, 
 
 
 DECLARATIONS = sorted(
-    {kind for kind in vars(declarations).values() if isinstance(kind, type) and issubclass(kind, Closed)} - {Closed},
+    {kind for kind in vars(schema).values() if isinstance(kind, type) and issubclass(kind, Closed)} - {Closed},
     key=lambda kind: kind.__name__,
 )
 
@@ -352,8 +356,8 @@ def outcomes_of(split: Split, scores: Any) -> Outcomes:
 
 
 def tree() -> dict[str, str]:
-    """The README's file tree: what is said of each path; folders are without their final slash."""
-    (block,) = blocks(README, "text")
+    """The file tree in docs/architecture.md: what is said of each path; folders are without their final slash."""
+    _, block, _ = blocks(ARCHITECTURE, "text")
     found: dict[str, str] = {}
     folders: list[str] = []
     for line in block.text.splitlines():
@@ -367,32 +371,42 @@ def tree() -> dict[str, str]:
     return found
 
 
-def test_every_path_of_the_readmes_tree_is_on_disk() -> None:
+def test_every_path_of_the_tree_is_on_disk() -> None:
     assert [path for path in tree() if not (ROOT / path).exists()] == []
 
 
-def test_every_module_page_and_suite_is_in_the_readmes_tree() -> None:
+def test_every_module_page_and_suite_is_in_the_tree() -> None:
     files = [path for name in ("harness", "leaderboard") for path in (ROOT / name).rglob("*.py")]
     files += [path for name in ("docs", "suites") for path in (ROOT / name).iterdir() if path.is_file()]
     assert sorted({path.relative_to(ROOT).as_posix() for path in files} - set(tree())) == []
 
 
-def test_everything_at_the_top_is_in_the_readmes_tree() -> None:
+def test_everything_at_the_top_is_in_the_tree() -> None:
     ignored = [".*", *(line.rstrip("/") for line in text_of(ROOT / ".gitignore").splitlines())]
     listed = {path.split("/")[0] for path in tree()}
     for path in ROOT.iterdir():
         empty = path.is_dir() and not any(inside.is_file() for inside in path.rglob("*"))
         known = path.name in listed or any(fnmatch.fnmatch(path.name, pattern) for pattern in ignored)
-        assert known or empty, f"{path.name} is not in the README's tree"
+        assert known or empty, f"{path.name} is not in the tree of docs/architecture.md"
 
 
-def test_the_packages_that_are_built_are_the_packages_on_disk() -> None:
-    on_disk = [
-        ".".join(path.parent.relative_to(ROOT).parts)
-        for name in ("harness", "leaderboard")
-        for path in (ROOT / name).rglob("__init__.py")
-    ]
-    assert sorted(PYPROJECT["setuptools"]["packages"]) == sorted(on_disk)
+def test_the_packages_that_are_built_are_the_folders_with_modules() -> None:
+    folders = {path.parent for name in ("harness", "leaderboard") for path in (ROOT / name).rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+    assert PYPROJECT["setuptools"]["packages"]["find"]["include"] == ["harness*", "leaderboard*"]
+
+
+def test_the_house_has_few_layers_and_few_modules_outside_of_its_rooms() -> None:
+    assert len(layers()) <= 10
+    for name in ("harness", "leaderboard"):
+        assert len(list((ROOT / name).glob("*.py"))) <= 8
+
+
+def test_a_new_readers_ten_questions_are_answered_by_folders_that_exist() -> None:
+    (table,) = tables(section(ARCHITECTURE, "A new reader's ten questions"))
+    folders = [code(row[1])[0] for row in table[1:]]
+    assert len(folders) == 10
+    assert [folder for folder in folders if not (ROOT / folder).is_dir()] == []
 
 
 def layers() -> list[str]:
@@ -403,12 +417,12 @@ def layers() -> list[str]:
 
 
 def test_the_layers_in_the_docs_are_the_ones_that_are_checked() -> None:
-    _, shown = blocks(ARCHITECTURE, "text")
+    *_, shown = blocks(ARCHITECTURE, "text")
     assert shown.text.splitlines() == layers()
 
 
-def test_every_module_of_the_layers_is_described() -> None:
-    (table,) = tables(section(ARCHITECTURE, "Modules"))
+def test_every_room_of_the_layers_is_described() -> None:
+    (table,) = tables(section(ARCHITECTURE, "Rooms"))
     described = [name for row in table[1:] for name in code(row[0])]
     assert sorted(described) == sorted(name for layer in layers() for name in layer.split(" | "))
 
@@ -416,7 +430,7 @@ def test_every_module_of_the_layers_is_described() -> None:
 def test_every_extension_table_is_described_and_lies_where_the_docs_say() -> None:
     (table,) = tables(section(ARCHITECTURE, "Extension tables"))
     described = {code(row[0])[0]: code(row[1])[0] for row in table[1:]}
-    real = (SOURCES, BACKENDS, metrics.METRICS, slices.SLICES, gate.KINDS, engine.ENGINES)
+    real = (SOURCES, BACKENDS, metrics.METRICS, slices.SLICES, judge.KINDS, engine.ENGINES)
     assert all(real)
     assert set(described) == {"SOURCES", "BACKENDS", "METRICS", "SLICES", "KINDS", "ENGINES"}
     for name, path in described.items():
@@ -424,8 +438,8 @@ def test_every_extension_table_is_described_and_lies_where_the_docs_say() -> Non
 
 
 def test_constants_in_the_docs_are_those_of_the_code() -> None:
-    assert f"{stats.RESAMPLES:,} resamples" in text_of(STATISTICS)
-    assert f"All intervals are {100 * stats.CONFIDENCE:.0f} %." in text_of(STATISTICS)
+    assert f"{inference.RESAMPLES:,} resamples" in text_of(STATISTICS)
+    assert f"All intervals are {100 * inference.CONFIDENCE:.0f} %." in text_of(STATISTICS)
     assert f"waits up to {LOCK_WAIT_SECONDS:g} seconds" in text_of(RELIABILITY).replace("\n", " ")
     assert f"at {PYPROJECT['coverage']['report']['fail_under']} % or more" in text_of(CONTRIBUTING)
     assert f"at most {PYPROJECT['ruff']['line-length']} characters" in text_of(CONTRIBUTING)

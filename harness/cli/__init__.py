@@ -20,7 +20,7 @@ from harness.cli import store
 
 # isort: on
 from harness.cli.common import app
-from harness.terminal import write_in_any_encoding
+from harness.output.terminal import write_in_any_encoding
 
 __all__ = ["app", "baseline", "compare", "judge", "main", "make", "parity", "plan", "show", "site", "store"]
 

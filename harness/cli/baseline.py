@@ -5,15 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.common import (
-    DEFAULT_DB,
-    Db,
-    Json,
-    SuitePath,
-    app,
-    check_known,
-    reporting,
-)
+from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, app, check_known, reporting
 from harness.errors import UsageError
 
 verbs = typer.Typer(no_args_is_help=True)
@@ -38,29 +30,30 @@ def set_baseline(
     """Keep the suite's current runs as a baseline."""
     import re
 
-    from harness import baseline, tables
-    from harness import suite as suite_file
-    from harness.declarations import ID_PATTERN
-    from harness.gather import Workspace
-    from harness.terminal import print_json, say
+    from harness.cli import tables
+    from harness.evaluation.inputs import Workspace
+    from harness.gates import baseline_file
+    from harness.output.terminal import print_json, say
+    from harness.suite.load import load
+    from harness.suite.schema import ID_PATTERN
 
-    suite = suite_file.load(suite_path)
+    suite = load(suite_path)
     check_known("model", model, [declared.id for declared in suite.model])
     scored_splits = [rule.id for rule in suite.split if rule.id not in suite.train_split_ids]
     check_known("split to score", split, scored_splits)
     if not re.fullmatch(ID_PATTERN, name):
         raise UsageError(f"baseline {name!r}: a name is lower-case letters, digits and . _ + - only")
-    path = baseline.path_of(suite_path, name)
+    path = baseline_file.path_of(suite_path, name)
     if path.exists() and not force:
         raise UsageError(f"{path}: is there already; --force replaces it, another name keeps it")
-    named_models, named_splits = baseline.wanted(suite)
+    named_models, named_splits = baseline_file.wanted(suite)
     models, splits = model or named_models, split or named_splits
     if not models or not splits:
         raise UsageError(f"{suite_path}: no gate or expectation says what to keep; give --model and --split")
-    kept = baseline.of_stored(suite, Workspace(suite_path, db), models, splits)
+    kept = baseline_file.of_stored(suite, Workspace(suite_path, db), models, splits)
     if kept.git_dirty:
         say(f"warning: there are uncommitted changes; commit {(kept.git_commit or '')[:12]} alone does not say it all")
-    baseline.write(path, kept)
+    baseline_file.write(path, kept)
     row = _row(suite_path, suite.name, name)
     if as_json:
         print_json(row)
@@ -73,12 +66,13 @@ def set_baseline(
 @reporting
 def list_baselines(suite_path: SuitePath, as_json: Json = False) -> int:
     """List a suite's baselines."""
-    from harness import baseline, tables
-    from harness import suite as suite_file
-    from harness.terminal import print_json, say
+    from harness.cli import tables
+    from harness.gates import baseline_file
+    from harness.output.terminal import print_json, say
+    from harness.suite.load import load
 
-    suite = suite_file.load(suite_path)
-    rows = [_row(suite_path, suite.name, name) for name in baseline.names(suite_path)]
+    suite = load(suite_path)
+    rows = [_row(suite_path, suite.name, name) for name in baseline_file.names(suite_path)]
     if as_json:
         print_json(rows)
     else:
@@ -91,14 +85,14 @@ def list_baselines(suite_path: SuitePath, as_json: Json = False) -> int:
 
 def _row(suite_path: Path, suite: str, name: str) -> dict[str, Any]:
     """What is told of a baseline; what a file that is no good would say of itself is None."""
-    from harness import baseline
+    from harness.gates import baseline_file
 
-    path = baseline.path_of(suite_path, name)
+    path = baseline_file.path_of(suite_path, name)
     told = ("created_at", "git_commit", "git_dirty", "models", "splits", "runs", "n")
     row: dict[str, Any] = {"name": name, "path": str(path), "bytes": path.stat().st_size, **dict.fromkeys(told)}
     try:
-        kept = baseline.read(path, suite)
-    except baseline.Unreadable as problem:
+        kept = baseline_file.read(path, suite)
+    except baseline_file.Unreadable as problem:
         return {**row, "problem": str(problem)}
     return {
         **row,

@@ -57,7 +57,7 @@ def reporting(verb: Callable[P, int]) -> Callable[P, None]:
 
 def _report(message: str) -> None:
     """On stderr, if anybody reads it: that nobody does must not change the exit code."""
-    from harness.terminal import say
+    from harness.output.terminal import say
 
     with suppress(OSError):
         say(message)

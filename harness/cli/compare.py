@@ -6,15 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.common import (
-    DEFAULT_DB,
-    Db,
-    Json,
-    SuitePath,
-    app,
-    check_known,
-    reporting,
-)
+from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, app, check_known, reporting
 from harness.errors import UsageError
 
 
@@ -32,17 +24,17 @@ def compare(
     as_json: Json = False,
 ) -> int:
     """Compare two models on their stored runs: metrics, tests, flips, slices, calibration."""
-    from harness import evidence
-    from harness import suite as suite_file
-    from harness.compare import compare as compared
-    from harness.compare import side
-    from harness.gather import Workspace, gather
-    from harness.jobs import plan
+    from harness.cli.tables.comparison import show_comparison
+    from harness.evaluation import results
+    from harness.evaluation.inputs import Workspace, gather
+    from harness.evaluation.plan import plan
+    from harness.gates.compare import compare as compared
+    from harness.gates.compare import side
+    from harness.output.terminal import print_json, say
     from harness.store.connection import opened
-    from harness.tables.comparison import show_comparison
-    from harness.terminal import print_json, say
+    from harness.suite.load import load
 
-    suite = suite_file.load(suite_path)
+    suite = load(suite_path)
     check_known("model", [model_a, model_b], [declared.id for declared in suite.model])
     if model_a == model_b:
         raise UsageError(f"{model_a} would be compared with itself; name two models")
@@ -51,7 +43,7 @@ def compare(
     materials = gather(suite, workspace)
     jobs = plan(suite, materials, workspace, model_ids=[model_a, model_b], split_ids=split or ())
     with opened(db, read_only=True) as connection:
-        found = evidence.of(connection, jobs)
+        found = results.of(connection, jobs)
     splits = list(found.examples)
     missing = {split_id for _, split_id in found.missing}
     if missing and (split or len(missing) == len(splits)):

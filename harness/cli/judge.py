@@ -6,14 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.common import (
-    DEFAULT_DB,
-    Db,
-    Json,
-    SuitePath,
-    app,
-    reporting,
-)
+from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, app, reporting
 from harness.errors import UsageError
 
 
@@ -40,13 +33,14 @@ def gate(
     as_json: Json = False,
 ) -> int:
     """Judge a suite's gates on the stored runs."""
-    from harness import reports, tables
-    from harness import suite as suite_file
-    from harness.gather import Workspace
-    from harness.judging import judge_stored
-    from harness.terminal import Bars, print_json, say
+    from harness.cli import tables
+    from harness.evaluation.inputs import Workspace
+    from harness.gates import reports
+    from harness.gates.service import judge_stored
+    from harness.output.terminal import Bars, print_json, say
+    from harness.suite.load import load
 
-    suite = suite_file.load(suite_path)
+    suite = load(suite_path)
     if not suite.gate:
         raise UsageError(f"{suite_path}: gate: the suite declares no gates")
     for path in (junit, summary):

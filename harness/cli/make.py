@@ -24,14 +24,14 @@ from harness.cli.common import (
 @reporting
 def validate(suites: SuitePaths, as_json: Json = False) -> int:
     """Check suite files and list every problem."""
-    from harness import suite as suite_file
     from harness.errors import SuiteError
-    from harness.terminal import print_json, say, show
+    from harness.output.terminal import print_json, say, show
+    from harness.suite.load import load
 
     results = []
     for path in suites:
         try:
-            suite = suite_file.load(path)
+            suite = load(path)
             results.append({"suite": str(path), "ok": True, "digest": suite.digest, "problems": []})
         except SuiteError as error:
             results.append({"suite": str(path), "ok": False, "digest": None, "problems": list(error.problems)})
@@ -55,13 +55,13 @@ def data(
     as_json: Json = False,
 ) -> int:
     """Fetch, verify and audit a suite's splits, and pin them in its lock file the first time."""
-    from harness import suite as suite_file
-    from harness import tables
+    from harness.cli import tables
     from harness.data import audit, load_split, lock, repeats
-    from harness.gather import Workspace, examine
-    from harness.terminal import print_json, say
+    from harness.evaluation.inputs import Workspace, examine
+    from harness.output.terminal import print_json, say
+    from harness.suite.load import load
 
-    suite = suite_file.load(suite_path)
+    suite = load(suite_path)
     workspace = Workspace(suite_path, db)
     lock_path = lock.path_for(suite_path)
     pinned = {} if update_lock else lock.read(lock_path) or {}
@@ -102,23 +102,24 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train the adapters of a suite that are not there yet."""
-    from harness import suite as suite_file
-    from harness import tables, training
+    from harness.cli import tables
     from harness.engine import ENGINES
-    from harness.evaluate import train_missing
-    from harness.gather import Workspace, gather
-    from harness.terminal import Bars, print_json, say
+    from harness.evaluation.evaluate import train_missing
+    from harness.evaluation.inputs import Workspace, gather
+    from harness.output.terminal import Bars, print_json, say
+    from harness.suite.load import load
+    from harness.training import card, plan
 
-    suite = suite_file.load(suite_path)
+    suite = load(suite_path)
     check_known("engine", [engine], list(ENGINES))
     check_known("adapter to train", adapter, [declared.id for declared in suite.trained_adapters])
     workspace = Workspace(suite_path, db)
-    with ENGINES[engine](workers, Bars(), address=address, folder=db.parent) as each_done:
+    with ENGINES[engine](workers, Bars(), address=address, folder=db.parent) as map_unordered:
         materials = gather(suite, workspace)
-        failures = train_missing(suite, materials, workspace, each_done, adapter or ())
+        failures = train_missing(suite, materials, workspace, map_unordered, adapter or ())
     rows = [
-        {**asdict(training.card.read(job.folder)), "folder": str(job.folder)}
-        for job in training.jobs(suite, materials.splits, materials.bases, workspace.adapters)
+        {**asdict(card.read(job.folder)), "folder": str(job.folder)}
+        for job in plan.jobs(suite, materials.splits, materials.bases, workspace.adapters)
         if (not adapter or job.adapter.id in adapter) and (job.adapter.id, job.seed) not in failures
     ]
     for reason in failures.values():
@@ -145,22 +146,22 @@ def evaluate(
     as_json: Json = False,
 ) -> int:
     """Train what is missing, score what is not yet stored, and print the results."""
-    from harness import suite as suite_file
-    from harness import tables
+    from harness.cli import tables
     from harness.engine import ENGINES
-    from harness.evaluate import bring_up_to_date, results
-    from harness.gather import Workspace
-    from harness.terminal import Bars, print_json, say
+    from harness.evaluation.evaluate import bring_up_to_date, results
+    from harness.evaluation.inputs import Workspace
+    from harness.output.terminal import Bars, print_json, say
+    from harness.suite.load import load
 
-    suite = suite_file.load(suite_path)
+    suite = load(suite_path)
     check_known("engine", [engine], list(ENGINES))
     check_known("model", model, [declared.id for declared in suite.model])
     scored_splits = [rule.id for rule in suite.split if rule.id not in suite.train_split_ids]
     check_known("split to score", split, scored_splits)
     workspace = Workspace(suite_path, db)
-    with ENGINES[engine](workers, Bars(), address=address, folder=db.parent) as each_done:
+    with ENGINES[engine](workers, Bars(), address=address, folder=db.parent) as map_unordered:
         jobs, report = bring_up_to_date(
-            suite, workspace, each_done, say, model_ids=model or (), split_ids=split or (), limit=limit, fresh=fresh
+            suite, workspace, map_unordered, say, model_ids=model or (), split_ids=split or (), limit=limit, fresh=fresh
         )
     say(f"scored {len(report.scored)}, already stored {len(report.reused)}, failed {len(report.failed)}")
     rows = results(suite, workspace, jobs)

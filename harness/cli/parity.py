@@ -1,4 +1,4 @@
-"""The verb that holds forms of trained models to their reference."""
+"""The verb that holds variants of trained models to their reference."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -30,30 +30,33 @@ def parity(
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
-    """Hold every form of a suite's trained models to torch in fp32: reloaded, merged, bf16, int8, OpenVINO."""
-    from harness import parity, parity_checks
-    from harness import suite as suite_file
+    """Hold every variant of a suite's trained models to torch in fp32: reloaded, merged, bf16, int8, OpenVINO."""
+    from harness.cli.tables.variants import show_parities
     from harness.engine import ENGINES
-    from harness.gather import Workspace, gather
-    from harness.jobs import checks
+    from harness.evaluation import parity
+    from harness.evaluation import parity as evaluation_parity
+    from harness.evaluation.inputs import Workspace, gather
+    from harness.evaluation.plan import checks
     from harness.models import is_installed
-    from harness.tables.forms import show_parities
-    from harness.terminal import Bars, print_json, say
+    from harness.output.terminal import Bars, print_json, say
+    from harness.suite.load import load
 
-    suite = suite_file.load(suite_path)
+    suite = load(suite_path)
     check_known("engine", [engine], list(ENGINES))
-    trained = [declared.id for declared in suite.model if parity.has_forms(declared)]
+    trained = [declared.id for declared in suite.model if parity.has_variants(declared)]
     check_known("model with trained weights", model, trained)
     runtimes = [name for name in ("torch", "openvino") if is_installed(name)]
     if "openvino" not in runtimes:
         say(
             "warning: OpenVINO is not installed, so it is left out: `python -m pip install 'adapter-harness[openvino]'`"
         )
-    forms = [form for form in parity.TOLERANCES if form == parity.RELOADED or form.split()[0] in runtimes]
+    variants = [
+        variant for variant in parity.TOLERANCES if variant == parity.RELOADED or variant.split()[0] in runtimes
+    ]
     workspace = Workspace(suite_path, db)
-    with ENGINES[engine](workers, Bars(), address=address, folder=db.parent) as each_done:
-        held = checks(suite, gather(suite, workspace), workspace, model_ids=model or (), forms=forms)
-        found = parity_checks.bring_up_to_date(held, workspace, each_done)
+    with ENGINES[engine](workers, Bars(), address=address, folder=db.parent) as map_unordered:
+        held = checks(suite, gather(suite, workspace), workspace, model_ids=model or (), variants=variants)
+        found = evaluation_parity.bring_up_to_date(held, workspace, map_unordered)
     if {check.model.id for check in held} < set(model or trained):
         say(f"warning: some weights are not there yet; `harness evaluate {suite_path}` trains them")
     if as_json:

@@ -13,10 +13,10 @@ from harness.errors import UsageError
 @reporting
 def ls(db: Db = DEFAULT_DB, as_json: Json = False) -> int:
     """List the stored runs, the newest first."""
-    from harness import tables
+    from harness.cli import tables
+    from harness.output.terminal import print_json
     from harness.store import reader
     from harness.store.connection import opened
-    from harness.terminal import print_json
 
     with opened(db, read_only=True) as connection:
         runs = reader.all_runs(connection)
@@ -35,11 +35,11 @@ def show(
     as_json: Json = False,
 ) -> int:
     """Show one stored run: metrics, digests, what it ran on."""
-    from harness import tables
+    from harness.cli import tables
+    from harness.cli.tables.variants import show_parities
+    from harness.output.terminal import print_json
     from harness.store import reader
     from harness.store.connection import opened
-    from harness.tables.forms import show_parities
-    from harness.terminal import print_json
 
     with opened(db, read_only=True) as connection:
         runs = reader.all_runs(connection, run_id)

@@ -9,8 +9,8 @@ from harness.cli.common import DEFAULT_DB, Db, Json, SuitePaths, app, reporting
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from leaderboard.board import Board
-    from leaderboard.site_data import Examples
+    from leaderboard.board.examples import Examples
+    from leaderboard.board.records import Board
 
 
 @app.command()
@@ -33,7 +33,7 @@ def site(
         raise UsageError("--check and --serve do different things; give one of them")
     if check:
         return _check(suites, out, db, as_json)
-    from harness.terminal import print_json, show
+    from harness.output.terminal import print_json, show
 
     made = _build(suites, out, db)
     if as_json:
@@ -45,7 +45,7 @@ def site(
 
 def _build(suites: list[Path], out: Path, db: Path) -> dict[str, Any]:
     """Bring the folder to what the store holds."""
-    from leaderboard import render
+    from leaderboard.site import render
 
     boards, examples = _read(suites, db)
     files = render.render(boards, examples)
@@ -56,14 +56,14 @@ def _build(suites: list[Path], out: Path, db: Path) -> dict[str, Any]:
 def _read(suites: list[Path], db: Path) -> "tuple[list[Board], dict[str, Examples]]":
     """Boards, and the examples of each suite by its name. Reading takes long, so it is a copy that is read."""
     from harness import api
-    from harness import suite as suite_file
-    from harness.gather import Workspace, gather
-    from harness.jobs import plan
+    from harness.evaluation.inputs import Workspace, gather
+    from harness.evaluation.plan import plan
+    from harness.output.terminal import say
     from harness.store.connection import snapshot
-    from harness.terminal import say
+    from harness.suite.load import load
 
     planned = []
-    for path, suite in [(path, suite_file.load(path)) for path in suites]:
+    for path, suite in [(path, load(path)) for path in suites]:
         workspace = Workspace(path, db)
         planned.append((suite, workspace, plan(suite, gather(suite, workspace), workspace)))
     boards = []
@@ -77,16 +77,16 @@ def _read(suites: list[Path], db: Path) -> "tuple[list[Board], dict[str, Example
 
 
 def _check(suites: list[Path], out: Path, db: Path, as_json: bool) -> int:
-    from harness.store import recount
+    from harness.output.terminal import print_json, show
+    from harness.store import sql_metrics
     from harness.store.connection import opened
-    from harness.terminal import print_json, show
-    from leaderboard import check, render
+    from leaderboard.site import check, render
 
     if not out.is_dir():
         raise UsageError(f"{out}: there is no site to check; render it first, without --check")
     boards, examples = _read(suites, db)
     with opened(db, read_only=True) as connection:
-        known = recount.metrics_of(connection, check.run_ids(boards))
+        known = sql_metrics.metrics_of(connection, check.run_ids(boards))
     found = check.check(render.render(boards, examples), boards, out, known)
     if as_json:
         print_json({"out": str(out), "numbers": found.numbers, "files": found.files, "problems": list(found.problems)})
@@ -101,8 +101,8 @@ def _check(suites: list[Path], out: Path, db: Path, as_json: bool) -> int:
 def _serve(suites: list[Path], out: Path, db: Path, port: int) -> int:
     import threading
 
-    from harness.terminal import say
-    from leaderboard import serve
+    from harness.output.terminal import say
+    from leaderboard.site import serve
 
     serve.serve(lambda: _build(suites, out, db), [db, *suites], out, port, say, threading.Event())
     return 0

@@ -18,9 +18,9 @@ def verify_store(db: Db = DEFAULT_DB, as_json: Json = False) -> int:
     from dataclasses import asdict
 
     from harness import provenance
+    from harness.output.terminal import print_json, say, show
     from harness.store.connection import snapshot
     from harness.store.verify import verify
-    from harness.terminal import print_json, say, show
 
     with snapshot(db) as connection:
         report = verify(connection, provenance.now())
@@ -48,8 +48,8 @@ def clear_store(
     from dataclasses import asdict
 
     from harness import provenance
+    from harness.output.terminal import print_json, show
     from harness.store.garbage import clear
-    from harness.terminal import print_json, show
 
     cleared = clear(db, provenance.now(), dry_run=dry_run)
     if as_json:
@@ -76,9 +76,9 @@ def export_runs(
     """Write successful runs, with all that they refer to, into one file for another store."""
     from dataclasses import asdict
 
+    from harness.output.terminal import print_json, say, show
     from harness.store import bundle
     from harness.store.connection import snapshot
-    from harness.terminal import print_json, say, show
 
     with snapshot(db) as connection:
         told = bundle.write(connection, file, suite or ())
@@ -101,8 +101,8 @@ def import_runs(
     """Take the runs of a bundle in: all, or none and the reason; what the store has it keeps."""
     from dataclasses import asdict
 
+    from harness.output.terminal import print_json, show
     from harness.store import bundle
-    from harness.terminal import print_json, show
 
     taken = bundle.take_in(db, file)
     if as_json:

@@ -15,18 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from harness import digest
+from harness.artifacts import digest
 from harness.data.lock import Locked
-from harness.data.rows import NO_COLUMNS, Places, Row, Rows
-from harness.declarations import HubSplit, SplitRule
+from harness.data.source import NO_COLUMNS, Places, Row, Rows
 from harness.errors import DataError, FetchError, LeakError
 from harness.records import Example, Split
-from harness.stats import Ints
+from harness.stats.inference import Ints
+from harness.suite.schema import HubSplit, SplitRule
 
 SOURCES: Mapping[str, str] = {
     "sdist": "harness.data.sdist:rows",
-    "file": "harness.data.file:rows",
-    "hub": "harness.data.hub:rows",
+    "file": "harness.data.local_file:rows",
+    "hub": "harness.data.hub_dataset:rows",
 }
 """Source name to `module:function`, so that naming one imports no other's libraries."""
 
@@ -92,9 +92,9 @@ def _local_copy(rule: HubSplit, places: Places, pinned: Locked) -> Split | None:
     """The split from a local copy that gives just the locked rows, if there is one; its source names the file."""
     if places.local_copies is None:
         return None
-    from harness.data import copies
+    from harness.data import local_copies
 
-    for declared, rows in copies.candidates(rule, places, pinned.n):
+    for declared, rows in local_copies.candidates(rule, places, pinned.n):
         try:
             split = _taken(declared, rows)
         except DataError:

@@ -15,12 +15,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from harness.data import language, near
+from harness.data import language, near_duplicates
 from harness.data.plain import fingerprints, what_is_read
-from harness.declarations import Audit, Suite, Text
 from harness.errors import LeakError
 from harness.records import Example, Split
-from harness.stats import Ints
+from harness.stats.inference import Ints
+from harness.suite.schema import Audit, Suite, Text
 
 QUANTILES = (0, 0.5, 0.9, 0.99, 1)
 SHOWN_CHARACTERS = 60
@@ -90,7 +90,7 @@ class _Compared:
     examples: tuple[Example, ...]
     texts: tuple[str, ...]
     """The fingerprint of each."""
-    sketch: near.Sketch
+    sketch: near_duplicates.Sketch
 
 
 def audit(suite: Suite, splits: Mapping[str, Split], tokenizers: Mapping[str, CountTokens | None]) -> Audited:
@@ -235,7 +235,7 @@ def _groups(groups: Sequence[Sequence[Example]]) -> dict[str, Any]:
 
 
 def _near_duplicates(texts: _Compared, threshold: float) -> dict[str, Any]:
-    pairs = _by_id(texts, texts, near.within(texts.sketch, threshold))
+    pairs = _by_id(texts, texts, near_duplicates.within(texts.sketch, threshold))
     rows = {example_id for one, other, _ in pairs for example_id in (one, other)}
     return {"pairs": len(pairs), "rows": len(rows), "threshold": threshold, "ids": [list(pair) for pair in pairs]}
 
@@ -260,7 +260,9 @@ def _compared(split: Split, text: Text) -> _Compared:
     for example, read in zip(in_order, fingerprints(in_order, text), strict=True):
         least.setdefault(read, example)
     examples = tuple(least.values())
-    return _Compared(examples, tuple(least), near.sketch([what_is_read(text, example) for example in examples]))
+    return _Compared(
+        examples, tuple(least), near_duplicates.sketch([what_is_read(text, example) for example in examples])
+    )
 
 
 def _overlaps(suite: Suite, splits: Mapping[str, Split], compared: Mapping[str, _Compared] | None) -> list[Overlap]:
@@ -272,7 +274,7 @@ def _overlaps(suite: Suite, splits: Mapping[str, Split], compared: Mapping[str, 
             pairs = None
             if compared is not None:
                 sides = compared[train_id], compared[scored_id]
-                similar = near.between(sides[0].sketch, sides[1].sketch, threshold)
+                similar = near_duplicates.between(sides[0].sketch, sides[1].sketch, threshold)
                 pairs = tuple(_by_id(*sides, similar))
             written = [[example.text_digest for example in split.examples] for split in (train, scored)]
             exact = _shared(train, scored, *written)
@@ -294,7 +296,7 @@ def _shared(
     return tuple(sorted((seen[text], example.example_id) for example, text in shared if text in seen))
 
 
-def _by_id(ones: _Compared, others: _Compared, pairs: Iterable[near.Near]) -> list[NearPair]:
+def _by_id(ones: _Compared, others: _Compared, pairs: Iterable[near_duplicates.Near]) -> list[NearPair]:
     """Pairs by the ids of their examples, sorted; those that read the same are left out."""
     named = []
     for i, j, similarity in pairs:

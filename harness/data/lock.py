@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import atomic
+from harness.artifacts import atomic
 from harness.errors import DataError
 from harness.records import Split
 

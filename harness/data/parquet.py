@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.data.rows import FREE_BYTES, MAX_RATIO, Row
-from harness.declarations.splits import NamedColumns
+from harness.data.source import FREE_BYTES, MAX_RATIO, Row
 from harness.errors import DataError
-from harness.stats import Ints
+from harness.stats.inference import Ints
+from harness.suite.splits import NamedColumns
 
 LABEL_BATCH_ROWS = 65_536
 TEXT_BATCH_ROWS = 128

@@ -14,8 +14,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from string import Formatter
 
-from harness.declarations import Text
 from harness.records import Example
+from harness.suite.schema import Text
 
 MOST_ESCAPES = 3
 """How often entities may have been escaped: `&amp;amp;quot;` is a quotation mark."""

@@ -16,9 +16,9 @@ import numpy as np
 
 from harness.data import split_digest
 from harness.data.plain import fingerprints
-from harness.declarations import Suite
 from harness.errors import DataError
 from harness.records import Example, Split
+from harness.suite.schema import Suite
 
 NAMED = 3
 """Repeated texts that a sentence names."""

@@ -18,10 +18,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
-from harness import digest
-from harness.data.rows import Listed, Places, Row, Rows
-from harness.declarations import ClusterShare, SdistSplit
+from harness.artifacts import digest
+from harness.data.source import Listed, Places, Row, Rows
 from harness.errors import DataError, FetchError
+from harness.suite.schema import ClusterShare, SdistSplit
 
 MAX_MEMBER_BYTES = 256 * 2**20
 TIMEOUT_SECONDS = 60.0

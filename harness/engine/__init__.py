@@ -1,7 +1,7 @@
 """How many tasks at once, and where. An engine is a row of `ENGINES`.
 
-    with ENGINES["local"](2, progress) as each_done:
-        for item, result in each_done(function, items):
+    with ENGINES["local"](2, progress) as map_unordered:
+        for item, result in map_unordered(function, items):
             ...
 
 An engine opens with a number of workers and a `Progress`, and gives a function that applies a module-level function of
@@ -9,14 +9,14 @@ An engine opens with a number of workers and a `Progress`, and gives a function 
 an interruption comes out as `Interrupted`, naming the items that were under way.
 
 Where a worker dies, the local engine ends with a RunError. The Ray engine gives the item to another worker, so
-functions must bear to be done twice, and `Lost` is what an item comes to that killed every worker that took it.
+functions must bear to be done twice, and `WorkerLost` is what an item comes to that killed every worker that took it.
 """
 
 from collections.abc import Mapping
 
 from harness.engine import local, ray
-from harness.engine.protocol import EachDone, Engine, Interrupted, Lost
+from harness.engine.protocol import Engine, Interrupted, MapUnordered, WorkerLost
 
 ENGINES: Mapping[str, Engine] = {"local": local.workers, "ray": ray.workers}
 
-__all__ = ["ENGINES", "EachDone", "Engine", "Interrupted", "Lost"]
+__all__ = ["ENGINES", "Engine", "Interrupted", "MapUnordered", "WorkerLost"]

@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.engine.protocol import EachDone, Interrupted
-from harness.engine.shown import Shown
+from harness.engine.progress_relay import Shown
+from harness.engine.protocol import Interrupted, MapUnordered
 from harness.errors import RunError, UsageError
 from harness.progress import Advance, Progress
 from harness.provenance import cores
@@ -33,7 +33,7 @@ _LATE_SECONDS = 1.0
 @contextmanager
 def workers(
     count: int | None, progress: Progress, *, address: str | None = None, folder: Path | None = None
-) -> Iterator[EachDone]:
+) -> Iterator[MapUnordered]:
     """So many worker processes, started when there is something to do; with one worker, this process itself.
 
     Raises:
@@ -47,7 +47,7 @@ def workers(
         return
     pool = _Pool(count, progress)
     try:
-        yield pool.each_done
+        yield pool.map_unordered
     except BaseException:
         pool.close(at_once=True)
         raise
@@ -74,7 +74,7 @@ class _Pool:
         self.news: Any = self.context.Queue()
         self.executor: ProcessPoolExecutor | None = None
 
-    def each_done(self, function: Callable[[T, Progress], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
+    def map_unordered(self, function: Callable[[T, Progress], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
         """Hand the items to the workers and yield results as they come."""
         if not items:
             return

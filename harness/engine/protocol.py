@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class WorkerLost:
     """What an item came to whose workers died each time, on an engine that goes on then."""
 
     reason: str
@@ -30,10 +30,12 @@ class Interrupted(KeyboardInterrupt):
         self.under_way = tuple(under_way)
 
 
-class EachDone(Protocol):
+class MapUnordered(Protocol):
     """Apply a function of (item, progress) to items; yield (item, result) as they are done."""
 
-    def __call__(self, function: Callable[[T, Progress], R], items: Sequence[T]) -> Iterator[tuple[T, R | Lost]]: ...
+    def __call__(
+        self, function: Callable[[T, Progress], R], items: Sequence[T]
+    ) -> Iterator[tuple[T, R | WorkerLost]]: ...
 
 
 class Engine(Protocol):
@@ -51,4 +53,4 @@ class Engine(Protocol):
 
     def __call__(
         self, count: int | None, progress: Progress, *, address: str | None = None, folder: Path | None = None
-    ) -> AbstractContextManager[EachDone]: ...
+    ) -> AbstractContextManager[MapUnordered]: ...

@@ -1,4 +1,4 @@
-"""Tasks on a cluster, or on this machine, over Ray: `actors.py` does the work, this starts Ray or joins it.
+"""Tasks on a cluster, or on this machine, over Ray: `ray_pool.py` does the work, this starts Ray or joins it.
 
 Ray is an optional extra, imported when the engine is opened. Nothing is sent to anybody: no usage statistics. A Ray
 that is started here listens on the loopback interface alone, has no dashboard, asks whoever connects for its token,
@@ -16,7 +16,7 @@ from contextlib import chdir, contextmanager, nullcontext, redirect_stdout, supp
 from pathlib import Path
 
 from harness.engine import ray_guard
-from harness.engine.protocol import MARKER, EachDone
+from harness.engine.protocol import MARKER, MapUnordered
 from harness.errors import UsageError
 from harness.progress import Progress
 from harness.provenance import cores
@@ -30,7 +30,7 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 @contextmanager
 def workers(
     count: int | None, progress: Progress, *, address: str | None = None, folder: Path | None = None
-) -> Iterator[EachDone]:
+) -> Iterator[MapUnordered]:
     """Actors of one core each, started when there is something to do.
 
     Args:
@@ -47,10 +47,10 @@ def workers(
     with _only_here(address == "local"), redirect_stdout(sys.stderr):
         _check_installed()
         with _session(address == "local", folder) as session, _joined(address, count, session):
-            from harness.engine import actors
+            from harness.engine import ray_pool
 
-            with actors.workers(count, progress, folder) as each_done:
-                yield each_done
+            with ray_pool.workers(count, progress, folder) as map_unordered:
+                yield map_unordered
 
 
 @contextmanager

@@ -3,7 +3,7 @@
     classifier = load(model, ingredients)
     scores = classifier.predict(texts, advance)    # probabilities of class 1, in the order of the texts
 
-A backend is a function from a declaration and its `Ingredients` to a `Classifier`. torch and scikit-learn are imported
+A backend is a function from a declaration and its `ModelInputs` to a `Classifier`. torch and scikit-learn are imported
 by the backends that need them, when they are asked for.
 """
 
@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module, util
 from typing import Any
 
-from harness.declarations import Model
 from harness.errors import UsageError
-from harness.models.protocol import Classifier, Ingredients
+from harness.models.classifier import Classifier, ModelInputs
+from harness.suite.schema import Model
 
 BACKENDS: Mapping[str, str] = {
-    "majority": "harness.models.baseline:majority",
-    "tfidf": "harness.models.baseline:tfidf",
+    "majority": "harness.models.classical:majority",
+    "tfidf": "harness.models.classical:tfidf",
     "probe": "harness.models.probe:probe",
     "transformer": "harness.models.transformer:transformer",
     "checkpoint": "harness.models.checkpoint:checkpoint",
@@ -47,7 +47,7 @@ def check_installed(wanted: Iterable[Model]) -> None:
             )
 
 
-def load(model: Model, ingredients: Ingredients) -> Classifier:
+def load(model: Model, ingredients: ModelInputs) -> Classifier:
     """A declared model, ready to predict.
 
     Raises:
@@ -55,7 +55,7 @@ def load(model: Model, ingredients: Ingredients) -> Classifier:
     """
     _give_memory_back()
     module, _, function = BACKENDS[model.backend].partition(":")
-    backend: Callable[[Any, Ingredients], Classifier] = getattr(import_module(module), function)
+    backend: Callable[[Any, ModelInputs], Classifier] = getattr(import_module(module), function)
     return backend(model, ingredients)
 
 

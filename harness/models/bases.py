@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from harness import digest, hub
-from harness.declarations import Base, HubBase, PackageBase
+from harness.artifacts import digest, hub
 from harness.errors import DataError
-from harness.models import adapters, base_config
+from harness.models import adapter_files, base_config
+from harness.suite.schema import Base, HubBase, PackageBase
 
 CONFIG, WEIGHTS, TOKENIZER_CONFIG = base_config.CONFIG, base_config.WEIGHTS, base_config.TOKENIZER_CONFIG
 TOKENIZER = [
@@ -148,9 +148,9 @@ def _check_names(names: Collection[str], where: str) -> None:
         raise DataError(f"{where} has no {WEIGHTS} (weights found: {', '.join(found) or 'none'}); {remedy}")
     if CONFIG not in names:
         raise DataError(f"{where} has no {CONFIG}, which says what its weights are of")
-    if adapters.CONFIG in names:
+    if adapter_files.CONFIG in names:
         raise DataError(
-            f"{where} holds an adapter ({adapters.CONFIG}) beside the base, which transformers would put on it; "
+            f"{where} holds an adapter ({adapter_files.CONFIG}) beside the base, which transformers would put on it; "
             "declare the adapter as an [[adapter]], and the base without it"
         )
     check_has_tokenizer(names, where)

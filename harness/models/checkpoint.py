@@ -4,20 +4,21 @@ from pathlib import Path
 
 import torch
 
-from harness.declarations import CheckpointModel
 from harness.errors import RunError
-from harness.models import adapters, forms
-from harness.models.adapters import MODEL_CONFIG
-from harness.models.protocol import Classifier, Ingredients
-from harness.models.transformer import check_positions, classifier, settle, trained
+from harness.models import adapter_files, variants
+from harness.models.adapter_files import MODEL_CONFIG
+from harness.models.classifier import Classifier, ModelInputs
+from harness.models.encoding import settle
+from harness.models.transformer import check_positions, classifier, trained
+from harness.suite.schema import CheckpointModel
 
 
-def checkpoint(model: CheckpointModel, ingredients: Ingredients) -> Classifier:
+def checkpoint(model: CheckpointModel, ingredients: ModelInputs) -> Classifier:
     """The base's own classifier, every tensor of whose file is live."""
     folder = ingredients.base_dir
     assert folder is not None
-    positive = _positive(model, adapters.outputs(folder / MODEL_CONFIG))
-    made = forms.made(model.runtime, model.precision, lambda: _network(folder, ingredients.max_length), ingredients)
+    positive = _positive(model, adapter_files.outputs(folder / MODEL_CONFIG))
+    made = variants.made(model.runtime, model.precision, lambda: _network(folder, ingredients.max_length), ingredients)
     return classifier(made, ingredients, positive)
 
 
@@ -51,7 +52,7 @@ def _positive(model: CheckpointModel, names: tuple[str, ...]) -> int:
                 f"{', '.join(map(repr, sorted(declared)))}; name each of its outputs once"
             )
         return names.index(model.labels.positive[0])
-    means = [adapters.polarity(name) for name in names]
+    means = [adapter_files.polarity(name) for name in names]
     if set(means) != {0, 1}:
         raise RunError(
             f"base {model.base!r} does not plainly say which of its outputs {listed} is negative and which positive; "

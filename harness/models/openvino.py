@@ -23,10 +23,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from harness import digest, provenance
+from harness import provenance
+from harness.artifacts import digest
 from harness.errors import RunError
-from harness.models import first_token, padding
-from harness.models.protocol import Ingredients
+from harness.models import padding
+from harness.models.classifier import ModelInputs
+from harness.models.speedups import first_token
 
 # Both packages report their use to their makers unless this one, which does it, is absent; they take its absence well.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # what import makes of None: ImportError
@@ -83,7 +85,7 @@ class Compiled:
         return Answer(torch.from_numpy(np.array(found[0], dtype=np.float32)))
 
 
-def compiled(precision: str, network: Callable[[], Any], ingredients: Ingredients) -> Compiled:
+def compiled(precision: str, network: Callable[[], Any], ingredients: ModelInputs) -> Compiled:
     """A network in OpenVINO, converted unless it is kept from before.
 
     Args:
@@ -125,7 +127,7 @@ def _sums(folder: Path) -> str:
     )
 
 
-def _keep(model: Any, batching: padding.Batching, precision: str, ingredients: Ingredients, folder: Path) -> None:
+def _keep(model: Any, batching: padding.Batching, precision: str, ingredients: ModelInputs, folder: Path) -> None:
     """Put a model in its folder, whole or not at all; with int8 beside what it was made of."""
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     partial.mkdir(parents=True)
@@ -158,7 +160,7 @@ class Logits(torch.nn.Module):
 
 def _converted(network: Any, base_dir: Path) -> Any:
     """The network as an OpenVINO model of float32."""
-    from harness.models.transformer import trial
+    from harness.models.encoding import trial
 
     example = {"input_ids": torch.ones(2, 8, dtype=torch.int64), "attention_mask": torch.ones(2, 8, dtype=torch.int64)}
     # What decoders keep for a next token is of no use here, and cannot be converted.
@@ -187,11 +189,11 @@ def _first_line(problem: Exception) -> str:
     return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:300]
 
 
-def _quantised(model: Any, ingredients: Ingredients) -> Any:
+def _quantised(model: Any, ingredients: ModelInputs) -> Any:
     """Weights and activations in int8, calibrated on training rows that are drawn by a fixed seed."""
     import nncf
 
-    from harness.models.transformer import encode
+    from harness.models.encoding import encode
 
     assert ingredients.base_dir is not None
     encoded = encode(ingredients.base_dir, ingredients.train_texts, ingredients.max_length)

@@ -14,21 +14,14 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from harness.declarations import PeftModel as PeftDeclaration
-from harness.declarations import allowed
 from harness.errors import AdapterError
-from harness.models import adapters, bases, forms
-from harness.models.adapters import CONFIG, WEIGHTS
-from harness.models.protocol import Classifier, Ingredients
-from harness.models.transformer import (
-    check_positions,
-    check_reloaded,
-    classifier,
-    head_names,
-    settle,
-    trial,
-    untrained,
-)
+from harness.models import adapter_files, bases, variants
+from harness.models.adapter_files import CONFIG, WEIGHTS
+from harness.models.classifier import Classifier, ModelInputs
+from harness.models.encoding import settle, trial
+from harness.models.transformer import check_positions, check_reloaded, classifier, head_names, untrained
+from harness.suite import allowed
+from harness.suite.schema import PeftModel as PeftDeclaration
 
 Tensors: TypeAlias = Mapping[str, torch.Tensor]
 """By name, as an adapter's file has them."""
@@ -62,13 +55,13 @@ def without_known_warnings() -> Iterator[None]:
         yield
 
 
-def peft(model: PeftDeclaration, ingredients: Ingredients) -> Classifier:
+def peft(model: PeftDeclaration, ingredients: ModelInputs) -> Classifier:
     """Load base and adapter, prove the loading, and make a classifier of them."""
-    made = forms.made(model.runtime, model.precision, lambda: network(ingredients), ingredients)
+    made = variants.made(model.runtime, model.precision, lambda: network(ingredients), ingredients)
     return classifier(made, ingredients)
 
 
-def network(ingredients: Ingredients) -> Any:
+def network(ingredients: ModelInputs) -> Any:
     """The base with the adapter on it, in float32; the adapter is provably loaded, and answers as its card says."""
     assert ingredients.base_dir is not None
     assert ingredients.adapter_dir is not None
@@ -119,7 +112,7 @@ def with_adapter(base_dir: Path, adapter_dir: Path) -> Any:
 
 def _configured(folder: Path) -> Any:
     """PEFT's configuration of an adapter. Keys that say nothing may be unknown: older and newer releases write such."""
-    values = adapters.configuration(folder)
+    values = adapter_files.configuration(folder)
     method, written_by = values["peft_type"], values.get("peft_version") or "unknown"
     where = f"{folder / CONFIG} (PEFT {written_by}; {library.__version__} is installed)"
     if method not in PEFT_TYPE_TO_CONFIG_MAPPING:
@@ -138,7 +131,9 @@ def _configured(folder: Path) -> Any:
         raise AdapterError(f"{where}: {method} has no {', '.join(unknown)} there; install the PEFT that wrote it")
     try:
         with without_known_warnings():
-            named = {name: value for name, value in values.items() if name in known and name not in adapters.BEGINNING}
+            named = {
+                name: value for name, value in values.items() if name in known and name not in adapter_files.BEGINNING
+            }
             config = config_class(**named)
     except Exception as problem:  # noqa: BLE001 (the values are somebody else's)
         raise AdapterError(f"{where}: {problem}") from None

@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from transformers import AutoModel
 
-from harness.declarations import ProbeModel
-from harness.models import forms, transformer
-from harness.models.protocol import Classifier, Ingredients, Scores
+from harness.models import encoding, transformer, variants
+from harness.models.classifier import Classifier, ModelInputs, Scores
 from harness.progress import Advance
-from harness.stats import Floats
+from harness.stats.inference import Floats
+from harness.suite.schema import ProbeModel
 
 
 class Probe:
     """Logistic regression over the mean token state of a frozen encoder (Alain & Bengio 2016), fitted at once."""
 
-    def __init__(self, model: ProbeModel, ingredients: Ingredients) -> None:
+    def __init__(self, model: ProbeModel, ingredients: ModelInputs) -> None:
         from sklearn.linear_model import LogisticRegression
 
         assert ingredients.base_dir is not None
@@ -25,17 +25,17 @@ class Probe:
         self.encoder: Any = AutoModel.from_pretrained(
             self.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
         )
-        transformer.settle(self.encoder, self.folder, self.max_length, _mean_state)
-        self.encoder = self.encoder.to(forms.DTYPES[model.precision]).eval()
-        self.shared = transformer.shared_layers(self.encoder, ingredients)
+        encoding.settle(self.encoder, self.folder, self.max_length, _mean_state)
+        self.encoder = self.encoder.to(variants.DTYPES[model.precision]).eval()
+        self.shared = transformer.layers_of_base(self.encoder, ingredients)
         self.head = LogisticRegression(C=model.C, max_iter=1000)
         states, _, _ = self._states(ingredients.train_texts, lambda done, note: None)
         self.head.fit(states, ingredients.train_labels)
 
-    def _states(self, texts: Sequence[str], advance: Advance) -> tuple[Floats, transformer.Encoded, float]:
-        encoded = transformer.encode(self.folder, texts, self.max_length).for_network(self.encoder)
+    def _states(self, texts: Sequence[str], advance: Advance) -> tuple[Floats, encoding.Encoded, float]:
+        encoded = encoding.encode(self.folder, texts, self.max_length).for_network(self.encoder)
         with transformer.reused(self.shared, encoded) as borrowed:
-            states = transformer.forward_all(encoded, lambda batch: _mean_state(self.encoder, batch), advance)
+            states = encoding.forward_all(encoded, lambda batch: _mean_state(self.encoder, batch), advance)
             return states.numpy(), encoded, borrowed
 
     def predict(self, texts: Sequence[str], advance: Advance) -> Scores:
@@ -53,6 +53,6 @@ def _mean_state(encoder: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return summed / mask.sum(1)
 
 
-def probe(model: ProbeModel, ingredients: Ingredients) -> Classifier:
+def probe(model: ProbeModel, ingredients: ModelInputs) -> Classifier:
     """Fit the linear probe."""
     return Probe(model, ingredients)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from harness import digest
+from harness.artifacts import digest
 from harness.errors import RunError
 from harness.models import bases
-from harness.stats import Ints
+from harness.stats.inference import Ints
 
 PROBE_TEXTS = [
     "It works, and it was worth the money.",

@@ -3,9 +3,9 @@
     told = write(connection, path, suites)        # successful runs, with all that they refer to
     taken = take_in(db, path)                     # all of them, or nothing and a reason
 
-A bundle is from somebody else. Nothing of it is believed before it was looked at: `archive` bounds the file, here its
-tables are made into a store of their own, which is verified as a whole; only then does the other store take them in, in
-one transaction. What contradicts what is there is refused.
+A bundle is from somebody else. Nothing of it is believed before it was looked at: `bundle_file` bounds the file, here
+its tables are made into a store of their own, which is verified as a whole; only then does the other store take them
+in, in one transaction. What contradicts what is there is refused.
 
 Weights, verdicts, audits, expectations, parity checks and runs that failed stay where they are. Texts are in a bundle
 where they are in the store, which is where their suite says `store = true`.
@@ -20,8 +20,16 @@ from typing import Any
 
 from harness import provenance
 from harness.errors import StoreError, UsageError
-from harness.store import archive, incoming
-from harness.store.connection import IMPORT_PREFIX, Connection, bring_to, latest_schema, made_new, opened, transaction
+from harness.store import bundle_file, bundle_tables
+from harness.store.connection import (
+    IMPORT_PREFIX,
+    Connection,
+    bring_to,
+    latest_schema,
+    made_new,
+    opened,
+    transaction,
+)
 from harness.store.reader import CLOCK_SLACK
 from harness.store.verify import verify
 
@@ -82,7 +90,7 @@ def write(connection: Connection, path: Path, suites: Collection[str] = ()) -> T
         raise UsageError(f"there are no successful runs to export (suites in the store: {', '.join(names) or 'none'})")
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as made:
         rows = {name: _write_table(connection, name, Path(made), chosen) for name in TABLES}
-        archive.pack(Path(made), rows, latest_schema(), path)
+        bundle_file.pack(Path(made), rows, latest_schema(), path)
     ((texts,),) = connection.execute(
         f"SELECT count(content) FROM example WHERE {TABLES['example']}",  # noqa: S608 (constant)
         chosen,
@@ -94,7 +102,7 @@ def _write_table(connection: Connection, table: str, folder: Path, chosen: dict[
     """The chosen rows of a table as Parquet, JSON as text."""
     columns = ", ".join(
         f'"{name}"::VARCHAR AS "{name}"' if kind == "JSON" else f'"{name}"'
-        for name, kind in incoming.columns_of(connection, table).items()
+        for name, kind in bundle_tables.columns_of(connection, table).items()
     )
     file = str(folder / f"{table}.parquet").replace("'", "''")
     ((rows,),) = connection.execute(
@@ -118,7 +126,7 @@ def take_in(db: Path, path: Path, now: datetime | None = None) -> Taken:
     db.parent.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix=IMPORT_PREFIX, dir=db.parent) as made:
-            manifest = archive.unpack(path, Path(made), list(TABLES))
+            manifest = bundle_file.unpack(path, Path(made), list(TABLES))
             if not FIRST_SCHEMA <= manifest.schema <= latest_schema():
                 raise UsageError(
                     f"{path}: was made by a newer release (schema {manifest.schema}); upgrade adapter-harness"
@@ -126,7 +134,7 @@ def take_in(db: Path, path: Path, now: datetime | None = None) -> Taken:
             alone = Path(made) / "bundle.duckdb"
             with made_new(alone, manifest.schema) as bundle:
                 for table in TABLES:
-                    incoming.read_table(bundle, table, Path(made), manifest.rows[table], path)
+                    bundle_tables.read_table(bundle, table, Path(made), manifest.rows[table], path)
                 bring_to(bundle, latest_schema())
             _check(alone, path, now or provenance.now())
             with opened(db) as connection:

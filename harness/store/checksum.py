@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import digest
+from harness.artifacts import digest
 from harness.records import Run
 
 

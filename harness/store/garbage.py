@@ -135,7 +135,7 @@ def _nobody_trains(folder: Path) -> bool:
 
 
 def _lock_of(folder: Path) -> FileLock:
-    """As `harness.training.loop` takes it."""
+    """As `harness.training.train` takes it."""
     return FileLock(folder.with_suffix(".lock"), blocking=False)
 
 

@@ -10,7 +10,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness.records import AdapterRecord, Example, Finding, Metric, Moved, Outcomes, Parity, Run, Split, Verdict
+from harness.records import (
+    AdapterRecord,
+    Example,
+    Finding,
+    Forgetting,
+    Metric,
+    Outcomes,
+    Parity,
+    Run,
+    Split,
+    Verdict,
+)
 from harness.store import checksum
 from harness.store.connection import Connection
 
@@ -193,7 +204,7 @@ def last_attempt(
     return next(iter(_runs(connection, rows)), None)
 
 
-def looks(connection: Connection, split_digest: str) -> int:
+def times_scored(connection: Connection, split_digest: str) -> int:
     """How many configurations have been scored on these rows, current ones and those that were tried before."""
     rows = connection.execute(
         "SELECT count(DISTINCT configuration) FROM run WHERE split_digest = ? AND status = 'success'", [split_digest]
@@ -286,9 +297,9 @@ def adapters(connection: Connection, adapter_digests: Collection[str]) -> dict[s
     return {record["adapter_digest"]: AdapterRecord(**record) for record in records}
 
 
-def moved(connection: Connection, adapter_digests: Collection[str]) -> list[Moved]:
+def moved(connection: Connection, adapter_digests: Collection[str]) -> list[Forgetting]:
     """How far these adapters moved their bases, the latest of each adapter, split and name."""
-    columns = ", ".join(Moved.__dataclass_fields__)
+    columns = ", ".join(Forgetting.__dataclass_fields__)
     rows = connection.execute(
         f"""SELECT {columns} FROM forgetting WHERE list_contains(?, adapter_digest)
             QUALIFY row_number() OVER (PARTITION BY adapter_digest, split_digest, name
@@ -296,23 +307,23 @@ def moved(connection: Connection, adapter_digests: Collection[str]) -> list[Move
             ORDER BY adapter_digest, split_digest, name""",  # noqa: S608 (constant)
         [list(adapter_digests)],
     ).fetchall()
-    return [Moved(*row) for row in rows]
+    return [Forgetting(*row) for row in rows]
 
 
-def forgetting(connection: Connection, keys: Collection[str]) -> list[Moved]:
+def forgetting(connection: Connection, keys: Collection[str]) -> list[Forgetting]:
     """How far adapters moved their bases, under these keys."""
-    columns = ", ".join(Moved.__dataclass_fields__)
+    columns = ", ".join(Forgetting.__dataclass_fields__)
     rows = connection.execute(
         f"SELECT {columns} FROM forgetting WHERE list_contains(?, key) ORDER BY key, name DESC",  # noqa: S608 (constant)
         [list(keys)],
     ).fetchall()
-    return [Moved(*row) for row in rows]
+    return [Forgetting(*row) for row in rows]
 
 
 def parities(
     connection: Connection, *, parity_keys: Collection[str] = (), adapter_digests: Collection[str] = ()
 ) -> list[Parity]:
-    """How forms of trained models answer beside their references, the latest first: by key, or by weights."""
+    """How variants of trained models answer beside their references, the latest first: by key, or by weights."""
     rows = connection.execute(
         f"""SELECT {", ".join(_PARITY_FIELDS)} FROM parity
             WHERE list_contains($keys, parity_key) OR list_contains($digests, adapter_digest)

@@ -4,15 +4,17 @@
 
 Recomputed are: the digest of every split from its rows, the ids of every example whose text is stored, the key of every
 run and of every parity check from its spec, the checksum of every run's predictions, and every metric of every run, in
-SQL. Nothing of `harness.data` and `harness.metrics` is used, so that a mistake there cannot confirm itself. Intervals
-are not recomputed: they are resampled, which takes as long as the evaluation did.
+SQL. Nothing of `harness.data` and `harness.stats.metrics` is used, so that a mistake there cannot confirm itself.
+Intervals are not recomputed: they are resampled, which takes as long as the evaluation did.
 
 Every column of every table is read, so DuckDB holds every block of data to its own checksum. Blocks of indexes and free
 ones are not read.
 """
 
+import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,12 +23,81 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from harness import digest, stats
-from harness.store import checksum, reader, recount
+from harness.artifacts import digest
+from harness.stats import inference
+from harness.store import checksum, reader, sql_metrics
 from harness.store.connection import Connection
-from harness.store.examples import check_examples
-from harness.store.problems import Problem
 from harness.store.reader import CLOCK_SLACK
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a store that contradicts something else in it."""
+
+    what: str
+    where: str
+    """The run, split, adapter or table, by id."""
+    detail: str
+    """The numbers; empty where there are none."""
+    to_do: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}{f' ({self.detail})' if self.detail else ''}; {self.to_do}"
+
+
+ID_DIGITS = 32
+_EXAMPLES_AT_ONCE = 100_000
+_WHOLE = "take a whole copy of the store"
+
+
+def check_examples(connection: Connection) -> Iterator[Problem]:
+    """What is wrong with the splits: their number of examples, their order, their digest, their examples' ids.
+
+    The id of an example is derived from its label and text, and the split's digest from ids and clusters. Where texts
+    are not stored, ids and so labels cannot be recomputed.
+    """
+    splits = connection.execute("SELECT split_id, digest, n FROM split ORDER BY ALL").fetchall()
+    for split_id, split_digest, n in splits:
+        ((found,),) = connection.execute("SELECT count(*) FROM example WHERE digest = ?", [split_digest]).fetchall()
+        if found != n:
+            where = f"split {split_id} {split_digest}"
+            yield Problem("has not as many examples as it says", where, f"{found:,}, not {n:,}", _WHOLE)
+    known = {split_digest for _, split_digest, _ in splits}
+    for (split_digest,) in connection.execute("SELECT DISTINCT digest FROM example ORDER BY ALL").fetchall():
+        if split_digest not in known:
+            yield Problem("examples without their split", f"split {split_digest}", "", _WHOLE)
+        yield from _check_split(connection, split_digest)
+
+
+def _check_split(connection: Connection, split_digest: str) -> Iterator[Problem]:
+    cursor = connection.execute(
+        "SELECT example_id, cluster, position, label, text_digest, title, content FROM example WHERE digest = ? "
+        "ORDER BY position",
+        [split_digest],
+    )
+    whole, seen, number, misplaced, mislabelled = hashlib.sha256(b"["), Counter[str](), 0, 0, 0
+    while rows := cursor.fetchmany(_EXAMPLES_AT_ONCE):
+        for example_id, cluster, position, label, text_digest, title, content in rows:
+            # As `digest.of_json` of the whole list, without holding it.
+            whole.update(b"," * (number > 0) + json.dumps([example_id, cluster], separators=(",", ":")).encode())
+            misplaced += position != number
+            number += 1
+            if content is not None:
+                derived = digest.of_json([label, title or "", content])[:ID_DIGITS]
+                seen[derived] += 1
+                times = f"-{seen[derived]}" if seen[derived] > 1 else ""
+                of_text = digest.of_json([title or "", content])[:ID_DIGITS]
+                mislabelled += (example_id, text_digest) != (derived + times, of_text)
+    whole.update(b"]")
+    where = f"split {split_digest}"
+    if misplaced:
+        yield Problem("examples do not stand in a row", where, f"{misplaced:,} of {number:,}", _WHOLE)
+    if whole.hexdigest() != split_digest:
+        yield Problem("its digest is not that of its examples", where, "", _WHOLE)
+    if mislabelled:
+        detail = f"{mislabelled:,} of {number:,}"
+        yield Problem("ids of examples are not those of their labels and texts", where, detail, _WHOLE)
+
 
 ROWS_AT_ONCE = 1_000_000
 """Predictions that are held at once, at most, unless a single run has more: about 100 MB."""
@@ -35,7 +106,6 @@ TOLERANCE = 1e-9
 _OF_COUNTS = ("accuracy", "precision", "recall", "f1", "mcc")
 DEEPEST_JSON = 50
 _SPECS_AT_ONCE = 1000
-_WHOLE = "take a whole copy of the store"
 _AGAIN = "take a whole copy of the store, or score it again with `harness evaluate --fresh`: the later run counts"
 _GC = "`harness store gc` removes them"
 
@@ -135,7 +205,7 @@ def _specs(connection: Connection) -> Iterator[Problem]:
         """SELECT parity_key, flips, turned_positive, turned_negative, p_value FROM parity
            WHERE turned_positive IS NOT NULL ORDER BY parity_key"""
     ).fetchall():
-        if positive + negative != flips or not _same("p_value", p_value, stats.mcnemar(positive, negative)):
+        if positive + negative != flips or not _same("p_value", p_value, inference.mcnemar(positive, negative)):
             yield Problem("its flips and p are not those of its turned texts", f"parity {key}", "", _WHOLE)
     cursor = connection.execute(
         """SELECT run_id, run_key, configuration, spec, model_id, seed, adapter_digest, split_id, split_digest
@@ -235,7 +305,7 @@ def _predictions(connection: Connection, split_digest: str, run_ids: list[str], 
 
 
 def _metrics(connection: Connection, run_ids: list[str]) -> Iterator[Problem]:
-    recounted = recount.metrics_of(connection, run_ids)
+    recounted = sql_metrics.metrics_of(connection, run_ids)
     stored = connection.execute(
         "SELECT run_id, name, value, n FROM metric WHERE list_contains(?, run_id) ORDER BY run_id, name", [run_ids]
     ).fetchall()
@@ -291,7 +361,7 @@ def _notes(connection: Connection, now: datetime) -> Iterator[str]:
         ),
         "metrics are not recomputed, since no SQL for them is known": (
             "SELECT count(*) FROM metric WHERE NOT list_contains(?, name)",
-            [list(recount.NAMES)],
+            [list(sql_metrics.NAMES)],
         ),
     }
     for what, (sql, values) in counted.items():

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness.records import AdapterRecord, Finding, Moved, Parity, Prediction, Run, Split, Verdict
+from harness.records import AdapterRecord, Finding, Forgetting, Parity, Prediction, Run, Split, Verdict
 from harness.store import checksum
 from harness.store.connection import Connection, transaction
 
@@ -146,7 +146,7 @@ def write_expectations(
             _insert(connection, "expectation", row, ignore=True)
 
 
-def write_forgetting(connection: Connection, found: Sequence[Moved]) -> None:
+def write_forgetting(connection: Connection, found: Sequence[Forgetting]) -> None:
     """Store how far an adapter moved its base, unless it is stored."""
     with transaction(connection):
         for moved in found:
@@ -179,7 +179,7 @@ def write_audit(connection: Connection, findings: Sequence[Finding]) -> None:
 
 
 def write_parities(connection: Connection, parities: Sequence[Parity]) -> None:
-    """Store what came of holding forms to their reference, in place of what stands under the same keys."""
+    """Store what came of holding variants to their reference, in place of what stands under the same keys."""
     with transaction(connection):
         for parity in parities:
             row = {name: getattr(parity, name) for name in Parity.__dataclass_fields__}

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness import digest
+from harness.artifacts import digest
 from harness.errors import AdapterError
+from harness.models.classifier import CARD
 from harness.models.configs import json_object
-from harness.models.protocol import CARD
 from harness.records import AdapterRecord
-from harness.training import TrainingJob
+from harness.training.plan import TrainingJob
 
 TRAINED_ON = "trained-on.txt"
 LARGEST_BYTES = 1_000_000

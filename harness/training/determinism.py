@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from harness.models.transformer import one_thread
+from harness.models.encoding import one_thread
 
 
 @contextmanager

@@ -1,139 +1,228 @@
-"""Training one adapter, whole or not at all: built, fitted (`course`), saved, proven to reload, and only then named.
+"""Fitting: AdamW, linear warm-up and decay, batches of similar length, bf16 autocast over fp32 weights.
 
-Deterministic: every draw comes from the job's seed, and torch's deterministic algorithms are on. Every so often a
-checkpoint is kept, from which a killed training goes on to the same weights.
+A batch goes through the network in parts of a few tokens, whose gradients add up to the batch's: what a layer gives
+then still lies in the processor's cache when the next one reads it. A step is on the mean loss of the whole batch.
 """
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+import torch
+from transformers import get_linear_schedule_with_warmup
 
 from harness.errors import TrainingError
-from harness.models import first_token
-from harness.models.peft import without_known_warnings
-from harness.models.protocol import CARD
-from harness.models.transformer import Encoded, probe_scores, settle, untrained
+from harness.models.encoding import TOKENS_PER_BATCH, TOKENS_PER_PASS
 from harness.progress import Progress
-from harness.training import TrainingJob, batches, card, checkpoint, course, dropout, frozen, methods, rounded, saving
-from harness.training.checkpoint import Pace
-from harness.training.determinism import deterministic
+from harness.suite.schema import EarlyStopping, Training
+from harness.training import batching, checkpoint, methods, saving
+from harness.training.batching import Rows
+from harness.training.checkpoint import Pace, Position
+from harness.training.plan import TrainingJob
+from harness.training.speedups.frozen_layers import FrozenPrefix
 
 
-def train(job: TrainingJob, progress: Progress, pace: Pace | None = None) -> Path:
-    """Train an adapter and put it in its folder, whole or not at all; go on from where a killed training was.
-
-    A second process that is to train the same adapter waits, and takes what the first made.
-
-    Args:
-        pace: how often a checkpoint is kept.
-
-    Returns:
-        The folder with weights, configuration, card and digests of the training texts.
+def run(
+    network: Any,
+    below: FrozenPrefix,
+    rows: Rows,
+    job: TrainingJob,
+    folder: Path,
+    progress: Progress,
+    pace: Pace,
+) -> Position:
+    """Train a network in place, from the checkpoint in `folder` if there is one.
 
     Raises:
-        TrainingError: training diverged, the method does not fit the base, or what was saved is not what was trained.
+        TrainingError: a loss or a gradient is not finite, or the result says the same of every text.
     """
-    job.folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(job, progress):
-        if (job.folder / CARD).is_file():
-            return job.folder
-        _clear_abandoned(job)
-        partial = _partial(job.folder)
-        partial.mkdir(exist_ok=True)
-        try:
-            if not (partial / CARD).is_file():  # the last thing to be written
-                _train_into(partial, job, progress, pace or Pace())
-        except Exception:
-            shutil.rmtree(partial)
-            raise
-        (partial / checkpoint.NAME).unlink(missing_ok=True)
-        shutil.rmtree(job.folder, ignore_errors=True)
-        return partial.rename(job.folder)
+    how = job.adapter.train
+    steps = batching.steps(how, len(rows.trained))
+    course = _begun(network, how, steps)
+    kept = checkpoint.read(folder, job.key)
+    if kept is not None:
+        course.restore(*kept)
+    position = course.position
+    before_seconds, began = position.seconds + below.seconds, time.perf_counter()
+
+    def note_time() -> None:
+        position.seconds = before_seconds + time.perf_counter() - began
+        position.peak_bytes = max(position.peak_bytes, saving.peak_bytes())
+
+    with progress(f"train {job.adapter.id} seed {job.seed}", steps) as advance:
+        advance(position.step, "")
+        step = 0
+        epochs = batching.epochs(below.lengths[rows.trained], how.batch_size, how.epochs, job.seed)
+        for epoch, order in enumerate(epochs, start=1):
+            for group in batching.groups(order, how.accumulate or 1):
+                step += 1
+                if step <= position.step:
+                    continue
+                if group[0] is order[0]:
+                    position.said = [0, 0]
+                loss = course.step(below, [rows.trained[batch].tolist() for batch in group], job, steps)
+                advance(1, f"loss {loss:.3f}")
+                if pace.is_due():
+                    started = time.perf_counter()
+                    note_time()
+                    course.keep(folder, job.key)
+                    pace.wrote(started)
+            if how.early_stopping is not None:
+                if len(position.held_out) < epoch:
+                    course.judge(below, rows.held_out.tolist(), job, epoch)
+                if _is_over(position.held_out, how.early_stopping):
+                    break
+    note_time()
+    course.take_best()
+    _check_not_constant(position, job)
+    return position
 
 
-def _partial(folder: Path) -> Path:
-    """Where an adapter is made before it is whole."""
-    return folder.with_name(f".{folder.name}.partial")
+def _begun(network: Any, how: Training, steps: int) -> "TrainState":
+    parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    optimizer = torch.optim.AdamW(list(parameters.values()), lr=how.learning_rate, weight_decay=how.weight_decay)
+    schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]  # untyped there
+        optimizer, _warmup_steps(how, steps), steps
+    )
+    return TrainState(network, parameters, optimizer, schedule, Position(), {})
 
 
-@contextmanager
-def _alone(job: TrainingJob, progress: Progress) -> Iterator[None]:
-    """No other process trains this adapter within the block. The system gives a killed process's lock back."""
-    lock = FileLock(job.folder.with_name(f".{job.folder.name}.lock"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        with progress(f"wait for the process that trains {job.adapter.id} seed {job.seed}", 1):
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _warmup_steps(how: Training, steps: int) -> int:
+    """Steps over which the learning rate rises."""
+    if how.warmup_steps is not None:
+        return how.warmup_steps
+    assert how.warmup_share is not None  # the declaration asks for one of the two
+    return round(how.warmup_share * steps)
 
 
-def _clear_abandoned(job: TrainingJob) -> None:
-    """Remove what killed trainings of this adapter and seed by other recipes left; nobody would take it up again."""
-    for lock_path in job.folder.parent.glob(f".seed-{job.seed}-*.lock"):
-        left = lock_path.with_suffix(".partial")
-        if left == _partial(job.folder) or not left.is_dir():
-            continue
-        try:
-            with FileLock(lock_path, blocking=False):
-                shutil.rmtree(left, ignore_errors=True)
-        except Timeout:  # it is being trained
-            continue
+def _is_over(held_out: list[list[float]], rule: EarlyStopping) -> bool:
+    """Whether the best of the losses is at least `patience` epochs old."""
+    losses = [loss for _, loss in held_out]
+    return len(losses) - 1 - losses.index(min(losses)) >= rule.patience
 
 
-def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace) -> None:
-    """Train, and save weights, configuration and, last, the card in a folder that no other process writes to."""
-    rows = batches.parted(job.split.examples, job.adapter.train, job.seed)
-    with deterministic(job.seed):
-        network = _network(job, batches.steps(job.adapter.train, len(rows.trained)))
-        settle(network, job.base.folder, job.max_length)
-        encoded = Encoded(job.base.folder, job.texts, job.max_length).for_network(network)
-        before = methods.initial(network)
-        with (
-            without_known_warnings(),
-            dropout.fast(),
-            rounded.once(network),
-            frozen.run_once(network, encoded, partial, job.precision) as below,
-            first_token.only(network, below.trial()),
-        ):
-            position = course.run(network, below, rows, job, partial, progress, pace)
-        n_trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        n_parameters = sum(p.numel() for p in network.parameters())
-        network = methods.settled(network, before, lambda: untrained(job.base.folder, job.seed)).eval()
-        methods.score_as_loaded(network, job.base.folder)
-        probe = probe_scores(network, job.base.folder)
-        saving.save(network, partial)
-        saving.check_reloads(partial, job, probe)
-    facts = {
-        "n_trainable": n_trainable,
-        "n_parameters": n_parameters,
-        "frozen_layers": below.count,
-        "train_seconds": position.seconds,
-        "tokens_per_second": position.tokens / position.seconds,
-        "examples_per_second": position.examples / position.seconds,
-        "truncated": encoded.truncated,
-        "padding": {"side": encoded.batching.side, "id": encoded.batching.pad_id},
-        "curve": position.curve,
-        "resumed": position.resumed,
-        "probe_scores": probe,
-        "peak_bytes": position.peak_bytes,
-    }
-    if job.adapter.train.early_stopping is not None:
-        facts["held_out"] = {"n": len(rows.held_out), "loss": position.held_out}
-    card.write(partial, saving.card_of(job, partial) | facts, [example.text_digest for example in job.split.examples])
+def _check_not_constant(position: Position, job: TrainingJob) -> None:
+    labels = {example.label for example in job.split.examples}
+    if 0 in position.said and len(labels) == 2:
+        raise TrainingError(
+            f"adapter {job.adapter.id}, seed {job.seed}: in its last epoch it said class "
+            f"{int(position.said[0] == 0)} of all {sum(position.said)} training rows; it has learned nothing: change "
+            "learning_rate, or train longer"
+        )
 
 
-def _network(job: TrainingJob, steps: int) -> Any:
-    # Eager attention: on a processor, for sequences as short as reviews, its backward pass is the faster one.
-    base = untrained(job.base.folder, job.seed, attention="eager")
-    try:
-        return methods.apply(job.adapter, base, steps).train()
-    except (ValueError, TypeError, AttributeError, RuntimeError, KeyError) as problem:
-        raise TrainingError(f"adapter {job.adapter.id}: {job.adapter.method} does not fit: {problem}") from None
+@dataclass(slots=True)
+class TrainState:
+    """A training on its way: what changes from step to step."""
+
+    network: Any
+    parameters: dict[str, torch.nn.Parameter]
+    """By name: those that train."""
+    optimizer: torch.optim.Optimizer
+    schedule: Any
+    position: Position
+    best: dict[str, torch.Tensor]
+    """With early stopping, the parameters after the best epoch so far."""
+
+    def step(self, below: FrozenPrefix, group: list[list[int]], job: TrainingJob, steps: int) -> float:
+        """One step of the optimizer on the mean loss over a group of batches; returns that loss."""
+        who, count = f"adapter {job.adapter.id}, seed {job.seed}", sum(map(len, group))
+        where = f"at step {self.position.step + 1} of {steps}; lower learning_rate or max_grad_norm"
+        mean = 0.0
+        for batch in (part for whole in group for part in _parts(below, whole)):
+            with torch.autocast("cpu", torch.bfloat16, enabled=job.precision == "bf16"):
+                logits = self.network(**below.batch(batch)).logits.float()
+            loss = torch.nn.functional.cross_entropy(logits, _labels(job, batch))
+            if not torch.isfinite(loss):
+                raise TrainingError(f"{who}: the loss is {loss.item()} {where}")
+            share = len(batch) / count
+            (loss * share).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            mean += loss.item() * share
+            ones = int(logits.argmax(1).sum())
+            self.position.said[0] += len(batch) - ones
+            self.position.said[1] += ones
+            self.position.tokens += int(below.lengths[batch].sum())
+            self.position.examples += len(batch)
+        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), job.adapter.train.max_grad_norm)
+        if not torch.isfinite(norm):
+            raise TrainingError(f"{who}: the norm of the gradients is {norm.item()} {where}")
+        self.position.curve.append([self.position.step + 1, float(self.schedule.get_last_lr()[0]), mean])
+        self.optimizer.step()
+        self.schedule.step()
+        self.position.step += 1
+        methods.after_step(self.network, self.position.step)
+        self.optimizer.zero_grad()
+        return mean
+
+    def judge(self, below: FrozenPrefix, held_out: list[int], job: TrainingJob, epoch: int) -> None:
+        """Note the loss on the held-out rows, and keep the parameters if it is the least so far."""
+        self.network.eval()
+        total = 0.0
+        with torch.inference_mode():
+            for chosen in below.encoded.batches(TOKENS_PER_BATCH, held_out):
+                batch = [held_out[i] for i in chosen]
+                with torch.autocast("cpu", torch.bfloat16, enabled=job.precision == "bf16"):
+                    logits = self.network(**below.batch(batch)).logits.float()
+                total += torch.nn.functional.cross_entropy(logits, _labels(job, batch), reduction="sum").item()
+        self.network.train()
+        loss = total / len(held_out)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"adapter {job.adapter.id}, seed {job.seed}: the loss on the held-out rows is {loss} after epoch "
+                f"{epoch}; lower learning_rate or max_grad_norm"
+            )
+        if all(loss < earlier for _, earlier in self.position.held_out):
+            self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        self.position.held_out.append([epoch, loss])
+
+    def take_best(self) -> None:
+        """With early stopping, the parameters of the best epoch; else those of the last."""
+        self._set(self.best)
+
+    def _set(self, values: dict[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in values.items():
+                self.parameters[name].copy_(tensor)
+
+    def keep(self, folder: Path, key: str) -> None:
+        """Write a checkpoint."""
+        kept, ranks = methods.kept_state(self.network)
+        moments = self.optimizer.state_dict()
+        tensors = {
+            "parameter": {name: parameter.detach() for name, parameter in self.parameters.items()},
+            "best": self.best,
+            "method": kept,
+            "optimizer": {f"{i}/{name}": tensor for i, of in moments["state"].items() for name, tensor in of.items()},
+            "generator": {"torch": torch.get_rng_state()},
+        }
+        schedule = {name: value for name, value in self.schedule.state_dict().items() if name != "lr_lambdas"}
+        state = {"groups": moments["param_groups"], "schedule": schedule, "ranks": ranks}
+        checkpoint.write(folder, key, self.position, state, tensors)
+
+    def restore(self, position: Position, state: Any, tensors: checkpoint.Tensors) -> None:
+        """Go back to a checkpoint."""
+        self._set(tensors["parameter"])
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for path, tensor in tensors["optimizer"].items():
+            i, _, name = path.partition("/")
+            moments.setdefault(int(i), {})[name] = tensor
+        self.optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
+        self.schedule.load_state_dict({**state["schedule"], "lr_lambdas": [None]})
+        methods.restore_kept_state(self.network, tensors["method"], state["ranks"])
+        torch.set_rng_state(tensors["generator"]["torch"])
+        self.best = tensors["best"]
+        self.position = position
+        self.position.resumed += 1
+
+
+def _parts(below: FrozenPrefix, batch: Sequence[int]) -> Iterator[list[int]]:
+    """A batch in parts of as many padded tokens as scoring takes at a time, the longest texts first."""
+    for some in below.encoded.batches(TOKENS_PER_PASS, batch):
+        yield [batch[i] for i in some]
+
+
+def _labels(job: TrainingJob, indices: list[int]) -> torch.Tensor:
+    return torch.tensor([job.split.examples[i].label for i in indices])

@@ -15,9 +15,10 @@ import torch
 from peft import PeftType, TaskType, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-from harness.declarations import WITHOUT_PEFT, Adapter, allowed
 from harness.models.peft import without_known_warnings
 from harness.models.transformer import head_names, kernel
+from harness.suite import allowed
+from harness.suite.schema import WITHOUT_PEFT, Adapter
 
 _CHANGES_BASE = ("pissa", "olora")
 """Beginnings of `init_lora_weights` that take out of the base's weights what they put into the adapter's."""

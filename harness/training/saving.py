@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import provenance
-from harness.declarations import WITHOUT_PEFT
 from harness.errors import AdapterError, RunError, TrainingError
 from harness.models.peft import prove_loaded, with_adapter, without_known_warnings
 from harness.models.transformer import probe_scores, trained
-from harness.training import TrainingJob, card
+from harness.suite.schema import WITHOUT_PEFT
+from harness.training import card
+from harness.training.plan import TrainingJob
 
 RELOAD_TOLERANCE = 1e-5
 """Largest difference of a probability between the network in memory and the reloaded one, both in float32. Most methods

@@ -79,7 +79,7 @@ const harnessPage = (() => {
     return (await load(`${split.id}/texts-${page}`))[position - page * suite.texts];
   }
 
-  // Numbers as leaderboard/formats.py writes them, halves to the even digit.
+  // Numbers as leaderboard/pages/formats.py writes them, halves to the even digit.
   const MINUS = "\u2212", ABSENT = "\u2013";
 
   function score(value) {

@@ -1,6 +1,6 @@
 "use strict";
-// The harness's statistics for pairs that were not compared beforehand: the same methods as harness/stats.py and
-// harness/estimates.py, which cite their sources. The browser tests compare the two.
+// The harness's statistics for pairs that were not compared beforehand: the same methods as harness/stats/inference.py and
+// harness/stats/estimates.py, which cite their sources. The browser tests compare the two.
 
 const harnessStats = (() => {
   const Z = 1.959963984540054; // of 95 %, two-sided

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from harness.records import Outcomes
-from leaderboard.board import Board, Section
+from leaderboard.board.records import Board, Section
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from harness import digest, estimates, suite
-from harness.declarations import Suite
+from harness.artifacts import digest
 from harness.records import (
     AdapterRecord,
     Example,
@@ -26,11 +25,14 @@ from harness.records import (
     Split,
     Verdict,
 )
+from harness.stats import estimates
 from harness.store import reader, writer
 from harness.store.connection import Connection, opened
-from harness.suite import by_id
-from leaderboard import entries, render
-from leaderboard.board import Board
+from harness.suite.load import by_id, load
+from harness.suite.schema import Suite
+from leaderboard.board import read
+from leaderboard.board.records import Board
+from leaderboard.site import render
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -283,7 +285,7 @@ class Bench:
         runs = [*reader.latest_runs(self.connection, self.run_keys).values()]
         outcomes = reader.outcomes_of_runs(self.connection, [run.run_id for run in runs])
         adapters = reader.adapters(self.connection, [run.adapter_digest for run in runs if run.adapter_digest])
-        return entries.read(self.connection, self.suite, runs, outcomes, adapters, self.verdicts, self.expected)
+        return read.read(self.connection, self.suite, runs, outcomes, adapters, self.verdicts, self.expected)
 
     def pages(self) -> dict[str, str]:
         """The pages that the leaderboard renders from the store."""
@@ -304,7 +306,7 @@ def open_bench(folder: Path, stores: ExitStack, arguments: dict[str, Any]) -> Be
     name = arguments.get("name", "demo")
     file = folder / f"{name}.toml"
     file.write_text(suite_toml(**arguments), encoding="utf-8")
-    return Bench(suite.load(file), stores.enter_context(opened(folder / f"{name}.duckdb")))
+    return Bench(load(file), stores.enter_context(opened(folder / f"{name}.duckdb")))
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from leaderboard import render
+from leaderboard.site import render
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-    from leaderboard.board import Board
+    from leaderboard.board.records import Board
 
 pytestmark = pytest.mark.browser
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "pictures.py"

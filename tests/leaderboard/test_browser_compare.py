@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from harness import estimates, stats
-from harness.compare import flips
-from harness.metrics import disagreements, is_right
-from leaderboard import render
-from leaderboard.board import Board
+from harness.gates.compare import flips
+from harness.stats import estimates, inference
+from harness.stats.metrics import disagreements, is_right
+from leaderboard.board.records import Board
+from leaderboard.site import render
 from tests.leaderboard.browsing import COMPARE, EXAMPLES, Opened, cells, outcomes_of
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def test_the_scripts_intervals_and_exact_tests_are_those_of_the_harness(opened: 
         for b, c, n in counts:
             both = "([b, c, n]) => [...harnessStats.tango(b, c, n), harnessStats.mcnemar(b, c)]"
             found = page.evaluate(both, [b, c, n])
-            assert found[:2] == pytest.approx(stats.tango(b, c, n), abs=1e-9), (b, c, n)
-            assert found[2] == pytest.approx(stats.mcnemar(b, c), rel=1e-9, abs=1e-300), (b, c, n)
+            assert found[:2] == pytest.approx(inference.tango(b, c, n), abs=1e-9), (b, c, n)
+            assert found[2] == pytest.approx(inference.mcnemar(b, c), rel=1e-9, abs=1e-300), (b, c, n)
 
 
 def test_the_scripts_corrections_and_normal_p_values_are_those_of_the_harness(opened: Opened) -> None:
@@ -45,12 +45,12 @@ def test_the_scripts_corrections_and_normal_p_values_are_those_of_the_harness(op
     many = [[], [0.04], [0.01, 0.01, 0.5], *(chance.uniform(size=n).tolist() for n in (2, 7, 30))]
     with opened(COMPARE) as page:
         for p_values in many:
-            assert page.evaluate("p => harnessStats.holm(p)", p_values) == pytest.approx(stats.holm(p_values))
+            assert page.evaluate("p => harnessStats.holm(p)", p_values) == pytest.approx(inference.holm(p_values))
             adjusted = page.evaluate("p => harnessStats.benjaminiHochberg(p)", p_values)
-            assert adjusted == pytest.approx(stats.benjamini_hochberg(p_values))
+            assert adjusted == pytest.approx(inference.benjamini_hochberg(p_values))
         for value, error in ((0.0, 1.0), (0.02, 0.01), (-0.3, 0.1), (1.0, 0.1), (0.1, 0.0)):
             found = page.evaluate("([v, e]) => harnessStats.twoSidedP(v, e)", [value, error])
-            assert found == pytest.approx(stats.two_sided_p(value, error), rel=2e-7, abs=1e-9)
+            assert found == pytest.approx(inference.two_sided_p(value, error), rel=2e-7, abs=1e-9)
 
 
 def test_the_scripts_bootstrap_is_the_harness_but_for_the_draws(opened: Opened, board: "Board") -> None:
@@ -72,7 +72,7 @@ def test_the_scripts_bootstrap_is_the_harness_but_for_the_draws(opened: Opened, 
                     *([is_right(one).astype(int).tolist() for one in side] for side in (of_a, of_b)),
                     numbers,
                     len(of_a[0].labels),
-                    stats.RESAMPLES,
+                    inference.RESAMPLES,
                 ],
             )
         width = expected.ci_high - expected.ci_low
@@ -101,7 +101,7 @@ def test_the_scripts_interval_admits_doubt_where_no_resample_differs(
 
 
 def test_numbers_are_written_as_python_writes_them(opened: Opened) -> None:
-    from leaderboard import formats
+    from leaderboard.pages import formats
 
     values = [
         0.0,
@@ -134,7 +134,7 @@ def test_numbers_are_written_as_python_writes_them(opened: Opened) -> None:
 def test_a_deep_link_shows_the_pair_with_tangos_interval_and_the_exact_test(opened: Opened, board: "Board") -> None:
     (one,), (other,) = outcomes_of(board, "test", "tiny+ia3")[0], outcomes_of(board, "test", "majority")[0]
     counts = disagreements(one, other)
-    low, high = stats.tango(*counts, len(one.labels))
+    low, high = inference.tango(*counts, len(one.labels))
     with opened(f"{COMPARE}#split=test&a=tiny%2Bia3&b=majority") as page:
         assert page.locator("select[name=a]").input_value() == "tiny+ia3"
         assert page.locator("select[name=b]").input_value() == "majority"
@@ -182,7 +182,7 @@ def test_flips_are_those_of_harness_compare_with_their_texts(opened: Opened, boa
 
 
 def test_slices_have_the_accuracy_of_their_examples(opened: Opened, board: "Board", told: "Bench") -> None:
-    from harness.slices import all_slices
+    from harness.stats.slices import all_slices
 
     (one,), (other,) = outcomes_of(board, "test", "tiny+ia3")[0], outcomes_of(board, "test", "tfidf")[0]
     expected = {

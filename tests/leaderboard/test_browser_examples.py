@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from harness.metrics import is_right
-from leaderboard import render
-from leaderboard.board import Board
-from leaderboard.site_data import consensus
+from harness.stats.metrics import is_right
+from leaderboard.board.examples import consensus
+from leaderboard.board.records import Board
+from leaderboard.site import render
 from tests.leaderboard.browsing import EXAMPLES, Opened, outcomes_of, section_of
 from tests.leaderboard.conftest import TEXTS
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.metrics import METRICS, value
 from harness.records import Outcomes, Prediction, Run, Split
-from harness.store import recount, writer
+from harness.stats.metrics import METRICS, value
+from harness.store import sql_metrics, writer
 from harness.store.connection import opened
-from leaderboard import check, render
-from leaderboard.check import Checked
+from leaderboard.site import check, render
+from leaderboard.site.check import Checked
 
 if TYPE_CHECKING:
     from tests.leaderboard.conftest import Bench
@@ -38,7 +38,7 @@ def out(whole: Files, tmp_path: Path) -> Path:
 def checked(told: "Bench", whole: Files) -> Check:
     """Check a folder against that store."""
     boards = [told.board()]
-    known = recount.metrics_of(told.connection, check.run_ids(boards))
+    known = sql_metrics.metrics_of(told.connection, check.run_ids(boards))
     return lambda out: check.check(whole, boards, out, known)
 
 
@@ -153,7 +153,7 @@ def test_a_store_whose_predictions_were_changed_afterwards_is_found(
         [bench.examples["test"][0].example_id],
     )
     boards = [bench.board()]
-    known = recount.metrics_of(bench.connection, check.run_ids(boards))
+    known = sql_metrics.metrics_of(bench.connection, check.run_ids(boards))
     problems = check.check(bench.whole_site(), boards, tmp_path / "site", known).problems
     assert any(re.search(r"accuracy of tfidf.* on test has the value 0\.7", one) for one in problems)
 
@@ -180,7 +180,7 @@ def test_the_recomputation_in_sql_and_the_metrics_agree(
     with opened(tmp_path_factory.mktemp("recount") / "store.duckdb") as connection:
         writer.write_split(connection, "demo", split, with_text=False)
         writer.write_run(connection, make_run(split), make_predictions(split, scores))
-        (found,) = recount.metrics_of(connection, ["run-1", "no such run"]).values()
+        (found,) = sql_metrics.metrics_of(connection, ["run-1", "no such run"]).values()
     outcomes = Outcomes((), np.array(labels), (np.array(scores) > 0.5).astype(np.int64), np.array(scores), None)
     expected: dict[str, Any] = {name: value(name, outcomes) for name in METRICS}
     assert set(found) == set(METRICS) | COUNTS

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from harness import estimates, slices, stats
-from harness.metrics import subset, value
 from harness.records import Example, Outcomes
+from harness.stats import estimates, inference, slices
+from harness.stats.metrics import subset, value
 from harness.store import reader
-from leaderboard import by_slice, fronts, pairwise, ranking
+from leaderboard.board import pairwise, pareto, ranking
+from leaderboard.board import slices as board_slices
 
 if TYPE_CHECKING:
     from tests.leaderboard.conftest import Bench
@@ -70,8 +71,8 @@ def test_resamples_in_which_a_metric_is_undefined_do_not_count_in_the_matrix_eit
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), min_size=1, max_size=20))
 def test_mcnemar_of_many_pairs_is_that_of_each(counts: list[tuple[int, int]]) -> None:
     only_first, only_second = np.array(counts).T
-    expected = [stats.mcnemar(*pair) for pair in counts]
-    assert stats.mcnemar_many(only_first, only_second).tolist() == pytest.approx(expected, rel=1e-9)
+    expected = [inference.mcnemar(*pair) for pair in counts]
+    assert inference.mcnemar_many(only_first, only_second).tolist() == pytest.approx(expected, rel=1e-9)
 
 
 def dominated(costs: list[float], scores: list[float], i: int) -> bool:
@@ -87,7 +88,7 @@ def test_on_the_front_is_who_nobody_beats_at_no_higher_cost(
     table: "np.ndarray[tuple[int, int], np.dtype[np.float64]]",
 ) -> None:
     costs, scores = table[:, 0].tolist(), table[:, 1].tolist()
-    found = fronts.on_front(table[:, 0], table[:, 1:])[:, 0]
+    found = pareto.on_front(table[:, 0], table[:, 1:])[:, 0]
     assert found.tolist() == [not dominated(costs, scores, i) for i in range(6)]
 
 
@@ -156,7 +157,7 @@ def test_accuracy_by_slice_is_the_accuracy_of_the_slices_examples(bench: "Bench"
     bench.fill(split, {"tiny+lora": 0.8, "tfidf": 0.7})
     board = bench.board()
     ranked = [entry for entry in board.sections[0].entries if entry.ranked]
-    found = by_slice.accuracies(ranked, board.outcomes, split.examples)
+    found = board_slices.accuracies(ranked, board.outcomes, split.examples)
     assert (
         {one.slice for one in found} == set(slices.all_slices(split.examples)) == {"label=positive", "label=negative"}
     )
@@ -176,4 +177,4 @@ def test_slices_of_other_examples_than_were_scored_are_not_told(bench: "Bench") 
     bench.fill(split, {"tfidf": 0.7})
     board = bench.board()
     others: list[Example] = [replace(example, example_id=f"x{i}") for i, example in enumerate(split.examples)]
-    assert by_slice.accuracies(board.sections[0].entries[:1], board.outcomes, others) == []
+    assert board_slices.accuracies(board.sections[0].entries[:1], board.outcomes, others) == []

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyarrow import parquet
 
-from leaderboard import downloads
-from leaderboard.board import Board
+from leaderboard.board.records import Board
+from leaderboard.site import downloads
 
 if TYPE_CHECKING:
     from tests.leaderboard.conftest import Bench

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from harness import estimates, stats
-from harness.declarations import Suite
 from harness.records import Metric
+from harness.stats import estimates, inference
+from harness.stats.inference import ALPHA
 from harness.store import reader, writer
-from leaderboard import entries
-from leaderboard.board import ALPHA, Board, Entry, Pair, Section
+from harness.suite.schema import Suite
+from leaderboard.board import read
+from leaderboard.board.records import Board, Entry, Pair, Section
 
 if TYPE_CHECKING:
     from tests.leaderboard.conftest import Bench
@@ -127,7 +128,7 @@ def test_every_two_ranked_entries_are_compared_and_adjusted_together(board: Boar
     ranked = [entry.model_id for entry in section.entries if entry.ranked]
     assert [(p.model_id, p.other_id) for p in section.pairs] == list(combinations(ranked, 2))
     leads = [p.lead for p in section.pairs if p.lead is not None]
-    assert [p.adjusted_p for p in section.pairs] == pytest.approx(stats.holm([lead.p_value for lead in leads]))
+    assert [p.adjusted_p for p in section.pairs] == pytest.approx(inference.holm([lead.p_value for lead in leads]))
     scores = {entry.model_id: (entry.primary.value if entry.primary else None) or 0.0 for entry in section.entries}
     for p in section.pairs:
         assert p.lead is not None
@@ -279,7 +280,7 @@ def test_runs_of_unknown_models_and_failed_runs_do_not_count(bench: "Bench") -> 
     outcomes = {good.run_id: reader.outcomes(bench.connection, good.run_id)}
     failed = replace(good, run_id="x", status="error", finished_at=good.finished_at + timedelta(days=1))
     strange = replace(good, run_id="y", model_id="nobody")
-    board = entries.build(bench.suite, [good, failed, strange], outcomes, {}, [])
+    board = read.build(bench.suite, [good, failed, strange], outcomes, {}, [])
     assert of(board.sections[0], "tfidf").runs[0].run == good
     assert len(board.sections[0].entries) == len(bench.suite.model)
 
@@ -288,7 +289,7 @@ def test_of_two_runs_of_one_seed_the_later_counts(bench: "Bench") -> None:
     split = bench.add_split("test", 60)
     runs = [bench.add_run("tfidf", split, right=right, run_id=str(right)) for right in (0.8, 0.6)]
     outcomes = {run.run_id: reader.outcomes(bench.connection, run.run_id) for run in runs}
-    board = entries.build(bench.suite, runs[::-1], outcomes, {}, [])
+    board = read.build(bench.suite, runs[::-1], outcomes, {}, [])
     assert of(board.sections[0], "tfidf").runs[0].run.run_id == "0.6"
 
 
@@ -323,7 +324,7 @@ def test_nothing_depends_on_the_order_in_which_runs_come(filled: "Bench", board:
     outcomes = {run.run_id: reader.outcomes(filled.connection, run.run_id) for run in runs}
 
     def numbers(suite: Suite, turned: int) -> list[tuple[object, ...]]:
-        board = entries.build(suite, runs[::turned], outcomes, {}, [])
+        board = read.build(suite, runs[::turned], outcomes, {}, [])
         shown = [(e.model_id, e.tier, e.metrics) for section in board.sections for e in section.entries]
         return [*shown, *(section.pairs for section in board.sections)]
 
@@ -342,7 +343,7 @@ def test_each_split_says_how_many_configurations_were_scored_on_its_rows(bench_o
     bench.fill(elsewhere, {"tfidf": 0.7})
     bench.add_run("tfidf", test, right=0.6, configuration="with another C", suite="another", run_key="f" * 64)
     bench.add_run("majority", test, right=0.6, status="error", error="No.")
-    assert [section.looks for section in bench.board().sections] == [3, 1, 0]
+    assert [section.times_scored for section in bench.board().sections] == [3, 1, 0]
 
 
 def test_findings_of_the_audit_come_along_where_they_are_about_these_rows(bench: "Bench") -> None:

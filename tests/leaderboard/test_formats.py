@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from leaderboard import formats
+from leaderboard.pages import formats
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.records import Expected, Outcomes, Split
-from leaderboard import gallery, hardest, history, origins
-from leaderboard.board import Board, Past
+from leaderboard.board.records import Board, Past
+from leaderboard.pages import gallery, hardest, history, origins
 from tests.leaderboard.test_pages import NOON, Page
 
 if TYPE_CHECKING:

@@ -4,16 +4,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import compare, gate
+from harness.gates import compare, judge
 from harness.records import Evidence
-from harness.rules import Rule
 from harness.store import reader
-from leaderboard import matrix
+from harness.suite.rules import Rule
+from leaderboard.pages import matrix
 
 if TYPE_CHECKING:
-    from leaderboard.board import Board
-
-    from .conftest import Bench
+    from leaderboard.board.records import Board
+    from tests.leaderboard.conftest import Bench
 
 LORA = "tiny+lora"
 
@@ -36,7 +35,7 @@ def evidence(filled: "Bench") -> Evidence:
 
 
 def decided(evidence: Evidence, rule: Rule) -> tuple[float, float, float]:
-    numbers = gate.decide(rule, evidence).numbers
+    numbers = judge.decide(rule, evidence).numbers
     return numbers["value"], numbers["ci_low"], numbers["ci_high"]
 
 

@@ -14,10 +14,11 @@ import pytest
 
 from harness.errors import UsageError
 from harness.records import Expected
-from harness.stats import independent_difference, wilson
+from harness.stats.inference import independent_difference, wilson
 from harness.store import writer
-from leaderboard import formats, render
-from leaderboard.board import Board
+from leaderboard.board.records import Board
+from leaderboard.pages import formats
+from leaderboard.site import render
 
 if TYPE_CHECKING:
     from tests.leaderboard.conftest import Bench

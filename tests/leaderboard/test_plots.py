@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from markupsafe import Markup
 
-from leaderboard import plots
+from leaderboard.plots import svg as plots_svg
 
 HOSTILE = "</title><script>&"
 FOREST: list[dict[str, Any]] = [
@@ -41,12 +41,12 @@ PAST: list[dict[str, Any]] = [
 
 def every_plot() -> list[Markup]:
     return [
-        plots.forest(FOREST, "Accuracy", ("majority class", 0.5), plot_id="forest", title="Scores & more"),
-        plots.tradeoff(POINTS, "bytes", "Accuracy", plot_id="tradeoff", title="Cost"),
-        plots.reliability(BINS, plot_id="reliability", title="Calibration"),
-        plots.by_slice(SLICES, "Accuracy", plot_id="slices", title="Slices"),
-        plots.curves(CURVE, plot_id="curves", title="Loss"),
-        plots.history(PAST, "Accuracy", plot_id="history", title="Over evaluations"),
+        plots_svg.forest(FOREST, "Accuracy", ("majority class", 0.5), plot_id="forest", title="Scores & more"),
+        plots_svg.tradeoff(POINTS, "bytes", "Accuracy", plot_id="tradeoff", title="Cost"),
+        plots_svg.reliability(BINS, plot_id="reliability", title="Calibration"),
+        plots_svg.by_slice(SLICES, "Accuracy", plot_id="slices", title="Slices"),
+        plots_svg.curves(CURVE, plot_id="curves", title="Loss"),
+        plots_svg.history(PAST, "Accuracy", plot_id="history", title="Over evaluations"),
     ]
 
 
@@ -61,7 +61,7 @@ def words(svg: ElementTree.Element) -> list[str]:
 
 def test_the_same_rows_give_the_same_bytes_when_drawn_again() -> None:
     first = every_plot()
-    plots.draw.cache_clear()
+    plots_svg.draw.cache_clear()
     assert every_plot() == first
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StoreError, UsageError
-from leaderboard import serve
+from leaderboard.site import serve
 
 PATIENCE_SECONDS = 30.0
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from harness.compare import Side, compare
-from harness.estimates import Difference
-from harness.slices import all_slices
-from leaderboard import render
-from leaderboard.chosen_pairs import chosen_pairs
-from leaderboard.site_data import SCORE_STEPS, TEXTS_PER_FILE, consensus
+from harness.gates.compare import Side, compare
+from harness.stats.estimates import Difference
+from harness.stats.slices import all_slices
+from leaderboard.board.examples import consensus
+from leaderboard.board.pairs import chosen_pairs
+from leaderboard.site import render
+from leaderboard.site.data_files import SCORE_STEPS, TEXTS_PER_FILE
 from tests.leaderboard.conftest import TEXTS
 
 if TYPE_CHECKING:

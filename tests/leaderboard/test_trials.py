@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING
 
-from leaderboard import board_table
+from leaderboard.pages import board_table
 from tests.leaderboard.test_pages import Page
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from leaderboard import render
+from leaderboard.site import render
 
 PAGES = {"index.html": "home", "demo/a.html": "a", "demo/b.html": "b", "static/style.css": "s"}
 

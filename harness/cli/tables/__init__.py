@@ -1,0 +1,164 @@
+"""Results as tables on stdout: finished rows in, nothing computed. An absent number is a dash, never a stand-in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from harness.cli.tables.cells import interval, number, print_table, text
+from harness.records import Expected, Run, Verdict
+
+Row = Mapping[str, Any]
+LISTED = 5
+"""Examples, or groups of them, that are named for each finding."""
+
+
+def show_splits(suite: str, rows: Sequence[Row]) -> None:
+    """What `harness data` found."""
+    columns = ["split", "use", "n", "positive", "clusters", "digest"]
+    cells = []
+    for r in rows:
+        counts = [f"{r['n']:,}", f"{r['positives']:,}", text(r["clusters"])]
+        cells.append([r["split"], r["use"], *counts, r["digest"][:16]])
+    print_table(f"{suite}: splits", columns, cells, numbers=["n", "positive", "clusters"])
+
+
+def show_audit(rows: Sequence[Row], beginnings: Mapping[str, str]) -> None:
+    """What the audit found: counts by split, token lengths, overlap, and the first examples of each finding.
+
+    Args:
+        rows: each with `split` and its `audit`.
+        beginnings: how examples begin, by id; empty where texts are not to be shown.
+    """
+    texts: list[list[str]] = []
+    tokens: list[list[str]] = []
+    overlap: list[list[str]] = []
+    named: list[list[str]] = []
+    for split, found in ((row["split"], row["audit"]) for row in rows):
+        counts = [found["exact_duplicates"]["rows"], found["conflicting_labels"]["rows"]]
+        counts += [_nearly(found), found["empty"]["titles"], found["empty"]["contents"]]
+        texts.append([split, *(f"{count:,}" for count in (*counts, found["not_english"]["rows"]))])
+        tokens += [[split, base, *_lengths(lengths)] for base, lengths in found["tokens"].items()]
+        for train, shared in found.get("overlap", {}).items():
+            counts = [len(shared["exact"]), len(shared["normalised"]), len(shared["near"])]
+            overlap.append([train, split, *(f"{count:,}" for count in counts)])
+        named += [[split, *finding] for finding in _named(found, beginnings)]
+    columns = ["split", "repeated", "of both labels", "nearly equal", "no title", "no content", "not English?"]
+    print_table("rows to look at", columns, texts, numbers=columns[1:])
+    if tokens:
+        columns = ["split", "base", "shortest", "median", "90 %", "99 %", "longest", "cut at", "are cut", "share"]
+        print_table("tokens", columns, tokens, numbers=columns[2:])
+    if overlap:
+        columns = ["trained on", "scored", "equal rows", "rewritten rows", "nearly equal pairs"]
+        print_table("overlap", columns, overlap, numbers=columns[2:])
+    if named:
+        print_table("which rows", ["split", "finding", "examples", "begin with"][: 4 if beginnings else 3], named)
+
+
+def _nearly(found: Row) -> int:
+    """How many rows nearly equal another one, or are one that is written in another way."""
+    pairs = [ids for *ids, _ in found["near_duplicates"]["ids"]]
+    return len({one for ids in (*pairs, *found["normalised_duplicates"]["ids"]) for one in ids})
+
+
+def _lengths(tokens: Row | None) -> list[str]:
+    if tokens is None:
+        return ["–"] * 8
+    quantiles = [f"{value:,.0f}" for value in tokens["quantiles"].values()]
+    share = f"{100 * tokens['truncated_share']:.1f} %"
+    return [*quantiles, f"{tokens['max_length']:,}", f"{tokens['truncated']:,}", share]
+
+
+def _named(found: Row, beginnings: Mapping[str, str]) -> list[list[str]]:
+    """The first few examples of each finding: what it is, their ids, how they begin where that may be shown."""
+    kinds = {
+        "repeated": [("", ids) for ids in found["exact_duplicates"]["ids"]],
+        "of both labels": [("", ids) for ids in found["conflicting_labels"]["ids"]],
+        "rewritten": [("", ids) for ids in found["normalised_duplicates"]["ids"]],
+        "nearly equal": [(f"{similarity:.2f}", ids) for *ids, similarity in found["near_duplicates"]["ids"]],
+        "no content": [("", [one]) for one in found["empty"]["content_ids"]],
+        "not English?": [(f"{language} {sure:.2f}", [one]) for one, language, sure in found["not_english"]["ids"]],
+    }
+    for train, shared in found.get("overlap", {}).items():
+        kinds[f"equals one of {train}"] = [("", ids) for ids in shared["exact"]]
+        kinds[f"reads as one of {train}"] = [("", ids) for ids in shared["normalised"]]
+        kinds[f"nearly equals one of {train}"] = [(f"{similarity:.2f}", ids) for *ids, similarity in shared["near"]]
+    cells = []
+    for kind, listed in kinds.items():
+        for note, ids in listed[:LISTED]:
+            shown = ids[:LISTED]
+            texts = ["\n".join(beginnings.get(one, "") for one in shown)] if beginnings else []
+            cells.append([f"{kind} {note}".strip(), "\n".join(shown), *texts])
+        if len(listed) > LISTED:
+            cells.append(
+                [kind, f"and {len(listed) - LISTED:,} more, which --json names", *([""] if beginnings else [])]
+            )
+    return cells
+
+
+def show_adapters(suite: str, rows: Sequence[Row]) -> None:
+    """What `harness train` has on disk."""
+    columns = ["adapter", "method", "seed", "trainable", "train s", "bytes", "folder"]
+    cells = []
+    for r in rows:
+        cost = [f"{r['n_trainable']:,}", number(r["train_seconds"], 1), f"{r['size_bytes']:,}"]
+        cells.append([r["adapter_id"], r["method"], str(r["seed"]), *cost, r["folder"]])
+    print_table(f"{suite}: adapters", columns, cells, numbers=columns[2:6])
+
+
+def show_results(suite: str, metric: str, rows: Sequence[Row]) -> None:
+    """What `harness evaluate` came to."""
+    columns = ["split", "model", "seeds", metric, "95 % interval", "n"]
+    cells = []
+    for r in rows:
+        value = [number(r["value"]), interval(r["ci_low"], r["ci_high"])]
+        cells.append([r["split"], r["model"], str(r["seeds"]), *value, f"{r['n']:,}"])
+    print_table(f"{suite}: {metric}, mean over seeds", columns, cells, numbers=columns[2:])
+
+
+def show_verdicts(suite: str, verdicts: Sequence[Verdict]) -> None:
+    """What `harness gate` decided."""
+    cells = []
+    for verdict in verdicts:
+        tolerated = "" if verdict.blocking or verdict.outcome == "pass" else " (warning)"
+        cells.append([verdict.outcome + tolerated, verdict.gate_id, verdict.reason])
+    print_table(f"{suite}: gates", ["outcome", "rule", "numbers"], cells)
+
+
+def show_expected(suite: str, expected: Sequence[Expected]) -> None:
+    """What came of a suite's expectations, and whether they were stated before it was known."""
+    said = {True: "before the runs", False: "after the runs", None: "–"}
+    cells = [[one.answer, one.rule, one.reason, said[one.stated_first]] for one in expected]
+    print_table(f"{suite}: expectations", ["answer", "expectation", "numbers", "stated"], cells)
+
+
+def show_baselines(suite: str, rows: Sequence[Row]) -> None:
+    """What `harness baseline` has beside the suite."""
+    columns = ["baseline", "made at (UTC)", "commit", "models", "splits", "runs", "n", "bytes"]
+    cells = []
+    for r in rows:
+        commit = text(r["git_commit"])[:12] + (" and changes" if r["git_dirty"] else "")
+        made_at = "–" if r["created_at"] is None else f"{r['created_at']:%Y-%m-%d %H:%M:%S}"
+        of = ["–" if r[name] is None else ", ".join(r[name]) for name in ("models", "splits")]
+        counts = ["–" if r[name] is None else f"{r[name]:,}" for name in ("runs", "n", "bytes")]
+        cells.append([r["name"], made_at, commit, *of, *counts])
+    print_table(f"{suite}: baselines", columns, cells, numbers=columns[5:])
+
+
+def show_runs(store: str, runs: Sequence[Run]) -> None:
+    """What `harness ls` lists."""
+    columns = ["run", "status", "suite", "model", "seed", "split", "accuracy", "started (UTC)"]
+    cells = []
+    for run in runs:
+        accuracy = next((metric.value for metric in run.metrics if metric.name == "accuracy"), None)
+        place = [run.suite, run.model_id, text(run.seed), run.split_id]
+        cells.append([run.run_id[:12], run.status, *place, number(accuracy), f"{run.started_at:%Y-%m-%d %H:%M:%S}"])
+    print_table(f"{len(runs)} runs in {store}", columns, cells, numbers=["seed", "accuracy"])
+
+
+def show_run(run: Run) -> None:
+    """What `harness show` tells of one run."""
+    facts = [[name, text(value)] for name, value in asdict(run).items() if name != "metrics"]
+    print_table(f"run {run.run_id}", ["field", "value"], facts)
+    cells = [[m.name, number(m.value), interval(m.ci_low, m.ci_high), f"{m.n:,}"] for m in run.metrics]
+    columns = ["metric", "value", "95 % interval", "n"]
+    print_table("metrics", columns, cells, numbers=columns[1:])

@@ -1,0 +1,66 @@
+"""Local copies that may stand in for a hub split: files below `$HARNESS_DATA/<last part of the dataset's name>`.
+
+A copy is taken only when the split that is drawn from it has the locked digest, so which file it was does not matter to
+any number but those of slices: the digest does not cover the columns that these are made of. A copy may hold the rows
+that the rule takes, in order, or rows from which the rule draws them.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from harness.data import local_file
+from harness.data.source import Places, Rows
+from harness.errors import DataError
+from harness.suite.schema import FileSplit, HubSplit
+
+Format: TypeAlias = Literal["parquet", "csv", "jsonl", "fasttext"]
+
+FORMATS: Mapping[str, Format] = {".parquet": "parquet", ".csv": "csv", ".jsonl": "jsonl", ".txt": "fasttext"}
+"""Suffix, compression's aside, to the `format` of a file split."""
+
+
+def candidates(rule: HubSplit, places: Places, n: int) -> Iterator[tuple[FileSplit, Rows]]:
+    """What may give the rule's rows: a file's own rule and its rows, for each file and each way to draw from it.
+
+    Args:
+        rule: the hub split.
+        places: where local copies are.
+        n: rows of the locked split.
+    """
+    for path, kind in _files(rule, places):
+        for declared in _readings(rule, path, kind):
+            try:
+                rows = local_file.rows(declared, places)
+                if len(rows) == n:
+                    yield declared, rows
+            except DataError:
+                continue  # not a copy: the next one, or the hub
+            draw = {"shuffle_seed": rule.shuffle_seed, "stratify": rule.stratify, "take": rule.take}
+            yield declared.model_copy(update=draw), rows
+
+
+def _readings(rule: HubSplit, path: str, kind: Format) -> Iterator[FileSplit]:
+    """How a file may hold what the rule reads: with columns as the hub has them, and with title and content apart."""
+    declared = FileSplit(id=rule.id, source="file", path=path, format=kind, cluster_block=rule.cluster_block)
+    if kind in ("parquet", "jsonl"):
+        for text in [rule.text, None] if rule.text else [None]:
+            named = {"text": text, "cluster": rule.cluster, "slice_columns": rule.slice_columns}
+            yield declared.model_copy(update=named)
+    elif not rule.slice_columns:  # these formats have none
+        yield declared
+
+
+def _files(rule: HubSplit, places: Places) -> Iterator[tuple[str, Format]]:
+    """Path and format of the files that may be copies, by name."""
+    folder = rule.dataset.rpartition("/")[2]
+    if places.local_copies is None or not (places.local_copies / folder).is_dir():
+        return
+    for path in sorted((places.local_copies / folder).rglob("*")):
+        suffix = _without_compression(path).suffix.lower()
+        if suffix in FORMATS and path.is_file():
+            yield f"{local_file.LOCAL_COPIES}/{path.relative_to(places.local_copies).as_posix()}", FORMATS[suffix]
+
+
+def _without_compression(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() in local_file.COMPRESSIONS else path

@@ -1,0 +1,226 @@
+"""Ray actors that do tasks: one at a time each, whoever is free; done again elsewhere where an actor dies.
+
+An actor is a process of one core and one thread. Before its first task, and again after a death nearby, it says that it
+is there, and that it finds what the command finds: packages, code and folders. An actor that dies costs the task that
+it was at. The task is given to another one, after a pause that doubles, at most `TRIES` times in all; then it comes to
+`WorkerLost`, and the others go on. Ray restarts nothing by itself, so that tries are counted in one place.
+"""
+
+import os
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import ray
+from ray.exceptions import RayError, RaySystemError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from harness.engine.progress_relay import Shown
+from harness.engine.protocol import MARKER, Interrupted, MapUnordered, WorkerLost
+from harness.engine.ray_worker import PATIENCE_SECONDS, News, Raised, Surroundings, Worker
+from harness.errors import RunError, UsageError
+from harness.progress import Progress
+
+T = TypeVar("T")
+R = TypeVar("R")
+TRIES = 3
+"""How many actors may die of a task."""
+START_SECONDS = 120
+"""How long none of the actors may be there: starting them takes seconds, waiting for taken cores takes for ever."""
+_BACK_OFF_SECONDS = 1.0
+"""Before a task is tried again, or an actor started again; twice as long the next time."""
+_POLL_SECONDS = 0.2
+
+
+@contextmanager
+def workers(count: int | None, progress: Progress, folder: Path | None) -> Iterator[MapUnordered]:
+    """Actors of the cluster that was joined, started when there is something to do.
+
+    Raises:
+        UsageError: there are fewer cores than that, or nothing may be written to the folder.
+    """
+    fitting = sum(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    if (count or 1) > fitting:
+        raise UsageError(f"--workers {count or 1}: the cluster has cores for {fitting}; ask for fewer, or add nodes")
+    with ExitStack() as stack:
+        marker = None
+        if folder is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                file = tempfile.NamedTemporaryFile(dir=folder.absolute(), prefix=f"{MARKER}{os.getpid()}-")  # noqa: SIM115 (on the stack)
+            except OSError as problem:
+                raise UsageError(f"{folder}: nothing can be written there ({problem.strerror})") from None
+            marker = stack.enter_context(file).name
+        pool = _Pool(count or fitting, progress, Surroundings.of_command(marker))
+        stack.callback(pool.close)
+        yield pool.map_unordered
+
+
+@dataclass(slots=True)
+class _Hand:
+    """A worker as the command knows it."""
+
+    actor: Any
+    number: int
+    shown: Shown
+    node: str = "a node that it never reached"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Attempt(Generic[T]):
+    item: T
+    deaths: int = 0
+    not_before: float = 0.0
+
+
+class _Pool:
+    """Workers that live until closed, so that what they imported serves one batch of items after another."""
+
+    def __init__(self, count: int, progress: Progress, surroundings: Surroundings) -> None:
+        self.count, self.progress, self.surroundings = count, progress, surroundings
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        actor: Any = ray.remote  # its annotations do not know these options
+        self.news = actor(num_cpus=0, scheduling_strategy=here)(News).remote()
+        self.hire = actor(num_cpus=1, max_restarts=0, max_task_retries=0)(Worker).remote
+        self.hands: dict[int, _Hand] = {}
+        self.starting: dict[Any, _Hand] = {}
+        self.idle: list[_Hand] = []
+        self.busy: dict[Any, tuple[_Hand, _Attempt[Any]]] = {}
+        self.hired = self.failed_starts = 0
+        self.no_start_before = 0.0
+        self.alone_since = 0.0
+
+    def map_unordered(
+        self, function: Callable[[T, Progress], R], items: Sequence[T]
+    ) -> Iterator[tuple[T, R | WorkerLost]]:
+        """Hand the items to the workers, one each, and yield results as they come."""
+        waiting = deque(_Attempt(item) for item in items)
+        self._look_round_again()
+        self.alone_since = time.monotonic()
+        try:
+            while waiting or self.busy:
+                self._staff(len(waiting) + len(self.busy))
+                self._hand_out(function, waiting)
+                for done in self._wait():
+                    if done in self.starting:
+                        self._arrived(done)
+                    else:
+                        yield from self._finished(done, waiting)
+        except KeyboardInterrupt:
+            raise Interrupted([attempt.item for _, attempt in self.busy.values()]) from None
+        finally:
+            for hand, _ in self.busy.values():
+                self._dismiss(hand)
+            self.busy.clear()
+            for hand in self.hands.values():
+                hand.shown.close()
+
+    def _look_round_again(self) -> None:
+        """Whoever is idle must answer before it is given something: its node may be gone."""
+        while self.idle:
+            self._ask(self.idle.pop())
+
+    def _ask(self, hand: _Hand) -> None:
+        self.starting[hand.actor.look_round.remote(self.surroundings)] = hand
+
+    def _staff(self, tasks: int) -> None:
+        """As many workers as there is work for."""
+        while len(self.hands) < min(self.count, tasks) and time.monotonic() >= self.no_start_before:
+            self.hired += 1
+            hand = _Hand(self.hire(self.hired, self.news), self.hired, Shown(self.progress))
+            self.hands[hand.number] = hand
+            self._ask(hand)
+
+    def _hand_out(self, function: Callable[[T, Progress], R], waiting: deque[_Attempt[T]]) -> None:
+        while self.idle:
+            due = next((attempt for attempt in waiting if attempt.not_before <= time.monotonic()), None)
+            if due is None:
+                return
+            waiting.remove(due)
+            hand = self.idle.pop()
+            self.busy[hand.actor.work.remote(function, due.item)] = hand, due
+
+    def _wait(self) -> list[Any]:
+        """What is done, if anything is within a moment."""
+        refs = [*self.starting, *self.busy]
+        if refs:
+            done, _ = ray.wait(refs, num_returns=1, timeout=_POLL_SECONDS)
+        else:
+            done = []
+            time.sleep(_POLL_SECONDS)
+        with suppress(RayError):  # bars are not worth a failure
+            for number, message in ray.get(self.news.take.remote(), timeout=PATIENCE_SECONDS):
+                if number in self.hands:
+                    self.hands[number].shown.show(message)
+        if self.idle or self.busy:
+            self.alone_since = time.monotonic()
+        elif time.monotonic() - self.alone_since > START_SECONDS:
+            free = ray.available_resources().get("CPU", 0)
+            raise RunError(
+                f"no worker could be started within {START_SECONDS} s: the cluster has {free:g} cores free; "
+                "try again when others are done, or with fewer --workers"
+            )
+        return done
+
+    def _arrived(self, done: Any) -> None:
+        """A worker said what it finds, or died before."""
+        hand = self.starting.pop(done)
+        try:
+            hand.node, problem = ray.get(done)
+        except RayError as death:
+            self._dismiss(hand)
+            self.failed_starts += 1
+            if self.failed_starts >= TRIES and not self.idle and not self.busy:
+                reason = str(death).strip().splitlines()[-1]
+                raise RunError(f"workers die as they start, {self.failed_starts} in a row: {reason}") from None
+            self.no_start_before = time.monotonic() + _pause(self.failed_starts)
+            return
+        if problem is not None:
+            raise UsageError(f"node {hand.node}: {problem}")
+        self.failed_starts = 0
+        self.idle.append(hand)
+
+    def _finished(self, done: Any, waiting: deque[_Attempt[T]]) -> Iterator[tuple[T, Any]]:
+        """A task came to something, or its worker died."""
+        hand, attempt = self.busy.pop(done)
+        try:
+            result = ray.get(done)
+        except (RayTaskError, RaySystemError) as problem:  # the task, or what it gave, could not be sent
+            raise RunError(f"node {hand.node}: {problem}") from None
+        except RayError:
+            self._dismiss(hand)
+            self._look_round_again()
+            deaths = attempt.deaths + 1
+            if deaths == TRIES:
+                why = f"killed, out of memory, or its node was lost; last on {hand.node}"
+                yield attempt.item, WorkerLost(f"its worker died {deaths} times ({why})")
+            else:
+                waiting.append(replace(attempt, deaths=deaths, not_before=time.monotonic() + _pause(deaths)))
+            return
+        self.idle.append(hand)
+        if isinstance(result, Raised):
+            raise result.problem
+        yield attempt.item, result
+
+    def _dismiss(self, hand: _Hand) -> None:
+        """A worker that is not heard of may still be there: it must not go on beside the one that does its task."""
+        del self.hands[hand.number]
+        hand.shown.close()
+        with suppress(RayError):
+            ray.kill(hand.actor)
+
+    def close(self) -> None:
+        """Let all workers go, at once."""
+        for hand in list(self.hands.values()):
+            self._dismiss(hand)
+        with suppress(RayError):
+            ray.kill(self.news)
+
+
+def _pause(failures: int) -> float:
+    return float(_BACK_OFF_SECONDS * 2 ** (failures - 1))

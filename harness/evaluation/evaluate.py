@@ -1,0 +1,260 @@
+"""From a suite to stored runs: train what is missing, score what is not yet stored.
+
+The whole of it, as the command line does it::
+
+    workspace = Workspace(Path("suites/quickstart.toml"), Path("runs/harness.duckdb"))
+    with ENGINES["local"](2, progress) as map_unordered:
+        jobs, report = bring_up_to_date(suite, workspace, map_unordered, say)
+"""
+
+import traceback
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from harness import models, provenance
+from harness.engine import Interrupted, MapUnordered, WorkerLost
+from harness.errors import RunError
+from harness.evaluation import expectations, forgetting, parity, shards
+from harness.evaluation import results as evaluation_results
+from harness.evaluation.forgetting import Measurement
+from harness.evaluation.ingest import Ingester, Report
+from harness.evaluation.inputs import ResolvedInputs, Workspace, audit_once, gather
+from harness.evaluation.plan import checks, plan
+from harness.evaluation.scoring import Job
+from harness.evaluation.shards import Task
+from harness.models.classifier import CARD
+from harness.progress import Progress
+from harness.records import Forgetting
+from harness.stats import estimates
+from harness.store import reader, writer
+from harness.store.connection import Connection, opened
+from harness.suite.schema import Model, Suite
+from harness.training import card
+from harness.training import plan as training_plan
+from harness.training.plan import TrainingJob
+
+
+def bring_up_to_date(
+    suite: Suite,
+    workspace: Workspace,
+    map_unordered: MapUnordered,
+    say: Callable[[str], None],
+    *,
+    model_ids: Collection[str] = (),
+    split_ids: Collection[str] = (),
+    limit: int | None = None,
+    fresh: bool = False,
+) -> tuple[list[Job], Report]:
+    """Train what is missing, score what is not yet stored.
+
+    Args:
+        map_unordered: an opened engine.
+        say: is told warnings and what failed.
+        model_ids: only these models; all where empty.
+        split_ids: only these splits; all that nothing is trained on where empty.
+        limit: only the first so many examples of each split.
+        fresh: score all of them, stored or not.
+
+    Returns:
+        All that there was to score, and what was done.
+    """
+    wanted = [declared for declared in suite.model if not model_ids or declared.id in model_ids]
+    models.check_installed(wanted)
+    materials = gather(suite, workspace)
+    if materials.unpinned:
+        path = workspace.suite_path
+        say(f"warning: {path}: no lock pins {', '.join(materials.unpinned)}; `harness data {path}` pins their rows")
+    for warning in materials.warnings:
+        say(f"warning: {warning}")
+    audit_once(suite, materials.splits, workspace, say)
+    if not provenance.has_fast_bf16() and (slow := _in_bf16(suite, wanted)):
+        say(
+            f"warning: this processor does not multiply bf16 in hardware: {', '.join(slow)} will take many times as "
+            "long as in fp32; precision = 'auto' is bf16 only where that is fast"
+        )
+    adapters = {used for declared in wanted if (used := getattr(declared, "adapter", None)) is not None}
+    failures = train_missing(suite, materials, workspace, map_unordered, adapters) if adapters else {}
+    held = checks(suite, materials, workspace, model_ids=model_ids, untrainable=failures)
+    parity.bring_up_to_date(held, workspace, map_unordered)
+    jobs = plan(
+        suite, materials, workspace, model_ids=model_ids, split_ids=split_ids, limit=limit, untrainable=failures
+    )
+    for job in jobs:
+        if job.warning is not None:
+            say(f"warning: {job.label}: {job.warning}")
+    for model_id, note in {job.model.id: job.note for job in jobs if job.note is not None}.items():
+        say(f"{model_id}: {note}")
+    expectations.note(suite, jobs, workspace)
+    report = evaluate(jobs, workspace, map_unordered, fresh=fresh)
+    for damaged in report.damaged:
+        say(f"warning: {damaged}")
+    for failed in report.failed:
+        problem = (failed.error or "").strip().splitlines()[-1]
+        seed = "" if failed.seed is None else f" seed {failed.seed}"
+        say(f"failed: {failed.model_id}{seed} on {failed.split_id}: {problem}")
+    done = {run.run_key for run in (*report.scored, *report.reused)}
+    for problem in measure_forgetting([job for job in jobs if job.run_key in done], workspace, map_unordered):
+        say(f"warning: {problem}")
+    return jobs, report
+
+
+def _in_bf16(suite: Suite, wanted: Sequence[Model]) -> list[str]:
+    """Names of models, and of adapters that they need trained, that ask for bf16 in torch whatever the processor."""
+    used = {getattr(declared, "adapter", None) for declared in wanted}
+    trained = [one.id for one in suite.trained_adapters if one.id in used and one.train.precision == "bf16"]
+    scored = [
+        declared.id
+        for declared in wanted
+        if getattr(declared, "precision", None) == "bf16" and getattr(declared, "runtime", "torch") == "torch"
+    ]
+    return [*(f"the training of {name}" for name in trained), *scored]
+
+
+def train_missing(
+    suite: Suite,
+    materials: ResolvedInputs,
+    workspace: Workspace,
+    map_unordered: MapUnordered,
+    adapter_ids: Collection[str] = (),
+) -> dict[tuple[str, int], str]:
+    """Train every adapter and seed whose weights are not there, and tell the store of each.
+
+    Args:
+        map_unordered: an opened engine.
+        adapter_ids: only these; all where empty.
+
+    Returns:
+        Why there are no weights, by adapter id and seed, for those whose training failed. The others were trained.
+
+    Raises:
+        SuiteError: a method of one of these does not fit its base, or the installed PEFT; nothing was trained.
+    """
+    missing = [
+        job
+        for job in training_plan.jobs(suite, materials.splits, materials.bases, workspace.adapters)
+        if (not adapter_ids or job.adapter.id in adapter_ids) and not (job.folder / CARD).is_file()
+    ]
+    if not missing:
+        return {}
+    from harness.training import preflight
+
+    preflight.check(suite, missing, str(workspace.suite_path))
+    failures: dict[tuple[str, int], str] = {}
+    for job, failure in map_unordered(_train, missing):
+        if failure is not None:
+            reason = failure.reason if isinstance(failure, WorkerLost) else failure
+            failures[job.adapter.id, job.seed] = reason
+            training_plan.note_failure(job, reason)
+            continue
+        training_plan.forget_failure(job)
+        with opened(workspace.db) as connection:
+            writer.write_adapter(connection, card.read(job.folder))
+    return failures
+
+
+def _train(job: TrainingJob, progress: Progress) -> str | None:
+    """In a worker: train, or say why not."""
+    from harness.training.train import train
+
+    try:
+        train(job, progress)
+    except RunError as problem:
+        return str(problem)
+    except Exception as problem:  # noqa: BLE001 (one adapter that cannot be trained does not stop the others)
+        return "".join(traceback.format_exception(problem))
+    return None
+
+
+def evaluate(jobs: Sequence[Job], workspace: Workspace, map_unordered: MapUnordered, *, fresh: bool = False) -> Report:
+    """Score the jobs that have no stored success, and store each run once all of it is scored.
+
+    What of it an evaluation before this one scored, and was stopped before it stored, is not scored again.
+
+    Args:
+        map_unordered: an opened engine.
+        fresh: score all of them, stored or not.
+
+    Raises:
+        Interrupted: after what was under way is stored as cancelled.
+    """
+    report, evaluation_id = Report(), uuid.uuid4().hex
+    with opened(workspace.db) as connection:
+        held = evaluation_results.stored(connection, [] if fresh else jobs)
+        stored = held.runs
+        for job in jobs:
+            if job.run_key not in stored:
+                writer.write_split(connection, job.suite.name, job.split, with_text=job.suite.text.store)
+        _write_adapters(connection, jobs)
+    report.reused = list(stored.values())
+    report.damaged = [f"{one.fault}; it is scored again" for one in dict.fromkeys(held.refused.values())]
+    todo = [job for job in jobs if job.run_key not in stored]
+    tasks = shards.make_tasks(todo, workspace.shards, evaluation_id, fresh=fresh)
+    ingester = Ingester(todo, tasks, workspace, evaluation_id, report)
+    try:
+        while tasks:
+            again: list[Task] = []
+            for task, done in map_unordered(shards.score, tasks):
+                if isinstance(done, WorkerLost):
+                    again += ingester.lost(task, done.reason)
+                else:
+                    ingester.take(task, done)
+            tasks = again
+    except Interrupted as interruption:
+        ingester.cancel(interruption.under_way, interruption)
+        raise
+    finally:
+        ingester.store()
+    return report
+
+
+def measure_forgetting(jobs: Sequence[Job], workspace: Workspace, map_unordered: MapUnordered) -> list[str]:
+    """Measure and store how far the jobs' adapters moved their bases, unless it is stored.
+
+    Returns:
+        What could not be measured, and why.
+    """
+    keys = {forgetting.key_of(job) for job in jobs if job.adapter is not None}
+    with opened(workspace.db, read_only=True) as connection:
+        known = {moved.key for moved in reader.forgetting(connection, keys)}
+    problems = []
+    for measurement, found in map_unordered(_measure, forgetting.wanted(jobs, known)):
+        if not isinstance(found, list):
+            reason = found.reason if isinstance(found, WorkerLost) else found
+            problems.append(f"{measurement.label} is not known: {reason}")
+            continue
+        with opened(workspace.db) as connection:
+            writer.write_forgetting(connection, found)
+    return problems
+
+
+def _measure(measurement: Measurement, progress: Progress) -> list[Forgetting] | str:
+    """In a worker: measure, or say why not."""
+    try:
+        return forgetting.measure(measurement, progress)
+    except Exception as problem:  # noqa: BLE001 (whatever an encoder does: its scores are stored, and others go on)
+        return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
+def _write_adapters(connection: Connection, jobs: Sequence[Job]) -> None:
+    """Weights that come from elsewhere, or were trained before this store was made, are told to it too."""
+    known = {job.adapter.adapter_digest: job.adapter for job in jobs if job.adapter is not None}
+    for record in known.values():
+        writer.write_adapter(connection, record)
+
+
+def results(suite: Suite, workspace: Workspace, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """The primary metric of every model on every split of a plan, as far as stored: the rows that `evaluate` prints."""
+    with opened(workspace.db, read_only=True) as connection:  # and not while intervals are worked out
+        found = evaluation_results.of(connection, jobs).outcomes
+    rows: list[dict[str, Any]] = []
+    for model_id, split_id in dict.fromkeys((job.model.id, job.split.split_id) for job in jobs):
+        seeds = found.get((model_id, split_id))
+        if seeds is not None:
+            keys = [job.run_key for job in jobs if (job.model.id, job.split.split_id) == (model_id, split_id)]
+            generator = estimates.generator_for(suite.primary_metric, keys)
+            metric = estimates.summarise(suite.primary_metric, seeds, generator)
+            rows.append({"split": split_id, "model": model_id, "seeds": len(seeds), **asdict(metric)})
+    order = [rule.id for rule in suite.split]
+    return sorted(rows, key=lambda row: order.index(row["split"]))

@@ -1,0 +1,180 @@
+"""Forgetting: how far an adapted encoder moved from its base, beside how well it does its task.
+
+An adapter that answers well may have unlearned the rest of what its base knew. Three views of that:
+
+- the similarity of embeddings: of each text, the cosine of the mean token state with the adapter and without it;
+- the masked-language-model loss of the adapted encoder under the base's own head, where the base has one, beside the
+  base's own loss;
+- accuracy on out-of-domain splits, which are splits as any other.
+
+    for measurement in wanted(jobs, known):     # one for each adapter, with the splits that it is to be measured on
+        measure(measurement, progress)          # → one or three `Forgetting` for each split
+
+Measured on the first texts of a split in an order drawn from its digest; labels do not matter. In float32, whatever
+precision scores the suite.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness import provenance
+from harness.artifacts import digest
+from harness.evaluation.scoring import Job
+from harness.models.classifier import ModelInputs
+from harness.progress import Progress
+from harness.records import Forgetting
+from harness.stats import inference
+from harness.stats.inference import Floats
+
+VERSION = 1
+"""Raised when a number is defined anew."""
+SAMPLE = 50
+"""Texts of each split."""
+MASKED_SHARE = 0.15
+"""Of a text's tokens, special ones excepted (Devlin et al. 2019); one at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Some texts of a split."""
+
+    key: str
+    """Digest of all that the numbers of an adapter on these texts depend on."""
+    split_digest: str
+    texts: tuple[str, ...]
+    units: tuple[int, ...]
+    """For each text the number of its cluster, or its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One adapter on texts of some splits."""
+
+    label: str
+    adapter_digest: str
+    ingredients: ModelInputs
+    is_peft: bool
+    """Whether the weights are an adapter's, and not a whole model's."""
+    samples: tuple[Sample, ...]
+
+
+def wanted(jobs: Iterable[Job], known: Collection[str]) -> list[Measurement]:
+    """What is still to be measured: each of the jobs' adapters once, on the splits on which it was not yet.
+
+    Args:
+        known: keys that the store has.
+    """
+    by_adapter: dict[str, dict[str, Job]] = {}
+    for job in jobs:
+        if job.adapter is not None and job.blocked is None and (key := key_of(job)) not in known:
+            by_adapter.setdefault(job.adapter.adapter_digest, {})[key] = job
+    return [_measurement(adapter_digest, jobs_of) for adapter_digest, jobs_of in by_adapter.items()]
+
+
+def key_of(job: Job) -> str:
+    """The digest of all that the numbers of a job with weights depend on (64 hex digits)."""
+    assert job.adapter is not None
+    return digest.of_json(
+        {
+            "version": VERSION,
+            "adapter": job.adapter.adapter_digest,
+            "base": job.adapter.base_digest,
+            "split": job.split.digest,
+            "sample": SAMPLE,
+            "template": job.suite.text.template,
+            "max_length": job.suite.text.max_length,
+            "packages": {name: provenance.packages().get(name) for name in provenance.SCORING_PACKAGES},
+        }
+    )
+
+
+def _measurement(adapter_digest: str, jobs: Mapping[str, Job]) -> Measurement:
+    first = next(iter(jobs.values()))
+    seed = "" if first.seed is None else f" seed {first.seed}"
+    return Measurement(
+        label=f"forgetting of {first.model.id}{seed}",
+        adapter_digest=adapter_digest,
+        ingredients=first.ingredients,
+        is_peft=first.model.backend == "peft",
+        samples=tuple(_sample(key, job) for key, job in jobs.items()),
+    )
+
+
+def _sample(key: str, job: Job) -> Sample:
+    order = _generator(job.split.digest).permutation(len(job.split.examples))[:SAMPLE]
+    chosen = [job.split.examples[i] for i in order]
+    names = [str(i) if example.cluster is None else f"={example.cluster}" for i, example in enumerate(chosen)]
+    return Sample(
+        key=key,
+        split_digest=job.split.digest,
+        texts=tuple(job.suite.text.render(example.title, example.content) for example in chosen),
+        units=tuple(np.unique(names, return_inverse=True)[1].tolist()),
+    )
+
+
+def measure(measurement: Measurement, progress: Progress) -> list[Forgetting]:
+    """Measure one adapter on its samples.
+
+    Returns:
+        For each sample `similarity` in [-1, 1], and where the base has a masked-language-model head, and the adapter
+        does not work by prompts, `mlm_loss` and `mlm_loss_of_base` in nats per masked token.
+
+    Raises:
+        AdapterError: the weights cannot be loaded.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from harness.models import encoder
+
+    ingredients = measurement.ingredients
+    assert ingredients.base_dir is not None
+    assert ingredients.adapter_dir is not None
+    found = []
+    total = 2 * sum(len(sample.texts) for sample in measurement.samples)
+    with threadpool_limits(1), progress(measurement.label, total) as advance:
+        base = encoder.base(ingredients.base_dir)
+        adapted = encoder.adapted(ingredients.base_dir, ingredients.adapter_dir, is_peft=measurement.is_peft)
+        language_model = encoder.language_model(ingredients.base_dir, adapted)
+        for sample in measurement.samples:
+            texts = encoder.encoded(ingredients.base_dir, sample.texts, ingredients.max_length)
+            states = [encoder.mean_states(one, texts, advance) for one in (base, adapted)]
+            values = {"similarity": cosines(*states)}
+            if language_model is not None:
+                masked = encoder.masked(texts, MASKED_SHARE, _generator(sample.split_digest))
+                values["mlm_loss_of_base"] = encoder.masked_losses(language_model, base, masked)
+                values["mlm_loss"] = encoder.masked_losses(language_model, adapted, masked)
+            found += [_moved(measurement.adapter_digest, sample, name, of_texts) for name, of_texts in values.items()]
+    return found
+
+
+def cosines(one: Floats, other: Floats) -> Floats:
+    """Cosine similarities of the rows of two arrays of shape (n, width): shape (n,)."""
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return np.asarray((one * other).sum(axis=1) / norms)
+
+
+def _moved(adapter_digest: str, sample: Sample, name: str, values: Floats) -> Forgetting:
+    """The mean over the texts that have a value, with its interval over clusters (or texts)."""
+    there = np.isfinite(values)
+    values, units = values[there], np.unique(np.array(sample.units)[there], return_inverse=True)[1]
+    interval: tuple[float, float] | None = None
+    if units.max() > 0:
+        weights = inference.resampled_weights(units, _generator(sample.split_digest))
+        interval = inference.percentile_interval(np.concatenate([w @ values / w.sum(axis=1) for w in weights]))
+    return Forgetting(
+        key=sample.key,
+        adapter_digest=adapter_digest,
+        split_digest=sample.split_digest,
+        name=name,
+        value=float(values.mean()),
+        ci_low=interval and interval[0],
+        ci_high=interval and interval[1],
+        n=len(values),
+        measured_at=provenance.now(),
+    )
+
+
+def _generator(split_digest: str) -> np.random.Generator:
+    return np.random.default_rng(int(split_digest[:16], 16))

@@ -1,0 +1,197 @@
+"""What there is to score: every model, seed and split of a suite, with the key under which its run is stored.
+
+Made without torch: digests of files and declarations are all it takes, so a second evaluation that has nothing to do
+says so at once.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from harness import data, provenance
+from harness.artifacts import digest
+from harness.artifacts.scoring_code import scoring_code
+from harness.errors import LeakError
+from harness.evaluation import parity
+from harness.evaluation import weights as evaluation_weights
+from harness.evaluation.inputs import ResolvedInputs, Workspace
+from harness.evaluation.parity import Check
+from harness.evaluation.scoring import Job
+from harness.evaluation.weights import Recipe, TrainedWeights
+from harness.records import Parity, Split
+from harness.store import reader
+from harness.store.connection import opened
+from harness.suite.schema import CheckpointModel, Model, Suite
+
+
+def plan(
+    suite: Suite,
+    materials: ResolvedInputs,
+    workspace: Workspace,
+    *,
+    model_ids: Collection[str] = (),
+    split_ids: Collection[str] = (),
+    limit: int | None = None,
+    untrainable: Mapping[tuple[str, int], str] | None = None,
+) -> list[Job]:
+    """Every model, seed and scored split of the suite, with the key under which its run is or will be stored.
+
+    Args:
+        model_ids: only these models; all where empty.
+        split_ids: only these splits; all that nothing is trained on where empty.
+        limit: only the first so many examples of each split.
+        untrainable: why weights are absent, by adapter id and seed, as training said.
+    """
+    scored = [
+        split if limit is None else data.first(split, limit)
+        for split in materials.splits.values()
+        if split.split_id not in suite.train_split_ids and (not split_ids or split.split_id in split_ids)
+    ]
+    git = provenance.git(workspace.suite_path.resolve().parent)
+    planned = []
+    for model in suite.model:
+        if not model_ids or model.id in model_ids:
+            by_seed = evaluation_weights.of(suite, model, materials, workspace, untrainable)
+            variants = parity.wanted(model, can_calibrate=evaluation_weights.can_calibrate(suite, model))
+            planned.append((model, by_seed, variants, _checks(suite, model, by_seed, variants, materials, workspace)))
+    stored = _stored([key for *_, held in planned for check in held for key in check.keys.values()], workspace)
+    jobs = []
+    for model, by_seed, variants, held in planned:
+        found = {variant: [stored.get(check.keys[variant]) for check in held] for variant in variants}
+        decision = parity.choose_variant(model, variants, found)
+        for seed, recipe in by_seed.items():
+            jobs += [_job(suite, decision, seed, split, recipe, git, workspace) for split in scored]
+    return jobs
+
+
+def checks(
+    suite: Suite,
+    materials: ResolvedInputs,
+    workspace: Workspace,
+    *,
+    model_ids: Collection[str] = (),
+    variants: Sequence[str] = (),
+    untrainable: Mapping[tuple[str, int], str] | None = None,
+) -> list[Check]:
+    """What is to be held to its reference: each trained model and seed, in the variants that the suite uses it in.
+
+    Args:
+        model_ids: only these models; all where empty.
+        variants: these in place of the ones that the suite uses, as far as a model can have them.
+        untrainable: why weights are absent, as for `plan`.
+    """
+    found: list[Check] = []
+    for model in suite.model:
+        can_calibrate = evaluation_weights.can_calibrate(suite, model)
+        asked = [variant for variant in variants if can_calibrate or not variant.endswith("int8")]
+        asked = asked if variants else parity.wanted(model, can_calibrate=can_calibrate)
+        if asked and parity.has_variants(model) and (not model_ids or model.id in model_ids):
+            by_seed = evaluation_weights.of(suite, model, materials, workspace, untrainable)
+            found += _checks(suite, model, by_seed, asked, materials, workspace)
+    return found
+
+
+def _checks(
+    suite: Suite,
+    model: Model,
+    by_seed: Mapping[int | None, Recipe],
+    variants: Sequence[str],
+    materials: ResolvedInputs,
+    workspace: Workspace,
+) -> list[Check]:
+    """One for each seed whose weights are there."""
+    if not variants or not parity.has_variants(model):
+        return []
+    texts, length = parity.sample(suite, materials.splits), suite.text.max_length
+    return [
+        Check(
+            suite=suite,
+            model=model,
+            weights=weights,
+            ingredients=recipe.ingredients,
+            texts=texts,
+            specs={variant: parity.spec(weights, variant, texts, length) for variant in variants},
+            cache=workspace.cache,
+        )
+        for recipe in by_seed.values()
+        if (weights := recipe.parity_weights) is not None
+    ]
+
+
+def _stored(keys: Collection[str], workspace: Workspace) -> dict[str, Parity]:
+    """What is stored of these checks, by key."""
+    if not keys or not workspace.db.is_file():
+        return {}
+    with opened(workspace.db, read_only=True) as connection:
+        return {one.parity_key: one for one in reader.parities(connection, parity_keys=keys)}
+
+
+def current_keys(jobs: Iterable[Job]) -> list[str]:
+    """The keys whose stored runs count: not those of jobs that are blocked now, whatever was scored before."""
+    return [job.run_key for job in jobs if job.blocked is None]
+
+
+def _leak(weights: TrainedWeights | None, seed: int | None, split: Split) -> str | None:
+    """What of a split the weights were trained on. Their folder may be another than the one the suite would train."""
+    if weights is None or weights.trained_on is None:
+        return None
+    who = f"adapter {weights.adapter.id!r}" + ("" if seed is None else f" seed {seed}")
+    try:
+        data.check_no_leak(weights.trained_on, split, who)
+    except LeakError as problem:
+        return str(problem)
+    return None
+
+
+def _unknown_training(model: Model, weights: TrainedWeights | None) -> str | None:
+    if isinstance(model, CheckpointModel):
+        return f"what base {model.base!r} was trained on is unknown: it may have seen these very texts"
+    if weights is None or weights.record is None or weights.trained_on is not None:
+        return None
+    return f"what adapter {weights.adapter.id!r} was trained on is unknown: it may have seen these very texts"
+
+
+def _job(
+    suite: Suite,
+    decision: parity.Decision,
+    seed: int | None,
+    split: Split,
+    recipe: Recipe,
+    git: tuple[str | None, bool | None],
+    workspace: Workspace,
+) -> Job:
+    model, weights = decision.model, recipe.weights
+    record = weights.record if weights else None
+    known, base = recipe.parity_weights, recipe.base_digest
+    # How many trials there were is told of the adapter; it is no input.
+    unsaid: Mapping[str, bool | set[str]] = {"train": {"seeds"}, "path": True, "trials": True}
+    configuration = {
+        "model": model.model_dump(mode="json", exclude_none=True, exclude={"seeds"}),
+        "adapter": weights and weights.adapter.model_dump(mode="json", exclude=unsaid),
+        "base": recipe.base_digest,
+        "train": recipe.train_digest,
+        "text": {"template": suite.text.template, "max_length": suite.text.max_length},
+    }
+    spec = configuration | {
+        "scoring_code": scoring_code(),
+        "seed": seed,
+        "adapter_digest": record and record.adapter_digest,
+        "split": {"id": split.split_id, "digest": split.digest},
+        "packages": parity.packages(getattr(model, "runtime", "torch")),
+    }
+    leak, forbidden = _leak(weights, seed, split), suite.audit.exact_overlap == "forbid"
+    doubts = (_unknown_training(model, weights), None if forbidden else leak, weights and weights.doubt)
+    return Job(
+        suite=suite,
+        model=model,
+        seed=seed,
+        split=split,
+        ingredients=parity.in_runtime(recipe.ingredients, model, base, known, suite, workspace.cache),
+        adapter=record,
+        configuration=digest.of_json(configuration),
+        run_key=digest.of_json(spec),
+        spec=spec,
+        git_commit=git[0],
+        git_dirty=git[1],
+        blocked=(weights.blocked if weights else None) or (leak if forbidden else None) or decision.blocked,
+        note=decision.why,
+        warning="; ".join(one for one in doubts if one) or None,
+    )

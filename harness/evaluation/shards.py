@@ -1,0 +1,307 @@
+"""A run in parts: some consecutive examples of a split at a time, each part scored alone and kept as one file.
+
+    for task in cut(jobs, folder, evaluation_id):      # one model and seed each, a few shards
+        done = score(task, progress)                   # in a worker: reads what is kept, keeps what it scores
+    scored = joined(job, folder)                       # where a run was shared among tasks
+
+A shard is named by all that its answers follow from: the model, the seed, the weights, the code, the packages and the
+examples, though not the split. So what was scored before a command was killed is not scored again, and of a split that
+grew only the shards that changed are. Texts are batched within a shard alone: answers do not depend on how many workers
+share a run.
+
+A file appears under its name whole or not at all, and is never changed. Its columns are `example_id` and `score`; its
+footer says what it is of, and has a checksum. A file that is not what it was is told of, and scored again.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness import provenance
+from harness.artifacts import digest
+from harness.errors import AdapterError, RunError, StoreError
+from harness.evaluation import scoring
+from harness.evaluation.scoring import Answers, Job, Scored
+from harness.models.adapter_files import identity
+from harness.models.classifier import Classifier
+from harness.progress import Progress
+from harness.records import Example
+from harness.store import checksum
+from harness.training import card
+
+T = TypeVar("T")
+
+EXAMPLES = 1000
+"""In a shard, at most: what a killed worker loses."""
+SHARDS_PER_TASK = 2
+"""What a worker takes at a time, at most: loading a model should take far less than what follows."""
+FOOTER = b"harness"
+PARTIAL = ".partial-"
+"""How the names of files begin that are not whole yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Consecutive examples of a split, to be scored by one model."""
+
+    key: str
+    """Digest of all that the answers follow from (64 hex digits)."""
+    examples: tuple[Example, ...]
+    path: Path
+    """Where its answers are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Shards of one job."""
+
+    job: Job
+    """Without its split's examples unless the piece is all of it: they would be sent to every worker."""
+    shards: tuple[Shard, ...]
+    is_all: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a worker takes at a time: pieces of one model with one seed."""
+
+    pieces: tuple[Piece, ...]
+    evaluation_id: str
+    fresh: bool
+    """Whether what another evaluation scored does not count."""
+
+
+@dataclass(slots=True)
+class Done:
+    """What came of a task."""
+
+    scored: list[Scored] = field(default_factory=list)
+    """Runs that the task had all of, and failed ones."""
+    damaged: list[str] = field(default_factory=list)
+    """Files that were not what they were, and were scored again."""
+
+
+def shards_of(job: Job, folder: Path) -> list[Shard]:
+    """A job in parts, in the order of its split."""
+    model = digest.of_json(_without_split(job))
+    found = []
+    for examples in _batched(job.split.examples, EXAMPLES):
+        key = digest.of_json({"model": model, "examples": [example.example_id for example in examples]})
+        found.append(Shard(key, examples, folder / key[:2] / f"{key}.parquet"))
+    return found
+
+
+def _without_split(job: Job) -> Mapping[str, Any]:
+    """All that a job's answers follow from but the examples."""
+    return {name: value for name, value in job.spec.items() if name != "split"}
+
+
+def _batched(things: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:
+    for start in range(0, len(things), size):
+        yield tuple(things[start : start + size])
+
+
+def make_tasks(jobs: Sequence[Job], folder: Path, evaluation_id: str, *, fresh: bool = False) -> list[Task]:
+    """What there is to do, in tasks of one model and seed each; small splits share a task, large ones take several."""
+    tasks: list[list[Piece]] = []
+    for _, same_weights in groupby(jobs, key=lambda job: (job.model.id, job.seed)):
+        room = 0
+        for job in same_weights:
+            shards = shards_of(job, folder)
+            for some in _batched(shards, SHARDS_PER_TASK):
+                size, is_all = sum(len(shard.examples) for shard in some), len(some) == len(shards)
+                if size > room:
+                    tasks.append([])
+                    room = EXAMPLES * SHARDS_PER_TASK
+                sent = job if is_all else replace(job, split=replace(job.split, examples=()))
+                tasks[-1].append(Piece(sent, some, is_all))
+                room -= size
+    return [Task(tuple(pieces), evaluation_id, fresh) for pieces in tasks]
+
+
+def singly(task: Task) -> list[Task]:
+    """The same, a shard at a time."""
+    return [
+        replace(task, pieces=(Piece(piece.job, (shard,), piece.is_all and len(piece.shards) == 1),))
+        for piece in task.pieces
+        for shard in piece.shards
+    ]
+
+
+def score(task: Task, progress: Progress) -> Done:
+    """In a worker: score what is not kept, and keep it. A run that fails is an outcome, not an exception.
+
+    Raises:
+        StoreError: a file cannot be written.
+    """
+    from threadpoolctl import threadpool_limits
+
+    done = Done()
+    for piece in task.pieces:
+        job, began = piece.job, provenance.now()
+        try:
+            if job.blocked is not None:
+                raise RunError(job.blocked)
+            parts = [kept(shard, task, done) for shard in piece.shards]
+            todo = [index for index, part in enumerate(parts) if part is None]
+            if todo:
+                with threadpool_limits(1), progress(_label(piece), _count(piece, todo)) as advance:
+                    classifier = _classifier(job, task.evaluation_id)
+                    for index in todo:
+                        shard = piece.shards[index]
+                        answers = scoring.answer(job, classifier, shard.examples, advance)
+                        answers = answers._replace(evaluation_id=task.evaluation_id)
+                        write(shard, answers, _without_split(job))
+                        parts[index] = answers
+            if piece.is_all:
+                done.scored.append(scoring.finished(job, [part for part in parts if part is not None]))
+        except StoreError:
+            raise
+        except Exception as problem:  # noqa: BLE001 (whatever a model does, it is stored and the others go on)
+            done.scored.append(scoring.unfinished(job, began, "error", problem))
+    return done
+
+
+def _label(piece: Piece) -> str:
+    """Of a run that is shared among tasks, which part."""
+    return piece.job.label if piece.is_all else f"{piece.job.label} [{piece.shards[0].key[:6]}]"
+
+
+def _count(piece: Piece, indices: Sequence[int]) -> int:
+    return sum(len(piece.shards[index].examples) for index in indices)
+
+
+_latest: tuple[str, Classifier] | None = None
+
+
+def _classifier(job: Job, evaluation_id: str) -> Classifier:
+    """The job's model, as it was loaded for the task before, if it was."""
+    global _latest
+    name = digest.of_json([evaluation_id, _without_split(job)])
+    if _latest is None or _latest[0] != name:
+        _latest = None  # two models at a time are not needed
+        _latest = name, _loaded(job)
+    return _latest[1]
+
+
+def _loaded(job: Job) -> Classifier:
+    """The job's model, made of the weights that its key is about."""
+    classifier = scoring.load(job)
+    folder, record = job.ingredients.adapter_dir, job.adapter
+    if folder is not None and record is not None:
+        found = (card.adapter_digest(folder), identity(folder))  # trained here, or from elsewhere
+        if record.adapter_digest not in found:
+            raise AdapterError(f"{folder}: was replaced since it was looked at; evaluate the suite again")
+    return classifier
+
+
+def kept(shard: Shard, task: Task, done: Done) -> Answers | None:
+    """What is kept of a shard and counts; None where it is to be scored."""
+    try:
+        answers = read(shard)
+    except RunError as problem:
+        done.damaged.append(f"{problem}; it is scored again")
+        return None
+    is_other = answers is not None and answers.evaluation_id != task.evaluation_id
+    return None if task.fresh and is_other else answers
+
+
+def write(shard: Shard, answers: Answers, model: Mapping[str, Any]) -> None:
+    """Keep a shard's answers: whole, or not at all, also where the power fails.
+
+    Args:
+        model: what the answers follow from besides the examples.
+
+    Raises:
+        StoreError: there is no room, or nothing may be written there.
+    """
+    ids = [example.example_id for example in shard.examples]
+    footer = {
+        "key": shard.key,
+        "model": dict(model),
+        "checksum": _checksum(answers.scores),
+        "tokens": answers.tokens,
+        "truncated": answers.truncated,
+        "seconds": answers.seconds,
+        "started_at": answers.started_at.isoformat(),
+        "evaluation_id": answers.evaluation_id,
+        "hardware": dict(provenance.hardware()),
+    }
+    columns = {"example_id": pa.array(ids, pa.string()), "score": pa.array(answers.scores, pa.float64())}
+    table = pa.table(columns).replace_schema_metadata({FOOTER: json.dumps(footer, sort_keys=True).encode()})
+    partial = shard.path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
+    try:
+        shard.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                pq.write_table(table, file, compression="zstd")
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(shard.path)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+    except OSError as problem:
+        raise StoreError(
+            f"{shard.path.parent}: what was scored cannot be kept ({problem.strerror or problem}); make room there or "
+            "let it be written; what was stored before stays"
+        ) from problem
+
+
+def read(shard: Shard) -> Answers | None:
+    """What is kept of a shard; None where nothing is.
+
+    Raises:
+        RunError: the file is damaged, or of something else.
+    """
+    if not shard.path.is_file():
+        return None
+    try:
+        table = pq.read_table(shard.path, partitioning=None)
+        footer = json.loads(table.schema.metadata[FOOTER])
+        ids, scores = table["example_id"].to_pylist(), np.asarray(table["score"].to_numpy(), dtype=np.float64)
+        answers = Answers(
+            scores,
+            footer["tokens"],
+            footer["truncated"],
+            None if footer["seconds"] is None else float(footer["seconds"]),
+            datetime.fromisoformat(footer["started_at"]),
+            footer["evaluation_id"],
+        )
+        is_whole = footer["key"] == shard.key and footer["checksum"] == _checksum(scores)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as problem:
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise RunError(f"{shard.path}: is damaged ({reason[:200]})") from None
+    if not is_whole or ids != [example.example_id for example in shard.examples]:
+        raise RunError(f"{shard.path}: is damaged (its answers are not those that were kept)")
+    return answers
+
+
+def _checksum(scores: np.ndarray[Any, np.dtype[np.float64]]) -> str:
+    return checksum.of_predictions((scores > 0.5).astype(np.int8), scores)
+
+
+def joined(job: Job, folder: Path) -> Scored:
+    """The run that its shards make.
+
+    Raises:
+        RunError: one is damaged, or gone.
+    """
+    parts = []
+    for shard in shards_of(job, folder):
+        answers = read(shard)
+        if answers is None:
+            raise RunError(f"{shard.path}: was there and is gone; evaluate the suite again")
+        parts.append(answers)
+    return scoring.finished(job, parts)

@@ -1,0 +1,1 @@
+"""From stored runs to verdicts: rules judged, baselines, comparisons, sample sizes, reports."""

@@ -1,0 +1,163 @@
+"""The A/A canary: before a model is held against a baseline, some of the baseline is scored again, with the very same
+inputs. What comes out otherwise then is no regression of the model but the environment's doing.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from harness import provenance
+from harness.artifacts import digest
+from harness.evaluation import scoring
+from harness.evaluation.scoring import Job
+from harness.gates.baseline_file import BaselineRun
+from harness.gates.baselines import Found
+from harness.gates.judge import compared
+from harness.progress import Progress
+from harness.records import Baseline, Evidence
+from harness.stats.inference import Floats
+from harness.suite.rules import Rule
+from harness.suite.schema import CheckpointModel, Model, PeftModel, ProbeModel, TfidfModel, TransformerModel
+
+EXAMPLES = 64
+TOLERANCE = {"fp32": 1e-3, "bf16": 0.25, "int8": 0.25}
+"""Largest move of a log-odds that passes, by precision.
+
+64 examples make other batches than the whole split does, and that alone moves log-odds: on the quickstart by up to
+0.00002 in fp32 and 0.09 in bf16, in OpenVINO's int8 by up to 0.07. An environment that rounds a little differently
+passes too.
+"""
+_REMEDY = "set the baseline anew from an evaluation in this environment"
+CLIP = 1e-9
+"""Log-odds are of probabilities this far from 0 and 1, at least: nearer, float64 has not the digits for 1 - p."""
+
+
+def sent_ahead(
+    rules: Iterable[Rule],
+    evidence: Evidence,
+    found: Mapping[str, Found],
+    jobs: Sequence[Job],
+    progress: Progress,
+    say: Callable[[str], None],
+) -> Evidence:
+    """The evidence, in which each baseline that a rule will be judged on says what came of scoring some of it again.
+
+    Args:
+        found: the baselines of the evidence and their runs, by the same names.
+        jobs: the suite's plan.
+        say: is told what came of it.
+    """
+    asking: dict[str, list[str]] = {}
+    for rule in rules:
+        if rule.baseline is not None and compared(rule, evidence) is not None:
+            asking.setdefault(found[rule.baseline].baseline.name, []).append(rule.model)
+    tried: dict[str, Baseline] = {}
+    for baseline, runs in found.values():
+        if baseline.name in asking and baseline.name not in tried:
+            tried[baseline.name] = _tried(baseline, runs, asking[baseline.name], jobs, progress, say)
+    told = {name: tried.get(baseline.name, baseline) for name, baseline in evidence.baselines.items()}
+    return replace(evidence, baselines=told)
+
+
+def _tried(
+    baseline: Baseline,
+    runs: Iterable[BaselineRun],
+    preferred: Collection[str],
+    jobs: Iterable[Job],
+    progress: Progress,
+    say: Callable[[str], None],
+) -> Baseline:
+    pair = chosen([kept for kept in runs if (kept.model_id, kept.split_id) in baseline.outcomes], jobs, preferred)
+    if pair is None:
+        say(
+            f"warning: baseline {baseline.name}: none of its runs can be scored again with the same inputs, so nothing "
+            "shows whether this environment still answers as it did"
+        )
+        return replace(baseline, canary="none")
+    kept, job = pair
+    try:
+        moves = _moves(kept, job, progress)
+    except Exception as problem:  # noqa: BLE001 (whatever a model does: it was scored once, and cannot be now)
+        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[-1]
+        drift = f"{job.label}, which baseline {baseline.name} has, can no longer be scored ({reason})"
+        return replace(baseline, drift=f"{drift}; {_changes(kept)}; {_REMEDY}")
+    tolerance = TOLERANCE[getattr(job.model, "precision", "fp32")]
+    moved, largest = int((moves > tolerance).sum()), float(moves.max())
+    if moved:
+        drift = (
+            f"{moved} of {len(moves)} examples of {job.label} come out otherwise than in baseline {baseline.name} with "
+            f"the same inputs, the largest logit move is {largest:.3g} ({tolerance:g} is allowed); {_changes(kept)}; "
+            f"{_REMEDY}"
+        )
+        return replace(baseline, drift=drift)
+    told = f"{len(moves)} examples of {job.label}"
+    say(f"baseline {baseline.name}: {told} come out as they did (largest logit move {largest:.1e})")
+    if isinstance(job.model, TfidfModel) and not all(model == job.model.id for model in preferred):
+        say(f"warning: baseline {baseline.name}: that is all that can be scored again, and it shows nothing of torch")
+    return replace(baseline, canary=f"same: {told}, largest logit move {largest:.1e}")
+
+
+def chosen(
+    runs: Iterable[BaselineRun], jobs: Iterable[Job], preferred: Collection[str]
+) -> tuple[BaselineRun, Job] | None:
+    """The run to score again, and how: one that has the same inputs now as then but for the code.
+
+    Args:
+        preferred: ids of models that come first; then the order is that of `_cost`.
+    """
+    now = {_inputs(job.spec): job for job in jobs if job.blocked is None and _cost(job.model) is not None}
+    pairs = [(kept, now[_inputs(kept.spec)]) for kept in runs if _inputs(kept.spec) in now]
+    return min(pairs, key=lambda pair: (pair[1].model.id not in preferred, _cost(pair[1].model)), default=None)
+
+
+def _inputs(spec: Mapping[str, Any]) -> str:
+    return digest.of_json({name: value for name, value in spec.items() if name not in ("packages", "scoring_code")})
+
+
+def _cost(model: Model) -> int | None:
+    """Place in the order in which models are taken; None for one that shows nothing of the environment.
+
+    Trained weights only score 64 texts. A probe reads its whole training split first. The logits of an untrained head
+    are near zero and hardly move. Counted words touch neither torch nor the base.
+    """
+    match model:
+        case PeftModel() | CheckpointModel():
+            return 0
+        case TransformerModel():
+            return 1 if model.adapter is not None else 3
+        case ProbeModel():
+            return 2
+        case TfidfModel():
+            return 4
+    return None
+
+
+def _moves(kept: BaselineRun, job: Job, progress: Progress) -> Floats:
+    """How far the log-odds of the chosen examples are from the kept ones, each at least 0; shape (n,), n <= 64."""
+    from threadpoolctl import threadpool_limits
+
+    was = {prediction.example_id: prediction.score for prediction in kept.predictions}
+    # Ids are digests of content: the smallest ones are as good as drawn by lot, and the same each time.
+    ids = set(sorted(was)[:EXAMPLES])
+    examples = tuple(example for example in job.split.examples if example.example_id in ids)
+    with threadpool_limits(1), progress(f"canary: {job.label}", len(examples)) as advance:
+        again = scoring.answer(job, scoring.load(job), examples, advance).scores
+    scores = np.column_stack([again, [was[example.example_id] for example in examples]])
+    inside = np.clip(scores, CLIP, 1 - CLIP)
+    log_odds = np.log(inside / (1 - inside))
+    return np.asarray(np.abs(log_odds[:, 0] - log_odds[:, 1]), dtype=np.float64)
+
+
+def _changes(kept: BaselineRun) -> str:
+    """What differs between the environment that scored a run and this one, in words."""
+    packages, hardware = provenance.packages(), provenance.hardware()
+    pairs: list[tuple[str, Any, Any]] = [
+        (name, kept.packages.get(name), packages.get(name)) for name in sorted({*kept.packages, *packages})
+    ]
+    # Processors that share a name, as a cloud's virtual ones do, may still round otherwise.
+    names = {"processor": "processor", "bf16": "bf16 in hardware", "machine": "machine", "system": "system"}
+    pairs += [(said, kept.hardware.get(name), hardware.get(name)) for name, said in names.items()]
+    changes = [f"{name} {then} then, {now} now" for name, then, now in pairs if then != now]
+    return ", ".join(changes) or "packages and processor are the same as then"

@@ -1,0 +1,253 @@
+"""Two models on the same examples: metrics, tests, flips, slices and calibration, side by side. No I/O.
+
+    found = compare("test", examples, a, b, ["accuracy", "f1"], "accuracy")
+    found.metrics, found.tests, found.only_a_right, found.slices
+
+A difference is A minus B. All draws are seeded by the runs: the other way round the numbers are the same with the sign
+turned.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.records import Evidence, Example, Metric, Outcomes
+from harness.stats import calibration, estimates, inference, metrics, slices
+from harness.stats.calibration import Calibration
+from harness.stats.estimates import Difference
+from harness.stats.inference import ALPHA, Floats
+from harness.stats.metrics import disagreements, is_right
+from harness.stats.slices import FEWEST
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two models on one split."""
+
+    model_id: str
+    seeds: tuple[int | None, ...]
+    """Of its runs; None for a model without randomness."""
+    run_keys: tuple[str, ...]
+    """Of the same runs."""
+    outcomes: tuple[Outcomes, ...]
+    """Of the same runs, all on the same examples in the same order."""
+
+
+def side(found: Evidence, model_id: str, split_id: str) -> Side:
+    """A model's side of a comparison, which must have its runs in the evidence."""
+    runs = found.runs[model_id, split_id]
+    seeds, run_keys = tuple(run.seed for run in runs), tuple(run.run_key for run in runs)
+    return Side(model_id, seeds, run_keys, found.outcomes[model_id, split_id])
+
+
+@dataclass(frozen=True, slots=True)
+class MetricPair:
+    """A metric of both sides, means over their seeds, and the paired difference."""
+
+    name: str
+    higher_is_better: bool
+    a: Metric
+    b: Metric
+    difference: Difference | None
+    """None where the metric is undefined for a side, or where there is but one cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTest:
+    """McNemar's exact test of one run of each side. It takes examples as independent, clusters or not."""
+
+    seed_a: int | None
+    seed_b: int | None
+    only_a: int
+    """Examples that only A's run gets right."""
+    only_b: int
+    p_value: float
+    p_adjusted: float
+    """Holm, over the comparison's pairs of runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """An example that most of one side's seeds get right and most of the other side's wrong."""
+
+    example_id: str
+    label: int
+    score_a: float
+    """Mean over A's seeds of the probability of class 1."""
+    score_b: float
+    votes_a: tuple[int, ...]
+    """The label that each of A's seeds predicts."""
+    votes_b: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SlicePair:
+    """The primary metric of both sides on a part of the examples."""
+
+    name: str
+    """As `family=value`."""
+    n: int
+    a: float | None
+    """Mean over A's seeds; None where it is undefined, and with fewer than `FEWEST` examples or one cluster."""
+    b: float | None
+    difference: Difference | None
+    p_adjusted: float | None
+    """Benjamini–Hochberg, over the split's slices that have a p-value."""
+    differs: bool
+    """Whether that is below `ALPHA`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What two models are to each other on one split."""
+
+    split_id: str
+    n: int
+    n_clusters: int | None
+    """None where the split names no clusters."""
+    model_a: str
+    model_b: str
+    seeds_a: tuple[int | None, ...]
+    seeds_b: tuple[int | None, ...]
+    primary_metric: str
+    """What the slices are compared by."""
+    metrics: tuple[MetricPair, ...]
+    tests: tuple[RunTest, ...]
+    only_a_right: tuple[Flip, ...]
+    """Those whose mean scores lie farthest apart first."""
+    only_b_right: tuple[Flip, ...]
+    undecided: int
+    """Examples that just half of a side's seeds get right: they are on neither list."""
+    slices: tuple[SlicePair, ...]
+    """Where the sides differ first."""
+    calibration_a: Calibration
+    calibration_b: Calibration
+
+
+def compare(
+    split_id: str, examples: Sequence[Example], a: Side, b: Side, metric_names: Sequence[str], primary_metric: str
+) -> Comparison:
+    """Compare two models on one split.
+
+    Args:
+        examples: the split's, in the order of the outcomes.
+        metric_names: keys of `METRICS`, in the order in which they are shown.
+        primary_metric: what the slices are compared by.
+
+    Raises:
+        ValueError: the outcomes are not all on these examples in this order.
+    """
+    _check_examples(examples, a, b)
+    clusters = a.outcomes[0].clusters
+    only_a_right, only_b_right, undecided = flips(a.outcomes, b.outcomes)
+    return Comparison(
+        split_id=split_id,
+        n=len(examples),
+        n_clusters=None if clusters is None else len(np.unique(clusters)),
+        model_a=a.model_id,
+        model_b=b.model_id,
+        seeds_a=a.seeds,
+        seeds_b=b.seeds,
+        primary_metric=primary_metric,
+        metrics=tuple(_metric(name, a, b) for name in metric_names),
+        tests=run_tests(a, b),
+        only_a_right=only_a_right,
+        only_b_right=only_b_right,
+        undecided=undecided,
+        slices=_slices(primary_metric, examples, a, b),
+        calibration_a=calibration.of(a.outcomes, a.run_keys),
+        calibration_b=calibration.of(b.outcomes, b.run_keys),
+    )
+
+
+def _check_examples(examples: Sequence[Example], a: Side, b: Side) -> None:
+    estimates.check_paired([*a.outcomes, *b.outcomes])
+    if tuple(example.example_id for example in examples) != a.outcomes[0].example_ids:
+        raise ValueError("a comparison needs the examples of its outcomes, in the same order")
+
+
+def _metric(name: str, a: Side, b: Side) -> MetricPair:
+    of_a, of_b = (
+        estimates.summarise(name, side.outcomes, estimates.generator_for(name, side.run_keys)) for side in (a, b)
+    )
+    return MetricPair(name, of_a.higher_is_better, of_a, of_b, _difference(name, a, b))
+
+
+def _difference(name: str, a: Side, b: Side) -> Difference | None:
+    """A minus B; the other way round it is the same draw with the sign turned."""
+    if a.model_id > b.model_id:
+        turned = _difference(name, b, a)
+        return turned.turned if turned is not None else None
+    return estimates.difference_of_runs(name, a.outcomes, a.run_keys, b.outcomes, b.run_keys)
+
+
+def run_tests(a: Side, b: Side) -> tuple[RunTest, ...]:
+    """McNemar's exact test of pairs of runs: seed by seed where both sides have the same seeds, else all of A's runs
+    with all of B's.
+    """
+    if set(a.seeds) == set(b.seeds):
+        pairs = [(i, b.seeds.index(seed)) for i, seed in enumerate(a.seeds)]
+    else:
+        pairs = [(i, k) for i in range(len(a.seeds)) for k in range(len(b.seeds))]
+    counts = [disagreements(a.outcomes[i], b.outcomes[k]) for i, k in pairs]
+    p_values = [inference.mcnemar(*count) for count in counts]
+    return tuple(
+        RunTest(a.seeds[i], b.seeds[k], *count, p_value, p_adjusted)
+        for (i, k), count, p_value, p_adjusted in zip(pairs, counts, p_values, inference.holm(p_values), strict=True)
+    )
+
+
+def flips(a: Sequence[Outcomes], b: Sequence[Outcomes]) -> tuple[tuple[Flip, ...], tuple[Flip, ...], int]:
+    """Examples that most of one side's seeds get right and most of the other side's wrong.
+
+    Returns:
+        Those that only A gets right and those that only B does, each with the farthest mean scores first and then in
+        the split's order; and how many examples are on neither list because just half of a side's seeds are right.
+    """
+    right_a, right_b = (np.mean([is_right(outcomes) for outcomes in side], axis=0) for side in (a, b))
+    scores_a, scores_b = (np.mean([outcomes.scores for outcomes in side], axis=0) for side in (a, b))
+    votes_a, votes_b = (np.stack([outcomes.predicted for outcomes in side], axis=1).tolist() for side in (a, b))
+    by_distance = np.argsort(-np.abs(scores_a - scores_b), kind="stable")
+
+    def listed(chosen: NDArray[np.bool_]) -> tuple[Flip, ...]:
+        return tuple(
+            Flip(
+                example_id=a[0].example_ids[i],
+                label=int(a[0].labels[i]),
+                score_a=float(scores_a[i]),
+                score_b=float(scores_b[i]),
+                votes_a=tuple(votes_a[i]),
+                votes_b=tuple(votes_b[i]),
+            )
+            for i in by_distance[chosen[by_distance]]
+        )
+
+    undecided = int(((right_a == 0.5) | (right_b == 0.5)).sum())
+    return listed((right_a > 0.5) & (right_b < 0.5)), listed((right_a < 0.5) & (right_b > 0.5)), undecided
+
+
+def _slices(name: str, examples: Sequence[Example], a: Side, b: Side) -> tuple[SlicePair, ...]:
+    found = [_slice(name, label, chosen, a, b) for label, chosen in slices.all_slices(examples).items()]
+    tested = [i for i, pair in enumerate(found) if pair.difference is not None]
+    adjusted = inference.benjamini_hochberg([pair.difference.p_value for pair in found if pair.difference is not None])
+    for i, p_adjusted in zip(tested, adjusted, strict=True):
+        found[i] = replace(found[i], p_adjusted=p_adjusted, differs=p_adjusted < ALPHA)
+    return tuple(sorted(found, key=lambda pair: not pair.differs))
+
+
+def _slice(name: str, label: str, chosen: NDArray[np.bool_], a: Side, b: Side) -> SlicePair:
+    n, clusters = int(chosen.sum()), a.outcomes[0].clusters
+    if n < FEWEST or (clusters is not None and len(np.unique(clusters[chosen])) < 2):
+        return SlicePair(label, n, None, None, None, None, differs=False)
+    of_a, of_b = (
+        replace(side, outcomes=tuple(metrics.subset(outcomes, chosen) for outcomes in side.outcomes)) for side in (a, b)
+    )
+    difference = _difference(name, of_a, of_b)
+    return SlicePair(label, n, _mean(name, of_a), _mean(name, of_b), difference, None, differs=False)
+
+
+def _mean(name: str, side: Side) -> float | None:
+    values: Floats = np.array([metrics.value(name, outcomes) for outcomes in side.outcomes])
+    return float(values.mean()) if np.isfinite(values).all() else None

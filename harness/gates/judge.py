@@ -1,0 +1,424 @@
+"""Rules and evidence to verdicts, without I/O: which outcomes a rule is about, and the decision on them.
+
+Whatever is missing, stale, failed, counted twice or on other examples raises `Unjudgeable`, which fails the rule with
+its reason.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from harness.records import AdapterRecord, Baseline, Evidence, Outcome, Outcomes, Verdict
+from harness.stats import estimates, inference, slices, timing
+from harness.stats.metrics import METRICS, subset
+from harness.suite.rules import Kind, Rule, of_gates
+from harness.suite.schema import Suite
+
+
+class Unjudgeable(Exception):
+    """Why a rule cannot be judged."""
+
+
+def candidate_of(rule: Rule, evidence: Evidence) -> tuple[Outcomes, ...]:
+    """The model's outcomes, by seed, which must be seeds indeed."""
+    found = seeds_of(rule, rule.model, rule.split, evidence)
+    seed_of: dict[str, int | None] = {}
+    for run in evidence.runs.get((rule.model, rule.split), ()):
+        if run.adapter_digest is not None and run.adapter_digest in seed_of:
+            same = f"seeds {seed_of[run.adapter_digest]} and {run.seed} of {rule.model} have the same weights"
+            raise Unjudgeable(f"{same} ({run.adapter_digest[:12]}): they are one seed counted twice")
+        if run.adapter_digest is not None:
+            seed_of[run.adapter_digest] = run.seed
+    return _in_slice(rule, found, evidence)
+
+
+def reference_of(rule: Rule, evidence: Evidence) -> tuple[Outcomes, ...]:
+    """The other side's outcomes, by seed, on the same examples."""
+    if rule.baseline is None:
+        assert rule.reference is not None
+        return _in_slice(rule, seeds_of(rule, rule.reference, rule.split, evidence), evidence)
+    place = (rule.model, rule.split)
+    baseline = evidence.baselines.get(rule.baseline, Baseline(rule.baseline, {}, frozenset(), "was not looked up"))
+    if baseline.problem is not None:
+        raise Unjudgeable(f"baseline {baseline.name}: {baseline.problem}")
+    if place in baseline.other_examples:
+        raise Unjudgeable(f"baseline {baseline.name} holds other examples of {rule.split} than are scored now")
+    if place not in baseline.outcomes:
+        raise Unjudgeable(f"baseline {baseline.name} holds no run of {rule.model} on {rule.split}")
+    same = [run.run_id for run in evidence.runs.get(place, ()) if run.run_id in baseline.run_ids]
+    if same:
+        raise Unjudgeable(
+            f"{rule.model} would be compared with itself: baseline {baseline.name} holds the very run {same[0][:12]}; "
+            "name an earlier baseline"
+        )
+    if baseline.drift is not None:
+        raise Unjudgeable(f"environment drift: {baseline.drift}")
+    if baseline.outcomes[place][0].example_ids != evidence.outcomes[place][0].example_ids:
+        raise Unjudgeable(f"baseline {baseline.name} holds other examples of {rule.split} than are scored now")
+    return _in_slice(rule, baseline.outcomes[place], evidence)
+
+
+def seeds_of(rule: Rule, model: str, split: str, evidence: Evidence) -> tuple[Outcomes, ...]:
+    """A model's outcomes on a split, by seed."""
+    if (model, split) in evidence.missing or (model, split) not in evidence.outcomes:
+        raise Unjudgeable(evidence.missing.get((model, split), f"{model} was not scored on {split}"))
+    return evidence.outcomes[model, split]
+
+
+def _in_slice(rule: Rule, seeds: Sequence[Outcomes], evidence: Evidence) -> tuple[Outcomes, ...]:
+    """Only the rule's slice."""
+    if rule.slice is None:
+        return tuple(seeds)
+    examples = evidence.examples[rule.split]
+    if tuple(example.example_id for example in examples) != seeds[0].example_ids:
+        raise Unjudgeable(f"{rule.model} was scored on other examples of {rule.split} than the suite names")
+    chosen = slices.chosen(rule.slice, examples)
+    if not chosen.any():
+        raise Unjudgeable(f"no example of {rule.split} is in the slice {rule.slice}")
+    return tuple(subset(outcomes, chosen) for outcomes in seeds)
+
+
+def run_keys(rule: Rule, evidence: Evidence, *, of_reference: bool = False, elsewhere: bool = False) -> tuple[str, ...]:
+    """The keys of a side's runs, in the order of its outcomes: whatever is drawn of them is seeded by these.
+
+    Args:
+        of_reference: of the other side, and not of the model's own.
+        elsewhere: on the split of the other domain.
+    """
+    if of_reference and rule.baseline is not None:
+        kept = evidence.baselines[rule.baseline].run_keys.get((rule.model, rule.split), ())
+        return ("baseline", *kept)  # seeds of the same key are drawn for each side alone
+    model = rule.reference if of_reference and rule.reference is not None else rule.model
+    split = rule.elsewhere if elsewhere and rule.elsewhere is not None else rule.split
+    return tuple(run.run_key for run in evidence.runs.get((model, split), ()))
+
+
+def adapters_of(rule: Rule, evidence: Evidence) -> list[AdapterRecord]:
+    """What is known of the training of the model's weights, by seed."""
+    candidate_of(rule, evidence)
+    digests = [run.adapter_digest for run in evidence.runs[rule.model, rule.split]]
+    found = [evidence.adapters[key] for key in digests if key is not None and key in evidence.adapters]
+    if len(found) < len(digests):
+        raise Unjudgeable(f"the store has no record of the training of {rule.model}")
+    return found
+
+
+def compared(rule: Rule, evidence: Evidence) -> tuple[tuple[Outcomes, ...], tuple[Outcomes, ...]] | None:
+    """What a comparison compares, seeds of the model and of its other side, cut to the rule's slice.
+
+    Returns:
+        None where the rule compares nothing or cannot be judged.
+    """
+    if rule.other_side is None or rule.kind == "min_throughput":
+        return None
+    try:
+        return candidate_of(rule, evidence), reference_of(rule, evidence)
+    except Unjudgeable:
+        return None
+
+
+class Decision(NamedTuple):
+    """What came of one rule."""
+
+    outcome: Outcome
+    reason: str
+    """One sentence with the numbers that decided, or with what is missing."""
+    numbers: dict[str, Any]
+    """Empty where nothing could be measured."""
+
+
+def judge(suite: Suite, evidence: Evidence, judged_at: datetime) -> list[Verdict]:
+    """Decide every rule of a suite's gates, in the file's order.
+
+    Args:
+        judged_at: UTC, without time zone.
+    """
+    verdicts = []
+    for rule in of_gates(suite):
+        decision = decide(rule, evidence)
+        blocking = decision.outcome == "fail" or (decision.outcome == "inconclusive" and rule.inconclusive_fails)
+        verdicts.append(Verdict(suite.digest, rule.gate_id, judged_at, blocking=blocking, **decision._asdict()))
+    return verdicts
+
+
+def decide(rule: Rule, evidence: Evidence) -> Decision:
+    """One rule's outcome; a fail without numbers where something is missing or not comparable."""
+    try:
+        decision = KINDS[rule.kind](rule, evidence)
+    except Unjudgeable as problem:
+        return Decision("fail", str(problem), {})
+    return decision if rule.baseline is None else _naming(evidence.baselines[rule.baseline], rule, decision)
+
+
+def _naming(baseline: Baseline, rule: Rule, decision: Decision) -> Decision:
+    """A decision that says which baseline it is against, since the command line may ask for another than the rule."""
+    reason = decision.reason if baseline.name == rule.baseline else f"against {baseline.name}: {decision.reason}"
+    told = {"reference": f"baseline {baseline.name}", "canary": baseline.canary}
+    return decision._replace(reason=reason, numbers=decision.numbers | told)
+
+
+def _bound(rule: Rule, evidence: Evidence) -> Decision:
+    seeds, name, keys = candidate_of(rule, evidence), _metric(rule), run_keys(rule, evidence)
+
+    def measured(draws: int) -> Measured:
+        metric = estimates.summarise(name, seeds, estimates.generator_for(name, keys), draws)
+        if metric.value is None or metric.ci_low is None or metric.ci_high is None:
+            raise Unjudgeable(f"{name} is not defined for {rule.place}")
+        return metric.value, metric.ci_low, metric.ci_high
+
+    (value, low, high), settled = _settled(measured, rule.limit, is_exact=estimates.is_exact(name, seeds))
+    sign, n = 1 if rule.kind == "min" else -1, len(seeds[0].labels)
+    outcome = settled.outcome(lambda value: sign * (value - rule.limit))
+    numbers = {
+        "value": value, "ci_low": low, "ci_high": high, "n": n, "limit": rule.limit, "seeds": len(seeds),
+        **settled.numbers,
+    }  # fmt: skip
+    reason = f"{value:.3f} [{low:.3f}, {high:.3f}], n {n}, limit {rule.limit:g}{settled.words}"
+    if outcome == "inconclusive":
+        spread = estimates.spread(name, seeds, estimates.generator_for(name, keys))
+        spread = estimates.at_limit(spread, rule.limit, name, seeds)
+        return _undecided(reason, numbers, value - rule.limit, spread, n)
+    return Decision(outcome, reason, numbers)
+
+
+def _comparison(rule: Rule, evidence: Evidence) -> Decision:
+    sides, name = (candidate_of(rule, evidence), reference_of(rule, evidence)), _metric(rule)
+    keys, theirs = run_keys(rule, evidence), run_keys(rule, evidence, of_reference=True)
+    is_superior = rule.kind == "superior_to"
+    limit = rule.limit if is_superior else -rule.limit
+    sign = 1 if METRICS[name].higher_is_better else -1
+
+    @cache
+    def found(draws: int) -> estimates.Difference:
+        difference = estimates.difference_of_runs(name, sides[0], keys, sides[1], theirs, draws)
+        if difference is None:
+            raise Unjudgeable(f"{name} is not defined for {rule.place} or for {rule.other_side}")
+        return difference
+
+    difference = found(inference.RESAMPLES)
+    _, settled = _settled(
+        lambda draws: found(draws)[:3], sign * limit, is_exact=estimates.is_exact(name, *sides)
+    )  # fmt: skip
+    outcome = settled.outcome(lambda value: sign * value - limit, strictly=is_superior)
+    numbers = {
+        "value": difference.value, "ci_low": difference.ci_low, "ci_high": difference.ci_high, "n": difference.n,
+        "limit": rule.limit, "reference": rule.other_side, "p_value": difference.p_value, **settled.numbers,
+    }  # fmt: skip
+    reason = (
+        f"difference {difference.value:+.3f} [{difference.ci_low:+.3f}, {difference.ci_high:+.3f}], "
+        f"n {difference.n}, margin {rule.limit:g}{settled.words}"
+    )
+    if outcome == "inconclusive":
+        spread = estimates.Spread(difference.se_examples, difference.se_seeds)
+        spread = estimates.at_limit(spread, limit, name, *sides)
+        return _undecided(reason, numbers, sign * difference.value - limit, spread, difference.n)
+    return Decision(outcome, reason, numbers)
+
+
+def _flips(rule: Rule, evidence: Evidence) -> Decision:
+    sides = candidate_of(rule, evidence), reference_of(rule, evidence)
+    keys = [*run_keys(rule, evidence), *run_keys(rule, evidence, of_reference=True)]
+
+    @cache
+    def shared(draws: int) -> estimates.Flips:
+        share = estimates.flip_share(*sides, estimates.seeds_generator("flips", keys), draws)
+        if share is None:
+            raise Unjudgeable(f"one cluster says nothing of how clusters differ: {rule.place} has no interval")
+        return share
+
+    found = shared(inference.RESAMPLES)
+    _, settled = _settled(
+        lambda draws: shared(draws)[:3], rule.limit, is_exact=estimates.is_exact("flips", *sides)
+    )  # fmt: skip
+    outcome = settled.outcome(lambda value: rule.limit - value)
+    numbers = {
+        "value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high, "n": found.n, "limit": rule.limit,
+        "reference": rule.other_side, **settled.numbers,
+    }  # fmt: skip
+    reason = (
+        f"{found.value:.3f} flip [{found.ci_low:.3f}, {found.ci_high:.3f}], n {found.n}, limit {rule.limit:g}"
+        f"{settled.words}"
+    )
+    if outcome == "inconclusive":
+        spread = estimates.at_limit(estimates.Spread(found.se_examples, found.se_seeds), rule.limit, "flips", *sides)
+        return _undecided(reason, numbers, rule.limit - found.value, spread, found.n)
+    return Decision(outcome, reason, numbers)
+
+
+def _drop(rule: Rule, evidence: Evidence) -> Decision:
+    assert rule.elsewhere is not None
+    name, sides = _metric(rule), (candidate_of(rule, evidence), seeds_of(rule, rule.model, rule.elsewhere, evidence))
+    keys = run_keys(rule, evidence), run_keys(rule, evidence, elsewhere=True)
+
+    def measured(draws: int) -> Measured:
+        ends = []
+        for side, of_side in zip(sides, keys, strict=True):
+            metric = estimates.summarise(name, side, estimates.generator_for(name, of_side), draws)
+            if metric.value is None or metric.ci_low is None or metric.ci_high is None:
+                raise Unjudgeable(f"{name} is not defined for {rule.model} on {rule.split} or {rule.elsewhere}")
+            ends.append((metric.value, metric.ci_low, metric.ci_high))
+        here, there = ends if METRICS[name].higher_is_better else ends[::-1]
+        return inference.independent_difference(here, there)
+
+    (value, low, high), settled = _settled(measured, rule.limit, is_exact=estimates.is_exact(name, *sides))
+    outcome = settled.outcome(lambda value: rule.limit - value)
+    n, m = (len(side[0].labels) for side in sides)
+    numbers = {
+        "value": value, "ci_low": low, "ci_high": high, "n": n + m, "limit": rule.limit, "elsewhere": rule.elsewhere,
+        **settled.numbers,
+    }  # fmt: skip
+    reason = f"drop {value:+.3f} [{low:+.3f}, {high:+.3f}], n {n} and {m}, limit {rule.limit:g}{settled.words}"
+    if outcome == "inconclusive":
+        spreads = np.array(
+            [
+                estimates.spread(name, side, estimates.generator_for(name, of_side))
+                for side, of_side in zip(sides, keys, strict=True)
+            ]
+        )
+        spread = estimates.Spread(*(float(error) for error in np.hypot(spreads[0], spreads[1])))
+        return _undecided(reason, numbers, rule.limit - value, spread, n + m)
+    return Decision(outcome, reason, numbers)
+
+
+def _size(rule: Rule, evidence: Evidence) -> Decision:
+    value = max(adapter.size_bytes for adapter in adapters_of(rule, evidence))
+    numbers = {"value": value, "limit": rule.limit}
+    return Decision("pass" if value <= rule.limit else "fail", f"{value:,} bytes, limit {rule.limit:,.0f}", numbers)
+
+
+def _train_seconds(rule: Rule, evidence: Evidence) -> Decision:
+    told = [adapter.train_seconds for adapter in adapters_of(rule, evidence)]
+    seconds = [one for one in told if one is not None]
+    if len(seconds) < len(told):
+        raise Unjudgeable(f"nobody told how long {rule.model} was trained")
+    numbers = {"value": max(seconds), "limit": rule.limit, "seeds": len(seconds)}
+    reason = f"{max(seconds):.1f} s, the slowest of {len(seconds)} seeds, limit {rule.limit:g}"
+    return Decision("pass" if max(seconds) <= rule.limit else "fail", reason, numbers)
+
+
+def _throughput(rule: Rule, evidence: Evidence) -> Decision:
+    assert rule.reference is not None
+    candidate_of(rule, evidence)
+    seeds_of(rule, rule.reference, rule.split, evidence)
+    candidate, reference = (evidence.runs[model, rule.split] for model in (rule.model, rule.reference))
+    evaluations = {run.evaluation_id for run in (*candidate, *reference)}
+    again = f"`harness evaluate SUITE --fresh --model {rule.model} --model {rule.reference}`"
+    if len(evaluations) > 1 or None in evaluations:
+        raise Unjudgeable(f"timed in different evaluations, which says nothing of speed; {again} times them together")
+    n = len(evidence.outcomes[rule.model, rule.split][0].labels)
+    rates = []
+    for model, runs in ((rule.model, candidate), (rule.reference, reference)):
+        known = [rate for run in runs if (rate := timing.examples_per_second(run, n)) is not None]
+        if not known:
+            raise Unjudgeable(
+                f"{model} has no timing on {rule.split}: it used what another model had computed, or took less than "
+                f"{timing.SHORTEST_SECONDS:g} s; where it used another's work, {again} times it"
+            )
+        rates.append(statistics.median(known))
+    fast, slow = rates
+    numbers = {"value": fast / slow, "limit": rule.limit, "examples_per_second": fast, "reference": rule.reference}
+    reason = f"{fast:.1f} examples/s, {fast / slow:.2f} of {rule.reference}'s {slow:.1f}, limit {rule.limit:g}"
+    return Decision("pass" if fast / slow >= rule.limit else "fail", reason, numbers)
+
+
+KINDS: dict[Kind, Callable[[Rule, Evidence], Decision]] = {
+    "min": _bound,
+    "max": _bound,
+    "non_inferior_to": _comparison,
+    "superior_to": _comparison,
+    "max_flips": _flips,
+    "max_drop_out_of_domain": _drop,
+    "max_size_bytes": _size,
+    "max_train_seconds": _train_seconds,
+    "min_throughput": _throughput,
+}
+
+
+def _undecided(reason: str, numbers: dict[str, Any], gap: float, spread: estimates.Spread, n: int) -> Decision:
+    """Inconclusive, with the number of examples that would probably decide it."""
+    more = inference.more_examples(gap, spread.se_examples, spread.se_seeds, n)
+    if more is not None:
+        words = f"about {_two_digits(more):,} more examples would decide it"
+    elif spread.se_seeds > 0:
+        words = "no number of examples would decide it: train more seeds, or allow more"
+    else:
+        words = f"not even {inference.MOST_GROWTH:,} times as many examples would decide it"
+    return Decision("inconclusive", f"{reason}; {words}", {**numbers, "more_examples": more})
+
+
+def _two_digits(n: int) -> int:
+    """A sample size is an estimate: 1,234 reads 1,300."""
+    unit = int(10 ** max(0, len(str(n)) - 2))
+    return -(-n // unit) * unit
+
+
+Measured: TypeAlias = tuple[float, float, float]
+"""A value, and the ends of its 95 % interval."""
+
+
+class Settled(NamedTuple):
+    """An interval from so many draws that another draw would not change the verdict."""
+
+    low: float
+    high: float
+    draws: int
+    is_open: bool
+    """Whether the limit is so close to an end that not even the most draws put it on one side."""
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """What decided, where that is not the interval that is shown."""
+        if self.draws == inference.RESAMPLES:
+            return {}
+        return {"draws": self.draws, "drawn_low": self.low, "drawn_high": self.high}
+
+    @property
+    def words(self) -> str:
+        """The same, for people."""
+        if self.draws == inference.RESAMPLES:
+            return ""
+        which = "not even" if self.is_open else "as"
+        return (
+            f"; the limit is close to an end: {which} {self.draws:,} draws, [{self.low:+.4f}, {self.high:+.4f}], decide"
+        )
+
+    def outcome(self, good: Callable[[float], float], *, strictly: bool = False) -> Outcome:
+        """The verdict.
+
+        Args:
+            good: how far a value is on the good side of the limit.
+        """
+        low, high = sorted((good(self.low), good(self.high)))
+        return "inconclusive" if self.is_open else _where_zero_lies(low, high, strictly=strictly)
+
+
+def _settled(measured: Callable[[int], Measured], limit: float, *, is_exact: bool) -> tuple[Measured, Settled]:
+    """The interval as it is shown everywhere, and as it decides.
+
+    Args:
+        measured: from a number of draws.
+        limit: in the interval's own unit.
+        is_exact: whether nothing is drawn.
+    """
+    draws = inference.RESAMPLES
+    shown = _, low, high = measured(draws)
+    while not is_exact and (near := inference.is_near_an_end(limit, low, high, draws)) and draws < inference.MOST_DRAWS:
+        draws *= 4
+        _, low, high = measured(draws)
+    return shown, Settled(low, high, draws, not is_exact and near)
+
+
+def _where_zero_lies(low: float, high: float, *, strictly: bool = False) -> Outcome:
+    """Of an interval whose positive side is good; zero is good too, unless strictly more is asked."""
+    if low > 0 or (low == 0 and not strictly):
+        return "pass"
+    return "fail" if high < 0 or (high == 0 and strictly) else "inconclusive"
+
+
+def _metric(rule: Rule) -> str:
+    assert rule.metric is not None
+    return rule.metric

@@ -1,0 +1,404 @@
+"""How many examples a suite's gates need to be decided: before anything is trained, or after a first run.
+
+A rule is decided when the interval of its number leaves the limit out. How often that is to be expected follows from
+the gap between the supposed truth and the limit, and from the standard errors: those that `judge` finds in stored runs,
+or those of an assumption. An assumption is about accuracies, whose variance follows from it; how far any other metric
+spreads is known from stored runs alone. The normal approximation, with a little more power aimed at than is asked for
+(`inference.aimed`); docs/simulations.md has how often it keeps its promise.
+
+Pure: rules, evidence and assumptions in, rows out.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from harness.errors import UsageError
+from harness.gates.judge import Unjudgeable, candidate_of, reference_of, run_keys, seeds_of
+from harness.records import Evidence, Outcomes, Place
+from harness.stats import estimates, inference, slices
+from harness.stats.estimates import Spread
+from harness.stats.metrics import METRICS, disagreements
+from harness.suite.rules import Kind, Rule
+
+Seeds: TypeAlias = tuple[Outcomes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """What somebody supposes to be true of accuracies; None leaves it to the stored runs."""
+
+    value: float | None = None
+    """The model's accuracy, in (0, 1): for `min` and `max`."""
+    difference: float | None = None
+    """Candidate minus reference, in (-1, 1): for comparisons, and with the disagreement for flips."""
+    disagreement: float | None = None
+    """Share of examples that exactly one of two sides gets right, in (0, 1]."""
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not 0 < self.value < 1:
+            raise UsageError(f"--value {self.value:g}: an accuracy is supposed, above 0 and below 1")
+        if self.difference is not None and not -1 < self.difference < 1:
+            raise UsageError(f"--difference {self.difference:g}: accuracies differ by less than 1 and more than -1")
+        if self.disagreement is not None and not 0 < self.disagreement <= 1:
+            raise UsageError(f"--disagreement {self.disagreement:g}: a share of the examples is above 0 and at most 1")
+        if self.difference is not None and self.disagreement is not None:
+            _check_possible(self.difference, self.disagreement)
+
+
+class Stand(NamedTuple):
+    """Where a rule stands, if the truth is as supposed."""
+
+    supposed: float
+    """In the rule's unit: a metric, a difference, a share of flips, a drop."""
+    gap: float
+    """Supposed truth minus limit, positive where the rule would pass."""
+    n: int
+    """Examples at hand."""
+    clusters: int | None
+    spread: Spread
+    """Standard errors at `n`."""
+    se_limit: float | None
+    """The one that the interval supposes, at `n`, where it is a score interval: as if the limit were the truth."""
+    seeds: int
+    """Of the side that has more of them."""
+    guessed: bool
+    note: str | None = None
+
+
+def stand(rule: Rule, evidence: Evidence, assumption: Assumption) -> Stand:
+    """Where a rule that is decided by an interval stands.
+
+    Raises:
+        Unjudgeable: too little is stored and guessed, or an assumption contradicts what is stored.
+        UsageError: an assumption contradicts another.
+    """
+    return STANDS[rule.kind](rule, evidence, assumption)
+
+
+def at_hand(rule: Rule, evidence: Evidence) -> tuple[int | None, int | None]:
+    """How many examples a rule's split or slice has, and how many clusters; None where there are none."""
+    examples = evidence.examples.get(rule.split)
+    if examples is None:
+        return None, None
+    if rule.slice is not None:
+        chosen = slices.chosen(rule.slice, examples)
+        examples = tuple(example for example, kept in zip(examples, chosen, strict=True) if kept)
+    clusters = {example.cluster for example in examples if example.cluster is not None}
+    return len(examples), len(clusters) or None
+
+
+def _of_bound(rule: Rule, evidence: Evidence, assumption: Assumption) -> Stand:
+    name, sign = _metric(rule), 1 if rule.kind == "min" else -1
+    value = assumption.value if name == "accuracy" else None
+    try:
+        seeds = candidate_of(rule, evidence)
+    except Unjudgeable as problem:
+        if value is None:
+            raise _nothing_known(problem, "--value" if name == "accuracy" else None) from None
+        return _of_assumption(
+            rule, evidence, value, sign * (value - rule.limit), _variance(value), _variance(rule.limit)
+        )
+    keys = run_keys(rule, evidence)
+    stored = estimates.summarise(name, seeds, estimates.generator_for(name, keys)).value
+    if stored is None:
+        raise Unjudgeable(f"{name} is not defined for {rule.place}")
+    spread = estimates.spread(name, seeds, estimates.generator_for(name, keys))
+    if value is not None:
+        spread = _scaled(spread, _variance(stored), _variance(value), len(seeds[0].labels))
+    at_limit = _variance(rule.limit) if name == "accuracy" else None
+    supposed = stored if value is None else value
+    return _of_runs((seeds,), supposed, sign * (supposed - rule.limit), spread, at_limit, guessed=value is not None)
+
+
+def _of_comparison(rule: Rule, evidence: Evidence, assumption: Assumption) -> Stand:
+    name, limit = _metric(rule), rule.limit if rule.kind == "superior_to" else -rule.limit
+    if name != "accuracy":
+        assumption = Assumption()
+    try:
+        sides = candidate_of(rule, evidence), reference_of(rule, evidence)
+    except Unjudgeable as problem:
+        if assumption.difference is None or assumption.disagreement is None:
+            both = "--difference and --disagreement" if name == "accuracy" else None
+            raise _nothing_known(problem, both) from None
+        variance = assumption.disagreement - assumption.difference**2
+        at_limit = _variance_at(limit, assumption.difference, assumption.disagreement)
+        return _of_assumption(rule, evidence, assumption.difference, assumption.difference - limit, variance, at_limit)
+    keys, theirs = run_keys(rule, evidence), run_keys(rule, evidence, of_reference=True)
+    found = estimates.difference_of_runs(name, sides[0], keys, sides[1], theirs)
+    if found is None:
+        raise Unjudgeable(f"{name} is not defined for {rule.place} or for {rule.other_side}")
+    spread = Spread(found.se_examples, found.se_seeds)
+    if name != "accuracy":
+        gap = (found if METRICS[name].higher_is_better else found.turned).value - limit
+        return _of_runs(sides, found.value, gap, spread, None, guessed=False)
+    stored = _disagreement(*sides)
+    difference = found.value if assumption.difference is None else assumption.difference
+    disagreement = stored if assumption.disagreement is None else assumption.disagreement
+    guessed = assumption.difference is not None or assumption.disagreement is not None
+    if guessed:
+        _check_possible(difference, disagreement)
+        spread = _scaled(spread, stored - found.value**2, disagreement - difference**2, found.n)
+    at_limit = _variance_at(limit, difference, disagreement)
+    return _of_runs(sides, difference, difference - limit, spread, at_limit, guessed=guessed)
+
+
+def _of_flips(rule: Rule, evidence: Evidence, assumption: Assumption) -> Stand:
+    share: float | None = None
+    if assumption.difference is not None and assumption.disagreement is not None:
+        share = (assumption.disagreement - assumption.difference) / 2
+    try:
+        sides = candidate_of(rule, evidence), reference_of(rule, evidence)
+    except Unjudgeable as problem:
+        if share is None:
+            raise _nothing_known(problem, "--difference and --disagreement") from None
+        return _of_assumption(rule, evidence, share, rule.limit - share, _variance(share), _variance(rule.limit))
+    keys = [*run_keys(rule, evidence), *run_keys(rule, evidence, of_reference=True)]
+    found = estimates.flip_share(*sides, estimates.seeds_generator("flips", keys))
+    if found is None:
+        raise Unjudgeable(f"one cluster says nothing of how clusters differ: {rule.place} has no interval")
+    spread = Spread(found.se_examples, found.se_seeds)
+    if share is not None:
+        spread = _scaled(spread, _variance(found.value), _variance(share), found.n)
+    supposed = found.value if share is None else share
+    at_limit = _variance(rule.limit)
+    return _of_runs(sides, supposed, rule.limit - supposed, spread, at_limit, guessed=share is not None)
+
+
+def _of_drop(rule: Rule, evidence: Evidence, assumption: Assumption) -> Stand:
+    assert rule.elsewhere is not None
+    name = _metric(rule)
+    try:
+        sides = candidate_of(rule, evidence), seeds_of(rule, rule.model, rule.elsewhere, evidence)
+    except Unjudgeable as problem:
+        raise _nothing_known(problem, None) from None
+    keys = run_keys(rule, evidence), run_keys(rule, evidence, elsewhere=True)
+    both = [(side, estimates.generator_for(name, of_side)) for side, of_side in zip(sides, keys, strict=True)]
+    here, there = (estimates.summarise(name, *one).value for one in both)
+    if here is None or there is None:
+        raise Unjudgeable(f"{name} is not defined for {rule.model} on {rule.split} or {rule.elsewhere}")
+    drop = here - there if METRICS[name].higher_is_better else there - here
+    both = [(side, estimates.generator_for(name, of_side)) for side, of_side in zip(sides, keys, strict=True)]
+    spreads = [estimates.spread(name, *one) for one in both]
+    spread = Spread(*(float(np.hypot(*errors)) for errors in zip(*spreads, strict=True)))
+    found = _of_runs(sides, drop, rule.limit - drop, spread, None, guessed=False)
+    note = f"examples of {rule.split} and {rule.elsewhere} together, in their present proportion"
+    return found._replace(n=sum(len(side[0].labels) for side in sides), clusters=None, note=note)
+
+
+STANDS: dict[Kind, Callable[[Rule, Evidence, Assumption], Stand]] = {
+    "min": _of_bound,
+    "max": _of_bound,
+    "non_inferior_to": _of_comparison,
+    "superior_to": _of_comparison,
+    "max_flips": _of_flips,
+    "max_drop_out_of_domain": _of_drop,
+}
+"""The rules that are decided by an interval."""
+
+
+def _of_runs(
+    sides: tuple[Seeds, ...], supposed: float, gap: float, spread: Spread, at_limit: float | None, *, guessed: bool
+) -> Stand:
+    """With stored runs.
+
+    Args:
+        at_limit: variance per example if the truth were the limit, where there is a score interval for one seed a side
+            without clusters.
+    """
+    outcomes, n = sides[0][0], len(sides[0][0].labels)
+    if not spread.se_examples > 0:
+        raise Unjudgeable("no resample differs from the stored runs: they do not tell how far this spreads")
+    clusters = None if outcomes.clusters is None else len(np.unique(outcomes.clusters))
+    exact = at_limit is not None and clusters is None and all(len(side) == 1 for side in sides)
+    se_limit = float(np.sqrt(at_limit / n)) if exact and at_limit is not None else None
+    return Stand(supposed, gap, n, clusters, spread, se_limit, max(len(side) for side in sides), guessed)
+
+
+def _of_assumption(
+    rule: Rule, evidence: Evidence, supposed: float, gap: float, variance: float, at_limit: float
+) -> Stand:
+    """Without stored runs.
+
+    Args:
+        variance: per example.
+        at_limit: variance per example if the truth were the limit.
+    """
+    n, clusters = at_hand(rule, evidence)
+    if not n:
+        raise Unjudgeable(f"there is no example of {rule.place}")
+    note = "supposes one seed a side"
+    if clusters is not None:
+        note += f"; the design effect of {clusters:,} clusters is unknown without stored runs: more may be needed"
+    se_limit = float(np.sqrt(at_limit / n)) if clusters is None else None
+    return Stand(supposed, gap, n, clusters, Spread(float(np.sqrt(variance / n)), 0.0), se_limit, 1, True, note)
+
+
+def _variance(share: float) -> float:
+    """Per example, of being right or flipping; 0 beyond what is possible."""
+    return max(0.0, share * (1 - share))
+
+
+def _variance_at(limit: float, difference: float, disagreement: float) -> float:
+    """Per example, of a difference of accuracies, if it were the limit."""
+    shares = (disagreement + difference) / 2, (disagreement - difference) / 2
+    return inference.paired_variance(*shares, min(1.0, max(-1.0, limit)))
+
+
+def _scaled(spread: Spread, stored: float, supposed: float, n: int) -> Spread:
+    """Standard errors at another variance per example; clusters and seeds weigh as they do in the stored runs."""
+    if stored <= 0:
+        return spread._replace(se_examples=float(np.sqrt(supposed / n)))
+    return spread._replace(se_examples=spread.se_examples * float(np.sqrt(supposed / stored)))
+
+
+def _disagreement(candidate: Seeds, reference: Seeds) -> float:
+    """Share of examples that exactly one side gets right, over all pairs of seeds."""
+    pairs = [sum(disagreements(now, was)) for now in candidate for was in reference]
+    return float(np.mean(pairs)) / len(candidate[0].labels)
+
+
+def _check_possible(difference: float, disagreement: float) -> None:
+    if abs(difference) > disagreement + 1e-12:
+        raise UsageError(
+            f"a difference of {difference:g} cannot be where two sides disagree on {disagreement:.3g} of the examples: "
+            "state a larger --disagreement, or a smaller --difference"
+        )
+
+
+def _nothing_known(problem: Unjudgeable, options: str | None) -> Unjudgeable:
+    if options is None:
+        return Unjudgeable(f"{problem}; only stored runs tell how far this spreads")
+    return Unjudgeable(f"{problem}; or suppose something: {options}")
+
+
+def _metric(rule: Rule) -> str:
+    assert rule.metric is not None
+    return rule.metric
+
+
+Decidable: TypeAlias = Literal["yes", "no", "never", "unknown", "measured"]
+"""With the examples at hand. `unknown`: too little is stored and guessed. `measured`: costs, which need no examples."""
+
+
+@dataclass(frozen=True, slots=True)
+class PowerEstimate:
+    """What one rule needs. A field is None where there is no such number."""
+
+    rule: str
+    """In words."""
+    kind: Kind
+    limit: float
+    decidable: Decidable
+    note: str | None
+    """What is not known, or what was supposed besides."""
+    n: int | None = None
+    """Examples at hand: rows of the split, or of its slice; of both splits where the rule is about two."""
+    clusters: int | None = None
+    """Clusters of those."""
+    supposed: float | None = None
+    """The truth that is planned for, in the rule's unit: a metric, a difference, a share of flips, a drop."""
+    source: Literal["stored", "guessed"] | None = None
+    """Where that is from: the stored runs' estimate, or an assumption."""
+    expected: Literal["pass", "fail"] | None = None
+    """The verdict, if that is the truth; None where it is the limit itself."""
+    power: float | None = None
+    """Chance of that verdict with the examples at hand."""
+    needed: int | None = None
+    """Examples in all for the power that was asked for; None where none are enough."""
+    seconds: float | None = None
+    """Of scoring as many with every seed of both sides, if it goes as fast as the stored runs on this hardware."""
+    seeds: int | None = None
+    """Of the side that has more of them, where seeds spread too far for any number of examples."""
+    seeds_needed: int | None = None
+    """How many would do, with `needed_with_seeds` examples: then half of the doubt that is allowed is theirs."""
+    needed_with_seeds: int | None = None
+
+
+def power_of_rules(
+    rules: Sequence[Rule],
+    evidence: Evidence,
+    assumption: Assumption,
+    hardware: Mapping[str, Any],
+    power: float = inference.POWER,
+) -> list[PowerEstimate]:
+    """What each rule needs, in the order given.
+
+    Args:
+        evidence: the stored runs, if any, and in any case the examples of the rules' splits.
+        assumption: comes before what is stored.
+        hardware: this machine's. Only runs of the same hardware say how long scoring takes here.
+        power: the chance of a verdict that is asked for, in [0.5, 1).
+
+    Raises:
+        UsageError: no such power, or an assumption contradicts another or the stored runs.
+    """
+    if not 0.5 <= power < 1:
+        raise UsageError(f"--power {power:g}: a chance of at least 0.5 and below 1 is needed")
+    return [_power_of_rule(rule, evidence, assumption, hardware, power) for rule in rules]
+
+
+def _power_of_rule(
+    rule: Rule, evidence: Evidence, assumption: Assumption, hardware: Mapping[str, Any], power: float
+) -> PowerEstimate:
+    if rule.kind not in STANDS:
+        return PowerEstimate(
+            rule.gate_id, rule.kind, rule.limit, "measured", "needs no examples: it is measured, not sampled"
+        )
+    try:
+        found = stand(rule, evidence, assumption)
+    except Unjudgeable as problem:
+        return PowerEstimate(rule.gate_id, rule.kind, rule.limit, "unknown", str(problem), *at_hand(rule, evidence))
+    examples, seeds = found.spread
+    power = inference.aimed(power, is_error_estimated=found.se_limit is None)
+    needed = inference.examples_for(found.gap, examples, seeds, found.n, power, se_limit=found.se_limit)
+    seeds_needed = _seeds_for(found, power) if needed is None else None
+    return PowerEstimate(
+        rule=rule.gate_id,
+        kind=rule.kind,
+        limit=rule.limit,
+        decidable="never" if needed is None else "yes" if needed <= found.n else "no",
+        note=found.note,
+        n=found.n,
+        clusters=found.clusters,
+        supposed=found.supposed,
+        source="guessed" if found.guessed else "stored",
+        expected=None if found.gap == 0 else "pass" if found.gap > 0 else "fail",
+        power=inference.power_of(found.gap, examples, seeds, se_limit=found.se_limit),
+        needed=needed,
+        seconds=None if needed is None else _seconds(rule, needed / found.n, evidence, hardware),
+        seeds=None if seeds_needed is None else found.seeds,
+        seeds_needed=seeds_needed,
+        needed_with_seeds=None if seeds_needed is None else _examples_with(seeds_needed, found, power),
+    )
+
+
+def _seeds_for(found: Stand, power: float) -> int | None:
+    """How many seeds spread so little that they use up half of the variance that the gap allows."""
+    allowed = inference.allowed_error(found.gap, power) ** 2
+    return math.ceil(found.seeds * 2 * found.spread.se_seeds**2 / allowed) if allowed > 0 else None
+
+
+def _examples_with(seeds: int, found: Stand, power: float) -> int | None:
+    se_seeds = found.spread.se_seeds * math.sqrt(found.seeds / seeds)
+    return inference.examples_for(found.gap, found.spread.se_examples, se_seeds, found.n, power)
+
+
+def _seconds(rule: Rule, growth: float, evidence: Evidence, hardware: Mapping[str, Any]) -> float | None:
+    """Of scoring `growth` times the examples at hand, with every seed of both sides."""
+    places: list[Place] = [(rule.model, rule.split)]
+    if rule.baseline is not None:  # the same model, as it was
+        places *= 2
+    if rule.reference is not None:
+        places.append((rule.reference, rule.split))
+    if rule.elsewhere is not None:
+        places.append((rule.model, rule.elsewhere))
+    runs = [evidence.runs.get(place, ()) for place in places]
+    here = [run.seconds for side in runs for run in side if dict(run.hardware) == dict(hardware)]
+    if not all(runs) or len(here) < sum(map(len, runs)) or None in here:
+        return None
+    of_split, (of_rule, _) = len(evidence.examples[rule.split]), at_hand(rule, evidence)
+    return growth * (of_rule or 0) / of_split * sum(seconds for seconds in here if seconds is not None)

@@ -1,0 +1,139 @@
+"""From a suite to what its gates and expectations came to, on what is stored.
+
+judged = judge_stored(suite, workspace)
+judged.verdicts, judged.expected
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from harness import provenance
+from harness.evaluation import expectations, results
+from harness.evaluation.inputs import Workspace, gather, nearly_equal, stored_overlaps
+from harness.evaluation.plan import plan
+from harness.evaluation.results import Stored
+from harness.evaluation.scoring import Job
+from harness.gates import baselines as gates_baselines
+from harness.gates import canary, judge
+from harness.progress import Progress, silent
+from harness.records import Answer, Evidence, Expected, Outcome, Run, Verdict
+from harness.store import reader, writer
+from harness.store.connection import Connection, opened
+from harness.suite.rules import Rule, of_expectations, of_gates
+from harness.suite.schema import Suite
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a suite's rules came to, and what they were judged on."""
+
+    verdicts: tuple[Verdict, ...]
+    expected: tuple[Expected, ...]
+    evidence: Evidence
+
+    @property
+    def passed(self) -> bool:
+        """Whether no gate fails the command; an inconclusive verdict fails it where its gate says so."""
+        return not any(verdict.blocking for verdict in self.verdicts)
+
+
+def judge_stored(
+    suite: Suite,
+    workspace: Workspace,
+    *,
+    against: str | None = None,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda line: None,
+) -> Judged:
+    """Judge a suite's gates and expectations on what is stored, and store the verdicts.
+
+    Args:
+        against: what stands in for every baseline that a rule names: a file, a name, a commit or tag, a time.
+        say: is told warnings, and what came of scoring some of a baseline again.
+
+    Raises:
+        UsageError: nothing is what `against` asks for, or no rule names a baseline.
+        DataError: what the suite names cannot be had or is not what was pinned.
+        StoreError: there is no store to judge on.
+    """
+    rules = [*of_gates(suite), *of_expectations(suite)]
+    materials = gather(suite, workspace)
+    known = stored_overlaps(suite, materials.splits, workspace) or ()
+    for warning in (*materials.warnings, *nearly_equal(known)):
+        say(f"warning: {warning}")
+    jobs = plan(suite, materials, workspace)
+    with opened(workspace.db, read_only=True) as connection:
+        baselines = gates_baselines.find(connection, suite, workspace, jobs, rules, against)
+        found = results.of(connection, jobs, {name: one.baseline for name, one in baselines.items()})
+        seen = reader.first_seen(connection, expectations.stated(suite, jobs))
+    found = canary.sent_ahead(rules, found, baselines, jobs, progress, say)
+    verdicts = judge.judge(suite, found, provenance.now())
+    with opened(workspace.db) as connection:
+        writer.write_verdicts(connection, verdicts)
+    return Judged(tuple(verdicts), expected(suite, jobs, found, seen), found)
+
+
+_ANSWERS: dict[Outcome, Answer] = {"pass": "confirmed", "fail": "refuted", "inconclusive": "undecided"}
+
+
+def judge_again(
+    connection: Connection, suite: Suite, workspace: Workspace, jobs: Sequence[Job], stored: Stored
+) -> Judged:
+    """What a suite's rules come to on what an open store holds; nothing is scored or stored.
+
+    So what a page says follows from the runs that it shows, and not from what the store says was judged once. Nothing
+    of a baseline is scored again here: only `judge_stored` finds out that the environment answers otherwise.
+    """
+    rules = [*of_gates(suite), *of_expectations(suite)]
+    baselines = gates_baselines.find(connection, suite, workspace, jobs, rules)
+    found = results.judged_on(connection, jobs, stored, {name: one.baseline for name, one in baselines.items()})
+    seen = reader.first_seen(connection, expectations.stated(suite, jobs))
+    judged_at = max((run.finished_at for run in stored.runs.values()), default=datetime.min)  # noqa: DTZ901 (UTC)
+    verdicts = judge.judge(suite, found, judged_at)
+    return Judged(tuple(verdicts), expected(suite, jobs, found, seen), found)
+
+
+def changed_since(connection: Connection, judged: Judged) -> list[str]:
+    """Which of a suite's verdicts came out otherwise when they were last judged and stored, for people."""
+    now = {verdict.gate_id: verdict for verdict in judged.verdicts}
+    if not now:
+        return []
+    return [
+        f"{then.gate_id}: the store says {then.outcome}, judged {then.judged_at:%Y-%m-%d %H:%M} UTC, and these runs "
+        f"say {now[then.gate_id].outcome}; `harness gate` judges and stores it anew"
+        for then in reader.latest_verdicts(connection, judged.verdicts[0].suite_digest)
+        if then.gate_id in now and then.outcome != now[then.gate_id].outcome
+    ]
+
+
+def expected(suite: Suite, jobs: Sequence[Job], found: Evidence, seen: Mapping[str, datetime]) -> tuple[Expected, ...]:
+    """What came of every expectation, in the file's order. One without runs is undecided.
+
+    Args:
+        seen: when the store first saw each, by digest.
+    """
+    splits = {job.split.split_id: job.split for job in jobs}
+    answers = []
+    for rule in of_expectations(suite):
+        decision = judge.decide(rule, found)
+        runs = _runs(rule, found)
+        first_seen_at = seen.get(expectations.digest_of(rule, splits))
+        began = min((run.started_at for run in runs), default=None)
+        stated_first = None if first_seen_at is None or began is None else first_seen_at <= began
+        answers.append(
+            Expected(
+                rule=rule.gate_id,
+                answer=_ANSWERS[decision.outcome] if decision.numbers else "undecided",
+                reason=decision.reason,
+                numbers=decision.numbers,
+                first_seen_at=first_seen_at,
+                stated_first=stated_first,
+            )
+        )
+    return tuple(answers)
+
+
+def _runs(rule: Rule, found: Evidence) -> list[Run]:
+    models = [model for model in (rule.model, rule.reference) if model is not None]
+    return [run for model in models for run in found.runs.get((model, rule.split), ())]

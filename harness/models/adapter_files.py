@@ -1,0 +1,216 @@
+"""Adapters from elsewhere: found, held to what the suite pins, and read as far as that needs no torch.
+
+Nothing that somebody else wrote is run. Weights are safetensors, configurations are JSON of a bounded size, and neither
+may name code or files outside their folder.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.artifacts import digest, hub
+from harness.errors import AdapterError
+from harness.models.classifier import CARD
+from harness.models.configs import json_object
+from harness.suite import allowed
+from harness.suite.schema import ForeignAdapter, PathAdapter
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+MODEL_CONFIG = "config.json"
+LARGEST_CONFIG_BYTES = 1_000_000
+"""A configuration is a few kilobytes."""
+
+_PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+_OUTSIDE = ("auto_map", "auto_mapping", "megatron_config", "adapters", "prompt_tuning_init_state_dict_path")
+"""Keys of a configuration that name modules to import or other files to load."""
+_LABELS = ("id2label", "label2id", "num_labels")
+BEGINNING = ("prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_kwargs", "tokenizer_name_or_path")
+"""Keys that are about what training began with: weights that are there need none."""
+_HOUSEKEEPING = (
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "peft_type",
+    "peft_version",
+    "revision",
+    "task_type",
+)
+"""Keys of a configuration that are no params of its method."""
+
+
+def find(declared: ForeignAdapter, suite_dir: Path, cache: Path, also: tuple[str, ...] = ()) -> Path:
+    """The folder of an adapter, its weights those that the suite pins.
+
+    Args:
+        declared: an `[[adapter]]` with a source.
+        suite_dir: what a path is relative to.
+        cache: where files of the hub are kept.
+        also: names of files that are wanted where there are some.
+
+    Raises:
+        FetchError: the hub does not serve it.
+        AdapterError: it is not there, is not the pinned one, leads out of its folder, or has no safetensors.
+    """
+    who, names = f"adapter {declared.id}", (WEIGHTS, CONFIG, MODEL_CONFIG, CARD, *also)
+    if isinstance(declared, PathAdapter):
+        folder = _folder_below(suite_dir, declared.path, names, who)
+    else:
+        repo = hub.Repo("model", declared.name, declared.revision, cache / "hub")
+        there = hub.listing(repo, who)
+        _check_has_weights(there, f"{who}: {repo.label}")
+        folder = hub.fetch(repo, [name for name in names if name in there], who)
+    found = digest.of_file(folder / WEIGHTS)
+    if declared.sha256 not in (None, found):
+        raise AdapterError(f"{who}: {folder / WEIGHTS} has sha256 {found}, but the suite pins {declared.sha256}")
+    return folder
+
+
+def identity(folder: Path) -> str:
+    """SHA-256 over an adapter's weights and configuration (64 hex digits), the same as its card's where it has one."""
+    return digest.of_files(folder, [WEIGHTS, CONFIG, MODEL_CONFIG])
+
+
+def _folder_below(suite_dir: Path, path: str, names: Iterable[str], who: str) -> Path:
+    folder = suite_dir / path
+    if not folder.is_dir():
+        raise AdapterError(f"{who}: there is no folder {folder}")
+    if not folder.resolve().is_relative_to(suite_dir.resolve()):
+        raise AdapterError(f"{who}: {folder} is a symlink out of the suite's folder; copy the adapter there")
+    for name in names:
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise AdapterError(f"{who}: {folder / name} is a symlink out of the adapter's folder; copy the file there")
+    _check_has_weights([file.name for file in folder.iterdir() if file.is_file()], f"{who}: {folder}")
+    return folder
+
+
+def _check_has_weights(names: Iterable[str], where: str) -> None:
+    if WEIGHTS not in names:
+        others = [name for name in sorted(names) if name.endswith((*_PICKLES, ".safetensors"))]
+        raise AdapterError(
+            f"{where} has no {WEIGHTS} (weights found: {', '.join(others) or 'none'}); "
+            "pickled weights are never read: have it saved as safetensors"
+        )
+
+
+def configuration(folder: Path) -> dict[str, Any]:
+    """The `adapter_config.json` of a folder.
+
+    Raises:
+        AdapterError: it is missing, too large, no JSON object, names no method, or names code or files elsewhere.
+    """
+    config = _json_object(folder / CONFIG)
+    if not isinstance(config.get("peft_type"), str):
+        raise AdapterError(f"{folder / CONFIG} does not say its method (peft_type)")
+    for key in _OUTSIDE:
+        if config.get(key) is not None and not (key == "auto_mapping" and _is_of_transformers(config[key])):
+            raise AdapterError(f"{folder / CONFIG} names code or files from elsewhere ({key}); these are never loaded")
+    beside = {*_HOUSEKEEPING, *_LABELS, *BEGINNING}
+    for place, message in allowed.problems({name: value for name, value in config.items() if name not in beside}):
+        raise AdapterError(f"{folder / CONFIG}: {place} {message}")
+    return config
+
+
+def _is_of_transformers(mapping: Any) -> bool:
+    """Whether an `auto_mapping` is what PEFT writes by itself where an adapter has no task: the class that it was put
+    on. It is not followed."""
+    return (
+        isinstance(mapping, dict)
+        and mapping.keys() == {"base_model_class", "parent_library"}
+        and re.fullmatch(r"transformers(\.\w+)*", str(mapping["parent_library"])) is not None
+    )
+
+
+def params(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a configuration says of its method, without what is not set."""
+    return {name: value for name, value in config.items() if name not in _HOUSEKEEPING and value not in (None, [], {})}
+
+
+def check_labels(folder: Path, *, of_base: bool = False) -> None:
+    """Make sure that labels mean the same as here, 0 negative and 1 positive, where a folder has a map of its labels.
+
+    Args:
+        of_base: the folder is a base's: its map tells of two labels or of another task.
+
+    Raises:
+        AdapterError: there are not two labels, or they are the other way round.
+    """
+    for path in (folder / CONFIG, folder / MODEL_CONFIG):
+        if not path.is_file():
+            continue
+        config = _json_object(path)
+        names = _label_names(config, path)
+        n_labels = config.get("num_labels", len(names) or 2)
+        if not of_base and (n_labels != 2 or len(names) not in (0, 2)):
+            raise AdapterError(f"{path} names {n_labels} labels; sentiment has two, 0 negative and 1 positive")
+        if len(names) == 2 and _are_turned(names):
+            turned = f"has the labels the other way round (0 {names.get(0)}, 1 {names.get(1)})"
+            if of_base:
+                raise AdapterError(f"{path} of the base {turned}, and so has, most likely, an adapter made on it")
+            raise AdapterError(f"{path} {turned}: class 1 must be positive; swap the rows of the head and the map")
+
+
+_POLARITY = {"negative": 0, "neg": 0, "positive": 1, "pos": 1}
+_NEGATIONS = ("not", "non", "no", "un")
+_BESIDE = frozenset({"class", "is", "label", "review", "sentiment", "very"})
+"""Words that change nothing beside a name that says which it is."""
+
+
+def polarity(name: str) -> int | None:
+    """The class that a label's name plainly says, 0 negative or 1 positive; None where it does not.
+
+    A negated name, as `non-positive` or `not_negative`, says the other one.
+    """
+    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word and word not in _BESIDE]
+    negated = False
+    while len(words) > 1 and words[0] in _NEGATIONS:
+        words, negated = words[1:], not negated
+    if len(words) != 1:
+        return None
+    for prefix in ("", *_NEGATIONS):
+        said = _POLARITY.get(words[0].removeprefix(prefix))
+        if words[0].startswith(prefix) and said is not None:
+            return said if negated == bool(prefix) else 1 - said
+    return None
+
+
+def _are_turned(names: Mapping[int, str]) -> bool:
+    """Whether two labels plainly say that 0 is positive or 1 negative, and neither says the contrary."""
+    said = polarity(names.get(0, "")), polarity(names.get(1, ""))
+    return (said[0] == 1 or said[1] == 0) and said[0] != 0 and said[1] != 1
+
+
+def outputs(path: Path) -> tuple[str, ...]:
+    """The names of a classifier's outputs in their order, as its configuration has them; LABEL_0, … where it has none.
+
+    Raises:
+        AdapterError: the configuration is missing, no JSON object, or has a map that is not one of numbers and names.
+    """
+    config = _json_object(path)
+    if config.get("problem_type") not in (None, "single_label_classification"):
+        raise AdapterError(
+            f"{path}: problem_type is {config['problem_type']!r}; only a classifier whose outputs exclude each other "
+            "(single_label_classification) gives the probability of a class"
+        )
+    count = config.get("num_labels", 2)
+    if not isinstance(count, int) or not 0 < count < 10_000:
+        raise AdapterError(f"{path}: num_labels is {count!r}, which is no number of labels")
+    names = _label_names(config, path) or {i: f"LABEL_{i}" for i in range(count)}
+    if sorted(names) != list(range(len(names))) or len(set(names.values())) != len(names):
+        raise AdapterError(f"{path}: its map of labels (id2label) does not number distinct names from 0")
+    return tuple(names[i] for i in range(len(names)))
+
+
+def _label_names(config: Mapping[str, Any], path: Path) -> dict[int, str]:
+    """Names by label, from `id2label` or else from `label2id`; empty where there is neither."""
+    try:
+        if config.get("id2label"):
+            return {int(label): str(name) for label, name in config["id2label"].items()}
+        return {int(label): str(name) for name, label in (config.get("label2id") or {}).items()}
+    except (AttributeError, TypeError, ValueError):
+        raise AdapterError(f"{path}: its map of labels (id2label, label2id) is not one of numbers and names") from None
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    return json_object(path, LARGEST_CONFIG_BYTES, AdapterError)

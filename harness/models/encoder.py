@@ -1,0 +1,126 @@
+"""Encoders as such: the states of a base with and without an adapter, and what its masked-language-model head says."""
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, AutoModelForMaskedLM
+
+from harness.models import tokens
+from harness.models.bases import WEIGHTS
+from harness.models.encoding import Encoded, forward_all, one_thread
+from harness.models.transformer import trained, untrained
+from harness.progress import Advance
+from harness.stats.inference import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """Texts some of whose tokens are hidden."""
+
+    encoded: Encoded
+    """With the mask token in place of what is hidden."""
+    places: tuple[tuple[int, ...], ...]
+    """Of each text, where."""
+    hidden: tuple[tuple[int, ...], ...]
+    """Of each text, the token ids that were there."""
+
+
+def encoded(base_dir: Path, texts: Sequence[str], max_length: int) -> Encoded:
+    """Texts as the base's tokenizer has them, cut at so many tokens."""
+    return Encoded(base_dir, texts, max_length)
+
+
+def base(base_dir: Path) -> Any:
+    """The base in float32, its head not counting."""
+    return untrained(base_dir, seed=0).eval()
+
+
+def adapted(base_dir: Path, adapter_dir: Path, *, is_peft: bool) -> Any:
+    """The base with an adapter on it, or the whole model that was made of it, in float32.
+
+    Raises:
+        AdapterError: the weights cannot be loaded.
+    """
+    from harness.models.peft import with_adapter
+
+    return with_adapter(base_dir, adapter_dir) if is_peft else trained(adapter_dir).eval()
+
+
+def mean_states(network: Any, texts: Encoded, advance: Advance) -> Floats:
+    """The mean of each text's last hidden states, padding excluded: shape (n, width).
+
+    A prompt's own states, which stand before the text's, do not count.
+    """
+
+    texts = texts.for_network(network)
+
+    def step(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        states = network(**batch, output_hidden_states=True).hidden_states[-1]
+        mask = batch["attention_mask"].unsqueeze(-1)
+        summed: torch.Tensor = (states[:, -mask.shape[1] :] * mask).sum(1)
+        return summed / mask.sum(1)
+
+    return forward_all(texts, step, advance).numpy()
+
+
+def masked(texts: Encoded, share: float, generator: np.random.Generator) -> Masked:
+    """Hide a share of each text's tokens, special ones excepted; one at least where there is one."""
+    mask_id = texts.tokenizer.mask_token_id
+    covered, places, hidden = copy(texts), [], []
+    covered.ids = [ids[:] for ids in texts.ids]
+    for ids in covered.ids:
+        special = texts.tokenizer.get_special_tokens_mask(list(ids), already_has_special_tokens=True)
+        open_places = np.flatnonzero(np.array(special) == 0)
+        count = min(len(open_places), max(1, round(share * len(open_places))))
+        chosen = np.sort(generator.permutation(open_places)[:count])
+        places.append(tuple(chosen.tolist()))
+        hidden.append(tuple(ids[i] for i in chosen))
+        if mask_id is not None:
+            for i in chosen:
+                ids[i] = mask_id
+    return Masked(covered, tuple(places), tuple(hidden))
+
+
+def language_model(base_dir: Path, adapted: Any) -> Any:
+    """The base with its own masked-language-model head.
+
+    Returns:
+        None where the checkpoint has no such head, the tokenizer no mask, or the adapter works by prompts, which such a
+        head has no place for.
+    """
+    if getattr(getattr(adapted, "active_peft_config", None), "is_prompt_learning", False):
+        return None
+    config = AutoConfig.from_pretrained(base_dir, local_files_only=True, trust_remote_code=False)
+    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING or tokens.tokenizer(base_dir).mask_token_id is None:
+        return None
+    with torch.device("meta"):
+        empty: Any = AutoModelForMaskedLM.from_config(config)  # type: ignore[no-untyped-call]  # untyped there
+    of_head = {name for name, _ in empty.named_parameters() if not name.startswith(f"{empty.base_model_prefix}.")}
+    with safe_open(base_dir / WEIGHTS, framework="pt") as file:
+        if not of_head <= set(file.keys()):
+            return None
+    model = AutoModelForMaskedLM.from_pretrained(
+        base_dir, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    )
+    return model.eval()
+
+
+def masked_losses(language_model: Any, network: Any, texts: Masked) -> Floats:
+    """The mean loss over each text's hidden tokens, of a network's encoder under a base's head, in nats: shape (n,).
+
+    A text that has nothing to hide, being empty, has nan.
+    """
+    inner = network.get_base_model() if hasattr(network, "peft_config") else network
+    setattr(language_model, language_model.base_model_prefix, inner.base_model)
+    losses = []
+    with torch.inference_mode(), one_thread():
+        for i, (places, hidden) in enumerate(zip(texts.places, texts.hidden, strict=True)):
+            logits = language_model(**texts.encoded.batch([i])).logits[0, list(places)].double()
+            losses.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(hidden, dtype=torch.long))))
+    return np.array(losses)

@@ -1,0 +1,201 @@
+"""Texts as token ids in batches, and the passes over them: what every model on the transformers library shares.
+
+Inference sorts texts by length and divides them into batches within a budget of padded tokens so that padding and
+passes together cost least, and returns results in the order of the texts.
+"""
+
+import hashlib
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.artifacts import digest
+from harness.errors import RunError
+from harness.models import bases, padding, tokens
+from harness.models.tokens import PROBE_TEXTS
+from harness.progress import Advance
+
+TOKENS_PER_PASS = 1024
+"""Padded tokens in one forward pass of scoring; of five budgets the fastest (docs/benchmarks.md)."""
+TOKENS_A_PASS_COSTS = 64
+"""What a forward pass takes besides its tokens, in tokens: a smaller batch is worth less padding than this."""
+TOKENS_PER_BATCH = 2048
+"""The same where training judges its held-out rows: another number would be another training."""
+TEXTS_AT_ONCE = 1000
+"""Given to the tokenizer, whose answer is many times as large as the ids that are kept of it."""
+TOKENS_KEPT = 4_000_000
+"""Token ids that a process keeps from one model to the next: some 20 MB."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch within the block: sums come out the same on any number of cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Encoded:
+    """Texts as token ids, cut at `max_length`."""
+
+    def __init__(self, folder: Path, texts: Sequence[str], max_length: int) -> None:
+        self.folder, self.tokenizer = folder, tokens.tokenizer(folder)
+        self.batching = padding.UNPADDED
+        whole: list[array[int]] = []
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            some = list(texts[start : start + TEXTS_AT_ONCE])
+            told = self.tokenizer(some, verbose=False, return_attention_mask=False, return_token_type_ids=False)
+            whole += [array("i", ids) for ids in told["input_ids"]]  # 4 bytes a token, where a list takes 36
+        tokens.check_tells_apart(texts, whole, folder)
+        long = [i for i, ids in enumerate(whole) if len(ids) > max_length]
+        if long:
+            cut = self.tokenizer([texts[i] for i in long], truncation=True, max_length=max_length)["input_ids"]
+            for i, ids in zip(long, cut, strict=True):
+                whole[i] = array("i", ids)
+        self.ids = [ids or array("i", [tokens.stand_in(self.tokenizer, folder)]) for ids in whole]
+        self.lengths = np.array([len(ids) for ids in self.ids])
+        self.largest_id = max((max(ids) for ids in self.ids), default=0)
+        self.truncated = len(long)
+        self.spared_seconds = 0.0
+        """Of tokenizing, where it was done for an earlier model."""
+
+    def for_network(self, network: Any) -> "Encoded":
+        """The same texts, in batches in which the network's answers depend on the text alone.
+
+        That is proven here where `settle` has not done it: for texts of up to these ones' length.
+
+        Raises:
+            RunError: there is no such way, or the network has no embeddings for some of the token ids.
+        """
+        found = copy(self)
+        found.batching = padding.of(network) or settle(network, self.folder, int(self.lengths.max()))
+        if self.largest_id >= found.batching.vocabulary:
+            raise RunError(
+                f"{self.folder}: the tokenizer gives token id {self.largest_id}, but the network has embeddings for "
+                f"{found.batching.vocabulary} (from 0 on): tokenizer and weights are of different models"
+            )
+        return found
+
+    def batches(self, budget: int, chosen: Sequence[int] | None = None) -> Iterator[list[int]]:
+        """All texts by index, or the chosen ones by their place, in batches of at most `budget` padded tokens."""
+        lengths = self.lengths if chosen is None else self.lengths[chosen]
+        return packed(lengths, budget, one_length=self.batching.side is None)
+
+    def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Padded int64 tensors of shape (len(indices), longest of them)."""
+        return self.batching.batch([self.ids[i] for i in indices])
+
+    def trial_texts(self, count: int) -> Sequence[int]:
+        """The first few texts, which a network can be tried on in one batch; one of them where nothing is padded."""
+        count = min(count, len(self.ids))
+        return range(count) if self.batching.side is not None else [int(self.lengths[:count].argmax())]
+
+    def digest(self) -> str:
+        """SHA-256 over all that batches are made of (64 hex digits)."""
+        summed = hashlib.sha256(f"{self.batching.pad_id} {self.batching.side}".encode() + self.lengths.tobytes())
+        summed.update(np.concatenate([np.array(ids, dtype=np.int64) for ids in self.ids]).tobytes())
+        return summed.hexdigest()
+
+
+def settle(network: Any, folder: Path, max_length: int, ask: padding.Ask = padding.logits) -> padding.Batching:
+    """Find how texts share a network's batches: an empty one, a word, a sentence, and one of `max_length` tokens.
+
+    It is noted at the network.
+
+    Raises:
+        RunError: the network cannot read such texts, or its answers depend on the batch.
+    """
+    longest = " ".join(PROBE_TEXTS * (1 + max_length // 32))
+    texts = Encoded(folder, ["", "good", PROBE_TEXTS[0], longest], max_length)
+    special = [getattr(texts.tokenizer, f"{name}_token_id") for name in ("pad", "eos", "unk", "bos")]
+    with one_thread():
+        return padding.settle(network, texts.ids, special, ask)
+
+
+_kept: dict[str, tuple[Encoded, float]] = {}
+"""Texts as token ids, and the seconds that they took."""
+
+
+def encode(folder: Path, texts: Sequence[str], max_length: int) -> Encoded:
+    """Texts as token ids. They are kept: the models of an evaluation that share a tokenizer read the same splits."""
+    key = digest.of_json([digest.of_files(folder, bases.TOKENIZER), max_length, list(texts)])
+    if key in _kept:
+        known, seconds = _kept[key]
+        again = copy(known)
+        again.spared_seconds = seconds
+        return again
+    began = time.perf_counter()
+    encoded = Encoded(folder, texts, max_length)
+    _kept[key] = encoded, time.perf_counter() - began
+    while len(_kept) > 1 and sum(int(kept.lengths.sum()) for kept, _ in _kept.values()) > TOKENS_KEPT:
+        del _kept[next(iter(_kept))]
+    return encoded
+
+
+def packed(
+    lengths: Sequence[int] | np.ndarray[Any, Any], budget: int, *, one_length: bool = False
+) -> Iterator[list[int]]:
+    """Indices in batches of at most `budget` padded tokens (one text at least), the longest texts first.
+
+    Of all divisions of the sorted texts, the one with the least padded tokens, a pass counted as `TOKENS_A_PASS_COSTS`
+    of them: by dynamic programming, from the shortest text on.
+
+    Args:
+        lengths: 1 at least.
+        one_length: no batch has texts of different lengths.
+    """
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    longest_first, n = np.asarray(lengths)[order], len(order)
+    sizes, costs, alike = np.zeros(n, dtype=np.int64), np.zeros(n + 1), 0
+    for start in range(n - 1, -1, -1):
+        length = int(longest_first[start])
+        most = min(n - start, max(1, budget // length))
+        if one_length:
+            alike = alike + 1 if start + 1 < n and longest_first[start + 1] == length else 1
+            most = min(most, alike)
+        each = length * np.arange(1, most + 1) + costs[start + 1 : start + 1 + most]
+        sizes[start] = 1 + each.argmin()
+        costs[start] = TOKENS_A_PASS_COSTS + each[sizes[start] - 1]
+    start = 0
+    while start < n:
+        yield order[start : start + sizes[start]].tolist()
+        start += sizes[start]
+
+
+def forward_all(
+    encoded: Encoded,
+    step: Callable[[dict[str, torch.Tensor]], torch.Tensor],
+    advance: Advance,
+    chosen: Sequence[int] | None = None,
+) -> torch.Tensor:
+    """Apply a function of a batch, giving shape (batch, k), to all texts, or to the chosen ones.
+
+    Returns:
+        Shape (n, k) float64, in the order of the texts, or of their choice.
+    """
+    places = range(len(encoded.ids)) if chosen is None else chosen
+    parts, order = [], []
+    with torch.inference_mode(), one_thread():
+        for indices in encoded.batches(TOKENS_PER_PASS, places):
+            parts.append(step(encoded.batch([places[index] for index in indices])).double())
+            order += indices
+            advance(len(indices), "")
+    result = torch.empty_like(torch.cat(parts))
+    result[torch.tensor(order)] = torch.cat(parts)
+    return result
+
+
+def trial(folder: Path, network: Any) -> dict[str, torch.Tensor]:
+    """The probe texts as a batch, on which a network is tried."""
+    texts = Encoded(folder, PROBE_TEXTS, max_length=64).for_network(network)
+    return texts.batch(texts.trial_texts(len(PROBE_TEXTS)))

@@ -1,0 +1,271 @@
+"""Lower layers that a network has from its base as they are: computed once, and their output used again.
+
+    shared = found(network, of_base, trial, folder)     # None where there is nothing that could be shared
+    with reused(shared, texts, shapes) as borrowed:     # the network is called on these batches, in order
+        …
+
+Adapters of the upper layers, heads and the probe leave the embeddings and the lower k layers of an encoder alone. The
+output of these follows from the base, k, the precision and the texts alone. The first network to be asked computes it
+and keeps it; the next ones go on from there. The answers are the same bits: batches follow from the texts' lengths, so
+the upper layers multiply the same numbers in the same shapes.
+
+Nothing is shared on trust. Modules and tensors of the lower layers must be the base's, bit for bit; what they give for
+trial texts must be what the base gives; and what the whole network says of those must be the same bits with the lower
+layers as without. Where any of it is not so, or the encoder is built otherwise than such encoders are, the network is
+left as it is.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import provenance
+from harness.artifacts import digest
+from harness.models.speedups import state_cache
+from harness.models.speedups.state_cache import MOST_BYTES
+
+Batch = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What tells whether a network's layers are the base's."""
+
+    below: str
+    """Digest of all of the encoder but its layers (64 hex digits)."""
+    layers: tuple[str, ...]
+    """Of each layer."""
+    given: tuple[torch.Tensor, ...]
+    """What each layer gives for the trial texts: shape (texts, tokens, width)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedLayers:
+    """The lower layers of a network."""
+
+    layers: torch.nn.ModuleList
+    """All of the encoder's."""
+    count: int
+    """How many of them are lower ones, 1 at least."""
+    width: int
+    dtype: torch.dtype
+    made_of: Mapping[str, Any]
+    """All that their output follows from besides the texts."""
+    folder: Path | None
+    """Where their output is kept; None where it is not."""
+    most_bytes: int = MOST_BYTES
+    """That the folder's files may take together."""
+
+    @property
+    def is_all(self) -> bool:
+        """Whether no layer is the network's own."""
+        return self.count == len(self.layers)
+
+
+def found(
+    network: Any,
+    of_base: Callable[[torch.dtype], Fingerprint | None],
+    trial: Batch,
+    folder: Path | None,
+    most_bytes: int = MOST_BYTES,
+) -> SharedLayers | None:
+    """What of a network is its base's, if it can be shared.
+
+    Args:
+        network: on the transformers library, with a PEFT adapter on it or not, in evaluation mode.
+        of_base: `fingerprint` of its base in a precision.
+        trial: a batch that both are tried on.
+        folder: where states are kept; None where they are not.
+        most_bytes: that the folder's files may take together.
+    """
+    if getattr(getattr(network, "active_peft_config", None), "is_prompt_learning", False):
+        return None
+    try:
+        mine = fingerprint(network, trial)
+        if mine is None:
+            return None
+        dtype = mine.given[0].dtype
+        its = of_base(dtype)
+        count = 0 if its is None else _common(mine, its)
+        if its is None or count == 0 or not torch.equal(mine.given[count - 1], its.given[count - 1]):
+            return None
+        layers = layers_of(network)
+        assert layers is not None
+        made_of = {
+            "below": mine.below,
+            "layers": list(mine.layers[:count]),
+            "dtype": str(dtype),
+            "packages": {name: provenance.packages().get(name) for name in ("torch", "transformers")},
+            "processor": [provenance.hardware()["processor"], torch.backends.cpu.get_cpu_capability()],
+        }
+        shared = SharedLayers(layers, count, mine.given[0].shape[-1], dtype, made_of, folder, most_bytes)
+        with torch.inference_mode():
+            whole = network(**trial)[0]
+            with without(layers, count, iter([mine.given[count - 1]])):
+                upper = network(**trial)[0]
+    except Exception:  # noqa: BLE001 (an encoder that is built otherwise, in whatever way)
+        return None
+    return shared if torch.equal(whole, upper) else None
+
+
+def _common(mine: Fingerprint, its: Fingerprint) -> int:
+    """How many of the lower layers are the same."""
+    if mine.below != its.below or len(mine.layers) != len(its.layers):
+        return 0
+    same = [one == other for one, other in zip(mine.layers, its.layers, strict=True)]
+    return same.index(False) if False in same else len(same)
+
+
+def fingerprint(network: Any, trial: Batch) -> Fingerprint | None:
+    """What tells a network's layers from others'; None where it has no list of layers, each called once and in order.
+
+    Args:
+        network: in evaluation mode.
+    """
+    encoder, layers = _encoder(network), layers_of(network)
+    if layers is None or network.training:
+        return None
+    with torch.inference_mode():
+        given = given_by(layers, network, trial)
+    if given is None:
+        return None
+    config = {name: str(value) for name, value in encoder.config.to_dict().items() if name not in _NOT_OF_THE_ENCODER}
+    config["attention"] = str(encoder.config._attn_implementation)
+    inside = {id(module) for module in layers.modules()} - {id(layers)}
+    below = digest.of_json([config, _digest(encoder, inside)])
+    return Fingerprint(below, tuple(_digest(layer, set()) for layer in layers), given)
+
+
+def given_by(layers: torch.nn.ModuleList, network: Any, batch: Batch) -> tuple[torch.Tensor, ...] | None:
+    """What each layer gives while the network reads a batch; None unless each is called once, in order, and gives one
+    tensor of shape (texts, tokens, width)."""
+    called: list[tuple[int, Any]] = []
+    hooks = [
+        layer.register_forward_hook(lambda _, __, given, index=index: called.append((index, given)))
+        for index, layer in enumerate(layers)
+    ]
+    try:
+        network(**batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    shape = batch["input_ids"].shape
+    in_order = [index for index, _ in called] == list(range(len(layers)))
+    if not in_order or any(not isinstance(given, torch.Tensor) or given.shape[:-1] != shape for _, given in called):
+        return None
+    return tuple(given for _, given in called)
+
+
+_NOT_OF_THE_ENCODER = {
+    "_name_or_path", "architectures", "classifier_dropout", "dtype", "id2label", "label2id", "problem_type",
+    "seq_classif_dropout", "transformers_version",
+}  # fmt: skip
+"""Keys of a configuration."""
+
+
+def _encoder(network: Any) -> Any:
+    inner = network.get_base_model() if hasattr(network, "get_base_model") else network
+    return inner.base_model
+
+
+def layers_of(network: Any) -> torch.nn.ModuleList | None:
+    """The encoder's one list of as many modules as its configuration says there are layers."""
+    encoder = _encoder(network)
+    count = encoder.config.num_hidden_layers
+    lists = [one for one in encoder.modules() if isinstance(one, torch.nn.ModuleList) and len(one) == count]
+    return lists[0] if len(lists) == 1 else None
+
+
+def _digest(module: torch.nn.Module, without: set[int]) -> str:
+    """Over names, kinds, settings and tensors of a module and all in it, some excepted by id."""
+    summed = hashlib.sha256()
+    for name, one in module.named_modules():
+        if id(one) in without:
+            continue
+        summed.update(f"{name} {type(one).__module__}.{type(one).__qualname__} {one.extra_repr()}\n".encode())
+        for own in (one.named_parameters(recurse=False), one.named_buffers(recurse=False)):
+            for tensor_name, tensor in own:
+                summed.update(f"{tensor_name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+                summed.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy())
+    return summed.hexdigest()
+
+
+class _Passing(torch.nn.Module):
+    """In the place of a lower layer: gives what it is given."""
+
+    def forward(self, given: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return given
+
+
+class _Giving(torch.nn.Module):
+    """In the place of the highest lower layer: gives what that gave, a batch at a time."""
+
+    def __init__(self, kept: Iterator[torch.Tensor]) -> None:
+        super().__init__()
+        self.kept = kept
+
+    def forward(self, given: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        kept = next(self.kept)
+        assert kept.shape == given.shape
+        return kept
+
+
+@contextmanager
+def without(layers: torch.nn.ModuleList, count: int, kept: Iterator[torch.Tensor]) -> Iterator[None]:
+    """The network of these layers without the lowest `count` (1 at least), given what they give for each batch."""
+    taken_out = list(layers[:count])
+    try:
+        for index in range(count - 1):
+            layers[index] = _Passing()
+        layers[count - 1] = _Giving(kept)
+        yield
+    finally:
+        for index, layer in enumerate(taken_out):
+            layers[index] = layer
+
+
+@contextmanager
+def reused(lower: SharedLayers, texts: str, shapes: Sequence[tuple[int, int]]) -> Iterator[float]:
+    """Compute the lower layers once: keep what they give, or take it from where it is kept.
+
+    Within the block the network is to be called on these batches, once each and in order. The block is given the
+    seconds that the lower layers took where they were computed; 0 where they are computed in the block.
+
+    Args:
+        texts: digest of the batches' token ids.
+        shapes: of each batch, texts and tokens with padding.
+    """
+    if lower.folder is None:
+        yield 0.0
+        return
+    name = digest.of_json({**lower.made_of, "texts": texts, "shapes": [list(shape) for shape in shapes]})
+    path, sizes = lower.folder / f"{name}.states", [(*shape, lower.width) for shape in shapes]
+    kept = state_cache.read(path, sizes, lower.dtype)
+    if kept is not None:
+        with without(lower.layers, lower.count, iter(kept.parts)):
+            yield kept.seconds
+        return
+    n_bytes = lower.width * lower.dtype.itemsize * sum(rows * tokens for rows, tokens in shapes)
+    with state_cache.writing(path, n_bytes, lower.most_bytes) as keep:
+        began = 0.0
+
+        def begin(*_: Any) -> None:
+            nonlocal began
+            began = time.perf_counter()
+
+        first, last = lower.layers[0], lower.layers[lower.count - 1]
+        hooks = [
+            first.register_forward_pre_hook(begin),
+            last.register_forward_hook(lambda _, __, given: keep(given, time.perf_counter() - began)),
+        ]
+        try:
+            yield 0.0
+        finally:
+            for hook in hooks:
+                hook.remove()

@@ -1,0 +1,92 @@
+"""How the command line speaks: bars and warnings on stderr, JSON results on stdout."""
+
+import codecs
+import io
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+from harness.output.visible import visible
+from harness.progress import Advance
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the caller: rich would end the process with 1, which means that a gate failed."""
+        raise  # rich calls this where it has caught the error
+
+
+stderr = _Console(stderr=True, highlight=False)
+
+
+class Bars:
+    """A `Progress` that draws bars on a terminal; elsewhere, as in CI, it writes a line for each task done."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.drawn = RichProgress(*columns, TextColumn("{task.fields[note]}"), console=stderr, transient=True)
+        self.open_tasks = 0
+
+    @contextmanager
+    def __call__(self, label: str, total: int) -> Iterator[Advance]:
+        """Show a task for as long as the block lasts."""
+        began = time.monotonic()
+        last_note = ""
+        task = self.drawn.add_task(label, total=total, note="")
+
+        def advance(units: int, note: str) -> None:
+            nonlocal last_note
+            last_note = note or last_note
+            self.drawn.update(task, advance=units, note=note)
+
+        self.open_tasks += 1
+        if stderr.is_terminal:
+            self.drawn.start()
+        try:
+            yield advance
+        finally:
+            self.open_tasks -= 1
+            self.drawn.remove_task(task)
+            if stderr.is_terminal and not self.open_tasks:
+                self.drawn.stop()
+        say(f"{label}: {total:,} in {time.monotonic() - began:.1f} s{', ' if last_note else ''}{last_note}")
+
+
+def say(message: str) -> None:
+    """One line of progress or warning, on stderr, as it is."""
+    stderr.print(visible(message), markup=False, soft_wrap=True)
+
+
+_PLAIN = {"−": "-", "–": "-", "…": "...", "·": ".", "→": "->", "↓": "v", "≥": ">=", "₀": "0", "α": "alpha", "’": "'"}
+
+
+def write_in_any_encoding() -> None:
+    """Have stdout and stderr write what their encoding lacks in plain characters, or else by its code."""
+    codecs.register_error("harness.plain", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="harness.plain")
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(character, f"<U+{ord(character):04X}>") for character in lacking), error.end
+
+
+def show(line: str) -> None:
+    """One line of a result for people, on stdout."""
+    sys.stdout.write(f"{visible(line)}\n")
+
+
+def print_json(value: Any) -> None:
+    """A result for programs, on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")

@@ -1,0 +1,1 @@
+"""Metrics, slices, intervals, tests and sample sizes over plain arrays."""

@@ -1,0 +1,163 @@
+"""Whether a model is right as often as it says: the reliability curve, and what chance alone does to its error.
+
+    found = of(seeds, run_keys)
+    found.bins, found.ece, found.ece_by_chance
+
+Confidence is the predicted class's probability. The bins are those of the metric `ece`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.records import Metric, Outcomes
+from harness.stats import estimates, inference
+from harness.stats.inference import Floats
+from harness.stats.metrics import ECE_BINS, confidence_bins, is_right
+
+DRAWS = 1000
+"""Sets of labels that `ece_by_chance` draws for each seed."""
+_CHUNK_CELLS = 4_000_000  # labels held at once: 32 MB of float64
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """The predictions of one range of confidence, those of all seeds together."""
+
+    low: float
+    """Lower edge of the range, in it."""
+    high: float
+    """Upper edge, in the next bin's range; 1 is in the last one's."""
+    n: int
+    """Predictions: an example counts once for each seed that is this confident of it."""
+    confidence: float
+    """Mean of the predicted class's probability, in [1/2, 1]."""
+    accuracy: float
+    """Share of them that are right."""
+    ci_low: float | None
+    """Lower end of the accuracy's 95 % interval; None where the split is a single cluster."""
+    ci_high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How far a configuration's probabilities can be taken at their word. Metrics are means over its seeds."""
+
+    bins: tuple[Bin, ...]
+    """From the least confident to the most; empty ones are absent."""
+    ece: Metric
+    ece_by_chance: float
+    """The mean `ece` of a perfectly calibrated model with the same confidences on as many examples."""
+    brier: Metric
+    log_loss: Metric
+
+
+def of(seeds: Sequence[Outcomes], run_keys: Sequence[str]) -> Calibration:
+    """The calibration of a configuration, its draws seeded by its runs.
+
+    Args:
+        seeds: the outcomes of each seed, all on the same examples in the same order.
+        run_keys: of those seeds, in the same order.
+    """
+    ece, brier, log_loss = (
+        estimates.summarise(name, seeds, estimates.generator_for(name, run_keys))
+        for name in ("ece", "brier", "log_loss")
+    )
+    return Calibration(
+        bins=reliability(seeds, estimates.generator_for("reliability", run_keys)),
+        ece=ece,
+        ece_by_chance=ece_by_chance(seeds, estimates.generator_for("ece by chance", run_keys)),
+        brier=brier,
+        log_loss=log_loss,
+    )
+
+
+def reliability(seeds: Sequence[Outcomes], generator: np.random.Generator) -> tuple[Bin, ...]:
+    """Accuracy against confidence, in equal-width bins of confidence (Guo et al. 2017, "On calibration of modern
+    neural networks", figure 1).
+
+    One seed and no clusters: Wilson intervals. Otherwise the bootstrap over clusters (or examples) and seeds; Wilson
+    again, with the bin's mean share of the clusters (or examples), where no resample differs from the value.
+
+    Args:
+        seeds: the outcomes of each seed, all on the same examples in the same order.
+        generator: source of the resampling.
+    """
+    estimates.check_paired(seeds)
+    ones = np.ones((1, len(seeds[0].labels)))
+    totals, hits, confidences = _sums(seeds, ones)[:, :, 0, :].sum(axis=1)
+    intervals = _intervals(seeds, totals, hits, generator)
+    found = []
+    for k in np.flatnonzero(totals):
+        low, high = intervals[k] or (None, None)
+        means = float(confidences[k] / totals[k]), float(hits[k] / totals[k])
+        found.append(Bin(k / ECE_BINS, (k + 1) / ECE_BINS, int(totals[k]), *means, low, high))
+    return tuple(found)
+
+
+def ece_by_chance(seeds: Sequence[Outcomes], generator: np.random.Generator) -> float:
+    """The mean `ece` that these confidences would have, if every prediction were right with just its confidence.
+
+    The labels are drawn anew from the confidences (Bröcker & Smith 2007, "Increasing the reliability of reliability
+    diagrams"), each by itself: where examples of a cluster are right or wrong together, chance does more than this.
+
+    Args:
+        seeds: the outcomes of each seed; their labels are not used.
+        generator: source of the draws.
+    """
+    return float(np.mean([_ece_by_chance(outcomes, generator) for outcomes in seeds]))
+
+
+def _ece_by_chance(outcomes: Outcomes, generator: np.random.Generator) -> float:
+    confidence, bins = confidence_bins(outcomes)
+    n, member = len(bins), np.eye(ECE_BINS)[bins]
+    step = max(1, _CHUNK_CELLS // n)
+    total = 0.0
+    for start in range(0, DRAWS, step):
+        drawn = generator.random((min(step, DRAWS - start), n)) < confidence
+        total += float(np.abs((drawn - confidence) @ member).sum()) / n
+    return total / DRAWS
+
+
+def _sums(seeds: Sequence[Outcomes], weights: Floats) -> Floats:
+    """Weighted predictions, right ones and confidence in every bin, shape (3, seeds, b, bins); weights are (b, n)."""
+    each = []
+    for outcomes in seeds:
+        confidence, bins = confidence_bins(outcomes)
+        member = np.eye(ECE_BINS)[bins]
+        each.append(
+            [weights @ member, weights @ (member.T * is_right(outcomes)).T, weights @ (member.T * confidence).T]
+        )
+    return np.stack([np.stack(sums) for sums in each], axis=1)
+
+
+def _intervals(
+    seeds: Sequence[Outcomes], totals: Floats, hits: Floats, generator: np.random.Generator
+) -> list[tuple[float, float] | None]:
+    """Of the accuracy in every bin; None in all where there is but one cluster, and in empty bins."""
+    units = estimates.units_of(seeds[0])
+    if seeds[0].clusters is not None and units.max() == 0:
+        return [None] * ECE_BINS
+    share = estimates.n_units(seeds[0]) / len(units) / len(seeds)
+    wilson = [_wilson(hits[k] * share, totals[k] * share) for k in range(ECE_BINS)]
+    if len(seeds) == 1 and seeds[0].clusters is None:
+        return wilson
+    chunks = [_sums(seeds, weights)[:2] for weights in inference.resampled_weights(units, generator)]
+    by_seed = np.concatenate(chunks, axis=2)  # (predictions and right ones, seeds, resamples, bins)
+    chosen = inference.resampled_seeds(len(seeds), by_seed.shape[2], generator)[np.newaxis, :, :, np.newaxis]
+    drawn_totals, drawn_hits = np.take_along_axis(by_seed, chosen, axis=1).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        resampled = drawn_hits / drawn_totals  # 0 / 0 where a resample has nothing in a bin: it does not count there
+    found = [inference.percentile_interval(resampled[:, k]) for k in range(ECE_BINS)]
+    return [
+        by_chance if interval is None or interval[0] == interval[1] else interval
+        for interval, by_chance in zip(found, wilson, strict=True)
+    ]
+
+
+def _wilson(hits: float, total: float) -> tuple[float, float] | None:
+    if not total:
+        return None
+    n = max(1, round(total))
+    return inference.wilson(round(hits / total * n), n)

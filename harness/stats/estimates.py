@@ -1,0 +1,419 @@
+"""What a metric is for a configuration: its mean over seeds with an interval, and paired comparisons of two of them.
+
+Nothing here defines a metric; `metrics` does. All take outcomes of one or more seeds on the same examples, and an
+explicit generator. What is undefined is None.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from harness.artifacts import digest
+from harness.records import Metric, Outcomes
+from harness.stats import inference, metrics, posterior
+from harness.stats.inference import Floats, Ints
+from harness.stats.metrics import METRICS, Definition, disagreements, is_right
+
+MOST_KINDS = 2000
+"""Of alike examples; with more of them it is no saving to draw them by their number, and takes memory."""
+
+
+class Difference(NamedTuple):
+    """Candidate minus reference, paired by example."""
+
+    value: float
+    ci_low: float
+    """Lower end of the 95 % interval."""
+    ci_high: float
+    n: int
+    p_value: float
+    """Two-sided, that there is no difference; not corrected for how many comparisons there are."""
+    se_examples: float
+    """Standard error that comes from the choice of examples."""
+    se_seeds: float
+    """Standard error that comes from the choice of seeds; 0 where both sides have one."""
+
+    @property
+    def turned(self) -> "Difference":
+        """Reference minus candidate."""
+        return self._replace(value=-self.value, ci_low=-self.ci_high, ci_high=-self.ci_low)
+
+
+class Resampled(NamedTuple):
+    """A configuration's metric, and what it comes to in resamples."""
+
+    name: str
+    """A key of `METRICS`."""
+    seeds: tuple[Outcomes, ...]
+    value: float
+    """Mean over the seeds; nan where it is undefined."""
+    examples_drawn: Floats
+    """Shape (resamples,): the mean over all seeds in resamples of the examples alone."""
+    seeds_drawn: Floats
+    """Shape (resamples,): the mean over resampled seeds in the same resamples of the examples."""
+
+
+class Spread(NamedTuple):
+    """Standard errors of a mean over seeds."""
+
+    se_examples: float
+    """From the choice of examples."""
+    se_seeds: float
+    """From the choice of seeds."""
+
+
+def is_exact(what: str, *sides: Sequence[Outcomes]) -> bool:
+    """Whether an interval is computed, and not drawn: of accuracies and flips of one seed a side without clusters.
+
+    Args:
+        what: a metric, or "flips".
+    """
+    return what in ("accuracy", "flips") and all(len(side) == 1 and side[0].clusters is None for side in sides)
+
+
+def generator_for(name: str, run_keys: Sequence[str]) -> np.random.Generator:
+    """The generator for a number about these runs: it has the same interval wherever it is shown.
+
+    One run's is that of its key, as it was stored; several runs' also that of the metric.
+    """
+    seed = run_keys[0] if len(run_keys) == 1 else digest.of_json([name, *run_keys])
+    return np.random.default_rng(int(seed[:16], 16))
+
+
+def summarise(
+    name: str, seeds: Sequence[Outcomes], generator: np.random.Generator, draws: int = inference.RESAMPLES
+) -> Metric:
+    """A metric's mean over a configuration's seeds, with a 95 % interval over examples and seeds.
+
+    One seed and no clusters: Wilson for accuracy, and the posterior of the table for its like (`posterior`).
+    Otherwise the bootstrap over clusters (or examples) and seeds. Where no resample differs from the value (all right,
+    all wrong), the first two take its place with as many examples as there are clusters, and admit doubt. A single
+    cluster gives no interval.
+
+    Args:
+        name: a key of `METRICS`.
+        seeds: the outcomes of each seed, all on the same examples in the same order.
+        generator: source of the resampling.
+        draws: how many, where the interval is drawn.
+    """
+    definition, n = METRICS[name], len(seeds[0].labels)
+    check_paired(seeds)
+    value = float(np.mean([metrics.value(name, outcomes) for outcomes in seeds]))
+    if not np.isfinite(value):
+        return Metric(name, None, None, None, n, definition.higher_is_better)
+    if name == "accuracy" and len(seeds) == 1 and seeds[0].clusters is None:
+        low, high = inference.wilson(round(value * n), n)
+        return Metric(name, value, low, high, n, definition.higher_is_better)
+    if posterior.applies(name, tuple(seeds)):
+        drawn = inference.percentile_interval(posterior.drawn(name, seeds[0], draws=draws))
+        return Metric(name, value, *_around(value, drawn), n, definition.higher_is_better)
+    values = _alone(definition, seeds, generator, draws)
+    interval = inference.percentile_interval(inference.mean_over_resampled_seeds(values, generator))
+    if interval is not None and interval[0] == interval[1]:
+        interval = _of_units(name, value, seeds[0]) or interval
+    if interval is None:
+        return Metric(name, value, None, None, n, definition.higher_is_better)
+    return Metric(name, value, *interval, n, definition.higher_is_better)
+
+
+def spread(name: str, seeds: Sequence[Outcomes], generator: np.random.Generator) -> Spread:
+    """The standard errors of a metric's mean over seeds, told apart by where they come from.
+
+    Args:
+        name: a key of `METRICS`.
+        seeds: the outcomes of each seed, all on the same examples in the same order.
+        generator: source of the resampling.
+    """
+    if name != "accuracy" and posterior.applies(name, tuple(seeds)):  # of an accuracy see `at_limit`
+        return Spread(float(np.nanstd(posterior.drawn(name, seeds[0]), ddof=1)), 0.0)
+    values = _alone(METRICS[name], seeds, generator, inference.RESAMPLES)
+    return standard_errors(values.mean(axis=0), inference.mean_over_resampled_seeds(values, generator))
+
+
+def at_limit(spread: Spread, limit: float, what: str, *sides: Sequence[Outcomes]) -> Spread:
+    """The standard errors that decide about a limit: a score interval (Wilson, Tango) takes the variance that the data
+    would have if the limit were the truth; any other interval that of the data, so `spread` is returned as it is.
+
+    Args:
+        limit: of the accuracy, of the difference first minus second, or of the share of flips.
+        what: a metric, or "flips".
+        sides: the seeds of one or two configurations.
+    """
+    n = len(sides[0][0].labels)
+    if what not in ("accuracy", "flips") or any(len(side) > 1 or side[0].clusters is not None for side in sides):
+        return spread
+    if what == "accuracy" and len(sides) == 2:
+        first, second = disagreements(sides[0][0], sides[1][0])
+        variance = inference.paired_variance(first / n, second / n, min(1.0, max(-1.0, limit)))
+    else:
+        variance = max(0.0, limit * (1 - limit))
+    return spread._replace(se_examples=float(np.sqrt(variance / n)))
+
+
+def difference(
+    name: str, candidate: Sequence[Outcomes], reference: Sequence[Outcomes], generator: np.random.Generator
+) -> Difference | None:
+    """Candidate's mean minus reference's, paired by example: both sides see the same resampled examples.
+
+    Returns:
+        None where the metric is undefined for a side, or there is but one cluster and so no interval.
+    """
+    if (found := _of_tables(name, candidate, reference)) is not None:
+        return found
+    # The examples are drawn once for both sides, which keeps the pairing; the seeds of training independently.
+    examples = np.random.default_rng(int(generator.integers(2**32)))
+    return between(*resampled(name, (candidate, reference), examples, (generator, generator)))
+
+
+def difference_of_runs(
+    name: str,
+    candidate: Sequence[Outcomes],
+    candidate_keys: Sequence[str],
+    reference: Sequence[Outcomes],
+    reference_keys: Sequence[str],
+    draws: int = inference.RESAMPLES,
+) -> Difference | None:
+    """A `difference` whose draws depend on examples and runs alone: it has the same numbers wherever it is shown.
+
+    Args:
+        candidate_keys, reference_keys: run keys of each side's seeds.
+        draws: how many, where the interval is drawn.
+    """
+    if (found := _of_tables(name, candidate, reference, draws)) is not None:
+        return found
+    generators = [seeds_generator(name, keys) for keys in (candidate_keys, reference_keys)]
+    examples = examples_generator(name, candidate[0])
+    return between(*resampled(name, (candidate, reference), examples, generators, draws))
+
+
+def examples_generator(name: str, outcomes: Outcomes) -> np.random.Generator:
+    """The generator for the resampling of these examples, whoever is compared on them."""
+    return generator_for(name, ["examples", *outcomes.example_ids])
+
+
+def seeds_generator(name: str, run_keys: Sequence[str]) -> np.random.Generator:
+    """The generator for the resampling of these runs as seeds of one configuration, whoever it is compared with."""
+    return generator_for(name, ["seeds", *(run_keys or [""])])
+
+
+def resampled(
+    name: str,
+    sides: Sequence[Sequence[Outcomes]],
+    examples: np.random.Generator,
+    training: Sequence[np.random.Generator],
+    draws: int = inference.RESAMPLES,
+) -> list[Resampled]:
+    """A metric of several configurations on one set of resampled examples: any two of them are then paired.
+
+    Args:
+        name: a key of `METRICS`.
+        sides: for each configuration the outcomes of its seeds, all on the same examples in the same order.
+        examples: source of the examples' resampling, the same for all.
+        training: for each configuration the source of its seeds' resampling.
+    """
+    many = [outcomes for side in sides for outcomes in side]
+    check_paired(many)
+    ends = np.cumsum([len(side) for side in sides])
+    by_side = np.split(_seed_values(METRICS[name], many, examples, draws), ends[:-1])
+    return [
+        Resampled(
+            name,
+            tuple(side),
+            float(np.mean([metrics.value(name, outcomes) for outcomes in side])),
+            values.mean(axis=0),
+            inference.mean_over_resampled_seeds(values, generator),
+        )
+        for side, values, generator in zip(sides, by_side, training, strict=True)
+    ]
+
+
+def between(candidate: Resampled, reference: Resampled) -> Difference | None:
+    """Candidate's mean minus reference's, of two that `resampled` made in one call.
+
+    One seed a side and no clusters: Tango's interval and McNemar's exact p-value for accuracy, and the posterior of the
+    table for its like (`posterior`). Otherwise the interval is the bootstrap's, or where no resample differs the
+    same of so many examples as there are clusters. But for McNemar's, p-values are normal, over the standard error of
+    the draws.
+
+    Returns:
+        None where the metric is undefined for a side, or there is but one cluster and so no interval.
+    """
+    if candidate.name != reference.name:
+        raise ValueError(f"only the same metric can be compared, not {candidate.name} with {reference.name}")
+    one, other = candidate.seeds[0], reference.seeds[0]
+    check_paired([one, other])
+    if (found := _of_tables(candidate.name, candidate.seeds, reference.seeds)) is not None:
+        return found
+    value = candidate.value - reference.value
+    gaps = candidate.seeds_drawn - reference.seeds_drawn
+    interval = inference.percentile_interval(gaps)
+    if interval is None or not np.isfinite(value):
+        return None
+    errors = standard_errors(candidate.examples_drawn - reference.examples_drawn, gaps)
+    if candidate.name == "accuracy" and len(candidate.seeds) == len(reference.seeds) == 1 and one.clusters is None:
+        counts = disagreements(one, other)
+        interval, p_value = inference.tango(*counts, len(one.labels)), inference.mcnemar(*counts)
+    else:
+        p_value = inference.two_sided_p(value, float(np.hypot(*errors)))
+        if interval[0] == interval[1]:
+            interval = _difference_of_units(candidate.name, value, one, other) or interval
+    return Difference(value, *interval, len(one.labels), p_value, *errors)
+
+
+def _of_tables(
+    name: str, candidate: Sequence[Outcomes], reference: Sequence[Outcomes], draws: int = inference.RESAMPLES
+) -> Difference | None:
+    """The difference by the posterior of the table; None where it is another interval's business, or undefined."""
+    if name == "accuracy" or not posterior.applies(name, tuple(candidate), tuple(reference)):
+        return None
+    one, other = candidate[0], reference[0]
+    check_paired([one, other])
+    value = metrics.value(name, one) - metrics.value(name, other)
+    if not np.isfinite(value):
+        return None
+    drawn = posterior.drawn_difference(name, one, other, draws=draws)
+    error = float(drawn.std(ddof=1))
+    interval = _around(value, inference.percentile_interval(drawn))
+    return Difference(value, *interval, len(one.labels), inference.two_sided_p(value, error), error, 0.0)
+
+
+def check_paired(many: Sequence[Outcomes]) -> None:
+    """Raise ValueError unless all are on the same examples in the same order."""
+    if any(outcomes.example_ids != many[0].example_ids for outcomes in many[1:]):
+        raise ValueError("outcomes can only be combined on the same examples in the same order")
+
+
+def _around(value: float, interval: tuple[float, float] | None) -> tuple[float, float]:
+    """The interval with the value in it: at a metric's bound the value is an end, as of a score interval."""
+    low, high = interval if interval is not None else (value, value)
+    return min(low, value), max(high, value)
+
+
+def _of_units(name: str, value: float, outcomes: Outcomes) -> tuple[float, float] | None:
+    """The interval where no resample differs from the value, as of so many examples as there are independent units;
+    None for a metric that is none of a table."""
+    units = n_units(outcomes)
+    if name == "accuracy":
+        return inference.wilson(round(value * units), units)
+    if not METRICS[name].of_table:
+        return None
+    return _around(value, inference.percentile_interval(posterior.drawn(name, outcomes, units / len(outcomes.labels))))
+
+
+def _difference_of_units(name: str, value: float, one: Outcomes, other: Outcomes) -> tuple[float, float] | None:
+    """As `_of_units`, of a difference."""
+    n, units = len(one.labels), n_units(one)
+    if name == "accuracy":
+        first, second = disagreements(one, other)
+        return inference.tango(int(first * units / n + 0.5), int(second * units / n + 0.5), units)
+    if not METRICS[name].of_table:
+        return None
+    return _around(value, inference.percentile_interval(posterior.drawn_difference(name, one, other, units / n)))
+
+
+def _seed_values(
+    definition: Definition, seeds: Sequence[Outcomes], examples: np.random.Generator, draws: int
+) -> Floats:
+    """Shape (seeds, resamples): the metric of each seed, all seeds on the same resampled examples."""
+    units = units_of(seeds[0])
+    if units.max() == 0:  # one unit says nothing of how units differ
+        return np.full((len(seeds), draws), np.nan)
+    if definition is METRICS["accuracy"]:  # by unit, and one matrix product: whole numbers, so it is the same
+        right = np.stack([np.bincount(units, is_right(outcomes)) for outcomes in seeds]).astype(np.float64)
+        n, of_units = np.bincount(units).astype(np.float64), np.arange(int(units.max()) + 1)
+        drawn = inference.resampled_weights(of_units, examples, draws)
+        return np.concatenate([right @ weights.T / (n @ weights.T) for weights in drawn], axis=1)
+    weighted = inference.resampled_weights(units, examples, draws)
+    chunks = [np.stack([definition.values(outcomes, weights) for outcomes in seeds]) for weights in weighted]
+    return np.concatenate(chunks, axis=1)
+
+
+def _alone(definition: Definition, seeds: Sequence[Outcomes], generator: np.random.Generator, draws: int) -> Floats:
+    """As `_seed_values`, of one configuration that is compared with none: where its metric is one of a table and its
+    examples are independent, those that are alike are drawn by their number, which has the same distribution."""
+    n = len(seeds[0].labels)
+    if not definition.of_table or seeds[0].clusters is not None or n == 1:
+        return _seed_values(definition, seeds, generator, draws)
+    kinds, counts = alike(seeds)
+    if len(counts) > MOST_KINDS:
+        return _seed_values(definition, seeds, generator, draws)
+    weights = generator.multinomial(n, counts / n, size=draws).astype(np.float64)
+    return np.stack([definition.values(outcomes, weights) for outcomes in kinds])
+
+
+def alike(seeds: Sequence[Outcomes]) -> tuple[list[Outcomes], Ints]:
+    """One example of each kind, as each seed has it, and how many there are of the kind, shape (kinds,).
+
+    Examples are of one kind where they have the same label and the same predictions: at most 2^(seeds + 1) kinds.
+    """
+    table = np.stack([seeds[0].labels, *(outcomes.predicted for outcomes in seeds)])
+    _, first, counts = np.unique(table, axis=1, return_index=True, return_counts=True)
+    chosen = np.isin(np.arange(table.shape[1]), first)
+    return [metrics.subset(outcomes, chosen) for outcomes in seeds], np.asarray(counts[np.argsort(first)])
+
+
+def standard_errors(seeds_held: Floats, seeds_drawn: Floats) -> Spread:
+    """From resamples of the examples alone, and of the examples and the seeds; both of shape (resamples,)."""
+    held, drawn = (values[np.isfinite(values)] for values in (seeds_held, seeds_drawn))
+    if len(held) < 2 or len(drawn) < 2:
+        return Spread(float("nan"), float("nan"))
+    return Spread(float(held.std(ddof=1)), float(np.sqrt(max(0.0, drawn.var(ddof=1) - held.var(ddof=1)))))
+
+
+def n_units(outcomes: Outcomes) -> int:
+    """How many independent units there are: clusters, or examples where there are none."""
+    return int(units_of(outcomes).max()) + 1
+
+
+def units_of(outcomes: Outcomes) -> Ints:
+    """Shape (n,): the number, from 0, of what each example is resampled with: its cluster, or itself alone."""
+    if outcomes.clusters is None:
+        return np.arange(len(outcomes.labels))
+    return np.unique(outcomes.clusters, return_inverse=True)[1].astype(np.int64)
+
+
+class Flips(NamedTuple):
+    """Share of examples that the reference gets right and the candidate wrong, with its 95 % interval."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+    se_examples: float
+    se_seeds: float
+
+
+def flip_share(
+    candidate: Sequence[Outcomes],
+    reference: Sequence[Outcomes],
+    generator: np.random.Generator,
+    draws: int = inference.RESAMPLES,
+) -> Flips | None:
+    """How often the reference is right and the candidate wrong, over all pairs of their seeds.
+
+    One seed a side and no clusters: Wilson. Otherwise the bootstrap over clusters (or examples) and both sides' seeds;
+    Wilson again, of so many clusters, where no resample has any.
+
+    Returns:
+        None where there is but one cluster and so no interval.
+    """
+    check_paired([*candidate, *reference])
+    n = len(candidate[0].labels)
+    lost = np.array([[is_right(was) & ~is_right(now) for was in reference] for now in candidate], dtype=np.float64)
+    value = float(lost.mean())
+    units = units_of(candidate[0])
+    if units.max() == 0:
+        return None
+    chunks = [
+        lost @ weights.T / weights.sum(axis=1) for weights in inference.resampled_weights(units, generator, draws)
+    ]
+    by_pair = np.concatenate(chunks, axis=2)  # (candidate's seeds, reference's seeds, resamples)
+    now = inference.resampled_seeds(len(candidate), by_pair.shape[2], generator)[:, np.newaxis]
+    was = inference.resampled_seeds(len(reference), by_pair.shape[2], generator)[np.newaxis]
+    resampled = by_pair[now, was, np.arange(by_pair.shape[2])].mean(axis=(0, 1))
+    interval = inference.percentile_interval(resampled)
+    if is_exact("flips", candidate, reference) or interval is None or interval[0] == interval[1]:
+        n_clusters = n_units(candidate[0])
+        interval = inference.wilson(round(value * n_clusters), n_clusters)
+    return Flips(value, *interval, n, *standard_errors(by_pair.mean(axis=(0, 1)), resampled))

@@ -1,0 +1,153 @@
+"""What is measured about predictions, each metric defined once, as a function of weighted examples.
+
+A metric maps outcomes and weights of shape (b, n) to b values: with all weights one it is the metric itself, with
+bootstrap weights it is b resamples of it at once. So a value and its interval cannot disagree on the definition. A new
+metric is a row of `METRICS`; the contract tests hold it to scikit-learn's.
+
+`nan` means undefined. Means over seeds, intervals and comparisons are in `estimates`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.records import Outcomes
+from harness.stats.inference import Floats, Ints
+
+ECE_BINS = 15
+_CLIP = 1e-15  # as scikit-learn had it: a certain and wrong answer costs 34.5 nats, not infinity
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A metric: its function of (outcomes, weights of shape (b, n)) to shape (b,), and which direction is good."""
+
+    values: Callable[[Outcomes, Floats], Floats]
+    higher_is_better: bool
+    of_table: bool = False
+    """Whether labels and predicted classes are all that it depends on, and not scores."""
+
+
+def _ratio(over: Floats, under: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(under == 0, np.nan, over / under)
+
+
+def _confusion(outcomes: Outcomes, weights: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """True positives, false positives, false negatives, true negatives; each of shape (b,)."""
+    label, predicted = outcomes.labels == 1, outcomes.predicted == 1
+    cells = np.stack([label & predicted, ~label & predicted, label & ~predicted, ~label & ~predicted])
+    tp, fp, fn, tn = cells.astype(np.float64) @ weights.T
+    return tp, fp, fn, tn
+
+
+def _accuracy(outcomes: Outcomes, weights: Floats) -> Floats:
+    return _ratio(weights @ (outcomes.labels == outcomes.predicted).astype(np.float64), weights.sum(axis=1))
+
+
+def _f1(outcomes: Outcomes, weights: Floats) -> Floats:
+    tp, fp, fn, _ = _confusion(outcomes, weights)
+    return _ratio(2 * tp, 2 * tp + fp + fn)
+
+
+def _precision(outcomes: Outcomes, weights: Floats) -> Floats:
+    tp, fp, _, _ = _confusion(outcomes, weights)
+    return _ratio(tp, tp + fp)
+
+
+def _recall(outcomes: Outcomes, weights: Floats) -> Floats:
+    tp, _, fn, _ = _confusion(outcomes, weights)
+    return _ratio(tp, tp + fn)
+
+
+def _mcc(outcomes: Outcomes, weights: Floats) -> Floats:
+    tp, fp, fn, tn = _confusion(outcomes, weights)
+    return _ratio(tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)))
+
+
+def _roc_auc(outcomes: Outcomes, weights: Floats) -> Floats:
+    """Chance that a positive scores above a negative, ties counting one half (Hanley & McNeil 1982)."""
+    order = np.argsort(outcomes.scores, kind="stable")
+    ties = np.flatnonzero(np.diff(outcomes.scores[order], prepend=-np.inf))
+    positive = np.add.reduceat(weights[:, order] * (outcomes.labels[order] == 1), ties, axis=1)
+    negative = np.add.reduceat(weights[:, order] * (outcomes.labels[order] == 0), ties, axis=1)
+    below = np.cumsum(negative, axis=1) - negative / 2
+    return _ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
+
+
+def _log_loss(outcomes: Outcomes, weights: Floats) -> Floats:
+    """Mean negative log probability of the true label, in nats."""
+    of_label = np.where(outcomes.labels == 1, outcomes.scores, 1 - outcomes.scores)
+    return _ratio(weights @ -np.log(np.clip(of_label, _CLIP, 1)), weights.sum(axis=1))
+
+
+def _brier(outcomes: Outcomes, weights: Floats) -> Floats:
+    """Mean squared difference of the probability of class 1 and the label, in [0, 1] (Brier 1950)."""
+    return _ratio(weights @ (outcomes.scores - outcomes.labels) ** 2, weights.sum(axis=1))
+
+
+def _ece(outcomes: Outcomes, weights: Floats) -> Floats:
+    """Expected calibration error over 15 equal bins of the predicted class's probability (Guo et al. 2017).
+
+    Biased upwards on small samples: even a calibrated model's bins miss their confidence by chance.
+    """
+    confidence, bins = confidence_bins(outcomes)
+    gap = is_right(outcomes) - confidence
+    per_bin = np.zeros((len(gap), ECE_BINS))
+    per_bin[np.arange(len(gap)), bins] = gap
+    return _ratio(np.abs(weights @ per_bin).sum(axis=1), weights.sum(axis=1))
+
+
+METRICS: dict[str, Definition] = {
+    "accuracy": Definition(_accuracy, higher_is_better=True, of_table=True),
+    "f1": Definition(_f1, higher_is_better=True, of_table=True),
+    "precision": Definition(_precision, higher_is_better=True, of_table=True),
+    "recall": Definition(_recall, higher_is_better=True, of_table=True),
+    "mcc": Definition(_mcc, higher_is_better=True, of_table=True),
+    "roc_auc": Definition(_roc_auc, higher_is_better=True),
+    "log_loss": Definition(_log_loss, higher_is_better=False),
+    "brier": Definition(_brier, higher_is_better=False),
+    "ece": Definition(_ece, higher_is_better=False),
+}
+
+
+def value(name: str, outcomes: Outcomes) -> float:
+    """The metric `name` of these outcomes; nan where it is undefined."""
+    return float(METRICS[name].values(outcomes, np.ones((1, len(outcomes.labels))))[0])
+
+
+def is_right(outcomes: Outcomes) -> NDArray[np.bool_]:
+    """Shape (n,): whether each example's predicted label is its label."""
+    return np.asarray(outcomes.labels == outcomes.predicted)
+
+
+def confidence_bins(outcomes: Outcomes) -> tuple[Floats, Ints]:
+    """Each example's confidence, the predicted class's probability in [1/2, 1], and its bin in 0…`ECE_BINS` - 1.
+
+    Bin k holds confidences from k / `ECE_BINS` up to the next bin's; the last one also holds 1. Both of shape (n,).
+    """
+    confidence = np.maximum(outcomes.scores, 1 - outcomes.scores)
+    return confidence, np.minimum((confidence * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+
+
+def disagreements(first: Outcomes, second: Outcomes) -> tuple[int, int]:
+    """How many examples only the first gets right, and how many only the second."""
+    one, other = is_right(first), is_right(second)
+    return int((one & ~other).sum()), int((other & ~one).sum())
+
+
+def subset(outcomes: Outcomes, chosen: NDArray[np.bool_]) -> Outcomes:
+    """The outcomes of some of the examples.
+
+    Args:
+        chosen: shape (n,).
+    """
+    return Outcomes(
+        example_ids=tuple(example_id for example_id, kept in zip(outcomes.example_ids, chosen, strict=True) if kept),
+        labels=outcomes.labels[chosen],
+        predicted=outcomes.predicted[chosen],
+        scores=outcomes.scores[chosen],
+        clusters=None if outcomes.clusters is None else outcomes.clusters[chosen],
+    )

@@ -1,0 +1,1 @@
+"""A suite file: its schema, its checks, and the rules it states."""

@@ -1,0 +1,176 @@
+"""What crosses the tables of a suite file, found on the raw ones: it is listed even when a shape is wrong too."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from harness.suite import allowed
+from harness.suite.gates import SLICE_VALUES
+from harness.suite.schema import WITHOUT_PEFT
+
+
+def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What crosses the tables of a raw suite, as place and message."""
+    tables = {name: _tables(data, name) for name in ("split", "base", "adapter", "model", "metric", "gate", "expect")}
+    ids: dict[str, set[str]] = {}
+    for name, rows in tables.items():
+        key = "name" if name == "metric" else "id"
+        named = [_text(row, key) for row in rows]
+        ids[name] = set()
+        for position, value in enumerate(named):
+            if value is not None and value in ids[name]:
+                yield f"{name}[{position}].{key}", f"{value!r} is already taken"
+            elif value is not None:
+                ids[name].add(value)
+
+    known = {name: _some(sorted(found)) for name, found in ids.items()}
+
+    def dangling(place: str, table: str, value: str | None) -> Iterator[tuple[str, str]]:
+        unreadable = table in data and not isinstance(data[table], list)
+        if value is not None and value not in ids[table] and not unreadable:
+            what = f"known: {known[table]}" if ids[table] else f"no {table} is declared"
+            yield place, f"there is no {table} {value!r} ({what})"
+
+    trained_on = {_text(_table(adapter, "train"), "split") for adapter in tables["adapter"]}
+    trained_on |= {_text(model, "train_split") for model in tables["model"]}
+    for i, adapter in enumerate(tables["adapter"]):
+        for place, message in allowed.problems(_table(adapter, "params")):
+            yield f"adapter[{i}].params.{place}", message
+        yield from dangling(f"adapter[{i}].base", "base", _text(adapter, "base"))
+        yield from dangling(f"adapter[{i}].train.split", "split", _text(_table(adapter, "train"), "split"))
+    adapters = {_text(adapter, "id"): adapter for adapter in tables["adapter"]}
+    for i, model in enumerate(tables["model"]):
+        for key, table in (("base", "base"), ("adapter", "adapter"), ("train_split", "split")):
+            yield from dangling(f"model[{i}].{key}", table, _text(model, key))
+        used = adapters.get(_text(model, "adapter"), {})
+        method, backend = _text(used, "method"), _text(model, "backend")
+        if method in WITHOUT_PEFT and backend == "peft":
+            yield f"model[{i}].backend", f"method {method!r} trains without PEFT; use backend 'transformer'"
+        if method is not None and method not in WITHOUT_PEFT and backend == "transformer":
+            yield f"model[{i}].backend", f"method {method!r} is a PEFT adapter; use backend 'peft'"
+        if "source" in used and backend == "transformer":
+            yield f"model[{i}].backend", f"adapter {_text(used, 'id')!r} comes from elsewhere; use backend 'peft'"
+        yield from _form_problems(f"model[{i}].precision", model, used)
+    yield from dangling("primary_metric", "metric", _text(data, "primary_metric"))
+    yield from _rule_problems(tables, trained_on, dangling)
+    if ids["split"] and not ids["split"] - trained_on:
+        yield "split", "every split is trained on; none is left to score"
+
+
+def _form_problems(place: str, model: Mapping[str, Any], adapter: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A precision that cannot be had, or not be decided."""
+    precision = _text(model, "precision")
+    untrained = _text(model, "backend") == "transformer" and _text(model, "adapter") is None
+    if precision == "int8" and _text(model, "runtime") != "openvino":
+        yield place, "int8 needs runtime = 'openvino'; torch's own quantisation is deprecated, so it is not used"
+    elif precision == "int8" and (untrained or "source" in adapter):
+        whose = "an untrained head" if untrained else f"adapter {_text(adapter, 'id')!r}, which comes from elsewhere,"
+        yield place, f"int8 is calibrated on the rows that weights were trained on; {whose} has none here"
+    elif precision == "auto" and untrained:
+        yield place, "'auto' is decided by how trained weights answer; for an untrained head, say fp32 or bf16"
+
+
+_COMPARED = ("non_inferior_to", "superior_to", "max_flips", "min_throughput")
+"""Rules with another model on their other side."""
+_RULES = ("min", "max", *_COMPARED, "max_drop_out_of_domain", "max_size_bytes", "max_train_seconds")
+
+
+def _rule_problems(
+    tables: Mapping[str, list[dict[str, Any]]],
+    trained_on: set[str | None],
+    dangling: Callable[[str, str, str | None], Iterator[tuple[str, str]]],
+) -> Iterator[tuple[str, str]]:
+    """What gates and expectations name that is not there, is no fair comparison, or stands twice."""
+    models = {_text(model, "id"): model for model in tables["model"]}
+    twins = {name: {key: value for key, value in model.items() if key != "id"} for name, model in models.items()}
+    splits = {_text(split, "id"): split for split in tables["split"]}
+    sliced = {name: _own_slices(split) for name, split in splits.items()}
+    foreign = {_text(adapter, "id") for adapter in tables["adapter"] if "source" in adapter}
+    for kind, word in (("gate", "gate"), ("expect", "expectation")):
+        seen: dict[Any, int] = {}
+        for i, row in enumerate(tables[kind]):
+            place = f"{kind}[{i}]"
+            for key in ("model", "split", "metric"):
+                yield from dangling(f"{place}.{key}", key, _text(row, key))
+            candidate, split = _text(row, "model"), _text(row, "split")
+            if split is not None and split in trained_on:
+                yield f"{place}.split", f"{split!r} is trained on; {_a(word)} needs a split that no model has seen"
+            if (name := _text(row, "slice")) is not None:
+                yield from _slice_problems(f"{place}.slice", name, sliced.get(split, {}))
+            elsewhere = _text(_table(row, "max_drop_out_of_domain"), "split")
+            yield from dangling(f"{place}.max_drop_out_of_domain.split", "split", elsewhere)
+            if elsewhere is not None and (elsewhere == split or elsewhere in trained_on):
+                why = "is the gate's own split" if elsewhere == split else "is trained on"
+                yield f"{place}.max_drop_out_of_domain.split", f"{elsewhere!r} {why}; name one of another domain"
+            if "max_train_seconds" in row or "max_size_bytes" in row:
+                model = models.get(candidate, {})
+                if candidate in models and _text(model, "adapter") is None:
+                    yield f"{place}.model", f"{candidate!r} has no adapter whose size or training could be limited"
+                elif "max_train_seconds" in row and _text(model, "adapter") in foreign:
+                    why = "its adapter comes from elsewhere"
+                    yield f"{place}.model", f"{candidate!r} has no training whose time could be limited: {why}"
+            for rule in _COMPARED:
+                other = _text(_table(row, rule), "model")
+                yield from dangling(f"{place}.{rule}.model", "model", other)
+                if other is not None and other == candidate:
+                    yield f"{place}.{rule}.model", f"{other!r} would be compared with itself"
+                elif other in models and candidate in models and twins[other] == twins[candidate]:
+                    yield f"{place}.{rule}.model", f"{other!r} is declared like {candidate!r}: the same model twice"
+            for rule in _RULES:
+                if rule in row:
+                    stated = rule, *(_hashable(row.get(key)) for key in ("model", "split", "metric", "slice", rule))
+                    if seen.setdefault(stated, i) != i:
+                        yield f"{place}.{rule}", f"{kind}[{seen[stated]}] already has this rule"
+
+
+def _a(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
+
+
+def _slice_problems(place: str, name: str, own: Mapping[str, None]) -> Iterator[tuple[str, str]]:
+    """A slice that no example can be in."""
+    family, _, value = name.partition("=")
+    if family in SLICE_VALUES:
+        if value not in SLICE_VALUES[family]:
+            yield place, f"{family} has no value {value!r} (known: {', '.join(SLICE_VALUES[family])})"
+    elif family not in own:
+        known = _some([*SLICE_VALUES, *own])
+        yield place, f"there is no family {family!r} (known: {known}; others are named in the split's slice_columns)"
+
+
+def _own_slices(split: Mapping[str, Any]) -> dict[str, None]:
+    """The columns that a split is sliced by, in order."""
+    columns = split.get("slice_columns")
+    named = columns if isinstance(columns, list) else []
+    return dict.fromkeys(column for column in named if isinstance(column, str))
+
+
+_NAMED = 50
+
+
+def _some(names: Collection[str]) -> str:
+    """Names in a row, if there are not too many."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(islice(names, _NAMED)) + more
+
+
+def _hashable(value: Any) -> Any:
+    """A value as TOML has them, equal to those that are equal to it."""
+    if isinstance(value, dict):
+        return frozenset((name, _hashable(inner)) for name, inner in value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+
+
+def _tables(data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    rows = data.get(name)
+    return [row if isinstance(row, dict) else {} for row in rows] if isinstance(rows, list) else []
+
+
+def _table(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = row.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(row: Mapping[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    return value if isinstance(value, str) else None

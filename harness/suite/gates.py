@@ -1,0 +1,135 @@
+"""What a suite says must hold (`[[gate]]`), and what its authors expect to find (`[[expect]]`)."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from harness.suite.fields import Closed, Id
+
+MetricName: TypeAlias = Literal["accuracy", "f1", "precision", "recall", "mcc", "roc_auc", "log_loss", "brier", "ece"]
+SLICE_PATTERN = r"^[A-Za-z0-9_.-]+=.*$"
+SLICE_VALUES = {
+    "label": ("negative", "positive"),
+    "length": ("short", "medium", "long"),
+    "title": ("absent", "present"),
+    "negation": ("absent", "present"),
+}
+"""The slices that every split has, by family; `harness.stats.slices` says which examples are in them."""
+Slice: TypeAlias = Annotated[str, Field(pattern=SLICE_PATTERN)]
+"""A part of a split, as `family=value`: `negation=present`."""
+
+
+class _Reference(Closed):
+    """The other side of a comparison: another model, or the same model in a stored baseline."""
+
+    model: Id | None = None
+    baseline: Id | None = None
+    """Name of a baseline that `harness baseline set` wrote."""
+
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> "_Reference":
+        if (self.model is None) == (self.baseline is None):
+            raise ValueError("give model or baseline, one of the two")
+        return self
+
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        return f"baseline {self.baseline}" if self.baseline is not None else str(self.model)
+
+
+class Against(_Reference):
+    """A comparison of a metric."""
+
+    margin: Annotated[float, Field(ge=0)]
+    """In the metric's own unit, for the better direction."""
+
+
+class FlipLimit(_Reference):
+    """How many examples may get worse, even where others get better."""
+
+    share: Annotated[float, Field(ge=0, lt=1)]
+    """Of all examples: those that the reference gets right and the model wrong."""
+
+
+class DropLimit(Closed):
+    """How much of a metric may be lost on another domain."""
+
+    split: Id
+    """The other domain's split."""
+    drop: Annotated[float, Field(ge=0)]
+    """In the metric's own unit, for the worse direction."""
+
+
+class ThroughputLimit(Closed):
+    """How slow scoring may be, beside a competitor that was scored in the same evaluation."""
+
+    model: Id
+    ratio: Annotated[float, Field(gt=0)]
+    """Examples per second, divided by the competitor's."""
+
+
+class Expectation(Closed):
+    """What the authors of a suite expect of a model on a split, written down before the run."""
+
+    model: Id
+    split: Id
+    metric: MetricName
+    slice: Slice | None = None
+    """Only this part of the split's examples."""
+    min: float | None = None
+    max: float | None = None
+    non_inferior_to: Against | None = None
+    """The difference is not worse than minus the margin."""
+    superior_to: Against | None = None
+    """The difference is better than the margin."""
+
+    @model_validator(mode="after")
+    def _has_a_rule(self) -> "Expectation":
+        if all(rule is None for rule in (self.min, self.max, self.non_inferior_to, self.superior_to)):
+            raise ValueError("an expectation needs min, max, non_inferior_to or superior_to")
+        _can_hold(self.min, self.max)
+        return self
+
+
+class Gate(Closed):
+    """What must hold for one model on one split. Each rule is judged on its own."""
+
+    model: Id
+    split: Id
+    metric: MetricName | None = None
+    """What min, max, non_inferior_to, superior_to and max_drop_out_of_domain are about."""
+    slice: Slice | None = None
+    """Only this part of the split's examples."""
+    min: float | None = None
+    max: float | None = None
+    non_inferior_to: Against | None = None
+    """The difference is not worse than minus the margin."""
+    superior_to: Against | None = None
+    """The difference is better than the margin."""
+    max_flips: FlipLimit | None = None
+    max_drop_out_of_domain: DropLimit | None = None
+    max_size_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Of the adapter's weights and configuration on disk; the largest of its seeds."""
+    max_train_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Of the adapter's slowest seed, on the machine that trained it."""
+    min_throughput: ThroughputLimit | None = None
+    on_inconclusive: Literal["fail", "warn"]
+
+    @model_validator(mode="after")
+    def _has_a_rule(self) -> "Gate":
+        of_metric = (self.min, self.max, self.non_inferior_to, self.superior_to, self.max_drop_out_of_domain)
+        costs = (self.max_size_bytes, self.max_train_seconds, self.min_throughput)
+        if all(rule is None for rule in (*of_metric, self.max_flips, *costs)):
+            raise ValueError("a gate needs a rule, such as min, non_inferior_to or max_flips")
+        if self.metric is None and any(rule is not None for rule in of_metric):
+            raise ValueError("needs metric, which its rule is about")
+        if self.slice is not None and any(rule is not None for rule in (self.max_drop_out_of_domain, *costs)):
+            raise ValueError("slice does not go with costs or max_drop_out_of_domain; give those a gate of their own")
+        _can_hold(self.min, self.max)
+        return self
+
+
+def _can_hold(low: float | None, high: float | None) -> None:
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"min {low} is above max {high}; nothing can pass")

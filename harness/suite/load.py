@@ -1,0 +1,198 @@
+"""A suite file: the one place that says which models are scored on which rows, and what must hold.
+
+`load` reads TOML and returns a frozen `Suite`, or raises one `SuiteError` that lists every problem as
+`file: path: message`. Nothing is inherited and nothing is looked up elsewhere: unknown keys, dangling references and
+impossible values are errors.
+
+    suite = load(Path("suites/quickstart.toml"))
+    suite.model[0].id, suite.digest
+
+`python -m harness.suite` prints the JSON Schema that editors use (`suites/suite.schema.json`).
+"""
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.errors import SuiteError
+from harness.suite import crosschecks
+from harness.suite.schema import (
+    COMMIT_PATTERN,
+    DATASET_PATTERN,
+    ID_PATTERN,
+    PROJECT_PATTERN,
+    SHA256_PATTERN,
+    SLICE_PATTERN,
+    TEMPLATE_PATTERN,
+    Suite,
+)
+
+
+def by_id(items: Any, wanted: str) -> Any:
+    """The item of a suite's table that has this id; the suite was checked, so it is there."""
+    return next(item for item in items if item.id == wanted)
+
+
+def load(path: Path) -> Suite:
+    """Read and check a suite file.
+
+    Raises:
+        SuiteError: with every problem of the file, each as `file: path: message`.
+    """
+    try:
+        return _checked(tomllib.loads(_read(path)), path)
+    except FileNotFoundError:
+        problem = "there is no such file"
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+    except UnicodeDecodeError as error:
+        problem = f"is not UTF-8 (byte {error.start})"
+    except RecursionError:
+        problem = "is nested too deeply"
+    except ValueError as error:  # TOMLDecodeError is one; so is an integer of thousands of digits
+        problem = f"is not TOML: {error}"
+    raise SuiteError([f"{path}: file: {problem}"])
+
+
+MOST_BYTES = 1_000_000
+"""Of a suite file. Ten thousand adapters fit."""
+MOST_PROBLEMS = 200
+"""That are listed of one file."""
+_STRING = re.compile(r""""(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'""")
+_DEEP_KEY = re.compile(r"(?<![\w. \t-])(?:[\w-]+[ \t]*\.[ \t]*){17}")
+"""A key of more parts than any of a suite has: tomllib takes time by the square of their number."""
+
+
+def _read(path: Path) -> str:
+    """The file's text, if it is of a size and a depth that can be read at once. A byte order mark is left out."""
+    with path.open("rb") as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES:,} bytes; divide it into several suites")
+    text = data.decode("utf-8").removeprefix("\ufeff")
+    if _DEEP_KEY.search(_STRING.sub("x", text)):
+        raise RecursionError
+    return text
+
+
+def _checked(data: dict[str, Any], file: Path) -> Suite:
+    """The suite that these tables declare; each place in the file is reported at most once."""
+    data.pop("$schema", None)
+    suite, problems = None, dict(_value_problems(data))
+    try:
+        suite = Suite.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        for place, message in _shape_problems(error, data):
+            problems.setdefault(place, message)
+    for place, message in crosschecks.problems(data):
+        problems.setdefault(place, message)
+    if problems or suite is None:
+        listed = [f"{file}: {place}: {message}" for place, message in islice(problems.items(), MOST_PROBLEMS)]
+        if (more := len(problems) - len(listed)) > 0:
+            listed.append(f"{file}: file: has {more:,} more problems; correct these first")
+        raise SuiteError(listed)
+    return suite
+
+
+_PLAIN_MESSAGES = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a table",
+    "extra_forbidden": "unknown key",
+    "finite_number": "must be a finite number",
+    "float_type": "must be a number",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "int_type": "must be a whole number",
+    "json_invalid": "is nested too deeply",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "missing": "is required",
+    "model_type": "must be a table",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must not be empty",
+    "string_type": "must be a string",
+    "too_long": "has too many items; at most {max_length} are possible",
+    "too_short": "has too few items; at least {min_length} needed",
+    "tuple_type": "must be a list",
+    "union_tag_invalid": "must be one of {expected_tags}",
+    "union_tag_not_found": "is required",
+    "value_error": "{error}",
+}
+"""In words of the suite file, by pydantic's type of error; any other keeps pydantic's words."""
+
+_PATTERNS = {
+    ID_PATTERN: "must be lower-case letters, digits and . _ + - only, beginning with a letter or digit",
+    DATASET_PATTERN: "must be a dataset's name on the hub: owner/name",
+    COMMIT_PATTERN: "must be a whole commit: 40 hex digits in lower case",
+    PROJECT_PATTERN: "must be a project's name: letters, digits and . _ - only, beginning with a letter or digit",
+    SHA256_PATTERN: "must be a SHA-256 digest: 64 hex digits in lower case",
+    SLICE_PATTERN: "must be a family and a value, such as negation=present",
+    TEMPLATE_PATTERN: "must hold {content}, where the review goes",
+}
+
+
+def _place(steps: Sequence[str | int]) -> str:
+    """Where in the file, as `split[0].take`; keys that TOML would quote are quoted."""
+    place = ""
+    for step in steps:
+        if isinstance(step, int):
+            place += f"[{step}]"
+        else:
+            key = step if re.fullmatch(r"[A-Za-z0-9_-]+", step) else json.dumps(step)
+            place += f".{key}" if place else key
+    return place or "file"
+
+
+def _value_problems(value: Any, steps: tuple[str | int, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Values that TOML has and a suite cannot keep, wherever they stand: dates and times, nan, inf."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _value_problems(item, (*steps, key))
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _value_problems(item, (*steps, position))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield _place(steps), f"must be a finite number, not {value}"
+    elif not isinstance(value, str | int | float):
+        yield _place(steps), f"must not be a date or time; write it in quotes if it is meant as text: {str(value)!r}"
+
+
+def _shape_problems(error: ValidationError, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Unknown keys, missing keys and impossible values, in the words of the suite file."""
+    problems = error.errors(include_url=False)
+    with_problems_inside = {problem["loc"][:n] for problem in problems for n in range(len(problem["loc"]))}
+    for problem in problems:
+        kind, context, steps = problem["type"], problem.get("ctx", {}), list(problem["loc"])
+        if kind == "too_short" and problem["loc"] in with_problems_inside:
+            continue  # wrong items, not too few of them
+        if steps[:1] in (["split"], ["base"], ["adapter"], ["model"]):
+            del steps[2:3]  # the table's kind, which is no key
+        if kind.startswith("union_tag"):
+            steps.append(context["discriminator"].strip("'"))
+        if kind == "unknown_source":
+            steps.append("source")
+        if kind == "string_pattern_mismatch":
+            message = _PATTERNS[context["pattern"]]
+        else:
+            words = _PLAIN_MESSAGES.get(kind, problem["msg"].replace("{", "{{").replace("}", "}}"))
+            message = words.format(**{name: _plain(value) for name, value in context.items()})
+        if len(steps) == 1 and kind == "tuple_type":
+            message = f"must be a list of tables: write [[{steps[0]}]] above each"
+        yield _place(steps), message
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def json_schema() -> str:
+    """The JSON Schema of suite files, for editors."""
+    return json.dumps(Suite.model_json_schema(), indent=2, sort_keys=True) + "\n"

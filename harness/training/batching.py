@@ -1,0 +1,65 @@
+"""Which texts stand in one batch, and which are held out: decided by the seed alone."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.records import Example
+from harness.stats.inference import Ints
+from harness.suite.schema import Training
+
+WINDOW_BATCHES = 16
+"""Batches whose texts are sorted by length together: little padding, and still a new mixture every epoch."""
+
+
+def steps(how: Training, n: int) -> int:
+    """Steps of the optimizer over all epochs on n texts."""
+    return how.epochs * math.ceil(math.ceil(n / how.batch_size) / (how.accumulate or 1))
+
+
+def epochs(lengths: np.ndarray[Any, Any], batch_size: int, count: int, seed: int) -> Iterator[list[list[int]]]:
+    """Per epoch, batches of indices: every text once, texts of similar length together, in a new order every epoch."""
+    generator = np.random.default_rng(seed)
+    window = batch_size * WINDOW_BATCHES
+    for _ in range(count):
+        shuffled = generator.permutation(len(lengths))
+        batches: list[list[int]] = []
+        for start in range(0, len(shuffled), window):
+            part = shuffled[start : start + window]
+            by_length = part[np.argsort(lengths[part], kind="stable")]
+            batches += [by_length[i : i + batch_size].tolist() for i in range(0, len(by_length), batch_size)]
+        yield [batches[i] for i in generator.permutation(len(batches))]
+
+
+def groups(batches: Sequence[list[int]], size: int) -> Iterator[Sequence[list[int]]]:
+    """So many batches at a time, one group per step of the optimizer; the last may have fewer."""
+    for start in range(0, len(batches), size):
+        yield batches[start : start + size]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Positions of a split's examples, rising."""
+
+    trained: Ints
+    held_out: Ints
+
+
+def hold_out(examples: Sequence[Example], how: Training, seed: int) -> Rows:
+    """Which examples to train on and which to hold out; a cluster is on one side.
+
+    Without early stopping nothing is held out. With it, one cluster at least is, and one at least is not.
+    """
+    if how.early_stopping is None:
+        return Rows(np.arange(len(examples)), np.arange(0))
+    names = [example.example_id if example.cluster is None else example.cluster for example in examples]
+    distinct = sorted(set(names))
+    # Its own stream: the order of the batches stays what the seed alone makes it.
+    drawn = np.random.default_rng([seed, 1]).permutation(len(distinct))
+    count = min(max(1, round(how.early_stopping.share * len(distinct))), len(distinct) - 1)
+    out = {distinct[i] for i in drawn[:count]}
+    is_out = np.array([name in out for name in names])
+    return Rows(np.flatnonzero(~is_out), np.flatnonzero(is_out))

@@ -1,0 +1,117 @@
+"""Producing adapters, reproducibly: the same declaration, rows, base and packages give the same weights.
+
+    for job in training.jobs(suite, splits, bases, adapters_dir):    # one per adapter and seed
+        loop.train(job, progress)                                    # weights, configuration and card appear at once
+
+An adapter lives in `runs/adapters/<id>/seed-<seed>-<key>/`: weights in safetensors, `harness-card.json` beside them
+with everything that went in, and `trained-on.txt` with the digests of the texts it has seen. A folder whose key is
+there is never trained again.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import provenance
+from harness.artifacts import digest
+from harness.models.bases import ResolvedBase
+from harness.records import Split
+from harness.suite.schema import Adapter, Suite
+
+VERSION = 4
+"""Raised when the training loop changes in a way that changes weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """One adapter to train with one seed, and all that can change its weights."""
+
+    adapter: Adapter
+    seed: int
+    base: ResolvedBase
+    split: Split
+    texts: tuple[str, ...]
+    max_length: int
+    template: str
+    precision: str
+    """fp32 or bf16: what `auto` came to on this machine."""
+    key: str
+    """Digest of all of this."""
+    folder: Path
+    """Where its weights belong."""
+
+
+def jobs(
+    suite: Suite, splits: Mapping[str, Split], bases: Mapping[str, ResolvedBase], adapters_dir: Path
+) -> list[TrainingJob]:
+    """Every adapter that a suite trains, with every one of its seeds, in the file's order."""
+    return [
+        _job(suite, adapter, seed, splits[adapter.train.split], bases[adapter.base], adapters_dir)
+        for adapter in suite.trained_adapters
+        for seed in adapter.train.seeds
+    ]
+
+
+def _failure_of(job: TrainingJob) -> Path:
+    """Where the reason is kept why there are no weights; its name has the training's key."""
+    return job.folder.with_name(f".{job.folder.name}.failed")
+
+
+def note_failure(job: TrainingJob, reason: str) -> None:
+    """Keep why a training failed, for those who ask later. Where nothing can be written, nothing is kept."""
+    with suppress(OSError):
+        _failure_of(job).parent.mkdir(parents=True, exist_ok=True)
+        _failure_of(job).write_text(reason, encoding="utf-8")
+
+
+def forget_failure(job: TrainingJob) -> None:
+    """There are weights now."""
+    _failure_of(job).unlink(missing_ok=True)
+
+
+def why_missing(job: TrainingJob) -> str:
+    """In one sentence, why there are no weights."""
+    who = f"adapter {job.adapter.id!r} seed {job.seed}"
+    try:
+        told = _failure_of(job).read_text(encoding="utf-8").strip().splitlines()
+    except (OSError, UnicodeDecodeError):
+        told = []
+    if told:
+        return f"the training of {who} failed: {told[-1]}; evaluate the suite again once that is mended"
+    return f"{who} has not been trained yet; evaluate the suite first"
+
+
+def _job(
+    suite: Suite, adapter: Adapter, seed: int, split: Split, base: ResolvedBase, adapters_dir: Path
+) -> TrainingJob:
+    precision = adapter.train.precision
+    if precision == "auto":
+        precision = "bf16" if provenance.has_fast_bf16() else "fp32"
+    inputs = {
+        "version": VERSION,
+        "method": adapter.method,
+        "params": adapter.params,
+        "train": adapter.train.model_dump(mode="json", exclude={"seeds", "precision"}),
+        "precision": precision,
+        "seed": seed,
+        "base": base.digest,
+        "split": split.digest,
+        "template": suite.text.template,
+        "max_length": suite.text.max_length,
+        "packages": {name: provenance.packages().get(name) for name in provenance.SCORING_PACKAGES},
+    }
+    texts = tuple(suite.text.render(example.title, example.content) for example in split.examples)
+    key = digest.of_json(inputs)
+    return TrainingJob(
+        adapter=adapter,
+        seed=seed,
+        base=base,
+        split=split,
+        texts=texts,
+        max_length=suite.text.max_length,
+        template=suite.text.template,
+        precision=precision,
+        key=key,
+        folder=adapters_dir / adapter.id / f"seed-{seed}-{key[:16]}",
+    )

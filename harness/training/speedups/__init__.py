@@ -1,0 +1,1 @@
+"""Faster ways to the same training, each with a switch and a test against the plain way."""

@@ -1,0 +1,142 @@
+"""Training one adapter, whole or not at all: built, fitted (`loop`), saved, proven to reload, and only then named.
+
+Deterministic: every draw comes from the job's seed, and torch's deterministic algorithms are on. Every so often a
+checkpoint is kept, from which a killed training goes on to the same weights.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from harness.errors import TrainingError
+from harness.models.classifier import CARD
+from harness.models.encoding import Encoded, settle
+from harness.models.peft import without_known_warnings
+from harness.models.speedups import first_token
+from harness.models.transformer import probe_scores, untrained
+from harness.progress import Progress
+from harness.training import batching, card, checkpoint, loop, methods, saving
+from harness.training.checkpoint import Pace
+from harness.training.determinism import deterministic
+from harness.training.plan import TrainingJob
+from harness.training.speedups import dropout, frozen_layers, frozen_weights
+
+
+def train(job: TrainingJob, progress: Progress, pace: Pace | None = None) -> Path:
+    """Train an adapter and put it in its folder, whole or not at all; go on from where a killed training was.
+
+    A second process that is to train the same adapter waits, and takes what the first made.
+
+    Args:
+        pace: how often a checkpoint is kept.
+
+    Returns:
+        The folder with weights, configuration, card and digests of the training texts.
+
+    Raises:
+        TrainingError: training diverged, the method does not fit the base, or what was saved is not what was trained.
+    """
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(job, progress):
+        if (job.folder / CARD).is_file():
+            return job.folder
+        _clear_abandoned(job)
+        partial = _partial(job.folder)
+        partial.mkdir(exist_ok=True)
+        try:
+            if not (partial / CARD).is_file():  # the last thing to be written
+                _train_into(partial, job, progress, pace or Pace())
+        except Exception:
+            shutil.rmtree(partial)
+            raise
+        (partial / checkpoint.NAME).unlink(missing_ok=True)
+        shutil.rmtree(job.folder, ignore_errors=True)
+        return partial.rename(job.folder)
+
+
+def _partial(folder: Path) -> Path:
+    """Where an adapter is made before it is whole."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
+@contextmanager
+def _alone(job: TrainingJob, progress: Progress) -> Iterator[None]:
+    """No other process trains this adapter within the block. The system gives a killed process's lock back."""
+    lock = FileLock(job.folder.with_name(f".{job.folder.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        with progress(f"wait for the process that trains {job.adapter.id} seed {job.seed}", 1):
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _clear_abandoned(job: TrainingJob) -> None:
+    """Remove what killed trainings of this adapter and seed by other recipes left; nobody would take it up again."""
+    for lock_path in job.folder.parent.glob(f".seed-{job.seed}-*.lock"):
+        left = lock_path.with_suffix(".partial")
+        if left == _partial(job.folder) or not left.is_dir():
+            continue
+        try:
+            with FileLock(lock_path, blocking=False):
+                shutil.rmtree(left, ignore_errors=True)
+        except Timeout:  # it is being trained
+            continue
+
+
+def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace) -> None:
+    """Train, and save weights, configuration and, last, the card in a folder that no other process writes to."""
+    rows = batching.hold_out(job.split.examples, job.adapter.train, job.seed)
+    with deterministic(job.seed):
+        network = _network(job, batching.steps(job.adapter.train, len(rows.trained)))
+        settle(network, job.base.folder, job.max_length)
+        encoded = Encoded(job.base.folder, job.texts, job.max_length).for_network(network)
+        before = methods.initial(network)
+        with (
+            without_known_warnings(),
+            dropout.fast(),
+            frozen_weights.once(network),
+            frozen_layers.run_once(network, encoded, partial, job.precision) as below,
+            first_token.only(network, below.trial()),
+        ):
+            position = loop.run(network, below, rows, job, partial, progress, pace)
+        n_trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        n_parameters = sum(p.numel() for p in network.parameters())
+        network = methods.settled(network, before, lambda: untrained(job.base.folder, job.seed)).eval()
+        methods.score_as_loaded(network, job.base.folder)
+        probe = probe_scores(network, job.base.folder)
+        saving.save(network, partial)
+        saving.check_reloads(partial, job, probe)
+    facts = {
+        "n_trainable": n_trainable,
+        "n_parameters": n_parameters,
+        "frozen_layers": below.count,
+        "train_seconds": position.seconds,
+        "tokens_per_second": position.tokens / position.seconds,
+        "examples_per_second": position.examples / position.seconds,
+        "truncated": encoded.truncated,
+        "padding": {"side": encoded.batching.side, "id": encoded.batching.pad_id},
+        "curve": position.curve,
+        "resumed": position.resumed,
+        "probe_scores": probe,
+        "peak_bytes": position.peak_bytes,
+    }
+    if job.adapter.train.early_stopping is not None:
+        facts["held_out"] = {"n": len(rows.held_out), "loss": position.held_out}
+    card.write(partial, saving.card_of(job, partial) | facts, [example.text_digest for example in job.split.examples])
+
+
+def _network(job: TrainingJob, steps: int) -> Any:
+    # Eager attention: on a processor, for sequences as short as reviews, its backward pass is the faster one.
+    base = untrained(job.base.folder, job.seed, attention="eager")
+    try:
+        return methods.apply(job.adapter, base, steps).train()
+    except (ValueError, TypeError, AttributeError, RuntimeError, KeyError) as problem:
+        raise TrainingError(f"adapter {job.adapter.id}: {job.adapter.method} does not fit: {problem}") from None

@@ -1,0 +1,1 @@
+"""The board: what its pages say, as records."""

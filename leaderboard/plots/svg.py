@@ -1,0 +1,257 @@
+"""The index page's plots: Altair specifies them, vl-convert draws them without a browser. Same rows, same bytes.
+
+Each is a static SVG inside the page, for print and for a browser without JavaScript. Colours are the style sheet's
+variables, so a plot follows the page into dark mode; text stays text; a mark's meaning is its native tooltip. An
+interactive version would need Vega's runtime, which alone takes more than half of the first page's size limit.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+from xml.etree import ElementTree
+
+import altair as alt
+import vl_convert
+from markupsafe import Markup
+
+from harness.output.visible import visible
+
+WIDTH = 440
+"""Width of a plot at full size in pixels; on a phone it shrinks by a fifth, and its text is sized for that."""
+_ROW = 22  # pixels of a row
+_PALETTE = [f"var(--plot-{i})" for i in range(1, 7)]
+SERIES = len(_PALETTE)
+"""Number of series that a plot distinguishes by colour."""
+_SVG = "{http://www.w3.org/2000/svg}"
+_DROPPED = {"aria-label", "aria-roledescription", "aria-hidden", "role", "pointer-events", "font-family", "class"}
+_CONFIG: dict[str, Any] = {
+    "background": None,
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "var(--soft)", "titleColor": "var(--soft)", "gridColor": "var(--rule)",
+        "tickColor": "var(--rule)", "domain": False, "labelFontSize": 12, "titleFontSize": 12,
+        "titleFontWeight": "normal", "labelLimit": 150,
+    },
+    "legend": {
+        "labelColor": "var(--ink)", "titleColor": "var(--soft)", "labelFontSize": 12, "titleFontSize": 12,
+        "titleFontWeight": "normal", "orient": "bottom", "columns": 2, "labelLimit": 190, "symbolStrokeWidth": 2,
+    },
+    "header": {"labelColor": "var(--ink)", "labelFontSize": 12, "labelLimit": 190},
+    "text": {"fontSize": 12, "fill": "var(--ink)"},
+    "point": {"filled": True, "opacity": 1},
+}  # fmt: skip
+
+Rows = Sequence[dict[str, Any]]
+
+
+def forest(rows: Rows, metric: str, reference: tuple[str, float] | None, *, plot_id: str, title: str) -> Markup:
+    """The primary metric of each entry with its interval, and each seed's as a ring.
+
+    Args:
+        rows: from top to bottom: `model`, `value`, `low`, `high` (None without an interval), `seeds` (their values),
+            `muted` (not ranked) and `says`.
+        metric: the axis's title.
+        reference: name and value of a dashed line.
+        plot_id: unique on its page.
+        title: a description.
+    """
+    y = alt.Y("model:N", title=None, sort=None, axis=alt.Axis(labelColor="var(--ink)", grid=False, ticks=False))
+    colour = alt.condition("datum.muted", alt.value("var(--muted)"), alt.value("var(--accent)"))
+    x = alt.X("value:Q", title=metric, scale=alt.Scale(zero=False, nice=False, padding=8), axis=_AXIS)
+    base = alt.Chart(_data(rows)).encode(y=y)
+    layers: list[Any] = []
+    if reference is not None:
+        named = [{"at": reference[1], "says": f"{reference[0]}: {reference[1]:.3f}"}]
+        line = alt.Chart(_data(named)).mark_rule(color="var(--soft)", strokeDash=[3, 3])
+        layers.append(line.encode(x="at:Q", description="says:N"))
+    drawn = [row for row in rows if row["low"] is not None]
+    whisker = alt.Chart(_data(drawn)).mark_rule(strokeWidth=2).encode(y=y, color=colour, description="says:N")
+    seeds = [{**row, "seed": value} for row in rows for value in row["seeds"]]
+    ring = alt.Chart(_data(seeds)).mark_point(size=28, filled=False, strokeWidth=1.2)
+    layers += [whisker.encode(x=alt.X("low:Q", title=metric), x2="high:Q")] if drawn else []
+    layers.append(base.mark_point(size=75).encode(x=x, color=colour, description="says:N"))
+    layers += [ring.encode(y=y, x="seed:Q", color=colour, description="says:N")] if seeds else []
+    chart = alt.layer(*layers).properties(width=WIDTH, height=_ROW * len(rows) + 40)
+    return _svg(chart, plot_id, title, rows)
+
+
+def tradeoff(rows: Rows, cost: str, metric: str, *, plot_id: str, title: str) -> Markup:
+    """Score against cost, the Pareto front as a line; the larger a point, the likelier it is on the front.
+
+    Args:
+        rows: `model`, `cost` > 0, `value`, `chance` in [0, 1], `on_front`, `says`, sorted by cost.
+    """
+    x = alt.X(
+        "cost:Q",
+        title=cost,
+        scale=alt.Scale(type="log", padding=24),
+        axis=alt.Axis(format="~s", tickCount=4, grid=False),
+    )
+    y = alt.Y("value:Q", title=metric, scale=alt.Scale(zero=False, padding=16), axis=alt.Axis(tickCount=5))
+    front = [row for row in rows if row["on_front"]]
+    colour = alt.condition("datum.on_front", alt.value("var(--accent)"), alt.value("var(--muted)"))
+    size = alt.Size("chance:Q", scale=alt.Scale(domain=[0, 1], range=[18, 180]), legend=None)
+    points = alt.Chart(_data(rows)).mark_point().encode(x=x, y=y, size=size, color=colour, description="says:N")
+    line = alt.Chart(_data(front)).mark_line(interpolate="step-after", color="var(--accent)", strokeWidth=1.2)
+    names = alt.Chart(_data(front[:SERIES])).mark_text(align="center", dy=-14, limit=150)
+    layers = alt.layer(line.encode(x=x, y=y), points, names.encode(x=x, y=y, text="model:N"))
+    return _svg(layers.properties(width=WIDTH, height=260), plot_id, title, rows)
+
+
+def curves(rows: Rows, *, plot_id: str, title: str) -> Markup:
+    """Training loss by step, a line for each seed, a colour for each entry.
+
+    Args:
+        rows: `model`, `seed`, `step`, `loss` in nats.
+    """
+    chart = (
+        alt.Chart(_data(rows))
+        .mark_line(strokeWidth=1.4)
+        .encode(
+            x=alt.X("step:Q", title="optimizer step", axis=alt.Axis(tickCount=5, grid=False)),
+            y=alt.Y("loss:Q", title="training loss (nats)", axis=alt.Axis(tickCount=5)),
+            color=_series(),
+            detail="seed:N",
+        )
+    )
+    return _svg(chart.properties(width=WIDTH, height=260), plot_id, title, ())
+
+
+def reliability(rows: Rows, *, plot_id: str, title: str) -> Markup:
+    """Accuracy against confidence in bins, one panel per entry; on the dashed line, accuracy equals confidence.
+
+    Args:
+        rows: `model`, `confidence` and `accuracy` in [0, 1], `low`, `high` (the accuracy's interval), `n`, `says`.
+    """
+    unit, half = alt.Scale(domain=[0, 1]), alt.Scale(domain=[0.5, 1])
+    x = alt.X("confidence:Q", title="confidence", scale=half, axis=alt.Axis(tickCount=3, values=[0.5, 0.75, 1]))
+    y = alt.Y("accuracy:Q", title="accuracy", scale=unit, axis=alt.Axis(tickCount=3))
+    base = alt.Chart().encode(x=x)
+    # A line through each panel's own points at y = x: its ends are those of the scale.
+    ideal = base.transform_aggregate(n="count()", groupby=["model"]).transform_calculate(from_="0.5", to="1")
+    ideal = ideal.mark_rule(color="var(--soft)", strokeDash=[3, 3]).encode(
+        x=alt.X("from_:Q", title="confidence", scale=half),
+        x2="to:Q",
+        y=alt.Y("from_:Q", title="accuracy", scale=unit),
+        y2="to:Q",
+    )
+    layers = alt.layer(
+        ideal,
+        base.mark_rule(color="var(--accent)", strokeWidth=1.5).encode(y=alt.Y("low:Q", scale=unit), y2="high:Q"),
+        base.mark_point(size=30, color="var(--accent)").encode(y=y, description="says:N"),
+    ).properties(width=WIDTH / 2 - 60, height=WIDTH / 2 - 60)
+    data = _data([row for row in rows if row["low"] is not None])
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    chart = layers.facet(facet=alt.Facet("model:N", title=None, sort=models), columns=2, data=data)
+    return _svg(chart, plot_id, title, rows, fit=False)
+
+
+def by_slice(rows: Rows, metric: str, *, plot_id: str, title: str) -> Markup:
+    """The metric by slice, a colour for each entry.
+
+    Args:
+        rows: `slice`, `model`, `value`, `low`, `high` and `says`.
+    """
+    names = list(dict.fromkeys(row["slice"] for row in rows))
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    offset = alt.YOffset("model:N", sort=models)
+    y = alt.Y("slice:N", title=None, sort=names, axis=alt.Axis(labelColor="var(--ink)", ticks=False, grid=False))
+    x = alt.X("value:Q", title=metric, scale=alt.Scale(zero=False, nice=False, padding=8), axis=_AXIS)
+    base = alt.Chart(_data(rows)).encode(y=y, yOffset=offset, color=_series(models), description="says:N")
+    whisker = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=metric), x2="high:Q")
+    chart = alt.layer(whisker, base.mark_point(size=30).encode(x=x))
+    height = len(names) * (10 * len(models) + 8) + 90
+    return _svg(chart.properties(width=WIDTH, height=height), plot_id, title, rows)
+
+
+def history(rows: Rows, metric: str, *, plot_id: str, title: str) -> Markup:
+    """The metric of a model's runs over evaluations in chronological order, seeds of one evaluation side by side.
+
+    Args:
+        rows: sorted by time: `evaluation` (its lines joined by `|`), `seed`, `value`, `low`, `high` (None without an
+            interval), `current` (on the page), `dirty` (not as committed) and `says`.
+    """
+    lines = "split(datum.label, '|')"
+    axis = alt.Axis(labelExpr=lines, labelAngle=-90, labelOffset=-7, labelLimit=0, ticks=False, grid=False)
+    names, seeds = (list(dict.fromkeys(row[name] for row in rows)) for name in ("evaluation", "seed"))
+    bands = alt.Scale(paddingInner=0.4, paddingOuter=0.2)
+    x = alt.X("evaluation:N", title="evaluation (UTC), evenly spaced", sort=names, scale=bands, axis=axis)
+    scale = alt.Scale(zero=False, nice=False, padding=8)
+    y = alt.Y("value:Q", title=metric, scale=scale, axis=_AXIS)
+    colour = alt.condition("datum.current", alt.value("var(--accent)"), alt.value("var(--muted)"))
+    offset = alt.XOffset("seed:N", sort=seeds)
+    layers: list[Any] = []
+    if drawn := [row for row in rows if row["low"] is not None]:
+        whisker = alt.Chart(_data(drawn)).mark_rule(strokeWidth=2)
+        low = alt.Y("low:Q", title=metric, scale=scale, axis=_AXIS)
+        layers.append(whisker.encode(x=x, xOffset=offset, y=low, y2="high:Q", color=colour, description="says:N"))
+    for dirty in (False, True):
+        if some := [row for row in rows if row["dirty"] is dirty]:
+            ring: dict[str, Any] = {"filled": False, "fill": "var(--paper)", "strokeWidth": 1.6} if dirty else {}
+            point = alt.Chart(_data(some)).mark_point(size=60, **ring)
+            layers.append(point.encode(x=x, xOffset=offset, y=y, color=colour, description="says:N"))
+    return _svg(alt.layer(*layers).properties(width=WIDTH, height=320), plot_id, title, rows)
+
+
+_AXIS = alt.Axis(tickCount=5, format=".2~f")
+
+
+def _data(rows: Rows) -> alt.InlineData:
+    return alt.InlineData(values=list(rows))
+
+
+def _series(models: Sequence[str] | None = None) -> alt.Color:
+    scale = alt.Scale(range=_PALETTE, domain=list(models)) if models else alt.Scale(range=_PALETTE)
+    return alt.Color("model:N", title=None, sort=None, scale=scale)
+
+
+def _svg(chart: Any, plot_id: str, title: str, rows: Rows, *, fit: bool = True) -> Markup:
+    chart = chart.properties(autosize=alt.AutoSizeParams(type="fit", contains="padding")) if fit else chart
+    spec = json.dumps(_visible({**chart.to_dict(), "config": _CONFIG}), sort_keys=True)
+    drawn = ElementTree.fromstring(draw(spec))
+    _clean(drawn)
+    size = {name: drawn.attrib[name] for name in ("width", "height", "viewBox")}
+    drawn.attrib.clear()
+    drawn.attrib |= {"class": "plot", **size, "role": "img", "aria-labelledby": f"{plot_id}:title {plot_id}:desc"}
+    named = ElementTree.Element("title", {"id": f"{plot_id}:title"})
+    named.text = visible(title)
+    described = ElementTree.Element("desc", {"id": f"{plot_id}:desc"})
+    described.text = visible(" ".join(f"{row['says']}." for row in rows))
+    drawn[:0] = [named, described]
+    return Markup(ElementTree.tostring(drawn, encoding="unicode"))
+
+
+def _visible(spec: Any) -> Any:
+    """A specification whose strings vl-convert can draw: some characters make it end the process."""
+    if isinstance(spec, dict):
+        return {name: _visible(value) for name, value in spec.items()}
+    if isinstance(spec, list):
+        return [_visible(value) for value in spec]
+    return visible(spec) if isinstance(spec, str) else spec
+
+
+@lru_cache(maxsize=256)
+def draw(spec: str) -> str:
+    """Draw a Vega-Lite specification (JSON) as SVG, cached: `harness site --serve` redraws only what changed."""
+    return vl_convert.vegalite_to_svg(spec)
+
+
+def _clean(element: ElementTree.Element) -> None:
+    """Remove what a page does not need; make a mark's label its title, which browsers show as a tooltip."""
+    element.tag = element.tag.removeprefix(_SVG)
+    says = element.attrib.get("aria-label") if element.attrib.get("role") == "graphics-symbol" else None
+    for name, value in list(element.attrib.items()):
+        if name in _DROPPED or (name, value) in {("opacity", "1"), ("transform", "translate(0,0)")}:
+            del element.attrib[name]
+        else:
+            element.attrib[name] = re.sub(r"\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}", value)
+    for child in list(element):
+        _clean(child)
+        empty = child.tag == "g" and not len(child)
+        if empty or (child.tag == "path" and ("stroke" not in child.attrib and "fill" not in child.attrib)):
+            element.remove(child)
+    if says is not None and element.tag != "g":
+        title = ElementTree.SubElement(element, "title")
+        title.text = says

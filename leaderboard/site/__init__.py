@@ -1,0 +1,1 @@
+"""The site on disk: rendered, checked, served; its data files and downloads."""

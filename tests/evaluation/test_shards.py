@@ -1,0 +1,267 @@
+"""A run in parts: nothing is scored twice, nothing is lost, and what is damaged is found, on the real command line."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+
+from harness.engine import ENGINES, WorkerLost
+from harness.errors import RunError
+from harness.evaluation import ingest, shards
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.inputs import Workspace, gather
+from harness.evaluation.plan import plan
+from harness.evaluation.scoring import Job
+from harness.progress import Progress, silent
+from harness.provenance import now
+from harness.store.connection import opened
+from harness.store.verify import verify
+from harness.suite.load import load
+
+Command = Callable[..., Any]
+T = TypeVar("T")
+R = TypeVar("R")
+N = 2_400
+"""Examples of the test split: three shards, in two tasks."""
+
+SUITE = """version = 1
+name = "large"
+description = "Made-up reviews, more than fit into a shard"
+primary_metric = "accuracy"
+
+[text]
+template = "{{content}}"
+max_length = 16
+
+[[split]]
+id = "train"
+source = "file"
+path = "train.csv"
+format = "csv"
+
+[[split]]
+id = "test"
+source = "file"
+path = "test.csv"
+format = "csv"
+
+[[base]]
+id = "tiny"
+source = "path"
+path = "{base}"
+sha256 = "{sha256}"
+
+[[model]]
+id = "untrained"
+backend = "transformer"
+base = "tiny"
+seeds = [1]
+precision = "fp32"
+
+[[model]]
+id = "majority"
+backend = "majority"
+train_split = "train"
+
+[[metric]]
+name = "accuracy"
+"""
+
+
+def rows(n: int, first: int = 0) -> str:
+    """Made-up reviews, no two alike, whose lengths differ."""
+    words = ["great", "awful", "solid", "broken", "lovely", "useless"]
+    return "".join(
+        f'"{1 + i % 2}","","the phone number {i % 200} is {words[i % 6]} {"and it works " * (i % 3)}{i}"\n'
+        for i in range(first, first + n)
+    )
+
+
+@pytest.fixture
+def large(tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A suite whose test split is larger than a shard."""
+    from harness.artifacts import digest
+
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "train.csv").write_text(rows(40, first=100_000))
+    (folder / "test.csv").write_text(rows(N))
+    path = folder / "large.toml"
+    path.write_text(SUITE.format(base=tiny_base, sha256=digest.of_file(tiny_base / "model.safetensors")))
+    return path
+
+
+def answers(db: Path) -> list[tuple[Any, ...]]:
+    """What the runs of a store say, in an order that does not depend on when they were stored."""
+    with opened(db, read_only=True) as store:
+        return store.execute(
+            "SELECT model_id, example_id, predicted, score FROM prediction JOIN leaderboard USING (run_id) ORDER BY ALL"
+        ).fetchall()
+
+
+def kept(db: Path) -> dict[str, int]:
+    """The files of scored parts, and when they were written."""
+    return {path.name: path.stat().st_mtime_ns for path in (db.parent / "shards").glob("*/*.parquet")}
+
+
+def jobs_of(path: Path, db: Path) -> tuple[list[Job], Workspace]:
+    declared, workspace = load(path), Workspace(path, db)
+    return plan(declared, gather(declared, workspace), workspace), workspace
+
+
+def test_a_run_in_parts_is_the_same_with_any_number_of_workers_and_is_not_scored_again(
+    harness: Command, large: Path, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one" / "harness.duckdb", tmp_path / "two" / "harness.duckdb"
+    for db, workers in ((one, 1), (two, 2)):
+        result = harness("evaluate", large, "--db", db, "--workers", workers, "--json")
+        assert (result.code, result.json()["scored"]) == (0, 2), result.err
+        assert {row["n"] for row in result.json()["results"]} == {N}
+    assert len(answers(one)) == 2 * N
+    assert answers(one) == answers(two)
+    assert len(kept(one)) == 6, "three of each model"
+
+    before, said = kept(one), answers(one)
+    one.unlink()
+    again = harness("evaluate", large, "--db", one, "--workers", 1, "--json")
+    assert again.json()["scored"] == 2, "the new store knows nothing of them"
+    assert kept(one) == before, "but no part was scored again"
+    assert answers(one) == said
+
+    assert harness("evaluate", large, "--db", one, "--workers", 1, "--fresh").code == 0
+    assert not set(kept(one).items()) & set(before.items()), "--fresh scores every part again"
+    assert answers(one) == said
+
+
+def test_of_a_split_that_grew_only_what_is_new_is_scored(harness: Command, large: Path, tmp_path: Path) -> None:
+    db = tmp_path / "runs" / "harness.duckdb"
+    test = large.parent / "test.csv"
+    test.write_text(rows(2_000))
+    assert harness("evaluate", large, "--workers", 1).code == 0
+    before = kept(db)
+    test.write_text(rows(3_000))
+    assert harness("evaluate", large, "--workers", 1).code == 0
+    assert set(before.items()) <= set(kept(db).items())
+    assert len(kept(db)) == len(before) + 2, "a thousand more rows are one more part for each of two models"
+
+
+def test_a_damaged_part_is_told_of_and_scored_again(harness: Command, large: Path, tmp_path: Path) -> None:
+    db = tmp_path / "runs" / "harness.duckdb"
+    only = ("evaluate", large, "--workers", 1, "--model", "untrained")
+    assert harness(*only).code == 0
+    said, before = answers(db), kept(db)
+    (_, second, _) = sorted((db.parent / "shards").glob("*/*.parquet"))
+    second.write_bytes(second.read_bytes()[:-200])
+    db.unlink()
+    result = harness(*only)
+    assert result.code == 0
+    assert f"warning: {second}: is damaged" in result.err
+    assert answers(db) == said
+    assert {name for name, written in kept(db).items() if before[name] != written} == {second.name}
+
+
+def test_no_flipped_bit_goes_unnoticed(large: Path, tmp_path: Path) -> None:
+    (job, _), workspace = jobs_of(large, tmp_path / "runs" / "harness.duckdb")
+    with ENGINES["local"](1, silent) as map_unordered:
+        evaluate([job], workspace, map_unordered)
+    shard = shards.shards_of(job, workspace.shards)[0]
+    good, whole = shards.read(shard), shard.path.read_bytes()
+    assert good is not None
+    generator, noticed = np.random.default_rng(5), 0
+    for place in generator.integers(len(whole), size=300):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(generator.integers(8))
+        shard.path.write_bytes(damaged)
+        try:
+            found = shards.read(shard)
+        except RunError:
+            noticed += 1
+            continue
+        assert found is not None
+        assert np.array_equal(found.scores, good.scores), f"byte {place}"
+    assert noticed > 150
+    other = replace(shard, key="0" * 64)
+    shard.path.write_bytes(whole)
+    with pytest.raises(RunError, match="are not those that were kept"):
+        shards.read(other)
+
+
+def test_where_nothing_can_be_kept_the_command_says_so(harness: Command, large: Path, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "runs" / "shards"
+    in_the_way.parent.mkdir()
+    in_the_way.write_text("where the folder belongs")
+    result = harness("evaluate", large, "--workers", 1)
+    assert result.code == 2
+    assert "what was scored cannot be kept" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_part_that_kills_its_workers_fails_its_run_and_no_other(large: Path, tmp_path: Path) -> None:
+    jobs, workspace = jobs_of(large, tmp_path / "runs" / "harness.duckdb")
+    poisoned = shards.shards_of(jobs[0], workspace.shards)[1].key
+
+    def map_unordered(function: Callable[[T, Progress], R], items: Sequence[T]) -> Iterator[tuple[T, R | WorkerLost]]:
+        """A made-up engine, whose workers die of one part of the first model."""
+        for item in items:
+            assert isinstance(item, shards.Task)
+            keys = {shard.key for piece in item.pieces for shard in piece.shards}
+            yield item, WorkerLost("its worker died 3 times") if poisoned in keys else function(item, silent)
+
+    report = evaluate(jobs, workspace, map_unordered)
+    assert [run.model_id for run in report.scored] == ["majority"]
+    (failed,) = report.failed
+    assert failed.model_id == "untrained"
+    assert failed.error is not None
+    assert failed.error.startswith("its worker died 3 times, each time it scored 1000 examples from ")
+    assert len(kept(workspace.db)) == 5, "the other parts of the failed run are kept"
+    with ENGINES["local"](1, silent) as sound:
+        mended = evaluate(jobs, workspace, sound)
+    assert [run.model_id for run in mended.scored] == ["untrained"]
+
+
+@pytest.mark.parametrize(("hold", "expected"), [(3600.0, 1), (0.0, 2)])
+def test_a_run_that_is_done_within_a_moment_of_another_waits_to_be_stored_with_others_and_is_not_lost(
+    hold: float, expected: int, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "HOLD_SECONDS", hold)
+    jobs, workspace = jobs_of(large, tmp_path / "runs" / "harness.duckdb")
+    runs = "SELECT count(*) FROM run WHERE status = 'success'"
+    stored: list[int] = []
+
+    def map_unordered(function: Callable[[T, Progress], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
+        """A made-up engine, which breaks down when all is done."""
+        for item in items:
+            yield item, function(item, silent)
+        with opened(workspace.db, read_only=True) as store:
+            stored.extend(count for (count,) in store.execute(runs).fetchall())
+        raise RunError("the engine broke down")
+
+    with pytest.raises(RunError, match="the engine broke down"):
+        evaluate(jobs, workspace, map_unordered)
+    assert stored == [expected]
+    assert {model for model, *_ in answers(workspace.db)} == {"majority", "untrained"}
+
+
+def test_killed_again_and_again_it_comes_to_the_same(harness: Command, large: Path, tmp_path: Path) -> None:
+    undisturbed, db = tmp_path / "undisturbed" / "harness.duckdb", tmp_path / "killed" / "harness.duckdb"
+    assert harness("evaluate", large, "--workers", 1, "--db", undisturbed).code == 0
+    command = [sys.executable, "-m", "harness", "evaluate", str(large), "--workers", "1", "--db", str(db)]
+    began = time.monotonic()
+    for parts in (1, 3, 5):
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+            while process.poll() is None and len(kept(db)) < parts and time.monotonic() < began + 180:
+                time.sleep(0.01)
+            os.kill(process.pid, signal.SIGKILL)
+        if db.is_file():
+            with opened(db) as store:  # as the next command would, after a crash
+                assert not verify(store, now()).problems
+    assert harness("evaluate", large, "--workers", 1, "--db", db).code == 0
+    assert answers(db) == answers(undisturbed)

@@ -1,0 +1,94 @@
+"""A declaration is what its file says, whatever is done with it: keys and digests are made of it again and again."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.engine import ENGINES
+from harness.evaluation import parity
+from harness.evaluation.evaluate import bring_up_to_date
+from harness.evaluation.inputs import Workspace, gather
+from harness.evaluation.parity import bring_up_to_date as check_forms
+from harness.evaluation.plan import checks
+from harness.gates.service import judge_stored
+from harness.models.peft import without_known_warnings
+from harness.models.transformer import untrained
+from harness.progress import silent
+from harness.suite.load import load
+from harness.training import methods, plan, preflight
+
+Command = Callable[..., Any]
+
+MUTABLE = (
+    '{ r = 4, lora_alpha = 8, target_modules = ["value", "query"], modules_to_save = ["pooler"], '
+    "rank_pattern = { query = 2 } }"
+)
+"""Lists and a table, which PEFT is known to extend in place."""
+
+
+@pytest.fixture
+def saving_more(suite_path: Path) -> Path:
+    """The made-up suite, its LoRA with one seed and more params that are lists and tables."""
+    text = suite_path.read_text()
+    before = '{ r = 4, lora_alpha = 8, target_modules = ["query", "value"] }'
+    assert before in text
+    suite_path.write_text(text.replace(before, MUTABLE).replace("seeds = [1, 2]", "seeds = [1]"))
+    return suite_path
+
+
+def test_no_verb_changes_a_loaded_suite(configured: Any, saving_more: Path, tmp_path: Path) -> None:
+    suite, workspace = load(saving_more), Workspace(saving_more, tmp_path / "runs" / "harness.duckdb")
+    whole, digest = copy.deepcopy(suite), suite.digest
+
+    def check(verb: str) -> None:
+        assert suite == whole, verb
+        assert suite.digest == digest, verb
+
+    for _ in range(2):
+        with ENGINES["local"](1, silent) as map_unordered:  # one worker: all in this process, on these very objects
+            _, report = bring_up_to_date(suite, workspace, map_unordered, lambda line: None)
+            check("evaluate")
+            assert report.failed == []
+            held = checks(suite, gather(suite, workspace), workspace, variants=(parity.RELOADED, parity.MERGED))
+            assert all(one.passed for one in check_forms(held, workspace, map_unordered))
+            check("parity")
+        assert judge_stored(suite, workspace).passed
+        check("gate")
+    assert report.scored == []
+
+
+def test_params_are_copied_before_peft_has_them(configured: Any, saving_more: Path, tmp_path: Path) -> None:
+    suite, workspace = load(saving_more), Workspace(saving_more, tmp_path / "runs" / "harness.duckdb")
+    materials = gather(suite, workspace)
+    job = plan.jobs(suite, materials.splits, materials.bases, workspace.adapters)[0]
+    before = json.dumps(job.adapter.params)
+    assert preflight.misfit(job) is None
+    with without_known_warnings():
+        network = methods.apply(job.adapter, untrained(job.base.folder, 1), 8)
+    network.peft_config["default"].rank_pattern["value"] = 3
+    assert json.dumps(job.adapter.params) == before
+
+
+def test_every_verb_comes_to_the_same_twice(harness: Command, saving_more: Path, tmp_path: Path) -> None:
+    verbs: list[tuple[object, ...]] = [
+        ("validate", saving_more),
+        ("data", saving_more),
+        ("train", saving_more, "--workers", 1),
+        ("evaluate", saving_more, "--workers", 1),
+        ("parity", saving_more, "--workers", 1),
+        ("gate", saving_more),
+        ("plan", saving_more),
+        ("compare", saving_more, "tiny+lora", "tfidf"),
+        ("baseline", "set", "main", saving_more, "--force"),
+        ("ls",),
+        ("site", saving_more, "--out", tmp_path / "site"),
+    ]
+    for verb in verbs:
+        for _ in range(2):
+            result = harness(*verb)
+            assert result.code == 0, (verb, result.err)
+    assert "scored 0" in harness("evaluate", saving_more, "--workers", 1).err
