@@ -340,6 +340,9 @@ KINDS: dict[Kind, Callable[[Rule, Evidence], Decision]] = {
 
 def _undecided(reason: str, numbers: dict[str, Any], gap: float, spread: estimates.Spread, n: int) -> Decision:
     """Inconclusive, with the number of examples that would probably decide it."""
+    if not any(spread):  # no resample differs, so the interval does not come from the resamples
+        error = inference.standard_error_of(numbers["value"], numbers["ci_low"], numbers["ci_high"])
+        spread = estimates.Spread(error, 0.0)
     more = inference.more_examples(gap, spread.se_examples, spread.se_seeds, n)
     if more is not None:
         words = f"about {_two_digits(more):,} more examples would decide it"

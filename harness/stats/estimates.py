@@ -132,23 +132,27 @@ def spread(name: str, seeds: Sequence[Outcomes], generator: np.random.Generator)
 
 
 def at_limit(spread: Spread, limit: float, what: str, *sides: Sequence[Outcomes]) -> Spread:
-    """The standard errors that decide about a limit: a score interval (Wilson, Tango) takes the variance that the data
-    would have if the limit were the truth; any other interval that of the data, so `spread` is returned as it is.
+    """Standard errors that decide whether an interval excludes a limit.
+
+    A score interval (Wilson, Tango) takes the variance that the data would have if the limit were the truth, with as
+    many examples as there are independent units. Any other interval takes the variance of the data, so `spread` is
+    returned as it is.
 
     Args:
+        spread: standard errors of the resamples; both 0 where no resample differs and a score interval stands in.
         limit: of the accuracy, of the difference first minus second, or of the share of flips.
         what: a metric, or "flips".
         sides: the seeds of one or two configurations.
     """
-    n = len(sides[0][0].labels)
-    if what not in ("accuracy", "flips") or any(len(side) > 1 or side[0].clusters is not None for side in sides):
+    if what not in ("accuracy", "flips") or not (is_exact(what, *sides) or not any(spread)):
         return spread
+    n = len(sides[0][0].labels)
     if what == "accuracy" and len(sides) == 2:
         first, second = disagreements(sides[0][0], sides[1][0])
         variance = inference.paired_variance(first / n, second / n, min(1.0, max(-1.0, limit)))
     else:
         variance = max(0.0, limit * (1 - limit))
-    return spread._replace(se_examples=float(np.sqrt(variance / n)))
+    return spread._replace(se_examples=float(np.sqrt(variance / n_units(sides[0][0]))))
 
 
 def difference(

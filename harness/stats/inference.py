@@ -235,6 +235,11 @@ def _tail(z: float) -> float:
     return math.erfc(z / math.sqrt(2)) / 2
 
 
+def standard_error_of(value: float, low: float, high: float) -> float:
+    """Standard error of a normal estimate whose 95 % interval reaches as far as the longer side of this one."""
+    return max(value - low, high - value) / _Z
+
+
 def is_near_an_end(limit: float, low: float, high: float, draws: int) -> bool:
     """Whether another draw might put the limit on the other side of an end of a percentile interval.
 

@@ -32,6 +32,7 @@ from harness.gates import baseline_file, baselines, canary
 from harness.gates.baseline_file import BaselineFile, BaselineRun, Unreadable
 from harness.gates.service import judge_stored
 from harness.records import Prediction, Split
+from harness.stats import inference
 from harness.suite.load import load
 from harness.suite.schema import Precision
 from tests.fixtures import finished_beside
@@ -42,9 +43,10 @@ GATE = """[[gate]]
 model = "tiny-full"
 split = "test"
 metric = "accuracy"
-non_inferior_to = { baseline = "main", margin = 0.05 }
+non_inferior_to = { baseline = "main", margin = 0.2 }
 on_inconclusive = "fail"
 """
+"""Equal answers in the 16 clusters of `test` leave a difference of 3.84 / (16 + 3.84) = 0.194 open: 0.2 allows it."""
 MODELS = ("tiny-full", "probe", "tfidf", "majority")
 ALL = [word for model in MODELS for word in ("--model", model)]
 
@@ -393,7 +395,7 @@ def test_training_again_in_another_folder_passes_and_the_canary_comes_back(
     result = harness("gate", suite_path, "--db", db, "--json")
     assert result.code == 0, result.out
     numbers = verdict(result)["numbers"]
-    assert (numbers["value"], numbers["ci_low"], numbers["ci_high"]) == (0, 0, 0)
+    assert (numbers["value"], numbers["ci_low"], numbers["ci_high"]) == (0, *inference.tango(0, 0, 16))
     assert numbers["reference"] == "baseline main"
     assert numbers["canary"].startswith("same: 56 examples of tiny-full seed 1 on test, largest logit move ")
     assert result.err.count("canary: tiny-full seed 1 on test: 56 in") == 1
@@ -406,7 +408,7 @@ def test_a_worse_training_is_a_regression_and_no_drift(harness: Command, suite_p
     result = harness("gate", suite_path, "--json")
     assert (result.code, verdict(result)["outcome"]) == (1, "fail")
     assert verdict(result)["reason"].startswith("difference -")
-    assert verdict(result)["numbers"]["ci_high"] < -0.05
+    assert verdict(result)["numbers"]["ci_high"] < -0.2
     assert verdict(result)["numbers"]["canary"].startswith("same: 56 examples of probe on test")
 
 
@@ -484,7 +486,7 @@ def test_one_canary_serves_every_rule_of_a_baseline_and_every_name_that_it_stand
     harness: Command, suite_path: Path, again: Any
 ) -> None:
     of_f1 = GATE.replace("accuracy", "f1").replace('"main"', '"older"')
-    superior = GATE.replace("non_inferior_to", "superior_to").replace("0.05", "0.0")
+    superior = GATE.replace("non_inferior_to", "superior_to")
     expected = GATE.replace("[[gate]]", "[[expect]]").replace('on_inconclusive = "fail"\n', "")
     suite_path.write_text("\n".join([suite_path.read_text(), of_f1, superior, expected]))
     again()
@@ -594,7 +596,7 @@ def test_every_kind_of_reference_leads_to_what_was_evaluated_then(
         result = harness("gate", suite_path, "--baseline", ref, "--json")
         found = verdict(result)
         assert (result.code, found["outcome"]) == (0, "pass"), found["reason"]
-        assert found["gate_id"] == "tiny-full on test: accuracy not worse than baseline main by more than 0.05"
+        assert found["gate_id"] == "tiny-full on test: accuracy not worse than baseline main by more than 0.2"
         assert found["numbers"]["reference"] == f"baseline {ref}"
         assert found["reason"].startswith(f"against {ref}: difference ")
     for ref in ("HEAD", "2100-01-01"):

@@ -114,6 +114,32 @@ def test_of_a_model_that_answers_the_same_the_examples_still_leave_some_doubt(
         assert outcome(declared(lines), **same).outcome == expected
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "min = 0.9",
+        'metric = "f1"\nmin = 0.9',
+        'non_inferior_to = { model = "tfidf", margin = 0.05 }',
+        'metric = "f1"\nnon_inferior_to = { model = "tfidf", margin = 0.05 }',
+        'max_flips = { model = "tfidf", share = 0.05 }',
+    ],
+)
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_where_clusters_are_all_right_the_verdict_says_how_many_more_examples_decide(
+    declared: Callable[[str], Suite], make_outcomes: Make, lines: str, seeds: int
+) -> None:
+    def judged(clusters: int) -> Verdict:
+        labels, names = [0, 1, 0, 1] * clusters, [f"c{i // 4}" for i in range(clusters * 4)]
+        side = [make_outcomes(labels, [0.1, 0.9, 0.1, 0.9] * clusters, names)] * seeds
+        return outcome(declared(lines), lora=side, tfidf=side)
+
+    few = judged(16)
+    assert few.outcome == "inconclusive"
+    more = few.numbers["more_examples"]
+    assert "more examples would decide it" in few.reason
+    assert judged(16 + more // 4 + 1).outcome == "pass"
+
+
 def test_of_a_metric_that_should_be_low_the_lower_is_superior(
     declared: Callable[[str], Suite], make_outcomes: Make
 ) -> None:

@@ -429,6 +429,9 @@ def test_a_score_interval_decides_with_the_variance_of_its_limit(make_outcomes: 
     clustered = [make_outcomes(labels, [0.9] * 400, ["a", "b"] * 200)]
     for what, sides in [("f1", [[new]]), ("accuracy", [[new, old]]), ("accuracy", [clustered])]:
         assert estimates.at_limit(spread, 0.9, what, *sides) == spread
+    nothing = estimates.Spread(0.0, 0.0)  # as of 2 clusters that are all right
+    assert estimates.at_limit(nothing, 0.9, "accuracy", clustered).se_examples == pytest.approx(math.sqrt(0.09 / 2))
+    assert estimates.at_limit(nothing, 0.9, "f1", clustered) == nothing
 
 
 @pytest.mark.parametrize("name", [name for name, definition in METRICS.items() if definition.of_table])
