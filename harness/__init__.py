@@ -1,14 +1,86 @@
 """Test-first evaluation of sentiment classifiers and their lightweight (PEFT) adapters.
 
-A suite file declares splits, models, adapters, metrics and gates. The modules form one pipeline, each step taking the
-last one's result::
+    import harness
 
-    suite.load -> data.load_split -> training.train -> models.load -> evaluation.scoring -> store -> gates ->
-    leaderboard
+    project = harness.open("suites/quickstart.toml")
+    report = harness.evaluate(project, models=["tfidf"])
+    harness.judge(project).passed
+    harness.results(project)
 
-Importing this package imports nothing heavy: torch, transformers and duckdb come in where they are used.
+Importing this package imports nothing but itself: the functions, their records and the errors are loaded when they are
+first asked for.
 """
 
-from importlib.metadata import version
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__version__ = version("adapter-harness")
+if TYPE_CHECKING:
+    from harness.api import (
+        Project,
+        Site,
+        Trained,
+        board,
+        check_site,
+        compare,
+        evaluate,
+        evidence,
+        judge,
+        open,
+        plan,
+        predictions,
+        render,
+        results,
+        train,
+    )
+    from harness.errors import (
+        AdapterError,
+        DataError,
+        FetchError,
+        HarnessError,
+        LeakError,
+        RunError,
+        StoreError,
+        SuiteError,
+        UsageError,
+    )
+
+__all__ = [
+    "AdapterError",
+    "DataError",
+    "FetchError",
+    "HarnessError",
+    "LeakError",
+    "Project",
+    "RunError",
+    "Site",
+    "StoreError",
+    "SuiteError",
+    "Trained",
+    "UsageError",
+    "board",
+    "check_site",
+    "compare",
+    "evaluate",
+    "evidence",
+    "judge",
+    "open",
+    "plan",
+    "predictions",
+    "render",
+    "results",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("adapter-harness")
+    if name not in __all__:
+        raise AttributeError(f"module 'harness' has no attribute {name!r}")
+    return getattr(import_module("harness.errors" if name.endswith("Error") else "harness.api"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

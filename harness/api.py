@@ -3,10 +3,10 @@
     import harness
 
     project = harness.open("suites/quickstart.toml")
-    report = harness.evaluation.evaluate(project, models=["tfidf"])
+    report = harness.evaluate(project, models=["tfidf"])
     harness.judge(project).passed
     harness.results(project)                     # a pandas DataFrame
-    harness.gates.compare(project, "minilm+lora-r8", "minilm-probe")
+    harness.compare(project, "minilm+lora-r8", "minilm-probe")
     harness.render(project, "site")
 
 The verbs of the command line are these functions with their results printed. Whatever is slow to import is imported
@@ -14,14 +14,16 @@ by the function that needs it.
 """
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.evaluation.inputs import Workspace
 from harness.progress import Progress, silent
+from harness.records import AdapterRecord
 from harness.suite.load import load
 from harness.suite.schema import Suite
 
@@ -30,12 +32,13 @@ if TYPE_CHECKING:
 
     from harness.evaluation.ingest import Report
     from harness.evaluation.scoring import Job
-    from harness.gates.compare import Comparison
+    from harness.gates.compare import Compared
     from harness.gates.service import Judged
     from harness.records import Evidence
     from harness.store.connection import Connection
     from leaderboard.board.examples import Examples
     from leaderboard.board.records import Board
+    from leaderboard.site.check import Checked
 
 DEFAULT_DB = Path("runs/harness.duckdb")
 """The store, unless `HARNESS_DB` or an argument names another."""
@@ -68,15 +71,11 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
-    """The outcome of `evaluate`."""
+class Trained:
+    """Trained weights and their folder."""
 
-    report: "Report"
-    """The runs that were scored, those that were stored already, and those that failed."""
-    results: list[dict[str, Any]]
-    """The primary metric of every evaluated model and split, as `harness evaluate` prints it."""
-    warnings: tuple[str, ...]
-    """Whatever a reader of the results must know, and why a run failed, in the order in which it was found."""
+    record: AdapterRecord
+    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +87,8 @@ class Site:
     """Relative paths, sorted."""
     changed: int
     """Files that were written or removed by this call."""
+    warnings: tuple[str, ...]
+    """Verdicts in the store that these runs do not give."""
 
 
 def open(path: str | os.PathLike[str], db: str | os.PathLike[str] | None = None) -> Project:
@@ -115,7 +116,7 @@ def evaluate(
     limit: int | None = None,
     fresh: bool = False,
     progress: Progress = silent,
-) -> Evaluated:
+) -> "Report":
     """Train what is missing and score what is not yet stored.
 
     Args:
@@ -139,20 +140,63 @@ def evaluate(
     check_known("engine", [engine], ENGINES)
     check_known("model", models, project.models)
     check_known("split to score", splits, project.scored_splits)
-    warnings: list[str] = []
     workspace = project.workspace
     with ENGINES[engine](workers, progress, address=address, folder=project.db.parent) as map_unordered:
         jobs, report = bring_up_to_date(
             project.suite,
             workspace,
             map_unordered,
-            warnings.append,
             model_ids=models,
             split_ids=splits,
             limit=limit,
             fresh=fresh,
+            progress=progress,
         )
-    return Evaluated(report, primary_results(project.suite, workspace, jobs), tuple(warnings))
+    report.results = primary_results(project.suite, workspace, jobs)
+    return report
+
+
+def train(
+    project: Project,
+    *,
+    adapters: Collection[str] = (),
+    engine: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    progress: Progress = silent,
+) -> "tuple[list[Trained], list[str]]":
+    """Train the suite's adapters that are not there yet.
+
+    Args:
+        adapters: only these; all where empty.
+        engine, workers, address, progress: as for `evaluate`.
+
+    Returns:
+        The trained weights, one for each adapter and seed, and the reason for each training that failed.
+
+    Raises:
+        UsageError: the suite trains no such adapter.
+        SuiteError: a method does not fit its base, or the installed PEFT; nothing was trained.
+    """
+    from harness.engine import ENGINES
+    from harness.evaluation.evaluate import train_missing
+    from harness.evaluation.inputs import gather
+    from harness.training import card
+    from harness.training import plan as training_plan
+
+    trainable = [declared.id for declared in project.suite.trained_adapters]
+    check_known("engine", [engine], ENGINES)
+    check_known("adapter to train", adapters, trainable)
+    suite, workspace, wanted = project.suite, project.workspace, adapters or trainable
+    with ENGINES[engine](workers, progress, address=address, folder=project.db.parent) as map_unordered:
+        inputs = gather(suite, workspace)
+        failures = train_missing(suite, inputs, workspace, map_unordered, wanted)
+    trained = [
+        Trained(card.read(job.folder), job.folder)
+        for job in training_plan.jobs(suite, inputs.splits, inputs.bases, workspace.adapters)
+        if job.adapter.id in wanted and (job.adapter.id, job.seed) not in failures
+    ]
+    return trained, list(failures.values())
 
 
 def judge(project: Project, *, against: str | None = None, progress: Progress = silent) -> "Judged":
@@ -173,7 +217,7 @@ def judge(project: Project, *, against: str | None = None, progress: Progress = 
     return judge_stored(project.suite, project.workspace, against=against, progress=progress)
 
 
-def compare(project: Project, model_a: str, model_b: str, *, splits: Collection[str] = ()) -> "tuple[Comparison, ...]":
+def compare(project: Project, model_a: str, model_b: str, *, splits: Collection[str] = ()) -> "Compared":
     """Compare two models on their stored runs, split by split; a difference is A minus B.
 
     Args:
@@ -181,9 +225,10 @@ def compare(project: Project, model_a: str, model_b: str, *, splits: Collection[
 
     Raises:
         UsageError: a model or split is unknown, or has no current runs.
+        StoreError: there is no store.
     """
-    from harness.gates.compare import compare as compared
-    from harness.gates.compare import side
+    from harness.gates.compare import Compared, side
+    from harness.gates.compare import compare as compare_sides
 
     check_known("model", [model_a, model_b], project.models)
     if model_a == model_b:
@@ -192,19 +237,26 @@ def compare(project: Project, model_a: str, model_b: str, *, splits: Collection[
     missing = {split_id for _, split_id in found.missing}
     if missing and (splits or len(missing) == len(found.examples)):
         raise UsageError("\n".join(found.missing.values()))
-    names = [metric.name for metric in project.suite.metric]
-    return tuple(
-        compared(
-            split_id,
-            examples,
-            side(found, model_a, split_id),
-            side(found, model_b, split_id),
-            names,
-            project.suite.primary_metric,
+    names, primary = [metric.name for metric in project.suite.metric], project.suite.primary_metric
+    comparisons = tuple(
+        compare_sides(
+            split_id, examples, side(found, model_a, split_id), side(found, model_b, split_id), names, primary
         )
         for split_id, examples in found.examples.items()
         if split_id not in missing
     )
+    return Compared(comparisons, tuple(found.missing.values()), _texts(project.suite, found))
+
+
+def _texts(suite: Suite, found: "Evidence") -> dict[str, str]:
+    """Texts as the model reads them, by example id; empty where the suite does not store texts."""
+    if not suite.text.store:
+        return {}
+    return {
+        one.example_id: suite.text.render(one.title, one.content)
+        for examples in found.examples.values()
+        for one in examples
+    }
 
 
 def results(project: Project) -> "pd.DataFrame":
@@ -300,59 +352,9 @@ def board(project: Project) -> "Board":
     """The leaderboard as records: entries ranked, compared and put into tiers.
 
     Raises:
-        StoreError: there is no store.
+        StoreError: there is no store, or something in it is not what was stored.
     """
-    (found,), _ = boards_of([project])
-    return found
-
-
-def boards_of(projects: Sequence[Project]) -> "tuple[list[Board], dict[str, Examples]]":
-    """The board of each project, and each suite's examples by its name.
-
-    The store is copied and the copy read, since reading takes long and evaluations must not wait for it.
-    """
-    from harness.store.connection import snapshot
-
-    boards: list[Board] = []
-    examples: dict[str, Examples] = {}
-    for project in projects:
-        suite, jobs = project.suite, plan(project)
-        with snapshot(project.db) as connection:
-            boards.append(board_of(connection, suite, project.workspace, jobs))
-        examples[suite.name] = {job.split.split_id: job.split.examples for job in jobs}
-    return boards, examples
-
-
-def board_of(
-    connection: "Connection",
-    suite: Suite,
-    workspace: Workspace,
-    jobs: "Sequence[Job]",
-    warn: Callable[[str], None] = lambda line: None,
-) -> "Board":
-    """The board of a suite's current plan, from verified results alone; its gates are judged on exactly these.
-
-    Args:
-        connection: an open store; only read.
-        jobs: the suite's plan.
-        warn: is given each verdict that the store has otherwise.
-
-    Raises:
-        StoreError: something that the store has of the plan is not what was stored.
-    """
-    from harness.evaluation import results as evaluation_results
-    from harness.gates import service
-    from leaderboard.board import read
-
-    found = evaluation_results.stored(connection, jobs)
-    found.check()
-    judged = service.judge_again(connection, suite, workspace, jobs, found)
-    for change in service.changed_since(connection, judged):
-        warn(change)
-    runs = [*found.runs.values()]
-    board = read.read(connection, suite, runs, found.outcomes, found.adapters, judged.verdicts, judged.expected)
-    evaluation_results.check_records(connection, [run.run_id for many in board.past.values() for run in many])
-    return board
+    return _boards([project]).boards[0]
 
 
 def render(project: Project | Sequence[Project], folder: str | os.PathLike[str] = "site") -> Site:
@@ -364,14 +366,79 @@ def render(project: Project | Sequence[Project], folder: str | os.PathLike[str] 
 
     Raises:
         UsageError: something that `render` did not make is in the way.
-        StoreError: there is no store.
+        StoreError: there is no store, or something in it is not what was stored.
     """
     from leaderboard.site import render as rendering
 
-    boards, examples = boards_of([project] if isinstance(project, Project) else project)
+    read = _boards([project] if isinstance(project, Project) else project)
+    files, out = rendering.render(read.boards, read.examples), Path(folder)
+    return Site(out, tuple(sorted(files)), rendering.write(files, out), read.warnings)
+
+
+def check_site(project: Project | Sequence[Project], folder: str | os.PathLike[str] = "site") -> "Checked":
+    """Recompute every number that a rendered site shows from the store, and compare its files with a new rendering.
+
+    Raises:
+        UsageError: the folder is not there, or the projects have different stores.
+        StoreError: there is no store, or something in it is not what was stored.
+    """
+    from harness.store import sql_metrics
+    from harness.store.connection import opened
+    from leaderboard.site import check
+    from leaderboard.site import render as rendering
+
+    projects = [project] if isinstance(project, Project) else project
     out = Path(folder)
-    files = rendering.render(boards, examples)
-    return Site(out, tuple(sorted(files)), rendering.write(files, out))
+    if not out.is_dir():
+        raise UsageError(f"{out}: there is no site to check; render it first, without --check")
+    if len({one.db for one in projects}) > 1:
+        raise UsageError("a site is checked against one store; these projects have several")
+    read = _boards(projects)
+    with opened(projects[0].db, read_only=True) as connection:
+        known = sql_metrics.metrics_of(connection, check.run_ids(read.boards))
+    return check.check(rendering.render(read.boards, read.examples), read.boards, out, known)
+
+
+@dataclass(frozen=True, slots=True)
+class _Boards:
+    boards: "list[Board]"
+    examples: "dict[str, Examples]"
+    """By the suite's name."""
+    warnings: tuple[str, ...]
+
+
+def _boards(projects: Sequence[Project]) -> _Boards:
+    """The board of each project.
+
+    Each store is copied once and the copy read, since reading takes long and evaluations must not wait for it.
+    """
+    from harness.store.connection import snapshot
+
+    plans = [(project, plan(project)) for project in projects]
+    found = _Boards([], {}, ())
+    warnings: list[str] = []
+    with ExitStack() as stack:
+        copies = {db: stack.enter_context(snapshot(db)) for db in dict.fromkeys(project.db for project in projects)}
+        for project, jobs in plans:
+            found.boards.append(_board_of(copies[project.db], project, jobs, warnings))
+            found.examples[project.suite.name] = {job.split.split_id: job.split.examples for job in jobs}
+    return _Boards(found.boards, found.examples, tuple(warnings))
+
+
+def _board_of(connection: "Connection", project: Project, jobs: "Sequence[Job]", warnings: list[str]) -> "Board":
+    """A board from verified results alone; its gates are judged on exactly these."""
+    from harness.evaluation import results as evaluation_results
+    from harness.gates import service
+    from leaderboard.board import read
+
+    found = evaluation_results.stored(connection, jobs)
+    found.check()
+    judged = service.judge_again(connection, project.suite, project.workspace, jobs, found)
+    warnings += service.changed_since(connection, judged)
+    runs = [*found.runs.values()]
+    board = read.read(connection, project.suite, runs, found.outcomes, found.adapters, judged.verdicts, judged.expected)
+    evaluation_results.check_records(connection, [run.run_id for many in board.past.values() for run in many])
+    return board
 
 
 def check_known(what: str, asked: Collection[str], known: Collection[str]) -> None:

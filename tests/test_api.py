@@ -22,7 +22,7 @@ def project(configured: Any, suite_path: Path, tmp_path: Path) -> api.Project:
     """The made-up suite, its two cheapest models and one of several seeds evaluated."""
     opened = api.open(suite_path, tmp_path / "runs" / "harness.duckdb")
     evaluated = api.evaluate(opened, models=["tfidf", "majority", "untrained"], workers=1)
-    assert (len(evaluated.report.scored), evaluated.report.failed) == (4, [])
+    assert (len(evaluated.scored), evaluated.failed) == (4, [])
     return opened
 
 
@@ -54,7 +54,7 @@ def test_the_package_loads_fast_and_alone() -> None:
 
 def test_evaluating_again_scores_nothing_and_gives_the_same_results(project: api.Project) -> None:
     first = api.evaluate(project, models=["tfidf"], workers=1)
-    assert (len(first.report.scored), len(first.report.reused)) == (0, 1)
+    assert (len(first.scored), len(first.reused)) == (0, 1)
     (row,) = first.results
     stored = api.results(project)
     (same,) = stored[(stored.model == "tfidf") & (stored.metric == "accuracy")].to_dict("records")
@@ -107,7 +107,7 @@ def test_judging_says_whether_the_gates_pass(project: api.Project, harness: Comm
 
 
 def test_a_comparison_is_the_one_of_the_command_line(project: api.Project, harness: Command) -> None:
-    (found,) = api.compare(project, "untrained", "tfidf")
+    (found,) = api.compare(project, "untrained", "tfidf").comparisons
     printed = json.loads(harness("compare", project.path, "untrained", "tfidf", "--json", "--db", project.db).out)
     (same,) = printed["comparisons"]
     assert found.metrics[0].difference is not None

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, app, reporting
-from harness.errors import UsageError
 
 
 @app.command()
@@ -33,28 +32,25 @@ def gate(
     as_json: Json = False,
 ) -> int:
     """Judge a suite's gates on the stored runs."""
+    from harness import api
     from harness.cli import tables
-    from harness.evaluation.inputs import Workspace
     from harness.gates import reports
-    from harness.gates.service import judge_stored
-    from harness.output.terminal import Bars, print_json, say
-    from harness.suite.load import load
+    from harness.output.terminal import Bars, print_json, say_all
 
-    suite = load(suite_path)
-    if not suite.gate:
-        raise UsageError(f"{suite_path}: gate: the suite declares no gates")
+    project = api.open(suite_path, db)
     for path in (junit, summary):
         if path is not None:
             reports.check_writable(path)
-    judged = judge_stored(suite, Workspace(suite_path, db), against=baseline, progress=Bars(), say=say)
+    judged = api.judge(project, against=baseline, progress=Bars())
+    say_all(judged.warnings, judged.notes)
     if as_json:
         print_json([asdict(verdict) for verdict in judged.verdicts])
     else:
-        tables.show_verdicts(suite.name, judged.verdicts)
+        tables.show_verdicts(project.suite.name, judged.verdicts)
         if judged.expected:
-            tables.show_expected(suite.name, judged.expected)
+            tables.show_expected(project.suite.name, judged.expected)
     if junit is not None:
-        reports.write_junit(junit, suite, judged)
+        reports.write_junit(junit, project.suite, judged)
     if summary is not None:
-        reports.append_summary(summary, suite, judged)
+        reports.append_summary(summary, project.suite, judged)
     return 0 if judged.passed else 1

@@ -15,7 +15,6 @@ from harness.cli.common import (
     SuitePaths,
     Workers,
     app,
-    check_known,
     reporting,
 )
 
@@ -102,32 +101,21 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train the adapters of a suite that are not there yet."""
+    from harness import api
     from harness.cli import tables
-    from harness.engine import ENGINES
-    from harness.evaluation.evaluate import train_missing
-    from harness.evaluation.inputs import Workspace, gather
     from harness.output.terminal import Bars, print_json, say
-    from harness.suite.load import load
-    from harness.training import card, plan
 
-    suite = load(suite_path)
-    check_known("engine", [engine], list(ENGINES))
-    check_known("adapter to train", adapter, [declared.id for declared in suite.trained_adapters])
-    workspace = Workspace(suite_path, db)
-    with ENGINES[engine](workers, Bars(), address=address, folder=db.parent) as map_unordered:
-        materials = gather(suite, workspace)
-        failures = train_missing(suite, materials, workspace, map_unordered, adapter or ())
-    rows = [
-        {**asdict(card.read(job.folder)), "folder": str(job.folder)}
-        for job in plan.jobs(suite, materials.splits, materials.bases, workspace.adapters)
-        if (not adapter or job.adapter.id in adapter) and (job.adapter.id, job.seed) not in failures
-    ]
-    for reason in failures.values():
+    project = api.open(suite_path, db)
+    trained, failures = api.train(
+        project, adapters=adapter or (), engine=engine, workers=workers, address=address, progress=Bars()
+    )
+    rows = [{**asdict(one.record), "folder": str(one.folder)} for one in trained]
+    for reason in failures:
         say(reason)
     if as_json:
         print_json(rows)
     else:
-        tables.show_adapters(suite.name, rows)
+        tables.show_adapters(project.suite.name, rows)
     return 3 if failures else 0
 
 
@@ -146,36 +134,35 @@ def evaluate(
     as_json: Json = False,
 ) -> int:
     """Train what is missing, score what is not yet stored, and print the results."""
+    from harness import api
     from harness.cli import tables
-    from harness.engine import ENGINES
-    from harness.evaluation.evaluate import bring_up_to_date, results
-    from harness.evaluation.inputs import Workspace
-    from harness.output.terminal import Bars, print_json, say
-    from harness.suite.load import load
+    from harness.output.terminal import Bars, print_json, say, say_all
 
-    suite = load(suite_path)
-    check_known("engine", [engine], list(ENGINES))
-    check_known("model", model, [declared.id for declared in suite.model])
-    scored_splits = [rule.id for rule in suite.split if rule.id not in suite.train_split_ids]
-    check_known("split to score", split, scored_splits)
-    workspace = Workspace(suite_path, db)
-    with ENGINES[engine](workers, Bars(), address=address, folder=db.parent) as map_unordered:
-        jobs, report = bring_up_to_date(
-            suite, workspace, map_unordered, say, model_ids=model or (), split_ids=split or (), limit=limit, fresh=fresh
-        )
+    project = api.open(suite_path, db)
+    report = api.evaluate(
+        project,
+        models=model or (),
+        splits=split or (),
+        engine=engine,
+        workers=workers,
+        address=address,
+        limit=limit,
+        fresh=fresh,
+        progress=Bars(),
+    )
+    say_all(report.warnings, [*report.notes, *report.reasons])
     say(f"scored {len(report.scored)}, already stored {len(report.reused)}, failed {len(report.failed)}")
-    rows = results(suite, workspace, jobs)
     if as_json:
         print_json(
             {
-                "suite": suite.name,
-                "suite_digest": suite.digest,
+                "suite": project.suite.name,
+                "suite_digest": project.suite.digest,
                 "scored": len(report.scored),
                 "reused": len(report.reused),
                 "failed": [{"model": run.model_id, "split": run.split_id, "error": run.error} for run in report.failed],
-                "results": rows,
+                "results": report.results,
             }
         )
     else:
-        tables.show_results(suite.name, suite.primary_metric, rows)
+        tables.show_results(project.suite.name, project.suite.primary_metric, report.results)
     return 3 if report.failed else 0

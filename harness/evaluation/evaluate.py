@@ -4,13 +4,14 @@ The whole of it, as the command line does it::
 
     workspace = Workspace(Path("suites/quickstart.toml"), Path("runs/harness.duckdb"))
     with ENGINES["local"](2, progress) as map_unordered:
-        jobs, report = bring_up_to_date(suite, workspace, map_unordered, say)
+        jobs, report = bring_up_to_date(suite, workspace, map_unordered)
 """
 
 import traceback
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from harness import models, provenance
@@ -25,7 +26,7 @@ from harness.evaluation.plan import checks, plan
 from harness.evaluation.scoring import Job
 from harness.evaluation.shards import Task
 from harness.models.classifier import CARD
-from harness.progress import Progress
+from harness.progress import Progress, silent
 from harness.records import Forgetting
 from harness.stats import estimates
 from harness.store import reader, writer
@@ -40,64 +41,73 @@ def bring_up_to_date(
     suite: Suite,
     workspace: Workspace,
     map_unordered: MapUnordered,
-    say: Callable[[str], None],
     *,
     model_ids: Collection[str] = (),
     split_ids: Collection[str] = (),
     limit: int | None = None,
     fresh: bool = False,
+    progress: Progress = silent,
 ) -> tuple[list[Job], Report]:
     """Train what is missing, score what is not yet stored.
 
     Args:
         map_unordered: an opened engine.
-        say: is told warnings and what failed.
         model_ids: only these models; all where empty.
         split_ids: only these splits; all that nothing is trained on where empty.
         limit: only the first so many examples of each split.
         fresh: score all of them, stored or not.
+        progress: of the steps that this process takes itself.
 
     Returns:
-        All that there was to score, and what was done.
+        Every job that the suite asks for, and a report of what was done, with warnings and notes.
     """
     wanted = [declared for declared in suite.model if not model_ids or declared.id in model_ids]
     models.check_installed(wanted)
-    materials = gather(suite, workspace)
-    if materials.unpinned:
-        path = workspace.suite_path
-        say(f"warning: {path}: no lock pins {', '.join(materials.unpinned)}; `harness data {path}` pins their rows")
-    for warning in materials.warnings:
-        say(f"warning: {warning}")
-    audit_once(suite, materials.splits, workspace, say)
-    if not provenance.has_fast_bf16() and (slow := _in_bf16(suite, wanted)):
-        say(
-            f"warning: this processor does not multiply bf16 in hardware: {', '.join(slow)} will take many times as "
-            "long as in fp32; precision = 'auto' is bf16 only where that is fast"
-        )
-    adapters = {used for declared in wanted if (used := getattr(declared, "adapter", None)) is not None}
-    failures = train_missing(suite, materials, workspace, map_unordered, adapters) if adapters else {}
-    held = checks(suite, materials, workspace, model_ids=model_ids, untrainable=failures)
-    parity.bring_up_to_date(held, workspace, map_unordered)
-    jobs = plan(
-        suite, materials, workspace, model_ids=model_ids, split_ids=split_ids, limit=limit, untrainable=failures
-    )
-    for job in jobs:
-        if job.warning is not None:
-            say(f"warning: {job.label}: {job.warning}")
-    for model_id, note in {job.model.id: job.note for job in jobs if job.note is not None}.items():
-        say(f"{model_id}: {note}")
+    inputs = gather(suite, workspace)
+    audited = audit_once(suite, inputs.splits, workspace, progress)
+    failures = train_missing(suite, inputs, workspace, map_unordered, _adapters_of(wanted))
+    variants = checks(suite, inputs, workspace, model_ids=model_ids, untrainable=failures)
+    parity.bring_up_to_date(variants, workspace, map_unordered)
+    jobs = plan(suite, inputs, workspace, model_ids=model_ids, split_ids=split_ids, limit=limit, untrainable=failures)
     expectations.note(suite, jobs, workspace)
     report = evaluate(jobs, workspace, map_unordered, fresh=fresh)
-    for damaged in report.damaged:
-        say(f"warning: {damaged}")
-    for failed in report.failed:
-        problem = (failed.error or "").strip().splitlines()[-1]
-        seed = "" if failed.seed is None else f" seed {failed.seed}"
-        say(f"failed: {failed.model_id}{seed} on {failed.split_id}: {problem}")
     done = {run.run_key for run in (*report.scored, *report.reused)}
-    for problem in measure_forgetting([job for job in jobs if job.run_key in done], workspace, map_unordered):
-        say(f"warning: {problem}")
+    unmeasured = measure_forgetting([job for job in jobs if job.run_key in done], workspace, map_unordered)
+    report.warnings = [
+        *_unpinned(inputs, workspace.suite_path),
+        *inputs.warnings,
+        *audited,
+        *_slow(suite, wanted),
+        *(f"{job.label}: {job.warning}" for job in jobs if job.warning is not None),
+        *report.damaged,
+        *unmeasured,
+    ]
+    report.notes = [f"{model_id}: {note}" for model_id, note in _notes(jobs).items()]
     return jobs, report
+
+
+def _adapters_of(wanted: Sequence[Model]) -> set[str]:
+    return {used for declared in wanted if (used := getattr(declared, "adapter", None)) is not None}
+
+
+def _unpinned(inputs: ResolvedInputs, path: Path) -> list[str]:
+    if not inputs.unpinned:
+        return []
+    return [f"{path}: no lock pins {', '.join(inputs.unpinned)}; `harness data {path}` pins their rows"]
+
+
+def _slow(suite: Suite, wanted: Sequence[Model]) -> list[str]:
+    if provenance.has_fast_bf16() or not (slow := _in_bf16(suite, wanted)):
+        return []
+    return [
+        f"this processor does not multiply bf16 in hardware: {', '.join(slow)} will take many times as long as in "
+        "fp32; precision = 'auto' is bf16 only where that is fast"
+    ]
+
+
+def _notes(jobs: Sequence[Job]) -> dict[str, str]:
+    """The variant that `precision = "auto"` resolved to and the reason, by model."""
+    return {job.model.id: job.note for job in jobs if job.note is not None}
 
 
 def _in_bf16(suite: Suite, wanted: Sequence[Model]) -> list[str]:
@@ -117,16 +127,15 @@ def train_missing(
     materials: ResolvedInputs,
     workspace: Workspace,
     map_unordered: MapUnordered,
-    adapter_ids: Collection[str] = (),
+    adapter_ids: Collection[str],
 ) -> dict[tuple[str, int], str]:
-    """Train every adapter and seed whose weights are not there, and tell the store of each.
+    """Train these adapters, every seed whose weights are not there, and record each in the store.
 
     Args:
         map_unordered: an opened engine.
-        adapter_ids: only these; all where empty.
 
     Returns:
-        Why there are no weights, by adapter id and seed, for those whose training failed. The others were trained.
+        The reason for each training that failed, by adapter id and seed. The others were trained.
 
     Raises:
         SuiteError: a method of one of these does not fit its base, or the installed PEFT; nothing was trained.
@@ -134,7 +143,7 @@ def train_missing(
     missing = [
         job
         for job in training_plan.jobs(suite, materials.splits, materials.bases, workspace.adapters)
-        if (not adapter_ids or job.adapter.id in adapter_ids) and not (job.folder / CARD).is_file()
+        if job.adapter.id in adapter_ids and not (job.folder / CARD).is_file()
     ]
     if not missing:
         return {}

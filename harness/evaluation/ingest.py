@@ -13,6 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from harness import provenance
 from harness.errors import RunError
@@ -32,8 +33,24 @@ class Report:
     scored: list[Run] = field(default_factory=list)
     reused: list[Run] = field(default_factory=list)
     failed: list[Run] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """Whatever a reader of the results must know."""
+    notes: list[str] = field(default_factory=list)
+    """The variants that `precision = "auto"` resolved to, and why."""
     damaged: list[str] = field(default_factory=list)
     """Files of scored parts that were not what they were, and were scored again."""
+    results: list[dict[str, Any]] = field(default_factory=list)
+    """The primary metric of every model on every split that was asked for, as far as stored."""
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why runs failed, a line each."""
+        lines = []
+        for run in self.failed:
+            seed = "" if run.seed is None else f" seed {run.seed}"
+            problem = ((run.error or "").strip().splitlines() or ["no reason was recorded"])[-1]
+            lines.append(f"failed: {run.model_id}{seed} on {run.split_id}: {problem}")
+        return lines
 
 
 HOLD_SECONDS = 1.0

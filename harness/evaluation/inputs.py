@@ -1,7 +1,7 @@
 """What a suite names, found on disk or fetched, and verified before anything is trained or scored."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from harness.data import audit, lock, repeats
 from harness.data.source import Places
 from harness.models import tokens
 from harness.models.bases import ResolvedBase, resolve, tokenizer_folder
+from harness.progress import Progress
 from harness.records import Finding, Split
 from harness.store import reader, writer
 from harness.store.connection import opened
@@ -108,27 +109,25 @@ def _examined(suite: Suite, splits: Sequence[Split], workspace: Workspace) -> tu
     return audited, problems
 
 
-def audit_once(suite: Suite, splits: Mapping[str, Split], workspace: Workspace, say: Callable[[str], None]) -> None:
-    """Audit a suite's splits unless the store holds an audit of just these rows, and say which texts are nearly equal.
+def audit_once(suite: Suite, splits: Mapping[str, Split], workspace: Workspace, progress: Progress) -> list[str]:
+    """Audit a suite's splits unless the store holds an audit of just these rows.
 
     Equal texts, and those that read the same, are found by `inputs` every time.
 
-    Args:
-        say: is told warnings, and that it takes a while.
+    Returns:
+        Warnings: texts that are nearly equal on both sides, and whatever could not be found out.
     """
+    problems: list[str] = []
     if (found := stored_overlaps(suite, splits, workspace)) is None:
         rows = sum(len(split.examples) for split in splits.values())
         if rows > AUDITED_UNASKED:
             path = workspace.suite_path
-            say(f"warning: {path}: not audited, for it has {rows:,} rows; `harness data {path}` audits them")
-            return
-        say(f"auditing {len(splits)} splits ({rows:,} rows), once")
-        audited, problems = _examined(suite, list(splits.values()), workspace)
+            return [f"{path}: not audited, for it has {rows:,} rows; `harness data {path}` audits them"]
+        with progress(f"audit of {len(splits)} splits, once", rows) as advance:
+            audited, problems = _examined(suite, list(splits.values()), workspace)
+            advance(rows, "")
         found = list(audited.overlaps)
-        for problem in problems:
-            say(f"warning: {problem}")
-    for warning in nearly_equal(found):
-        say(f"warning: {warning}")
+    return [*problems, *nearly_equal(found)]
 
 
 def stored_overlaps(suite: Suite, splits: Mapping[str, Split], workspace: Workspace) -> list[audit.Overlap] | None:

@@ -40,14 +40,16 @@ def sent_ahead(
     found: Mapping[str, Found],
     jobs: Sequence[Job],
     progress: Progress,
-    say: Callable[[str], None],
+    note: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> Evidence:
     """The evidence, in which each baseline that a rule will be judged on says what came of scoring some of it again.
 
     Args:
         found: the baselines of the evidence and their runs, by the same names.
         jobs: the suite's plan.
-        say: is told what came of it.
+        note: takes the outcome of scoring some of a baseline again.
+        warn: takes whatever that could not show.
     """
     asking: dict[str, list[str]] = {}
     for rule in rules:
@@ -56,7 +58,7 @@ def sent_ahead(
     tried: dict[str, Baseline] = {}
     for baseline, runs in found.values():
         if baseline.name in asking and baseline.name not in tried:
-            tried[baseline.name] = _tried(baseline, runs, asking[baseline.name], jobs, progress, say)
+            tried[baseline.name] = _tried(baseline, runs, asking[baseline.name], jobs, progress, note, warn)
     told = {name: tried.get(baseline.name, baseline) for name, baseline in evidence.baselines.items()}
     return replace(evidence, baselines=told)
 
@@ -67,12 +69,13 @@ def _tried(
     preferred: Collection[str],
     jobs: Iterable[Job],
     progress: Progress,
-    say: Callable[[str], None],
+    note: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> Baseline:
     pair = chosen([kept for kept in runs if (kept.model_id, kept.split_id) in baseline.outcomes], jobs, preferred)
     if pair is None:
-        say(
-            f"warning: baseline {baseline.name}: none of its runs can be scored again with the same inputs, so nothing "
+        warn(
+            f"baseline {baseline.name}: none of its runs can be scored again with the same inputs, so nothing "
             "shows whether this environment still answers as it did"
         )
         return replace(baseline, canary="none")
@@ -93,9 +96,9 @@ def _tried(
         )
         return replace(baseline, drift=drift)
     told = f"{len(moves)} examples of {job.label}"
-    say(f"baseline {baseline.name}: {told} come out as they did (largest logit move {largest:.1e})")
+    note(f"baseline {baseline.name}: {told} come out as they did (largest logit move {largest:.1e})")
     if isinstance(job.model, TfidfModel) and not all(model == job.model.id for model in preferred):
-        say(f"warning: baseline {baseline.name}: that is all that can be scored again, and it shows nothing of torch")
+        warn(f"baseline {baseline.name}: that is all that can be scored again, and it shows nothing of torch")
     return replace(baseline, canary=f"same: {told}, largest logit move {largest:.1e}")
 
 

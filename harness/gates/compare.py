@@ -7,7 +7,7 @@ A difference is A minus B. All draws are seeded by the runs: the other way round
 turned.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -124,6 +124,18 @@ class Comparison:
     """Where the sides differ first."""
     calibration_a: Calibration
     calibration_b: Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Two models on every split that both ran on."""
+
+    comparisons: tuple[Comparison, ...]
+    """In the suite's order of splits."""
+    missing: tuple[str, ...]
+    """Why a split is not among them."""
+    texts: Mapping[str, str]
+    """By example id; empty where the suite does not store texts."""
 
 
 def compare(

@@ -4,7 +4,7 @@ judged = judge_stored(suite, workspace)
 judged.verdicts, judged.expected
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,6 +31,10 @@ class Judged:
     verdicts: tuple[Verdict, ...]
     expected: tuple[Expected, ...]
     evidence: Evidence
+    warnings: tuple[str, ...] = ()
+    """Whatever a reader of the verdicts must know."""
+    notes: tuple[str, ...] = ()
+    """The outcome of scoring some of a baseline again."""
 
     @property
     def passed(self) -> bool:
@@ -44,13 +48,11 @@ def judge_stored(
     *,
     against: str | None = None,
     progress: Progress = silent,
-    say: Callable[[str], None] = lambda line: None,
 ) -> Judged:
     """Judge a suite's gates and expectations on what is stored, and store the verdicts.
 
     Args:
         against: what stands in for every baseline that a rule names: a file, a name, a commit or tag, a time.
-        say: is told warnings, and what came of scoring some of a baseline again.
 
     Raises:
         UsageError: nothing is what `against` asks for, or no rule names a baseline.
@@ -60,18 +62,17 @@ def judge_stored(
     rules = [*of_gates(suite), *of_expectations(suite)]
     materials = gather(suite, workspace)
     known = stored_overlaps(suite, materials.splits, workspace) or ()
-    for warning in (*materials.warnings, *nearly_equal(known)):
-        say(f"warning: {warning}")
+    warnings, notes = [*materials.warnings, *nearly_equal(known)], list[str]()
     jobs = plan(suite, materials, workspace)
     with opened(workspace.db, read_only=True) as connection:
         baselines = gates_baselines.find(connection, suite, workspace, jobs, rules, against)
         found = results.of(connection, jobs, {name: one.baseline for name, one in baselines.items()})
         seen = reader.first_seen(connection, expectations.stated(suite, jobs))
-    found = canary.sent_ahead(rules, found, baselines, jobs, progress, say)
+    found = canary.sent_ahead(rules, found, baselines, jobs, progress, notes.append, warnings.append)
     verdicts = judge.judge(suite, found, provenance.now())
     with opened(workspace.db) as connection:
         writer.write_verdicts(connection, verdicts)
-    return Judged(tuple(verdicts), expected(suite, jobs, found, seen), found)
+    return Judged(tuple(verdicts), expected(suite, jobs, found, seen), found, tuple(warnings), tuple(notes))
 
 
 _ANSWERS: dict[Outcome, Answer] = {"pass": "confirmed", "fail": "refuted", "inconclusive": "undecided"}

@@ -5,7 +5,7 @@ import io
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,6 +62,14 @@ class Bars:
 def say(message: str) -> None:
     """One line of progress or warning, on stderr, as it is."""
     stderr.print(visible(message), markup=False, soft_wrap=True)
+
+
+def say_all(warnings: Iterable[str], notes: Iterable[str] = ()) -> None:
+    """Warnings, marked as such, and notes after them, one line each."""
+    for warning in warnings:
+        say(f"warning: {warning}")
+    for note in notes:
+        say(note)
 
 
 _PLAIN = {"−": "-", "–": "-", "…": "...", "·": ".", "→": "->", "↓": "v", "≥": ">=", "₀": "0", "α": "alpha", "’": "'"}

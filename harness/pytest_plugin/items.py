@@ -138,17 +138,15 @@ def _read(shared: Path, session: str | None) -> dict[str, Any]:
 
 
 def _judge(suite: Suite, suite_path: Path, db: Path) -> Verdicts:
-    from harness.engine import ENGINES
-    from harness.evaluation.evaluate import bring_up_to_date
-    from harness.evaluation.inputs import Workspace
-    from harness.gates.service import judge_stored
-    from harness.output.terminal import Bars, say
+    from harness import api
+    from harness.output.terminal import Bars, say, say_all
     from harness.provenance import cores
 
-    workspace = Workspace(suite_path, db)
-    progress = Bars()
-    with ENGINES["local"](cores(), progress) as map_unordered:
-        bring_up_to_date(suite, workspace, map_unordered, say)
+    project, progress = api.Project(suite, suite_path, db), Bars()
+    report = api.evaluate(project, workers=cores(), progress=progress)
+    say_all(report.warnings, [*report.notes, *report.reasons])
+    say(f"scored {len(report.scored)}, already stored {len(report.reused)}, failed {len(report.failed)}")
+    judged = api.judge(project, progress=progress)
+    say_all(judged.warnings, judged.notes)
     fields = ("outcome", "blocking", "reason", "numbers")
-    verdicts = judge_stored(suite, workspace, progress=progress, say=say).verdicts
-    return {verdict.gate_id: {name: getattr(verdict, name) for name in fields} for verdict in verdicts}
+    return {verdict.gate_id: {name: getattr(verdict, name) for name in fields} for verdict in judged.verdicts}

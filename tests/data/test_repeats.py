@@ -392,9 +392,9 @@ def test_evaluate_audits_once_and_evaluate_and_gate_name_nearly_equal_texts(
     complaint = "texts that nearly equal 1 of the 100 rows of split 'test'"
     first = harness("evaluate", path, "--workers", "1")
     assert first.code == 0, first.err
-    assert "auditing 2 splits (111 rows), once" in first.err
+    assert "audit of 2 splits, once: 111 in" in first.err
     again = harness("evaluate", path, "--workers", "1")
-    assert "auditing" not in again.err
+    assert "audit of" not in again.err
     gated = harness("gate", path)
     assert [said.err.count(complaint) for said in (first, again, gated)] == [1, 1, 1]
     with (path.parent / "test.jsonl").open("a") as file:

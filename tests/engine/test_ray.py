@@ -79,11 +79,11 @@ def test_adapters_and_predictions_are_those_of_the_local_engine(
     declared = load(suite_path)
     here, there = (Workspace(suite_path, tmp_path / name / "harness.duckdb") for name in ("here", "there"))
     with ENGINES["local"](1, silent) as one_by_one:
-        bring_up_to_date(declared, here, one_by_one, print, model_ids=MODELS)
+        bring_up_to_date(declared, here, one_by_one, model_ids=MODELS)
     assert train_missing(declared, gather(declared, there), there, map_unordered, ["lora"]) == {}
     assert weights(there.adapters) == weights(here.adapters)
     assert len(weights(there.adapters)) == 2
-    _, report = bring_up_to_date(declared, there, map_unordered, print, model_ids=MODELS)
+    _, report = bring_up_to_date(declared, there, map_unordered, model_ids=MODELS)
     assert (report.failed, report.damaged) == ([], [])
     assert answers(there.db) == answers(here.db)
     assert len({row[:2] for row in answers(there.db)}) == 5, "models and seeds"

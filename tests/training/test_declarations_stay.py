@@ -50,7 +50,7 @@ def test_no_verb_changes_a_loaded_suite(configured: Any, saving_more: Path, tmp_
 
     for _ in range(2):
         with ENGINES["local"](1, silent) as map_unordered:  # one worker: all in this process, on these very objects
-            _, report = bring_up_to_date(suite, workspace, map_unordered, lambda line: None)
+            _, report = bring_up_to_date(suite, workspace, map_unordered)
             check("evaluate")
             assert report.failed == []
             held = checks(suite, gather(suite, workspace), workspace, variants=(parity.RELOADED, parity.MERGED))
