@@ -1,10 +1,10 @@
-"""Declared competitors made ready to score: a row of `BACKENDS` per kind.
+"""Loading declared models for scoring: one row of `BACKENDS` per kind.
 
     classifier = load(model, ingredients)
     scores = classifier.predict(texts, advance)    # probabilities of class 1, in the order of the texts
 
 A backend is a function from a declaration and its `ModelInputs` to a `Classifier`. torch and scikit-learn are imported
-by the backends that need them, when they are asked for.
+by the backends that need them, when they are called.
 """
 
 import ctypes
@@ -29,15 +29,15 @@ BACKENDS: Mapping[str, str] = {
 
 
 def is_installed(runtime: str) -> bool:
-    """Whether a runtime's packages are there; nothing is imported."""
+    """Look for a runtime's packages without importing them."""
     return runtime == "torch" or all(util.find_spec(name) is not None for name in ("openvino", "nncf"))
 
 
 def check_installed(wanted: Iterable[Model]) -> None:
-    """Make sure that the runtimes of these models are there, before anything is trained for them.
+    """Check that the runtimes of these models are installed, before anything is trained for them.
 
     Raises:
-        UsageError: one is not.
+        UsageError: a runtime is not installed.
     """
     for model in wanted:
         if not is_installed(getattr(model, "runtime", "torch")):
@@ -48,10 +48,10 @@ def check_installed(wanted: Iterable[Model]) -> None:
 
 
 def load(model: Model, ingredients: ModelInputs) -> Classifier:
-    """A declared model, ready to predict.
+    """Load a declared model, ready to predict.
 
     Raises:
-        RunError: its weights are damaged, do not fit, or are not provably in place.
+        RunError: its weights are damaged, do not fit, or cannot be proven to be loaded.
     """
     _give_memory_back()
     module, _, function = BACKENDS[model.backend].partition(":")
@@ -60,9 +60,9 @@ def load(model: Model, ingredients: ModelInputs) -> Classifier:
 
 
 def _give_memory_back() -> None:
-    """What the model before has left. glibc keeps freed memory in pieces that do not fit the next model's tensors, and
-    one model after the other would take more than one does."""
+    """Return the previous model's memory to the system. glibc keeps freed memory in pieces that do not fit the next
+    model's tensors, so several models in a row would take more memory than one does."""
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other libraries of C have none
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
         if trim is not None:
             trim(0)

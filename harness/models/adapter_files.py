@@ -1,7 +1,7 @@
-"""Adapters from elsewhere: found, held to what the suite pins, and read as far as that needs no torch.
+"""Adapters from elsewhere: found, checked against the suite's pins, and read as far as possible without torch.
 
-Nothing that somebody else wrote is run. Weights are safetensors, configurations are JSON of a bounded size, and neither
-may name code or files outside their folder.
+No code that came with an adapter is run. Weights are safetensors, configurations are JSON of a bounded size, and
+neither may name code or files outside their folder.
 """
 
 import re
@@ -20,14 +20,14 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 MODEL_CONFIG = "config.json"
 LARGEST_CONFIG_BYTES = 1_000_000
-"""A configuration is a few kilobytes."""
+"""Limit on a configuration, which usually has a few kilobytes."""
 
 _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 _OUTSIDE = ("auto_map", "auto_mapping", "megatron_config", "adapters", "prompt_tuning_init_state_dict_path")
 """Keys of a configuration that name modules to import or other files to load."""
 _LABELS = ("id2label", "label2id", "num_labels")
 BEGINNING = ("prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_kwargs", "tokenizer_name_or_path")
-"""Keys that are about what training began with: weights that are there need none."""
+"""Keys about the start of training, which finished weights do not need."""
 _HOUSEKEEPING = (
     "auto_mapping",
     "base_model_name_or_path",
@@ -37,21 +37,21 @@ _HOUSEKEEPING = (
     "revision",
     "task_type",
 )
-"""Keys of a configuration that are no params of its method."""
+"""Keys of a configuration that are not params of its method."""
 
 
 def find(declared: ForeignAdapter, suite_dir: Path, cache: Path, also: tuple[str, ...] = ()) -> Path:
-    """The folder of an adapter, its weights those that the suite pins.
+    """The folder of an adapter, whose weights are checked against the suite's pin.
 
     Args:
         declared: an `[[adapter]]` with a source.
-        suite_dir: what a path is relative to.
-        cache: where files of the hub are kept.
-        also: names of files that are wanted where there are some.
+        suite_dir: folder that relative paths start from.
+        cache: folder for files from the hub.
+        also: names of further files to fetch if the adapter has them.
 
     Raises:
         FetchError: the hub does not serve it.
-        AdapterError: it is not there, is not the pinned one, leads out of its folder, or has no safetensors.
+        AdapterError: it is missing, is not the pinned one, has links out of its folder, or has no safetensors.
     """
     who, names = f"adapter {declared.id}", (WEIGHTS, CONFIG, MODEL_CONFIG, CARD, *also)
     if isinstance(declared, PathAdapter):
@@ -90,7 +90,7 @@ def _check_has_weights(names: Iterable[str], where: str) -> None:
         others = [name for name in sorted(names) if name.endswith((*_PICKLES, ".safetensors"))]
         raise AdapterError(
             f"{where} has no {WEIGHTS} (weights found: {', '.join(others) or 'none'}); "
-            "pickled weights are never read: have it saved as safetensors"
+            "pickled weights are never read: save the adapter as safetensors"
         )
 
 
@@ -98,11 +98,11 @@ def configuration(folder: Path) -> dict[str, Any]:
     """The `adapter_config.json` of a folder.
 
     Raises:
-        AdapterError: it is missing, too large, no JSON object, names no method, or names code or files elsewhere.
+        AdapterError: it is missing, too large, not a JSON object, names no method, or names code or files elsewhere.
     """
     config = _json_object(folder / CONFIG)
     if not isinstance(config.get("peft_type"), str):
-        raise AdapterError(f"{folder / CONFIG} does not say its method (peft_type)")
+        raise AdapterError(f"{folder / CONFIG} does not name its method (peft_type); save the adapter with PEFT again")
     for key in _OUTSIDE:
         if config.get(key) is not None and not (key == "auto_mapping" and _is_of_transformers(config[key])):
             raise AdapterError(f"{folder / CONFIG} names code or files from elsewhere ({key}); these are never loaded")
@@ -113,8 +113,8 @@ def configuration(folder: Path) -> dict[str, Any]:
 
 
 def _is_of_transformers(mapping: Any) -> bool:
-    """Whether an `auto_mapping` is what PEFT writes by itself where an adapter has no task: the class that it was put
-    on. It is not followed."""
+    """Recognise the `auto_mapping` that PEFT itself writes for an adapter without a task: the class of its base. It is
+    not followed."""
     return (
         isinstance(mapping, dict)
         and mapping.keys() == {"base_model_class", "parent_library"}
@@ -123,15 +123,15 @@ def _is_of_transformers(mapping: Any) -> bool:
 
 
 def params(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a configuration says of its method, without what is not set."""
+    """The params of its method that a configuration sets."""
     return {name: value for name, value in config.items() if name not in _HOUSEKEEPING and value not in (None, [], {})}
 
 
 def check_labels(folder: Path, *, of_base: bool = False) -> None:
-    """Make sure that labels mean the same as here, 0 negative and 1 positive, where a folder has a map of its labels.
+    """Check that labels mean the same as here, 0 negative and 1 positive, where a folder has a map of its labels.
 
     Args:
-        of_base: the folder is a base's: its map tells of two labels or of another task.
+        of_base: the folder is a base's, whose map may describe another task.
 
     Raises:
         AdapterError: there are not two labels, or they are the other way round.
@@ -147,20 +147,23 @@ def check_labels(folder: Path, *, of_base: bool = False) -> None:
         if len(names) == 2 and _are_turned(names):
             turned = f"has the labels the other way round (0 {names.get(0)}, 1 {names.get(1)})"
             if of_base:
-                raise AdapterError(f"{path} of the base {turned}, and so has, most likely, an adapter made on it")
+                raise AdapterError(
+                    f"{path} of the base {turned}, so an adapter trained on it most likely has too; use a base and an "
+                    "adapter whose class 1 is positive"
+                )
             raise AdapterError(f"{path} {turned}: class 1 must be positive; swap the rows of the head and the map")
 
 
 _POLARITY = {"negative": 0, "neg": 0, "positive": 1, "pos": 1}
 _NEGATIONS = ("not", "non", "no", "un")
 _BESIDE = frozenset({"class", "is", "label", "review", "sentiment", "very"})
-"""Words that change nothing beside a name that says which it is."""
+"""Words that leave the meaning of a label's name unchanged."""
 
 
 def polarity(name: str) -> int | None:
-    """The class that a label's name plainly says, 0 negative or 1 positive; None where it does not.
+    """The class that a label's name plainly states, 0 negative or 1 positive; None for any other name.
 
-    A negated name, as `non-positive` or `not_negative`, says the other one.
+    A negated name, such as `non-positive` or `not_negative`, states the opposite class.
     """
     words = [word for word in re.split(r"[^a-z]+", name.lower()) if word and word not in _BESIDE]
     negated = False
@@ -169,23 +172,24 @@ def polarity(name: str) -> int | None:
     if len(words) != 1:
         return None
     for prefix in ("", *_NEGATIONS):
-        said = _POLARITY.get(words[0].removeprefix(prefix))
-        if words[0].startswith(prefix) and said is not None:
-            return said if negated == bool(prefix) else 1 - said
+        stated = _POLARITY.get(words[0].removeprefix(prefix))
+        if words[0].startswith(prefix) and stated is not None:
+            return stated if negated == bool(prefix) else 1 - stated
     return None
 
 
 def _are_turned(names: Mapping[int, str]) -> bool:
-    """Whether two labels plainly say that 0 is positive or 1 negative, and neither says the contrary."""
-    said = polarity(names.get(0, "")), polarity(names.get(1, ""))
-    return (said[0] == 1 or said[1] == 0) and said[0] != 0 and said[1] != 1
+    """Detect labels of which one plainly states that 0 is positive or 1 negative, and neither states the contrary."""
+    zero, one = polarity(names.get(0, "")), polarity(names.get(1, ""))
+    return (zero == 1 or one == 0) and zero != 0 and one != 1
 
 
 def outputs(path: Path) -> tuple[str, ...]:
-    """The names of a classifier's outputs in their order, as its configuration has them; LABEL_0, … where it has none.
+    """The names of a classifier's outputs in order, from its configuration; LABEL_0, … if it names none.
 
     Raises:
-        AdapterError: the configuration is missing, no JSON object, or has a map that is not one of numbers and names.
+        AdapterError: the configuration is missing, not a JSON object, or has a map that does not go from numbers to
+            names.
     """
     config = _json_object(path)
     if config.get("problem_type") not in (None, "single_label_classification"):
@@ -195,7 +199,7 @@ def outputs(path: Path) -> tuple[str, ...]:
         )
     count = config.get("num_labels", 2)
     if not isinstance(count, int) or not 0 < count < 10_000:
-        raise AdapterError(f"{path}: num_labels is {count!r}, which is no number of labels")
+        raise AdapterError(f"{path}: num_labels is {count!r}; it must be a whole number from 1 to 9,999")
     names = _label_names(config, path) or {i: f"LABEL_{i}" for i in range(count)}
     if sorted(names) != list(range(len(names))) or len(set(names.values())) != len(names):
         raise AdapterError(f"{path}: its map of labels (id2label) does not number distinct names from 0")
@@ -203,13 +207,13 @@ def outputs(path: Path) -> tuple[str, ...]:
 
 
 def _label_names(config: Mapping[str, Any], path: Path) -> dict[int, str]:
-    """Names by label, from `id2label` or else from `label2id`; empty where there is neither."""
+    """Names by label, from `id2label` or else from `label2id`; empty if there is neither."""
     try:
         if config.get("id2label"):
             return {int(label): str(name) for label, name in config["id2label"].items()}
         return {int(label): str(name) for name, label in (config.get("label2id") or {}).items()}
     except (AttributeError, TypeError, ValueError):
-        raise AdapterError(f"{path}: its map of labels (id2label, label2id) is not one of numbers and names") from None
+        raise AdapterError(f"{path}: its map of labels (id2label, label2id) does not map numbers to names") from None
 
 
 def _json_object(path: Path) -> dict[str, Any]:

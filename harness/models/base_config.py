@@ -1,7 +1,7 @@
 """Bounds on a base's configuration: it names no other files and no code, and asks for no more than its weights hold.
 
-transformers follows several keys of `config.json` and `tokenizer_config.json` to other files, packages and hubs. Those
-that would change which network or tokenizer this is are refused by name, so that nobody believes they were followed.
+transformers follows several keys of `config.json` and `tokenizer_config.json` to other files, packages and hubs. Keys
+that would change the network or the tokenizer are refused by name, so that nobody believes they were followed.
 """
 
 import json
@@ -22,7 +22,7 @@ _FILES = ("transformers_weights", "configuration_files", "fast_tokenizer_files",
 _CODE = ("auto_map", "custom_pipelines", "fusion_config", "kernel_config", "quantization_config", "use_kernels")
 _ATTENTION = re.compile(r"(_?attn|_?experts)_implementation(_internal)?")
 _TOKENIZER_INPUTS = ("init_inputs", "merges", "tokenizer_object", "vocab")
-"""Arguments of tokenizers that take the name of a file in place of what is in it."""
+"""Arguments of tokenizers that accept the name of a file in place of its contents."""
 _COUNTS = re.compile(r"(num|n)_.*|.*(layers?|blocks?|depths?|groups|experts)(_.*)?|.*_sizes|pruned_heads")
 _NO_COUNTS = re.compile(
     r"n_(embd|embed|inner|positions|ctx|vocab|words)|num_(.*_)?(buckets|embeddings|positions|words)"
@@ -32,10 +32,11 @@ _MOST_COUNTED = 1000
 
 
 def check(folder: Path, who: str) -> None:
-    """Hold the configurations of a base's folder to what they may say, and to its weights where they are there.
+    """Check the configurations in a base's folder: allowed keys, and numbers within its weights where it has weights.
 
     Raises:
-        DataError: one is missing or damaged, names other files or code, or asks for more than the weights hold.
+        DataError: a configuration is missing or damaged, names other files or code, or asks for more than the weights
+            hold.
     """
     config = _read(folder / CONFIG, who)
     _check_keys(config, f"{who}: {folder / CONFIG}")
@@ -67,7 +68,7 @@ def _check_keys(config: Mapping[str, Any], where: str) -> None:
 
 
 def _check_numbers(config: Mapping[str, Any], folder: Path, who: str) -> None:
-    """No number asks for more than the weights could hold: it would be made before it is compared."""
+    """Refuse numbers that ask for more than the weights could hold: transformers would allocate it before comparing."""
     shapes = _shapes(folder / WEIGHTS, who)
     most = max(_MOST_OF_ANYTHING, sum(map(math.prod, shapes.values())))
     for key, value in _walked(config):
@@ -77,13 +78,13 @@ def _check_numbers(config: Mapping[str, Any], folder: Path, who: str) -> None:
         limit = max(_MOST_COUNTED, len(shapes)) if is_count else most
         if abs(value) > limit and not key.endswith(("_id", "_ids", "seed")):
             raise DataError(
-                f"{who}: {folder / CONFIG}: {key} = {f'{value:,}'[:40]} is more than {WEIGHTS} can hold, which has "
+                f"{who}: {folder / CONFIG}: {key} = {f'{value:,}'[:40]} is more than {WEIGHTS} can hold with its "
                 f"{len(shapes):,} tensors"
             )
 
 
 def _walked(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a configuration, at any depth, with the key that it stands under; of a list, each item."""
+    """Every value of a configuration, at any depth, with its key; the items of a list under the list's key."""
     yield key, value
     if isinstance(value, dict):
         for name, item in value.items():
@@ -108,10 +109,10 @@ def _shapes(path: Path, who: str) -> dict[str, tuple[int, ...]]:
 
 
 def check_size(folder: Path, who: str) -> None:
-    """Hold the network that a configuration describes to its weights, before memory is taken for it.
+    """Compare the network that a configuration describes with its weights, before memory is allocated for it.
 
     Raises:
-        DataError: transformers cannot make it, or it is larger than its weights.
+        DataError: transformers cannot build the network, or it is larger than its weights.
     """
     import torch
     from transformers import AutoConfig, AutoModel
@@ -121,9 +122,9 @@ def check_size(folder: Path, who: str) -> None:
         with torch.device("meta"):
             auto: Any = AutoModel  # untyped there
             network = auto.from_config(described, trust_remote_code=False)
-    except Exception as problem:  # noqa: BLE001 (whatever its configuration makes transformers raise)
+    except Exception as problem:  # noqa: BLE001 (the configuration may make transformers raise anything)
         reason = " ".join(str(problem).split()) or type(problem).__name__
-        raise DataError(f"{who}: no network can be made of its {CONFIG} ({reason[:500]})") from None
+        raise DataError(f"{who}: no network can be built from its {CONFIG} ({reason[:500]})") from None
     held = sum(map(math.prod, _shapes(folder / WEIGHTS, who).values()))
     asked = sum(parameter.numel() for parameter in network.parameters())
     beside = sum(buffer.numel() for buffer in network.buffers())
@@ -134,9 +135,9 @@ def check_size(folder: Path, who: str) -> None:
 
 
 def without_file_names(path: Path, who: str) -> bytes | None:
-    """A tokenizer's configuration without the names of files on its author's machine; None where it has none.
+    """A tokenizer's configuration without names of files on its author's machine; None if it contains none.
 
-    transformers finds a tokenizer's files by their fixed names; classes that look at these names would open them.
+    transformers finds a tokenizer's files by their fixed names, but some classes would open the files named here.
     """
     config = _read(path, who)
     kept = {key: value for key, value in config.items() if not key.endswith("_file")}

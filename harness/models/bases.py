@@ -1,8 +1,8 @@
-"""Finding a foundation model and proving that it is the one the suite pins.
+"""Finding a foundation model and proving that it is the one that the suite pins.
 
-transformers reads more of a folder than its weights: an adapter beside them, files that a configuration names. So it
-is never given the folder itself, but a view of it: a folder in the cache that holds links to the files that were
-verified, and nothing else.
+transformers reads more of a folder than its weights: an adapter beside them, files that a configuration names. It is
+therefore never given the folder itself but a view of it: a folder in the cache that holds links to the verified files
+and nothing else.
 """
 
 import os
@@ -42,16 +42,16 @@ class ResolvedBase:
 
 
 def resolve(base: Base, suite_dir: Path, cache: Path) -> ResolvedBase:
-    """The verified files of a declared base.
+    """Locate and verify the files of a declared base.
 
     Args:
         base: a `[[base]]` of the suite.
-        suite_dir: what a path is relative to.
-        cache: where files of the hub, and views of folders, are kept.
+        suite_dir: folder that relative paths start from.
+        cache: folder for files from the hub and for views of folders.
 
     Raises:
         FetchError: the hub does not serve it.
-        DataError: it is not installed, not there, not the pinned one, leads out of its folder, or has a configuration
+        DataError: it is not installed, missing, not the pinned one, has links out of its folder, or has a configuration
             that names other files or code, or asks for more than its weights hold.
     """
     who = f"base {base.id}"
@@ -75,11 +75,11 @@ def resolve(base: Base, suite_dir: Path, cache: Path) -> ResolvedBase:
 
 
 def tokenizer_folder(base: Base, suite_dir: Path, cache: Path) -> Path:
-    """A folder with a base's configuration and tokenizer. Of a base on the hub, no weights are fetched.
+    """A folder with a base's configuration and tokenizer. For a base on the hub, no weights are fetched.
 
     Raises:
         FetchError: the hub does not serve them.
-        DataError: the base is not installed, not there, not the pinned one, or its configuration names other files.
+        DataError: the base is not installed, missing, not the pinned one, or its configuration names other files.
     """
     if not isinstance(base, HubBase):
         return resolve(base, suite_dir, cache).folder
@@ -109,9 +109,10 @@ def _package_folder(base: PackageBase) -> Path:
 
 
 def _own_folder(suite_dir: Path, path: str, who: str) -> Path:
-    """A folder that the suite names, neither it nor its files a way out.
+    """A folder that the suite names; neither the folder nor its files may link elsewhere.
 
-    A suite may name a folder that is not below its own, so that suites can share a base; what is below must stay there.
+    A suite may name a folder outside its own, so that suites can share a base, but a path below its own must not leave
+    it through a symlink.
     """
     folder = suite_dir / path
     names = _names(folder)
@@ -120,7 +121,7 @@ def _own_folder(suite_dir: Path, path: str, who: str) -> Path:
     is_below = Path(os.path.normpath(folder.absolute())).is_relative_to(above)
     if is_below and not folder.resolve().is_relative_to(suite_dir.resolve()):
         raise DataError(
-            f"{who}: {folder} is a symlink out of the suite's folder; copy the base there, or name its place"
+            f"{who}: {folder} is a symlink out of the suite's folder; copy the base there, or declare its real path"
         )
     for name in names & set(_IDENTITY):
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
@@ -133,47 +134,47 @@ def _names(folder: Path) -> set[str]:
 
 
 def _check_names(names: Collection[str], where: str) -> None:
-    """A base has its weights in one file of safetensors, a tokenizer, and no adapter."""
+    """Check that a base has its weights in one safetensors file, a configuration, a tokenizer, and no adapter."""
     if not names:
-        raise DataError(f"{where}: there is no {WEIGHTS} in it, or no such folder")
+        raise DataError(f"{where}: the folder is missing or empty; a base needs {WEIGHTS}, {CONFIG} and a tokenizer")
     if WEIGHTS not in names:
         found = [name for name in sorted(names) if name.endswith(_WEIGHT_FORMATS)]
         index = f"{WEIGHTS}.index.json"
         remedy = (
-            f"its weights are in several files ({index}), which is not supported: have them saved as one, with "
+            f"its weights are in several files ({index}), which is not supported: save them as one, with "
             "`save_pretrained(folder, max_shard_size='100GB')`"
             if index in names
-            else "pickled weights are never read: choose a commit or a model that has it"
+            else "pickled weights are never read: choose a commit or a model that has this file"
         )
         raise DataError(f"{where} has no {WEIGHTS} (weights found: {', '.join(found) or 'none'}); {remedy}")
     if CONFIG not in names:
-        raise DataError(f"{where} has no {CONFIG}, which says what its weights are of")
+        raise DataError(f"{where} has no {CONFIG}, which describes the network of its weights; add it")
     if adapter_files.CONFIG in names:
         raise DataError(
-            f"{where} holds an adapter ({adapter_files.CONFIG}) beside the base, which transformers would put on it; "
-            "declare the adapter as an [[adapter]], and the base without it"
+            f"{where} holds an adapter ({adapter_files.CONFIG}) beside the base, which transformers would load onto "
+            "it; declare the adapter as an [[adapter]], and the base without it"
         )
     check_has_tokenizer(names, where)
 
 
 def check_has_tokenizer(names: Iterable[str], where: str) -> None:
-    """Make sure that there is a tokenizer: without its files, transformers makes one that knows no words.
+    """Check that there is a tokenizer: without its files, transformers makes one that knows no words.
 
     Raises:
-        DataError: none of the names is of a file with a vocabulary.
+        DataError: none of the names is that of a vocabulary file.
     """
     vocabularies = [name for name in TOKENIZER if name not in _NO_VOCABULARY]
     if not set(vocabularies) & set(names):
-        raise DataError(f"{where} has no tokenizer (none of {', '.join(vocabularies)}); put the base's own there")
+        raise DataError(f"{where} has no tokenizer (none of {', '.join(vocabularies)}); add the base's own")
 
 
 def _view(
     folder: Path, names: Collection[str], cache: Path, who: str, check: Callable[[Path], None] | None = None
 ) -> Path:
-    """A folder with the named files of another, as far as they are there, and nothing else.
+    """A folder with those of the named files that another folder has, and nothing else.
 
     Args:
-        check: what must hold of it, once, before it is used.
+        check: called once on a new view, before it is used.
     """
     linked = {name: (folder / name).resolve() for name in names if (folder / name).is_file()}
     written = {}

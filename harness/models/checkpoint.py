@@ -1,4 +1,4 @@
-"""Finished classifiers: a checkpoint that somebody trained, head and all, scored as it is."""
+"""Finished classifiers: a trained checkpoint, head included, scored as it is."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from harness.suite.schema import CheckpointModel
 
 
 def checkpoint(model: CheckpointModel, ingredients: ModelInputs) -> Classifier:
-    """The base's own classifier, every tensor of whose file is live."""
+    """Load the base's own classifier, with every tensor of its file in use."""
     folder = ingredients.base_dir
     assert folder is not None
     positive = _positive(model, adapter_files.outputs(folder / MODEL_CONFIG))
@@ -30,13 +30,13 @@ def _network(folder: Path, max_length: int) -> torch.nn.Module:
 
 
 def _positive(model: CheckpointModel, names: tuple[str, ...]) -> int:
-    """Which of two outputs stands for class 1: as declared, or else as the names of the outputs plainly say.
+    """The index of the output for class 1: as declared, or else as the names of the outputs plainly state.
 
     Args:
-        names: of the outputs, in their order, as the checkpoint has them.
+        names: names of the outputs, in the checkpoint's order.
 
     Raises:
-        RunError: there are not two outputs, the declaration names others, or nothing says which is which.
+        RunError: there are not two outputs, the declaration names others, or nothing states which is which.
     """
     listed = ", ".join(map(repr, names))
     if len(names) != 2:

@@ -1,4 +1,4 @@
-"""What any fine-tuned model has to beat: the larger class, and counted words."""
+"""Classical baselines that any fine-tuned model has to beat: the majority class, and word counts."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from harness.suite.schema import MajorityModel, TfidfModel
 
 
 class Majority:
-    """Says the training split's share of positives of every text."""
+    """Predicts the training split's share of positives for every text."""
 
     def __init__(self, positive_share: float) -> None:
         self.positive_share = positive_share
@@ -22,7 +22,7 @@ class Majority:
 
 
 class Tfidf:
-    """TF-IDF features of word n-grams and a logistic regression over them, fitted at once."""
+    """TF-IDF features of word n-grams and a logistic regression over them, fitted on construction."""
 
     def __init__(self, model: TfidfModel, texts: Sequence[str], labels: Sequence[int]) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer

@@ -1,4 +1,4 @@
-"""What every scored model looks like from outside, and what it is made from."""
+"""The interface of every scored model, and the inputs that a model is made from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ CARD = "harness-card.json"
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a classifier says of n texts."""
+    """A classifier's scores for n texts."""
 
     scores: Floats
     """Shape (n,), probability of class 1, in the order of the texts."""
@@ -23,13 +23,13 @@ class Scores:
     truncated: int | None
     """Texts that were cut; None without a tokenizer."""
     borrowed_seconds: float = 0.0
-    """That another model spent on what this one used of its work, at another time: then this one has no timing."""
+    """Seconds that an earlier model spent on work reused here; if there are any, this model has no timing."""
     tokenizing_seconds: float = 0.0
-    """That it took to tokenize the texts, where that was done for an earlier model: counted in."""
+    """Seconds that tokenizing the texts took, where an earlier model did it; they count towards this one's timing."""
 
 
 class Classifier(Protocol):
-    """Something that tells positive from negative texts."""
+    """Anything that separates positive from negative texts."""
 
     def predict(self, texts: Sequence[str], advance: Advance) -> Scores:
         """Score texts, advancing by as many as were scored."""
@@ -38,7 +38,7 @@ class Classifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelInputs:
-    """What a backend may use to make a model. Each takes what its declaration asks for."""
+    """Inputs from which backends make models. Each backend takes those that its declaration asks for."""
 
     seed: int | None
     max_length: int
@@ -48,9 +48,9 @@ class ModelInputs:
     adapter_dir: Path | None
     """Folder of trained weights."""
     train_texts: Sequence[str]
-    """Rendered texts of the training split, for what is fitted or calibrated when it is loaded; empty otherwise."""
+    """Rendered texts of the training split, for models that are fitted or calibrated on loading; empty otherwise."""
     train_labels: Sequence[int]
     converted_dir: Path | None = None
-    """Where the model is kept in another runtime's format: a folder that a digest of all that goes into it names."""
+    """Folder of the model in another runtime's format, named by a digest of everything that goes into it."""
     states_dir: Path | None = None
-    """Where states of a base's lower layers are kept for its other models; None: nowhere."""
+    """Folder that keeps states of a base's lower layers for its other models; None to keep none."""

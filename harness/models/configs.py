@@ -1,4 +1,4 @@
-"""Configurations that somebody else wrote, read as bounded JSON."""
+"""Configurations from untrusted sources, read as bounded JSON."""
 
 import json
 from collections.abc import Callable
@@ -6,24 +6,24 @@ from pathlib import Path
 from typing import Any
 
 DEEPEST = 50
-"""Levels of nesting; real ones have a few."""
+"""Most levels of nesting; real configurations have a few."""
 
 
 def json_object(path: Path, most_bytes: int, refusal: Callable[[str], Exception]) -> dict[str, Any]:
-    """The JSON object in a file: of a bounded size and depth, without NaN and infinity, which JSON does not have.
+    """Read a JSON object of bounded size and depth, without NaN and infinity, which JSON does not have.
 
     Args:
-        refusal: makes the error of a message.
+        refusal: makes an error from a message.
 
     Raises:
-        Exception: the file is missing, too large or no such object; `refusal` makes it.
+        Exception: the file is missing, too large or not such an object; `refusal` makes the error.
     """
     if not path.is_file():
         raise refusal(f"there is no {path}")
     with path.open("rb") as file:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
-        raise refusal(f"{path} has more than {most_bytes:,} bytes; it is no configuration")
+        raise refusal(f"{path} has more than {most_bytes:,} bytes, too many for a configuration")
     try:
         value = json.loads(data)
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()  # the store takes no NaN and no lone surrogate

@@ -1,4 +1,4 @@
-"""Encoders as such: the states of a base with and without an adapter, and what its masked-language-model head says."""
+"""Encoders without a classifier: a base's states with and without an adapter, and its masked-language-model losses."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -21,28 +21,28 @@ from harness.stats.inference import Floats
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """Texts some of whose tokens are hidden."""
+    """Texts in which some tokens are hidden."""
 
     encoded: Encoded
-    """With the mask token in place of what is hidden."""
+    """Texts with the mask token in place of hidden tokens."""
     places: tuple[tuple[int, ...], ...]
-    """Of each text, where."""
+    """Positions of the hidden tokens, by text."""
     hidden: tuple[tuple[int, ...], ...]
-    """Of each text, the token ids that were there."""
+    """Hidden token ids, by text."""
 
 
 def encoded(base_dir: Path, texts: Sequence[str], max_length: int) -> Encoded:
-    """Texts as the base's tokenizer has them, cut at so many tokens."""
+    """Texts encoded by the base's tokenizer, cut at `max_length` tokens."""
     return Encoded(base_dir, texts, max_length)
 
 
 def base(base_dir: Path) -> Any:
-    """The base in float32, its head not counting."""
+    """The base in float32, with an arbitrary head."""
     return untrained(base_dir, seed=0).eval()
 
 
 def adapted(base_dir: Path, adapter_dir: Path, *, is_peft: bool) -> Any:
-    """The base with an adapter on it, or the whole model that was made of it, in float32.
+    """The base with an adapter on it, or the whole model that was trained from it, in float32.
 
     Raises:
         AdapterError: the weights cannot be loaded.
@@ -55,7 +55,7 @@ def adapted(base_dir: Path, adapter_dir: Path, *, is_peft: bool) -> Any:
 def mean_states(network: Any, texts: Encoded, advance: Advance) -> Floats:
     """The mean of each text's last hidden states, padding excluded: shape (n, width).
 
-    A prompt's own states, which stand before the text's, do not count.
+    States of a prompt's virtual tokens, which precede the text's, do not count.
     """
 
     texts = texts.for_network(network)
@@ -70,7 +70,7 @@ def mean_states(network: Any, texts: Encoded, advance: Advance) -> Floats:
 
 
 def masked(texts: Encoded, share: float, generator: np.random.Generator) -> Masked:
-    """Hide a share of each text's tokens, special ones excepted; one at least where there is one."""
+    """Hide a share of each text's tokens, special ones excepted; at least one in a text that has any."""
     mask_id = texts.tokenizer.mask_token_id
     covered, places, hidden = copy(texts), [], []
     covered.ids = [ids[:] for ids in texts.ids]
@@ -91,8 +91,8 @@ def language_model(base_dir: Path, adapted: Any) -> Any:
     """The base with its own masked-language-model head.
 
     Returns:
-        None where the checkpoint has no such head, the tokenizer no mask, or the adapter works by prompts, which such a
-        head has no place for.
+        None if the checkpoint has no such head, the tokenizer has no mask token, or the adapter works by prompts, for
+        which such a head has no place.
     """
     if getattr(getattr(adapted, "active_peft_config", None), "is_prompt_learning", False):
         return None
@@ -114,7 +114,7 @@ def language_model(base_dir: Path, adapted: Any) -> Any:
 def masked_losses(language_model: Any, network: Any, texts: Masked) -> Floats:
     """The mean loss over each text's hidden tokens, of a network's encoder under a base's head, in nats: shape (n,).
 
-    A text that has nothing to hide, being empty, has nan.
+    An empty text, which has nothing to hide, yields nan.
     """
     inner = network.get_base_model() if hasattr(network, "peft_config") else network
     setattr(language_model, language_model.base_model_prefix, inner.base_model)

@@ -1,4 +1,4 @@
-"""Texts as token ids in batches, and the passes over them: what every model on the transformers library shares.
+"""Texts as token ids in batches, and forward passes over them, for every model on the transformers library.
 
 Inference sorts texts by length and divides them into batches within a budget of padded tokens so that padding and
 passes together cost least, and returns results in the order of the texts.
@@ -23,20 +23,20 @@ from harness.models.tokens import PROBE_TEXTS
 from harness.progress import Advance
 
 TOKENS_PER_PASS = 1024
-"""Padded tokens in one forward pass of scoring; of five budgets the fastest (docs/benchmarks.md)."""
+"""Padded tokens in one forward pass of scoring; the fastest of five budgets (docs/benchmarks.md)."""
 TOKENS_A_PASS_COSTS = 64
-"""What a forward pass takes besides its tokens, in tokens: a smaller batch is worth less padding than this."""
+"""Fixed cost of a forward pass, in tokens: a batch is only split where that saves more padding than this."""
 TOKENS_PER_BATCH = 2048
-"""The same where training judges its held-out rows: another number would be another training."""
+"""Padded tokens in one pass over training's held-out rows; another number would change the training."""
 TEXTS_AT_ONCE = 1000
-"""Given to the tokenizer, whose answer is many times as large as the ids that are kept of it."""
+"""Texts per call of the tokenizer, whose result is many times as large as the ids that are kept."""
 TOKENS_KEPT = 4_000_000
-"""Token ids that a process keeps from one model to the next: some 20 MB."""
+"""Token ids that a process keeps from one model to the next: about 20 MB."""
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread for torch within the block: sums come out the same on any number of cores."""
+    """Limit torch to one thread within the block, so that sums are the same on any number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -54,8 +54,8 @@ class Encoded:
         whole: list[array[int]] = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             some = list(texts[start : start + TEXTS_AT_ONCE])
-            told = self.tokenizer(some, verbose=False, return_attention_mask=False, return_token_type_ids=False)
-            whole += [array("i", ids) for ids in told["input_ids"]]  # 4 bytes a token, where a list takes 36
+            result = self.tokenizer(some, verbose=False, return_attention_mask=False, return_token_type_ids=False)
+            whole += [array("i", ids) for ids in result["input_ids"]]  # 4 bytes a token, where a list takes 36
         tokens.check_tells_apart(texts, whole, folder)
         long = [i for i, ids in enumerate(whole) if len(ids) > max_length]
         if long:
@@ -67,27 +67,27 @@ class Encoded:
         self.largest_id = max((max(ids) for ids in self.ids), default=0)
         self.truncated = len(long)
         self.spared_seconds = 0.0
-        """Of tokenizing, where it was done for an earlier model."""
+        """Seconds that tokenizing took, where it was done for an earlier model."""
 
     def for_network(self, network: Any) -> "Encoded":
         """The same texts, in batches in which the network's answers depend on the text alone.
 
-        That is proven here where `settle` has not done it: for texts of up to these ones' length.
+        If `settle` has not proven that yet, it is proven here, for texts up to the length of these.
 
         Raises:
-            RunError: there is no such way, or the network has no embeddings for some of the token ids.
+            RunError: no batching has this property, or the network has no embeddings for some of the token ids.
         """
         found = copy(self)
         found.batching = padding.of(network) or settle(network, self.folder, int(self.lengths.max()))
         if self.largest_id >= found.batching.vocabulary:
             raise RunError(
                 f"{self.folder}: the tokenizer gives token id {self.largest_id}, but the network has embeddings for "
-                f"{found.batching.vocabulary} (from 0 on): tokenizer and weights are of different models"
+                f"{found.batching.vocabulary} (from 0 on): tokenizer and weights belong to different models"
             )
         return found
 
     def batches(self, budget: int, chosen: Sequence[int] | None = None) -> Iterator[list[int]]:
-        """All texts by index, or the chosen ones by their place, in batches of at most `budget` padded tokens."""
+        """Batches of at most `budget` padded tokens: indices of all texts, or positions in `chosen`."""
         lengths = self.lengths if chosen is None else self.lengths[chosen]
         return packed(lengths, budget, one_length=self.batching.side is None)
 
@@ -96,21 +96,21 @@ class Encoded:
         return self.batching.batch([self.ids[i] for i in indices])
 
     def trial_texts(self, count: int) -> Sequence[int]:
-        """The first few texts, which a network can be tried on in one batch; one of them where nothing is padded."""
+        """The first few texts, to try a network on in one batch; only one of them where nothing may be padded."""
         count = min(count, len(self.ids))
         return range(count) if self.batching.side is not None else [int(self.lengths[:count].argmax())]
 
     def digest(self) -> str:
-        """SHA-256 over all that batches are made of (64 hex digits)."""
+        """SHA-256 over everything that batches are made from (64 hex digits)."""
         summed = hashlib.sha256(f"{self.batching.pad_id} {self.batching.side}".encode() + self.lengths.tobytes())
         summed.update(np.concatenate([np.array(ids, dtype=np.int64) for ids in self.ids]).tobytes())
         return summed.hexdigest()
 
 
 def settle(network: Any, folder: Path, max_length: int, ask: padding.Ask = padding.logits) -> padding.Batching:
-    """Find how texts share a network's batches: an empty one, a word, a sentence, and one of `max_length` tokens.
+    """Find a network's batching and record it on the network.
 
-    It is noted at the network.
+    It is tested on an empty text, a word, a sentence, and a text of `max_length` tokens.
 
     Raises:
         RunError: the network cannot read such texts, or its answers depend on the batch.
@@ -123,11 +123,11 @@ def settle(network: Any, folder: Path, max_length: int, ask: padding.Ask = paddi
 
 
 _kept: dict[str, tuple[Encoded, float]] = {}
-"""Texts as token ids, and the seconds that they took."""
+"""Texts as token ids, and the seconds that tokenizing took, by digest of tokenizer and texts."""
 
 
 def encode(folder: Path, texts: Sequence[str], max_length: int) -> Encoded:
-    """Texts as token ids. They are kept: the models of an evaluation that share a tokenizer read the same splits."""
+    """Encode texts, or reuse the ids: the models of an evaluation that share a tokenizer read the same splits."""
     key = digest.of_json([digest.of_files(folder, bases.TOKENIZER), max_length, list(texts)])
     if key in _kept:
         known, seconds = _kept[key]
@@ -145,14 +145,14 @@ def encode(folder: Path, texts: Sequence[str], max_length: int) -> Encoded:
 def packed(
     lengths: Sequence[int] | np.ndarray[Any, Any], budget: int, *, one_length: bool = False
 ) -> Iterator[list[int]]:
-    """Indices in batches of at most `budget` padded tokens (one text at least), the longest texts first.
+    """Indices in batches of at most `budget` padded tokens (at least one text), the longest texts first.
 
-    Of all divisions of the sorted texts, the one with the least padded tokens, a pass counted as `TOKENS_A_PASS_COSTS`
-    of them: by dynamic programming, from the shortest text on.
+    Dynamic programming, from the shortest text on, finds the division of the sorted texts with the fewest padded
+    tokens, where each pass counts as `TOKENS_A_PASS_COSTS` of them.
 
     Args:
-        lengths: 1 at least.
-        one_length: no batch has texts of different lengths.
+        lengths: lengths in tokens, at least 1.
+        one_length: put only texts of one length into a batch.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     longest_first, n = np.asarray(lengths)[order], len(order)
@@ -178,10 +178,10 @@ def forward_all(
     advance: Advance,
     chosen: Sequence[int] | None = None,
 ) -> torch.Tensor:
-    """Apply a function of a batch, giving shape (batch, k), to all texts, or to the chosen ones.
+    """Apply a function from a batch to shape (batch, k) to all texts, or to the chosen ones.
 
     Returns:
-        Shape (n, k) float64, in the order of the texts, or of their choice.
+        Shape (n, k) float64, in the order of the texts, or of `chosen`.
     """
     places = range(len(encoded.ids)) if chosen is None else chosen
     parts, order = [], []
@@ -196,6 +196,6 @@ def forward_all(
 
 
 def trial(folder: Path, network: Any) -> dict[str, torch.Tensor]:
-    """The probe texts as a batch, on which a network is tried."""
+    """The probe texts as a batch to try a network on."""
     texts = Encoded(folder, PROBE_TEXTS, max_length=64).for_network(network)
     return texts.batch(texts.trial_texts(len(PROBE_TEXTS)))

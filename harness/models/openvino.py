@@ -4,7 +4,7 @@
     network(input_ids=…, attention_mask=…).logits    # torch tensors in and out, shape (batch, 2)
 
 int8 is post-training quantisation of weights and activations by NNCF, calibrated on rows of the training split. A text
-of which it is nearly undecided is asked again of the network before quantisation: a cascade, as of Viola & Jones 2001.
+that it leaves nearly undecided is scored again by the network before quantisation: a cascade, after Viola & Jones 2001.
 """
 
 import contextlib
@@ -30,22 +30,22 @@ from harness.models import padding
 from harness.models.classifier import ModelInputs
 from harness.models.speedups import first_token
 
-# Both packages report their use to their makers unless this one, which does it, is absent; they take its absence well.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # what import makes of None: ImportError
+# Both packages report their use to their makers through this one, and work without it.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes its import an ImportError
 
 import openvino  # noqa: E402 (not before the line above)
 
 CALIBRATION_ROWS = 300
-"""What NNCF recommends; fewer where the training split has fewer."""
+"""Rows for calibration, as NNCF recommends; fewer if the training split has fewer."""
 NEAR = 0.5
-"""int8 is nearly undecided where its log-odds are this close to 0; it moves few by more."""
+"""int8 counts as nearly undecided where its log-odds are this close to 0; quantisation moves few by more."""
 SUMS = "sha256.txt"
 MODEL, UNQUANTISED, BATCHING = "model.xml", "unquantised.xml", "batching.json"
-_REMEDY = "use runtime = 'torch', which answers the same"
+_REMEDY = "use runtime = 'torch', which gives the same answers"
 
 
 class Answer(NamedTuple):
-    """As transformers' models answer."""
+    """Output in the form of transformers' models."""
 
     logits: torch.Tensor
     """Shape (batch, 2), float32."""
@@ -55,8 +55,8 @@ class Compiled:
     """A converted network on this processor, with one thread, so that it does not depend on the number of cores.
 
     Args:
-        batching: of the network that was converted.
-        again: what is to be asked of texts whose log-odds are closer to 0 than `near`.
+        batching: batching of the network that was converted.
+        again: network to ask about texts whose log-odds are closer to 0 than `near`.
     """
 
     near = NEAR
@@ -75,7 +75,7 @@ class Compiled:
             self.request = core.compile_model(core.read_model(path), "CPU", config).create_infer_request()
         except RuntimeError as problem:
             raise RunError(
-                f"{path}: OpenVINO {openvino.get_version()} cannot compile what it converted for this processor "
+                f"{path}: OpenVINO {openvino.get_version()} cannot compile the converted model for this processor "
                 f"({_first_line(problem)}); {_REMEDY}"
             ) from problem
         self.batching, self.again = batching, again
@@ -86,19 +86,19 @@ class Compiled:
 
 
 def compiled(precision: str, network: Callable[[], Any], ingredients: ModelInputs) -> Compiled:
-    """A network in OpenVINO, converted unless it is kept from before.
+    """A network in OpenVINO, converted unless an earlier conversion is kept.
 
     Args:
         precision: fp32, bf16 or int8. int8 multiplies the rest in bf16 where the processor has it.
-        network: loads what to convert.
-        ingredients: `converted_dir` is where it is kept; `train_texts` calibrate int8.
+        network: loads the network to convert.
+        ingredients: the conversion is kept in `converted_dir`; `train_texts` calibrate int8.
 
     Raises:
-        RunError: OpenVINO or torch's exporter cannot convert it, or this processor has no bf16 and it is asked for.
+        RunError: OpenVINO or torch's exporter cannot convert it, or bf16 is requested and this processor has none.
     """
     folder = ingredients.converted_dir
     assert folder is not None
-    if precision == "bf16" and not provenance.has_fast_bf16():  # it would compute fp32 without a word
+    if precision == "bf16" and not provenance.has_fast_bf16():  # it would silently compute fp32
         raise RunError(
             "OpenVINO computes bf16 only where the processor multiplies it in hardware, and would compute fp32 here; "
             "use precision = 'fp32' or 'auto', or runtime = 'torch'"
@@ -115,7 +115,7 @@ def compiled(precision: str, network: Callable[[], Any], ingredients: ModelInput
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a converted model is there and is what was written."""
+    """Check that a converted model is complete and unchanged since it was written."""
     sums = folder / SUMS
     return sums.is_file() and sums.read_text(encoding="utf-8") == _sums(folder)
 
@@ -128,7 +128,7 @@ def _sums(folder: Path) -> str:
 
 
 def _keep(model: Any, batching: padding.Batching, precision: str, ingredients: ModelInputs, folder: Path) -> None:
-    """Put a model in its folder, whole or not at all; with int8 beside what it was made of."""
+    """Put a model in its folder, whole or not at all; an int8 model beside the one that it was made from."""
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     partial.mkdir(parents=True)
     try:
@@ -147,7 +147,7 @@ def _keep(model: Any, batching: padding.Batching, precision: str, ingredients: M
 
 
 class Logits(torch.nn.Module):
-    """A network with two inputs and one output, as the exporter wants it."""
+    """A network with two inputs and one output, as the exporter requires."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -163,12 +163,12 @@ def _converted(network: Any, base_dir: Path) -> Any:
     from harness.models.encoding import trial
 
     example = {"input_ids": torch.ones(2, 8, dtype=torch.int64), "attention_mask": torch.ones(2, 8, dtype=torch.int64)}
-    # What decoders keep for a next token is of no use here, and cannot be converted.
+    # Decoders keep states for a next token, which are of no use here and cannot be converted.
     network.config.get_text_config().use_cache = False
     any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     try:
         with torch.no_grad(), warnings.catch_warnings(), first_token.only(network, trial(base_dir, network)):
-            warnings.simplefilter("ignore")  # of both packages' own making
+            warnings.simplefilter("ignore")  # from both packages' own code
             program = torch.export.export(Logits(network), (), example, dynamic_shapes=dict.fromkeys(example, any_size))
             return openvino.convert_model(program)
     except Exception as problem:
@@ -178,7 +178,7 @@ def _converted(network: Any, base_dir: Path) -> Any:
 
 
 def _kind(network: Any) -> str:
-    """What a network is, for people: its class, and the method of an adapter that could not be merged into it."""
+    """A network's description for messages: its class, and the method of an adapter that could not be merged."""
     if not hasattr(network, "peft_config"):
         return type(network).__name__
     method = network.active_peft_config.peft_type.value.lower()
@@ -190,7 +190,7 @@ def _first_line(problem: Exception) -> str:
 
 
 def _quantised(model: Any, ingredients: ModelInputs) -> Any:
-    """Weights and activations in int8, calibrated on training rows that are drawn by a fixed seed."""
+    """Quantise weights and activations to int8, calibrated on training rows drawn with a fixed seed."""
     import nncf
 
     from harness.models.encoding import encode
@@ -205,7 +205,7 @@ def _quantised(model: Any, ingredients: ModelInputs) -> Any:
     nncf.set_log_level(logging.ERROR)
     kind = nncf.ModelType.TRANSFORMER
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # bars of its own, where results belong
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints progress bars to stdout
             return nncf.quantize(model, nncf.Dataset(rows, batch), model_type=kind, subset_size=len(rows))
     except Exception as problem:
         raise RunError(

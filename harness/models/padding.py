@@ -3,11 +3,11 @@
     found = settle(network, rows, pad_ids)      # proven once for each network
     network(**found.batch(rows))
 
-Networks differ in what they make of padding. Some heads look for a text's last token by the id that padding has in the
-network's configuration, others take the last place; absolute positions shift when padding stands on the left; virtual
-tokens hide the ids from the head. Nothing is taken on trust: a network is asked texts of very different lengths, one at
-a time, as it came. The first way of padding with which it says the same of them in one batch is the one that is used,
-in training and in scoring. Where no padding is harmless, texts of one length share a batch, and nothing is padded.
+Networks differ in how they treat padding. Some heads look for a text's last token by the padding id in the network's
+configuration, others take the last place; absolute positions shift when padding stands on the left; virtual tokens hide
+the ids from the head. Nothing is taken on trust: the unchanged network reads texts of very different lengths, one at a
+time. The first way of padding under which it gives the same answers in one batch is used, in training and in scoring.
+Where no padding is harmless, only texts of one length share a batch, and nothing is padded.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,19 +26,19 @@ Row = Sequence[int]
 """A text's token ids."""
 Batch = dict[str, torch.Tensor]
 Ask = Callable[[Any, Batch], torch.Tensor]
-"""From a network and a batch to answers of shape (batch, k)."""
+"""Function from a network and a batch to answers of shape (batch, k)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How texts share a batch."""
+    """The way in which texts share a batch."""
 
     side: Literal["right", "left"] | None
-    """Where padding stands; None: only texts of one length share a batch, without padding."""
+    """Side of the padding; None if only texts of one length share a batch, without padding."""
     pad_id: int
     """Token id of padding, in batches and in the network's configuration."""
     vocabulary: int
-    """Token ids that the network has embeddings for."""
+    """Number of token ids that the network has embeddings for."""
 
     def batch(self, rows: Sequence[Row]) -> Batch:
         """Padded int64 tensors of shape (rows, longest of them)."""
@@ -52,7 +52,7 @@ class Batching:
 
 
 UNPADDED = Batching(None, 0, 0)
-"""For a text alone, which any network can be asked about."""
+"""For a single text, which every network can read."""
 
 
 def of(network: Any) -> Batching | None:
@@ -62,25 +62,25 @@ def of(network: Any) -> Batching | None:
 
 
 def use(network: Any, batching: Batching) -> None:
-    """Note a batching at a network, and its padding in the configuration, where heads look for it."""
+    """Record a batching on a network, and its padding id in the configuration, where heads look for it."""
     inner = _inner(network)
     inner.config.get_text_config().pad_token_id = batching.pad_id
     inner.batching = batching
 
 
 def logits(network: Any, batch: Batch) -> torch.Tensor:
-    """What a classifier answers."""
+    """A classifier's answers."""
     answers: torch.Tensor = network(**batch).logits
     return answers
 
 
 def settle(network: Any, rows: Sequence[Row], pad_ids: Iterable[int | None], ask: Ask = logits) -> Batching:
-    """Find the batching of a network, and note it there.
+    """Find the batching of a network, and record it there.
 
     Args:
-        network: in float32, on the transformers library, with a PEFT adapter on it or not.
-        rows: of very different lengths, the longest last.
-        pad_ids: of the tokenizer, in the order in which they are tried, after the network's own.
+        network: a transformers model in float32, with or without a PEFT adapter.
+        rows: texts of very different lengths, the longest last.
+        pad_ids: the tokenizer's candidates, in the order in which they are tried after the network's own.
 
     Raises:
         RunError: the network cannot read one of the rows, or no batching is harmless.
@@ -100,7 +100,7 @@ def settle(network: Any, rows: Sequence[Row], pad_ids: Iterable[int | None], ask
                     return batching
         raise RunError(
             f"{type(inner).__name__}: a text's answer depends on the texts beside it in a batch, whatever the padding "
-            f"({_said(difference)}, {TOLERANCE:g} is allowed); such a network cannot be scored"
+            f"({_described(difference)}, {TOLERANCE:g} is allowed); such a network cannot be scored"
         )
     finally:
         if of(network) is None:
@@ -134,7 +134,7 @@ def _alone(network: Any, rows: Sequence[Row], ask: Ask) -> torch.Tensor:
     if not torch.isfinite(found).all():
         raise RunError(
             f"{type(_inner(network)).__name__}: answers to the probe texts are not finite numbers; the weights of "
-            "the base, or of what was trained on it, are damaged"
+            "the base, or those trained on it, are damaged"
         )
     return found
 
@@ -142,9 +142,9 @@ def _alone(network: Any, rows: Sequence[Row], ask: Ask) -> torch.Tensor:
 def _difference(
     network: Any, rows: Sequence[Row], alone: torch.Tensor, batching: Batching, ask: Ask
 ) -> float | Exception:
-    """The largest difference from answers to a row alone, or why there are no answers."""
+    """The largest difference from answers to a row alone, or the reason why there are no answers."""
     if batching.side is None:
-        # Beside another text of its length, before and after it.
+        # Each text stands before and after another one of its length.
         turned = [row[::-1] for row in rows]
         batches = [([row, other, row], [i, None, i]) for i, (row, other) in enumerate(zip(rows, turned, strict=True))]
     else:
@@ -154,7 +154,7 @@ def _difference(
     for batch, places in batches:
         try:
             answers = ask(network, batching.batch(batch)).double()
-        except Exception as problem:  # noqa: BLE001 (whatever a network says of such a batch is why it is not used)
+        except Exception as problem:  # noqa: BLE001 (any failure on such a batch is the reason not to use it)
             return problem
         differences += [
             (answers[at] - alone[i]).abs().max() / alone[i].abs().max().clamp(min=1.0)
@@ -164,7 +164,7 @@ def _difference(
     return float(torch.stack(differences).max())
 
 
-def _said(difference: float | Exception) -> str:
+def _described(difference: float | Exception) -> str:
     return f"by {difference:.2g}" if isinstance(difference, float) else _reason(difference)
 
 

@@ -1,4 +1,4 @@
-"""A base with a PEFT adapter on it, scored only after proof that the adapter is loaded."""
+"""Bases with a PEFT adapter, scored only after proof that the adapter is loaded."""
 
 import inspect
 import warnings
@@ -24,15 +24,15 @@ from harness.suite import allowed
 from harness.suite.schema import PeftModel as PeftDeclaration
 
 Tensors: TypeAlias = Mapping[str, torch.Tensor]
-"""By name, as an adapter's file has them."""
+"""Tensors by their names in an adapter's file."""
 
 _NEEDS_THE_TRAINERS_BASE = ("corda", "loftq", "lora_ga", "olora", "pissa")
-"""Beginnings of `init_lora_weights` with which an adapter goes onto what was left of its base, not onto the base."""
+"""Beginnings of `init_lora_weights` with which an adapter belongs on the residual of its base, not on the base."""
 
 _KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     ("`is_gradient_checkpointing` is deprecated", FutureWarning),
     ("Found missing adapter keys", UserWarning),
-    ("The following rank_pattern keys did not match", RuntimeWarning),  # AdaLoRA's own, which name tensors, not modules
+    ("The following rank_pattern keys did not match", RuntimeWarning),  # AdaLoRA's keys name tensors, not modules
     ("Unsupported layer type '<class 'torch.nn.modules.normalization", UserWarning),  # LN tuning's own layers
     ("Careful, disabling adapter layers with bias configured", UserWarning),  # trained biases stay, layers do not
     ("Failed to load the CUDA extension", UserWarning),  # BOFT's faster kernel, for machines that have CUDA
@@ -45,7 +45,7 @@ _KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
 
 @contextmanager
 def without_known_warnings() -> Iterator[None]:
-    """Warnings of PEFT's on which a user could not act are left out.
+    """Silence warnings of PEFT's on which a user could not act.
 
     One of them, about tensors missing from an adapter's file, is an error here: `prove_loaded` raises it.
     """
@@ -56,13 +56,13 @@ def without_known_warnings() -> Iterator[None]:
 
 
 def peft(model: PeftDeclaration, ingredients: ModelInputs) -> Classifier:
-    """Load base and adapter, prove the loading, and make a classifier of them."""
+    """Load base and adapter, prove the loading, and make a classifier from them."""
     made = variants.made(model.runtime, model.precision, lambda: network(ingredients), ingredients)
     return classifier(made, ingredients)
 
 
 def network(ingredients: ModelInputs) -> Any:
-    """The base with the adapter on it, in float32; the adapter is provably loaded, and answers as its card says."""
+    """The base with the adapter on it, in float32; the adapter is provably loaded, and answers as its card records."""
     assert ingredients.base_dir is not None
     assert ingredients.adapter_dir is not None
     loaded = with_adapter(ingredients.base_dir, ingredients.adapter_dir)
@@ -77,15 +77,15 @@ def with_adapter(base_dir: Path, adapter_dir: Path) -> Any:
     """The base with the adapter of a folder on it, in float32. Only safetensors and plain JSON are read.
 
     Raises:
-        AdapterError: weights or configuration are missing or damaged, do not belong together or to the base, or are
-            what an adapter begins with.
+        AdapterError: weights or configuration are missing or damaged, do not match each other or the base, or still
+            have their initial values.
     """
     if not (adapter_dir / WEIGHTS).is_file():
         raise AdapterError(f"{adapter_dir}: has no {WEIGHTS}; other weight formats are not read")
     config, on_disk = _configured(adapter_dir), _tensors(adapter_dir)
     _check_size(config, on_disk, adapter_dir)
-    # A fresh head is overwritten by the adapter's own; its seed cannot show in a score, and the proof sees to that. An
-    # adapter without one may have been trained on the head that its base brings.
+    # A fresh head is overwritten by the adapter's own; the proof ensures that its seed cannot show in a score. An
+    # adapter without a head may have been trained on the one that its base brings.
     base: Any = untrained(base_dir, seed=0, head="kept")
     of_base = list(base.parameters())
     head = {f".{name}": tuple(base.get_parameter(name).shape) for name in head_names(base)}
@@ -105,48 +105,48 @@ def with_adapter(base_dir: Path, adapter_dir: Path) -> Any:
         raise
     except Exception as problem:
         reason = " ".join(str(problem).split()) or type(problem).__name__
-        raise AdapterError(f"{adapter_dir}: cannot be put on its base ({reason[:500]})") from problem
+        raise AdapterError(f"{adapter_dir}: cannot be loaded onto its base ({reason[:500]})") from problem
     _check_trained(on_disk, fresh, network, of_base, adapter_dir)
     return network.eval()
 
 
 def _configured(folder: Path) -> Any:
-    """PEFT's configuration of an adapter. Keys that say nothing may be unknown: older and newer releases write such."""
+    """PEFT's configuration of an adapter. Unknown keys are accepted if empty: older and newer releases write such."""
     values = adapter_files.configuration(folder)
     method, written_by = values["peft_type"], values.get("peft_version") or "unknown"
     where = f"{folder / CONFIG} (PEFT {written_by}; {library.__version__} is installed)"
     if method not in PEFT_TYPE_TO_CONFIG_MAPPING:
-        raise AdapterError(f"{where}: there is no method {method!r} in the installed PEFT")
+        raise AdapterError(f"{where}: there is no method {method!r} in the installed PEFT; install one that has it")
     if values.get("task_type") not in ("SEQ_CLS", None):
-        raise AdapterError(f"{where}: is for {values['task_type']!r}, not for classifying texts (SEQ_CLS)")
+        raise AdapterError(f"{where}: task_type is {values['task_type']!r}; only classifiers (SEQ_CLS) are scored")
     if str(values.get("init_lora_weights")).lower().startswith(_NEEDS_THE_TRAINERS_BASE):
         raise AdapterError(
-            f"{where}: init_lora_weights = {values['init_lora_weights']!r} took its weights out of the base's; have it "
-            "saved as a plain LoRA (`path_initial_model_for_weight_conversion`)"
+            f"{where}: init_lora_weights = {values['init_lora_weights']!r} moved weights of the base into the adapter; "
+            "save it as a plain LoRA (`path_initial_model_for_weight_conversion`)"
         )
     config_class: Any = PEFT_TYPE_TO_CONFIG_MAPPING[method]
     known = inspect.signature(config_class.__init__).parameters
     unknown = sorted(name for name, value in values.items() if name not in known and value)
     if unknown:
-        raise AdapterError(f"{where}: {method} has no {', '.join(unknown)} there; install the PEFT that wrote it")
+        raise AdapterError(f"{where}: {method} has no {', '.join(unknown)} there; install the PEFT that wrote the file")
     try:
         with without_known_warnings():
             named = {
                 name: value for name, value in values.items() if name in known and name not in adapter_files.BEGINNING
             }
             config = config_class(**named)
-    except Exception as problem:  # noqa: BLE001 (the values are somebody else's)
+    except Exception as problem:  # noqa: BLE001 (the values are untrusted)
         raise AdapterError(f"{where}: {problem}") from None
     config.inference_mode = True
     return config
 
 
 def _check_size(config: Any, on_disk: Tensors, folder: Path) -> None:
-    """What a configuration asks for is not far beyond its file: it would be made before it is compared."""
+    """Refuse a configuration that asks for far more than its file holds: PEFT would allocate it before comparing."""
     most, largest = _numbers(on_disk), max((max(one.shape, default=1) for one in on_disk.values()), default=0)
     ranks = {f"rank_pattern.{name}": rank for name, rank in (getattr(config, "rank_pattern", None) or {}).items()}
     for name, asked in {"r": getattr(config, "r", None), **ranks}.items():
-        if isinstance(asked, int | float) and asked > largest:  # AdaLoRA's are lists, one switch for each rank
+        if isinstance(asked, int | float) and asked > largest:  # AdaLoRA's are lists with a flag for each rank
             raise AdapterError(f"{folder / CONFIG}: {name} = {asked!r}, but no tensor of {WEIGHTS} has so many rows")
     virtual, width = getattr(config, "num_virtual_tokens", None) or 0, getattr(config, "token_dim", None) or 1
     if not isinstance(virtual, int) or not isinstance(width, int) or virtual * width > most:
@@ -156,7 +156,7 @@ def _check_size(config: Any, on_disk: Tensors, folder: Path) -> None:
     layers = allowed.replicated_layers(getattr(config, "layer_replication", None))
     if layers is None or layers > len(on_disk):
         raise AdapterError(
-            f"{folder / CONFIG}: layer_replication comes to {layers} layers, but {WEIGHTS} has {len(on_disk)} tensors"
+            f"{folder / CONFIG}: layer_replication yields {layers} layers, but {WEIGHTS} has {len(on_disk)} tensors"
         )
 
 
@@ -176,7 +176,7 @@ def _tensors(folder: Path) -> Tensors:
 
 
 def _check_targets(config: Any, base: Any, base_dir: Path, folder: Path) -> None:
-    """The base has one of the modules that the configuration names, at least: else it is of another architecture."""
+    """Check that the base, by its architecture, has at least one of the modules that the configuration names."""
     named = getattr(config, "target_modules", None)
     if isinstance(named, str) or not named:  # a regular expression, or PEFT's own choice
         return
@@ -184,8 +184,9 @@ def _check_targets(config: Any, base: Any, base_dir: Path, folder: Path) -> None
     if not any(name == target or name.endswith(f".{target}") for name in there for target in named):
         made_on = config.base_model_name_or_path
         raise AdapterError(
-            f"{folder}: cannot be put on its base: {base_dir} ({base.config.model_type}) has none of the modules that "
-            f"{CONFIG} targets ({_some(named)}). That file names the base {made_on!r}: declare the one it was made on"
+            f"{folder}: does not fit its base: {base_dir} ({base.config.model_type}) has none of the modules that "
+            f"{CONFIG} targets ({_some(named)}). That file names the base {made_on!r}: declare the base that it was "
+            "trained on"
         )
 
 
@@ -196,10 +197,10 @@ def _live(network: Any) -> Tensors:
 
 
 def _check_head(on_disk: Tensors, head: Mapping[str, Sequence[int]], base_dir: Path, folder: Path) -> None:
-    """What answers is in the adapter's file or in the base's; nothing of it was drawn at random.
+    """Check that the whole head is in the adapter's file or in the base's, and no part of it was drawn at random.
 
     Args:
-        head: shapes by name.
+        head: shapes of the head's parameters by name.
     """
     with safe_open(base_dir / bases.WEIGHTS, framework="pt") as file:
         names = file.keys()
@@ -208,24 +209,24 @@ def _check_head(on_disk: Tensors, head: Mapping[str, Sequence[int]], base_dir: P
     lost = [name[1:] for name in head if name not in of_base and not any(key.endswith(name) for key in on_disk)]
     if lost:
         raise AdapterError(
-            f"{folder}: {WEIGHTS} lacks {_some(lost)} of the head, and so does its base: it would answer at random; "
+            f"{folder}: neither {WEIGHTS} nor the base has {_some(lost)} of the head, which would answer at random; "
             "train with these in modules_to_save"
         )
 
 
 def _check_method(on_disk: Tensors, fresh: Tensors, head: Collection[str], folder: Path) -> None:
-    """The file has something of the adapter that its configuration tells of."""
+    """Check that the file has at least one tensor of the adapter that its configuration describes."""
     made = [name for name in fresh if not name.endswith(tuple(head))]
     if made and not on_disk.keys() & set(made):
         found = [name for name in on_disk if not name.endswith(tuple(head))]
         raise AdapterError(
-            f"{folder}: {WEIGHTS} and {CONFIG} are of different methods or bases: the file has {_some(found)}, the "
+            f"{folder}: {WEIGHTS} and {CONFIG} belong to different methods or bases: the file has {_some(found)}, the "
             f"configuration makes {_some(made)}"
         )
 
 
 def _check_fits(on_disk: Tensors, fresh: Tensors, head: Collection[str], base_config: Any, folder: Path) -> None:
-    """The file has just the tensors, by name and shape, that its configuration makes on the base."""
+    """Check that the file has exactly the tensors, by name and shape, that its configuration makes on the base."""
     lacking, strange = fresh.keys() - on_disk, on_disk.keys() - fresh
     resized = [name for name in strange if "embed" in name or name.endswith(("wte.weight", "lm_head.weight"))]
     if resized:
@@ -235,8 +236,10 @@ def _check_fits(on_disk: Tensors, fresh: Tensors, head: Collection[str], base_co
             "model with backend = 'checkpoint'"
         )
     if lacking or strange:
-        said = [f"lacks {_some(lacking)}"] * bool(lacking) + [f"has {_some(strange)} beyond it"] * bool(strange)
-        raise AdapterError(f"{folder}: {WEIGHTS} is not what {CONFIG} makes of the base: it {' and '.join(said)}")
+        faults = [f"lacks {_some(lacking)}"] * bool(lacking) + [f"has {_some(strange)} in addition"] * bool(strange)
+        raise AdapterError(
+            f"{folder}: {WEIGHTS} does not hold the tensors that {CONFIG} makes on the base: it {' and '.join(faults)}"
+        )
     of_base = {getattr(base_config, size, None) for size in ("hidden_size", "intermediate_size", "dim", "hidden_dim")}
     for name in sorted(fresh):
         found, wanted = tuple(on_disk[name].shape), tuple(fresh[name].shape)
@@ -247,29 +250,31 @@ def _check_fits(on_disk: Tensors, fresh: Tensors, head: Collection[str], base_co
                     "sentiment has two, 0 negative and 1 positive"
                 )
             at_odds = {one for one, other in zip(wanted, found, strict=False) if one != other}
-            why = "it was trained on another base" if at_odds & of_base else f"{CONFIG} tells of another size"
+            why = "it was trained on another base" if at_odds & of_base else f"{CONFIG} asks for another size"
             raise AdapterError(f"{folder}: {name} has the shape {found} where {wanted} belongs: {why}")
 
 
 def _check_trained(
     on_disk: Tensors, fresh: Tensors, network: Any, of_base: Sequence[torch.Tensor], folder: Path
 ) -> None:
-    """No parameter in the file is what an untrained adapter begins with. Fixed projections and places are none.
+    """Check that no parameter in the file has its initial value. Fixed projections and indices are not parameters.
 
     Args:
-        of_base: the base's own parameters, among them biases that were trained too. Not each must have moved: those of
-            attention's keys change no answer, so they have no gradient.
+        of_base: the base's own parameters, among them biases that were trained too. Not all of them must have moved:
+            biases of attention's keys change no answer, so they have no gradient.
     """
     parameters = {parameter.data_ptr() for parameter in network.parameters()}
     parameters -= {parameter.data_ptr() for parameter in of_base}
     trained = [name for name, tensor in _live(network).items() if tensor.data_ptr() in parameters and tensor.numel()]
     same = [name for name in trained if _equal(on_disk[name], fresh[name])]
     if same:
-        raise AdapterError(f"{folder}: does nothing there, or was never trained: {_some(same)} is what it begins with")
+        raise AdapterError(
+            f"{folder}: has no effect on its base, or was never trained: {_some(same)} still has its initial values"
+        )
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Equal as numbers: a float16 file is in place where the live float32 values are exactly its own."""
+    """Compare as numbers: a float16 file counts as loaded if the live float32 values are exactly its own."""
     return torch.equal(one.double(), other.double())
 
 
@@ -278,7 +283,7 @@ def _some(names: Collection[str]) -> str:
 
 
 def prove_loaded(network: Any, adapter_dir: Path, base_dir: Path) -> None:
-    """Hold the live model against the adapter's file.
+    """Check the live model against the adapter's file.
 
     Raises:
         AdapterError: a tensor of the file is not live or differs, a live one is not in the file, or switching the
@@ -290,17 +295,17 @@ def prove_loaded(network: Any, adapter_dir: Path, base_dir: Path) -> None:
         raise AdapterError(f"{adapter_dir}: tensors only in the file or only in the model: {_some(strange)}")
     changed = [name for name in on_disk if not _equal(on_disk[name], live[name])]
     if changed:
-        raise AdapterError(f"{adapter_dir}: live values are not the file's: {_some(changed)}")
+        raise AdapterError(f"{adapter_dir}: loaded values differ from the file's: {_some(changed)}")
     batch = trial(base_dir, network)
-    # The encoder's states, not the answers: a head that was trained beside an adapter that does nothing changes those.
+    # The encoder's states, not the answers: a head that was trained beside an idle adapter changes the answers.
     with torch.inference_mode():
         switched_on = network(**batch, output_hidden_states=True).hidden_states[-1]
         if network.active_peft_config.is_prompt_learning:
-            # PEFT's own switch looks for a method that only generating models have. Prompts stand before the text.
+            # PEFT's own switch needs a method that only generating models have. Prompts stand before the text.
             switched_off = network.get_base_model()(**batch, output_hidden_states=True).hidden_states[-1]
             switched_on = switched_on[:, -switched_off.shape[1] :]
         else:
             with without_known_warnings(), network.disable_adapter():
                 switched_off = network(**batch, output_hidden_states=True).hidden_states[-1]
     if torch.equal(switched_on, switched_off):
-        raise AdapterError(f"{adapter_dir}: the encoder does the same with the adapter switched off")
+        raise AdapterError(f"{adapter_dir}: switching the adapter off changes nothing in the encoder")

@@ -15,7 +15,7 @@ from harness.suite.schema import ProbeModel
 
 
 class Probe:
-    """Logistic regression over the mean token state of a frozen encoder (Alain & Bengio 2016), fitted at once."""
+    """Logistic regression on the mean token state of a frozen encoder (Alain & Bengio 2016), fitted on construction."""
 
     def __init__(self, model: ProbeModel, ingredients: ModelInputs) -> None:
         from sklearn.linear_model import LogisticRegression

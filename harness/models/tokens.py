@@ -1,4 +1,4 @@
-"""A base's tokenizer: loaded once, held to a few texts, and used to count tokens. No weights and no torch model."""
+"""A base's tokenizer: loaded once, checked on a few texts, and used to count tokens. No weights and no torch model."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -19,16 +19,16 @@ PROBE_TEXTS = [
     "I wanted to like this. I could not.",
 ]
 LEAST_TEXTS = 8
-"""Different texts of which a tokenizer must tell most apart; of fewer, all may be alike to it."""
-_REMEDY = "its files are incomplete or damaged, or it is for another language: take the base's own"
+"""Number of different texts from which on a tokenizer must distinguish most of them."""
+_REMEDY = "its files are incomplete or damaged, or it is for another language: use the base's own"
 
 
 def tokenizer(folder: Path) -> Any:
-    """A base's tokenizer, read anew where its files have changed.
+    """A base's tokenizer, read again if its files have changed.
 
     Raises:
-        DataError: there are no files of one.
-        RunError: they make none, or one that does not tell texts apart.
+        DataError: the folder has no tokenizer files.
+        RunError: the tokenizer cannot be loaded, or does not distinguish texts.
     """
     return _loaded(folder, digest.of_files(folder, ["config.json", *bases.TOKENIZER]))
 
@@ -50,21 +50,21 @@ def _loaded(folder: Path, _files: str) -> Any:
 
 
 def check_tells_apart(texts: Sequence[str], rows: Iterable[Sequence[int]], folder: Path) -> None:
-    """Make sure that most of different texts have different token ids, before anything is cut.
+    """Check that most different texts have different token ids, before anything is cut.
 
     Raises:
-        RunError: most are the same to the tokenizer.
+        RunError: the tokenizer gives most of them the same ids as another text.
     """
     different = dict(zip(texts, rows, strict=True))
     n_rows = len({bytes(np.array(row, dtype=np.int64)) for row in different.values()})
     if len(different) >= LEAST_TEXTS and n_rows <= len(different) // 2:
         raise RunError(
-            f"{folder}: to the tokenizer, only {n_rows} of {len(different)} different texts are different; {_REMEDY}"
+            f"{folder}: the tokenizer distinguishes only {n_rows} of {len(different)} different texts; {_REMEDY}"
         )
 
 
 def stand_in(made: Any, folder: Path) -> int:
-    """The token that stands for an empty text where a tokenizer gives it none: a network cannot read nothing.
+    """The token that stands for an empty text if a tokenizer yields none for it: a network cannot read nothing.
 
     Raises:
         RunError: the tokenizer has no special token.
@@ -79,10 +79,10 @@ def stand_in(made: Any, folder: Path) -> int:
 
 
 def counter(folder: Path) -> Callable[[Sequence[str]], Ints]:
-    """A function from texts to their lengths in tokens, special ones included, nothing cut, shape (n,).
+    """A function from texts to their uncut lengths in tokens, special ones included, shape (n,).
 
     Args:
-        folder: a base's; its tokenizer is loaded once, the same way as for scoring.
+        folder: folder of a base, whose tokenizer is loaded once, the same way as for scoring.
     """
     made = tokenizer(folder)
 

@@ -1,8 +1,4 @@
-"""Models on the transformers library: an untrained head, or weights trained without PEFT.
-
-Inference sorts texts by length and divides them into batches within a budget of padded tokens so that padding and
-passes together cost least, and returns scores in the order of the texts.
-"""
+"""Models on the transformers library: an untrained head, or weights trained without PEFT."""
 
 import json
 from collections.abc import Callable, Collection, Sequence
@@ -26,12 +22,12 @@ from harness.progress import Advance
 from harness.suite.schema import TransformerModel
 
 _POSITIONS = ("position_embeddings", "embed_positions", "wpe")
-"""Names of the tables of learned positions."""
+"""Names of tables of learned positions."""
 PROBE_TOLERANCE = 1e-3
 """Largest difference of a probability between training's attention kernel and scoring's, both in float32."""
 
-# What is newly made, missing or unused in a checkpoint is checked below, name by name; the library's report of it
-# would say that every head should be trained, of models whose point is that it was not.
+# New, missing and unused tensors of a checkpoint are checked below, name by name; the library's report would advise
+# training every head, for models whose point is that it was not trained.
 transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # untyped there
 transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
 allocator.keep_freed()
@@ -39,7 +35,7 @@ allocator.keep_few_kernels()
 
 
 def reused(shared: shared_layers.SharedLayers | None, encoded: Encoded) -> AbstractContextManager[float]:
-    """`shared_layers.reused` for the batches of `forward_all`; nothing where nothing is shared."""
+    """`shared_layers.reused` for the batches of `forward_all`; no effect where nothing is shared."""
     if shared is None:
         return nullcontext(0.0)
     batches = encoded.batches(TOKENS_PER_PASS)
@@ -50,11 +46,10 @@ class SequenceClassifier:
     """A sequence classification model with two labels, in whatever variant.
 
     Args:
-        model: from `input_ids` and `attention_mask` of shape (batch, tokens) to something with `logits`, (batch, 2).
-            Where it has `again`, a model that is less rounded, that one is asked about texts whose log-odds are closer
-            to 0 than `near`.
-        shared: layers of it that are its base's.
-        positive: the output that stands for class 1.
+        model: maps `input_ids` and `attention_mask` of shape (batch, tokens) to an object with `logits`, (batch, 2).
+            If it has `again`, a less rounded model, that one scores texts with log-odds closer to 0 than `near`.
+        shared: its layers that are the same as its base's.
+        positive: index of the output for class 1.
     """
 
     def __init__(
@@ -72,18 +67,20 @@ class SequenceClassifier:
         """Probabilities of class 1, by softmax in float64.
 
         Raises:
-            RunError: the model gave something that is not a number.
+            RunError: a score is not a finite number.
         """
         encoded = encode(self.tokenizer_dir, texts, self.max_length).for_network(self.model)
         with reused(self.shared, encoded) as borrowed:
             logits = forward_all(encoded, lambda batch: self.model(**batch).logits, advance)
         again, limit = getattr(self.model, "again", None), getattr(self.model, "near", 0.0)
         near = torch.nonzero((logits[:, 1] - logits[:, 0]).abs() < limit).flatten().tolist()
-        if again is not None and near:  # once for all batches: the few texts of each are packed anew
+        if again is not None and near:  # once for all batches: the few texts of each are packed together
             logits[near] = forward_all(encoded, lambda batch: again(**batch).logits, lambda units, note: None, near)
         scores = np.asarray(torch.softmax(logits, dim=1)[:, self.positive].numpy(), dtype=np.float64)
         if not np.isfinite(scores).all():
-            raise RunError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not numbers")
+            raise RunError(
+                f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not numbers; check the weights"
+            )
         tokens = int(encoded.lengths.sum())
         return Scores(scores, tokens, encoded.truncated, borrowed, encoded.spared_seconds)
 
@@ -98,12 +95,12 @@ def untrained(
     """The base in float32 with a two-label head drawn from `seed`; the global generator is left as it was.
 
     Args:
-        attention: the kernel, where the architecture has it; else the one that every architecture has.
-        head: of a head that the checkpoint brings. A fresh one is drawn in its place; or it is refused; or it is kept,
-            for an adapter that was trained on it, as far as it has the right shape.
+        attention: the kernel, if the architecture has it; else the one that every architecture has.
+        head: treatment of a head that the checkpoint brings: a fresh one is drawn in its place; or it is refused; or
+            it is kept, as far as it has the right shape, for an adapter that was trained on it.
 
     Raises:
-        RunError: the checkpoint lacks more than a head, or brings one and that is refused.
+        RunError: the checkpoint lacks more than a head, or brings a head where one is refused.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -115,7 +112,7 @@ def untrained(
             trust_remote_code=False,
             attn_implementation=kernel(folder, attention),
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # a head for another number of labels is looked at below
+            ignore_mismatched_sizes=True,  # a head for another number of labels is checked below
         )
         _check_encoder(model, report, folder)
         brought = _brought(model, report["missing_keys"])
@@ -127,30 +124,30 @@ def untrained(
         if brought and head == "fresh":
             torch.manual_seed(seed)
             _draw_anew(model, brought)
-    if head != "kept":  # names of labels belong to the head that is not there
+    if head != "kept":  # names of labels belong to the head that was replaced
         model.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
         model.config.label2id = {"LABEL_0": 0, "LABEL_1": 1}
     return model  # type: ignore[no-any-return]  # transformers' Auto classes are untyped
 
 
 def kernel(folder: Path, preferred: str = "sdpa") -> str:
-    """The attention kernel that a base's classifier is run with: the preferred one, or eager where it has no other.
+    """The attention kernel that a base's classifier is run with: the preferred one, or eager if it has no other.
 
     Raises:
-        RunError: transformers has no classifier of its architecture.
+        RunError: transformers has no classifier for its architecture.
     """
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     try:
         kind: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     except KeyError:
         raise RunError(
-            f"{folder}: transformers has no sequence classifier of the architecture {config.model_type!r}"
+            f"{folder}: transformers has no sequence classifier for the architecture {config.model_type!r}"
         ) from None
     return preferred if kind._supports_sdpa else "eager"
 
 
 def positions(network: Any) -> int | None:
-    """How many tokens a network has positions for; None where it learned none, as with relative and rotary ones."""
+    """Number of tokens that a network has learned positions for; None with other kinds, such as relative and rotary."""
     found = [
         module.num_embeddings - (getattr(module, "offset", 0) if module.padding_idx is None else module.padding_idx + 1)
         for name, module in network.named_modules()
@@ -160,7 +157,7 @@ def positions(network: Any) -> int | None:
 
 
 def check_positions(network: Any, max_length: int) -> None:
-    """Make sure that the longest texts fit a network, with the tokens that an adapter puts before them.
+    """Check that the longest texts fit a network, with the tokens that an adapter puts before them.
 
     Raises:
         RunError: they do not.
@@ -168,19 +165,20 @@ def check_positions(network: Any, max_length: int) -> None:
     virtual = getattr(getattr(network, "active_peft_config", None), "num_virtual_tokens", None) or 0
     room = positions(network)
     if room is not None and max_length + virtual > room:
-        beside = f"{virtual} virtual tokens and " if virtual else ""
+        beside = f" and {virtual} virtual tokens together" if virtual else ""
         fits = f"set text.max_length to {room - virtual} or less" if virtual < room else "no text fits beside them"
-        raise RunError(f"{beside}text.max_length {max_length} are more than the {room} positions of the base; {fits}")
+        exceed = "exceed" if virtual else "exceeds"
+        raise RunError(f"text.max_length {max_length}{beside} {exceed} the {room} positions of the base; {fits}")
 
 
 def head_names(model: Any) -> list[str]:
-    """The parameters of a classifier that its encoder has not."""
+    """The parameters of a classifier that are not its encoder's."""
     return [name for name, _ in model.named_parameters() if not name.startswith(f"{model.base_model_prefix}.")]
 
 
 def _brought(model: Any, missing: Collection[str]) -> list[str]:
-    """The parameters of a classifier's head that a checkpoint brings; none where they are a pretraining's, as
-    ModernBERT's is, and what answers is not among them."""
+    """The parameters of a classifier's head that a checkpoint brings; none if they come from pretraining, as
+    ModernBERT's do, and lack the output layer."""
     found = [name for name in head_names(model) if name not in missing]
     has_output = any(model.get_parameter(name).shape[0] == model.config.num_labels for name in found)
     is_classifier = any(name.endswith("ForSequenceClassification") for name in model.config.architectures or ())
@@ -188,7 +186,7 @@ def _brought(model: Any, missing: Collection[str]) -> list[str]:
 
 
 def _check_encoder(model: Any, report: Any, folder: Path) -> None:
-    """Nothing of the encoder was drawn at random."""
+    """Check that no part of the encoder was drawn at random."""
     encoder = f"{model.base_model_prefix}."
     lost = sorted(name for name in report["missing_keys"] if name.startswith(encoder))
     if lost:
@@ -197,16 +195,16 @@ def _check_encoder(model: Any, report: Any, folder: Path) -> None:
         if name.startswith(encoder):
             raise RunError(
                 f"{folder}: {name} has the shape {tuple(found)} in {bases.WEIGHTS}, but config.json makes it "
-                f"{tuple(wanted)}; were embeddings resized, save model and configuration together again"
+                f"{tuple(wanted)}; if embeddings were resized, save the model again together with its configuration"
             )
 
 
 def _draw_anew(model: Any, names: Sequence[str]) -> None:
-    """Initialise parameters as the library does where a checkpoint lacks them."""
+    """Initialise parameters as the library does for those that a checkpoint lacks."""
     for name in names:
         model.get_parameter(name)._is_hf_initialized = False
         module, _, _ = name.rpartition(".")
-        while True:  # some modules initialise what lies in their parts
+        while True:  # some modules initialise parameters of their submodules
             model.get_submodule(module)._is_hf_initialized = False
             if not module:
                 break
@@ -219,10 +217,10 @@ def _some(names: Sequence[str]) -> str:
 
 
 def trained(folder: Path) -> torch.nn.Module:
-    """A complete model, as `full` training saved it or as a finished classifier's checkpoint has it.
+    """A complete model, saved by `full` training or as a finished classifier's checkpoint.
 
     Raises:
-        RunError: the file's tensors and the model's parameters are not the same, name by name and value by value.
+        RunError: the file's tensors and the model's parameters differ in a name or a value.
     """
     from safetensors.torch import load_file
 
@@ -233,10 +231,10 @@ def trained(folder: Path) -> torch.nn.Module:
         trust_remote_code=False,
         attn_implementation=kernel(folder),
         output_loading_info=True,
-        ignore_mismatched_sizes=True,  # they are found below
+        ignore_mismatched_sizes=True,  # mismatches are reported below
     )
     differing = sorted({*report["missing_keys"], *report["unexpected_keys"]})
-    live = {**dict(model.named_buffers()), **model.state_dict()}  # older files have buffers that are now made anew
+    live = {**dict(model.named_buffers()), **model.state_dict()}  # older files have buffers that are now computed
     differing += [
         name
         for name, tensor in load_file(folder / bases.WEIGHTS).items()
@@ -245,12 +243,12 @@ def trained(folder: Path) -> torch.nn.Module:
     if differing:
         has_none = set(head_names(model)) <= set(report["missing_keys"])
         why = "; the checkpoint has no trained head" if has_none else ""
-        raise RunError(f"{folder}: weights on disk are not the ones in the model: {_some(differing)}{why}")
+        raise RunError(f"{folder}: the weights on disk differ from the loaded model's: {_some(differing)}{why}")
     return model  # type: ignore[no-any-return]  # transformers' Auto classes are untyped
 
 
 def probe_scores(network: Any, tokenizer_dir: Path) -> list[float]:
-    """What a network in evaluation mode says of the probe texts: kept after training, asked again once loaded."""
+    """A network's scores for the probe texts, in evaluation mode: recorded after training, compared once loaded."""
     encoded = Encoded(tokenizer_dir, PROBE_TEXTS, max_length=64).for_network(network)
     logits = forward_all(encoded, lambda batch: network(**batch).logits, lambda units, note: None)
     scores: list[float] = torch.softmax(logits, dim=1)[:, 1].tolist()
@@ -258,7 +256,7 @@ def probe_scores(network: Any, tokenizer_dir: Path) -> list[float]:
 
 
 def check_reloaded(network: Any, folder: Path, tokenizer_dir: Path) -> None:
-    """Hold a reloaded network to the one that training had in memory, as far as a training card stands beside it.
+    """Compare a reloaded network with the one that training had in memory, if a training card lies beside it.
 
     Raises:
         AdapterError: they answer the probe texts differently.
@@ -271,10 +269,10 @@ def check_reloaded(network: Any, folder: Path, tokenizer_dir: Path) -> None:
         before = json.loads(card.read_text(encoding="utf-8"))["probe_scores"]
         largest = max(abs(one - other) for one, other in zip(before, after, strict=True))
     except (ValueError, KeyError, TypeError) as problem:
-        raise AdapterError(f"{card}: tells no answers to the probe texts ({problem!r})") from None
+        raise AdapterError(f"{card}: has no usable answers to the probe texts ({problem!r}); restore it") from None
     if not largest <= PROBE_TOLERANCE:
         raise AdapterError(
-            f"{folder}: reloaded, it does not answer as it did at the end of its training "
+            f"{folder}: after reloading, it does not answer as it did at the end of its training "
             f"(probabilities differ by {largest:.2g}, {PROBE_TOLERANCE:g} is allowed)"
         )
 
@@ -286,8 +284,8 @@ def transformer(model: TransformerModel, ingredients: ModelInputs) -> Classifier
 
 
 def classifier(made: Any, ingredients: ModelInputs, positive: int = 1) -> Classifier:
-    """Of a network in whatever variant. What torch computes shares the layers that it has from its base; a last layer
-    that is its own is computed for the first token alone, where the head reads no other."""
+    """Make a classifier from a network in any variant. A torch network shares the layers that are its base's; a last
+    layer of its own is computed for the first token alone if the head reads no other."""
     folder = ingredients.base_dir
     assert folder is not None
     shared = layers_of_base(made, ingredients)
@@ -298,13 +296,13 @@ def classifier(made: Any, ingredients: ModelInputs, positive: int = 1) -> Classi
 
 
 def layers_of_base(network: Any, ingredients: ModelInputs) -> shared_layers.SharedLayers | None:
-    """The layers of a network that are as in its base."""
+    """The lower layers of a network that are the same as its base's."""
     folder, kept_in = ingredients.base_dir, ingredients.states_dir
     if folder is None or not isinstance(network, torch.nn.Module):
         return None
     file = (folder / bases.WEIGHTS).stat()
     with one_thread():
-        batch = trial(folder, network)  # before what follows: it settles the batching
+        batch = trial(folder, network)  # first, because it settles the batching
         batching = padding.of(network)
         assert batching is not None
         return shared_layers.found(
@@ -316,14 +314,14 @@ def layers_of_base(network: Any, ingredients: ModelInputs) -> shared_layers.Shar
 def _of_base(
     folder: Path, dtype: torch.dtype, batching: padding.Batching, _changed: int
 ) -> shared_layers.Fingerprint | None:
-    """What tells a base's layers; a suite's models are on one base or two."""
+    """The fingerprint of a base's layers; a suite's models are on one base or two."""
     base: Any = untrained(folder, seed=0)
     padding.use(base, batching)
     return shared_layers.fingerprint(base.to(dtype).eval(), trial(folder, base))
 
 
 def network(ingredients: ModelInputs) -> torch.nn.Module:
-    """In float32; trained weights are the file's, and answer as their card says."""
+    """Load the network in float32; trained weights are the file's, and answer as their card records."""
     assert ingredients.base_dir is not None
     if ingredients.adapter_dir is not None:
         loaded = trained(ingredients.adapter_dir).eval()

@@ -1,4 +1,4 @@
-"""Variants of one trained network: what its weights are rounded to, and what computes it.
+"""Variants of one trained network: the precision of its weights, and the runtime that computes it.
 
 A variant is a runtime and a precision. `torch fp32` is the reference: nothing merged, nothing rounded. Every other
 variant is merged first, where the method merges, since an adapter beside its base costs time.
@@ -16,12 +16,12 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def made(runtime: str, precision: str, network: Callable[[], Any], ingredients: ModelInputs) -> Callable[..., Any]:
-    """A network in a variant, from `input_ids` and `attention_mask` to something with `logits`.
+    """A network in a variant, as a function from `input_ids` and `attention_mask` to an object with `logits`.
 
     Args:
         runtime: torch or openvino.
         precision: fp32, bf16, or for openvino int8.
-        network: loads it in float32, in evaluation mode; not called where a converted one is kept.
+        network: loads it in float32, in evaluation mode; not called if a converted one is kept.
 
     Raises:
         RunError: it cannot be converted.
@@ -37,19 +37,19 @@ def made(runtime: str, precision: str, network: Callable[[], Any], ingredients: 
     try:
         whole = _merged_itself(network())
     except _NOT_MERGEABLE:
-        whole = network()  # anew: PEFT may have merged some of it before it said so
+        whole = network()  # again: PEFT may have merged part of it before it failed
     rounded: Callable[..., Any] = whole.to(DTYPES[precision])
     return rounded
 
 
 _NOT_MERGEABLE = (NotImplementedError, AttributeError, ValueError, TypeError)
-"""PEFT says so in all of these."""
+"""Errors with which PEFT reports that a method cannot be merged."""
 
 
 def merged(network: Any) -> Any:
-    """The same function without an adapter beside the base, where the method has such a thing; else the network.
+    """The network with its adapter merged into the base, if the method can be merged; else the network itself.
 
-    The network is left as it was.
+    The network is left unchanged.
     """
     try:
         return _merged_itself(copy.deepcopy(network)) if hasattr(network, "peft_config") else network
@@ -58,7 +58,7 @@ def merged(network: Any) -> Any:
 
 
 def _merged_itself(network: Any) -> Any:
-    """Without a second network in memory; raises one of `_NOT_MERGEABLE`."""
+    """Merge in place, without a second network in memory; raises one of `_NOT_MERGEABLE`."""
     merge = getattr(getattr(network, "base_model", None), "merge_and_unload", None)
     if not hasattr(network, "peft_config") or merge is None:
         return network

@@ -1,1 +1,1 @@
-"""Producing adapters, reproducibly: the same declaration, rows, base and packages give the same weights."""
+"""Reproducible training of adapters: the same declaration, rows, base and packages give the same weights."""

@@ -1,4 +1,4 @@
-"""Which texts stand in one batch, and which are held out: decided by the seed alone."""
+"""Division of texts into batches and held-out rows, decided by the seed alone."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from harness.stats.inference import Ints
 from harness.suite.schema import Training
 
 WINDOW_BATCHES = 16
-"""Batches whose texts are sorted by length together: little padding, and still a new mixture every epoch."""
+"""Batches whose texts are sorted by length together, for little padding and still a new mixture every epoch."""
 
 
 def steps(how: Training, n: int) -> int:
@@ -21,7 +21,7 @@ def steps(how: Training, n: int) -> int:
 
 
 def epochs(lengths: np.ndarray[Any, Any], batch_size: int, count: int, seed: int) -> Iterator[list[list[int]]]:
-    """Per epoch, batches of indices: every text once, texts of similar length together, in a new order every epoch."""
+    """Batches of indices per epoch: every text once, texts of similar length together, in a new order every epoch."""
     generator = np.random.default_rng(seed)
     window = batch_size * WINDOW_BATCHES
     for _ in range(count):
@@ -35,29 +35,29 @@ def epochs(lengths: np.ndarray[Any, Any], batch_size: int, count: int, seed: int
 
 
 def groups(batches: Sequence[list[int]], size: int) -> Iterator[Sequence[list[int]]]:
-    """So many batches at a time, one group per step of the optimizer; the last may have fewer."""
+    """Groups of `size` batches, one per step of the optimizer; the last may be smaller."""
     for start in range(0, len(batches), size):
         yield batches[start : start + size]
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Positions of a split's examples, rising."""
+    """Positions of a split's examples, in ascending order."""
 
     trained: Ints
     held_out: Ints
 
 
 def hold_out(examples: Sequence[Example], how: Training, seed: int) -> Rows:
-    """Which examples to train on and which to hold out; a cluster is on one side.
+    """Divide examples into those to train on and those to hold out, without splitting a cluster.
 
-    Without early stopping nothing is held out. With it, one cluster at least is, and one at least is not.
+    Without early stopping nothing is held out. With it, at least one cluster is held out and at least one is not.
     """
     if how.early_stopping is None:
         return Rows(np.arange(len(examples)), np.arange(0))
     names = [example.example_id if example.cluster is None else example.cluster for example in examples]
     distinct = sorted(set(names))
-    # Its own stream: the order of the batches stays what the seed alone makes it.
+    # A separate random stream: the order of the batches depends on the seed alone.
     drawn = np.random.default_rng([seed, 1]).permutation(len(distinct))
     count = min(max(1, round(how.early_stopping.share * len(distinct))), len(distinct) - 1)
     out = {distinct[i] for i in drawn[:count]}

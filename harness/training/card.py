@@ -1,4 +1,4 @@
-"""The training card: what an adapter is, where it came from and what it cost, beside its weights."""
+"""The training card: a record of an adapter's identity, origin and cost, kept beside its weights."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from harness.training.plan import TrainingJob
 
 TRAINED_ON = "trained-on.txt"
 LARGEST_BYTES = 1_000_000
-"""Of a card, which has a few kilobytes."""
+"""Limit on a card, which usually has a few kilobytes."""
 _REMEDY = "delete the folder to train anew"
 _WEIGHTS = ["adapter_model.safetensors", "adapter_config.json", "model.safetensors", "config.json"]
 
@@ -29,20 +29,20 @@ def size_bytes(folder: Path) -> int:
 
 
 def write(folder: Path, card: dict[str, Any], text_digests: list[str]) -> None:
-    """Put a card and the digests of the training texts into an adapter's folder; the card pins their list."""
+    """Write a card and the digests of the training texts into an adapter's folder; the card pins their list."""
     (folder / TRAINED_ON).write_text("".join(f"{line}\n" for line in sorted(text_digests)), encoding="utf-8")
     card["trained_on"] |= {"sha256": digest.of_file(folder / TRAINED_ON)}
-    # Last and at once: a folder that has its card is whole.
+    # Last and atomically: a folder with a card is complete.
     new = folder / f"{CARD}.new"
     new.write_text(json.dumps(card, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     new.replace(folder / CARD)
 
 
 def read(folder: Path) -> AdapterRecord:
-    """The record of a trained adapter, after checking that the weights are still the ones the card is about.
+    """The record of a trained adapter, after checking that the weights are still the ones that the card describes.
 
     Raises:
-        AdapterError: the card is missing or damaged, or the weights changed since.
+        AdapterError: the card is missing or damaged, or the weights have changed since.
     """
     try:
         card = json_object(folder / CARD, LARGEST_BYTES, ValueError)
@@ -63,39 +63,39 @@ def read(folder: Path) -> AdapterRecord:
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise AdapterError(f"{folder}: has no readable {CARD} ({problem}); {_REMEDY}") from None
     if adapter_digest(folder) != record.adapter_digest:
-        raise AdapterError(f"{folder}: the weights are not the ones its card is about; {_REMEDY}")
+        raise AdapterError(f"{folder}: the weights are not the ones its card describes; {_REMEDY}")
     return record
 
 
 def check_is(job: TrainingJob, record: AdapterRecord) -> None:
-    """Make sure that these weights are what the suite would train: weights that were swapped carry their own card.
+    """Check that these weights are what the suite would train: weights that were swapped carry their own card.
 
     Raises:
-        AdapterError: they are of another adapter, another seed or another recipe.
+        AdapterError: they belong to another adapter, seed or recipe.
     """
     if record.card.get("train_key") != job.key:
         raise AdapterError(
-            f"{job.folder}: holds weights that were trained otherwise than the suite says: adapter "
+            f"{job.folder}: holds weights that were not trained as the suite declares: adapter "
             f"{record.adapter_id!r} seed {record.seed}, key {str(record.card.get('train_key'))[:16]}; {_REMEDY}"
         )
 
 
 def trained_on(folder: Path, record: AdapterRecord) -> frozenset[str] | None:
-    """Digests of the texts that an adapter was trained on, as its own folder says; None where its card, of an earlier
-    release, does not pin their list.
+    """Digests of the texts that an adapter was trained on, according to its own folder; None if its card, from an
+    earlier release, does not pin their list.
 
     Raises:
-        AdapterError: the list is missing, or is not the one that the card is about.
+        AdapterError: the list is missing, or is not the one that the card pins.
     """
     try:
-        told, pinned = record.card["trained_on"]["n"], record.card["trained_on"].get("sha256")
+        count, pinned = record.card["trained_on"]["n"], record.card["trained_on"].get("sha256")
         digests = (folder / TRAINED_ON).read_text(encoding="utf-8").split()
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as problem:
-        raise AdapterError(f"{folder}: does not say what it was trained on ({problem}); {_REMEDY}") from None
-    if len(digests) != told:
-        raise AdapterError(f"{folder}: {TRAINED_ON} lists {len(digests)} texts, but its card has {told}; {_REMEDY}")
+        raise AdapterError(f"{folder}: has no record of its training texts ({problem}); {_REMEDY}") from None
+    if len(digests) != count:
+        raise AdapterError(f"{folder}: {TRAINED_ON} lists {len(digests)} texts, but its card has {count}; {_REMEDY}")
     if pinned is None:
         return None
     if digest.of_file(folder / TRAINED_ON) != pinned:
-        raise AdapterError(f"{folder}: {TRAINED_ON} is not the list of texts that its card is about; {_REMEDY}")
+        raise AdapterError(f"{folder}: {TRAINED_ON} is not the list of texts that its card pins; {_REMEDY}")
     return frozenset(digests)

@@ -1,7 +1,7 @@
-"""How far a training is, kept on disk, so that a killed one goes on to the same weights.
+"""Progress of a training on disk, from which a killed training continues to the same weights.
 
-One safetensors file holds it all: tensors as such, everything else as JSON in its header. It is written under another
-name, flushed to the disk and renamed, so that there is always a whole one or none.
+One safetensors file holds all of it: tensors as such, everything else as JSON in its header. It is written under
+another name, flushed to the disk and renamed, so that there is always a complete file or none.
 """
 
 import json
@@ -23,58 +23,58 @@ Tensors: TypeAlias = Mapping[str, dict[str, torch.Tensor]]
 
 @dataclass(slots=True)
 class Position:
-    """How far a training is. Everything else follows from the job."""
+    """Progress of a training. Everything else follows from the job."""
 
     step: int = 0
-    """Steps of the optimizer that are done."""
+    """Completed steps of the optimizer."""
     seconds: float = 0.0
-    """Wall time of the loop so far, over all processes that trained it; without what was lost with a killed one."""
+    """Wall time of the loop so far, over all processes that trained it, without time lost when one was killed."""
     tokens: int = 0
-    """Tokens that were trained on, special ones included and padding excluded."""
+    """Tokens trained on, special ones included and padding excluded."""
     examples: int = 0
-    """Examples that were trained on, each as often as it was."""
+    """Examples trained on, counted each time."""
     curve: list[list[float]] = field(default_factory=list)
     """Rows of [step, learning rate, loss]."""
     said: list[int] = field(default_factory=lambda: [0, 0])
-    """Training rows of this epoch of which class 0 and class 1 was said."""
+    """Training rows of this epoch that were predicted as class 0 and as class 1."""
     held_out: list[list[float]] = field(default_factory=list)
     """With early stopping, rows of [epoch, loss on the held-out rows]."""
     peak_bytes: int = 0
-    """Largest resident set of a process that trained it."""
+    """Largest resident set of any process that trained it."""
     resumed: int = 0
-    """How often it was taken up again."""
+    """Times it was resumed."""
 
 
 @dataclass(slots=True)
 class Pace:
-    """When the next checkpoint is due: not before so many seconds, and never so often that it costs more than `share`.
+    """Schedule of checkpoints: at least `seconds` apart, and rare enough to cost at most `share` of the time.
 
     A large model takes seconds to write, a small adapter milliseconds.
     """
 
     seconds: float = 15.0
     share: float = 0.02
-    """Largest part of the training's time that may go into checkpoints."""
+    """Largest share of the training's time to spend on checkpoints."""
     _ended: float = field(default_factory=time.perf_counter)
     _cost_seconds: float = 0.0
 
     def is_due(self) -> bool:
-        """Whether a checkpoint should be written now."""
+        """True if a checkpoint should be written now."""
         return time.perf_counter() - self._ended >= max(self.seconds, self._cost_seconds / self.share)
 
     def wrote(self, began: float) -> None:
-        """Note that one was written, beginning at this time of `time.perf_counter`."""
+        """Record that a checkpoint was written, beginning at this time of `time.perf_counter`."""
         self._ended = time.perf_counter()
         self._cost_seconds = self._ended - began
 
 
 def write(folder: Path, key: str, position: Position, state: Any, tensors: Tensors) -> None:
-    """Put a checkpoint in the place of the last one.
+    """Replace the last checkpoint with a new one.
 
     Args:
-        key: of the training.
-        state: what else is not a tensor, as JSON has it.
-        tensors: by kind and name; no kind has a slash.
+        key: key of the training.
+        state: anything else that is not a tensor, as plain JSON.
+        tensors: by kind and name; no kind contains a slash.
     """
     temporary = folder / f"{NAME}.new"
     header = {"key": key, "position": json.dumps(asdict(position)), "state": json.dumps(state)}
@@ -92,7 +92,7 @@ def write(folder: Path, key: str, position: Position, state: Any, tensors: Tenso
 
 
 def read(folder: Path, key: str) -> tuple[Position, Any, Tensors] | None:
-    """The checkpoint of a training, as `write` was given it; None where there is none that can be used."""
+    """The checkpoint of a training, as passed to `write`; None if there is no usable one."""
     try:
         with safe_open(folder / NAME, framework="pt") as file:
             header = file.metadata()

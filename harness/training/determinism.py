@@ -1,4 +1,4 @@
-"""The surroundings in which the same job gives the same weights."""
+"""The environment in which the same job gives the same weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +11,13 @@ from harness.models.encoding import one_thread
 
 @contextmanager
 def deterministic(seed: int) -> Iterator[None]:
-    """Torch seeded, deterministic and single-threaded within the block; its state outside is left as it was.
+    """Seed torch and make it deterministic and single-threaded within the block; its state is restored afterwards.
 
-    Memory that a kernel is about to write whole is not filled beforehand, as torch would: that makes operations which
-    read what nobody wrote repeatable, and takes an eighth of the time. No operation of a training is one of them, which
+    In deterministic mode torch fills new memory before a kernel writes to it. That takes an eighth of the time and only
+    makes operations repeatable that read uninitialised memory, so it is off here: training has no such operation, as
     the tests show by training twice.
     """
-    memory: Any = torch.utils.deterministic  # whose one attribute its stubs do not know
+    memory: Any = torch.utils.deterministic  # its stubs lack its one attribute
     deterministic_before, filled_before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(seed)

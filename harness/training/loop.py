@@ -1,7 +1,7 @@
-"""Fitting: AdamW, linear warm-up and decay, batches of similar length, bf16 autocast over fp32 weights.
+"""Training loop: AdamW, linear warm-up and decay, batches of similar length, bf16 autocast over fp32 weights.
 
-A batch goes through the network in parts of a few tokens, whose gradients add up to the batch's: what a layer gives
-then still lies in the processor's cache when the next one reads it. A step is on the mean loss of the whole batch.
+A batch goes through the network in parts of limited size, whose gradients add up to the batch's, so that a layer's
+output is still in the processor's cache when the next layer reads it. A step uses the mean loss of the whole batch.
 """
 
 import math
@@ -37,7 +37,7 @@ def run(
     """Train a network in place, from the checkpoint in `folder` if there is one.
 
     Raises:
-        TrainingError: a loss or a gradient is not finite, or the result says the same of every text.
+        TrainingError: a loss or a gradient is not finite, or the result predicts the same class for every text.
     """
     how = job.adapter.train
     steps = batching.steps(how, len(rows.trained))
@@ -99,7 +99,7 @@ def _warmup_steps(how: Training, steps: int) -> int:
 
 
 def _is_over(held_out: list[list[float]], rule: EarlyStopping) -> bool:
-    """Whether the best of the losses is at least `patience` epochs old."""
+    """Check that the lowest loss is at least `patience` epochs old."""
     losses = [loss for _, loss in held_out]
     return len(losses) - 1 - losses.index(min(losses)) >= rule.patience
 
@@ -108,19 +108,19 @@ def _check_not_constant(position: Position, job: TrainingJob) -> None:
     labels = {example.label for example in job.split.examples}
     if 0 in position.said and len(labels) == 2:
         raise TrainingError(
-            f"adapter {job.adapter.id}, seed {job.seed}: in its last epoch it said class "
-            f"{int(position.said[0] == 0)} of all {sum(position.said)} training rows; it has learned nothing: change "
+            f"adapter {job.adapter.id}, seed {job.seed}: in its last epoch it predicted class "
+            f"{int(position.said[0] == 0)} for all {sum(position.said)} training rows; it has learned nothing: change "
             "learning_rate, or train longer"
         )
 
 
 @dataclass(slots=True)
 class TrainState:
-    """A training on its way: what changes from step to step."""
+    """State of a running training: everything that changes from step to step."""
 
     network: Any
     parameters: dict[str, torch.nn.Parameter]
-    """By name: those that train."""
+    """Trainable parameters by name."""
     optimizer: torch.optim.Optimizer
     schedule: Any
     position: Position
@@ -128,7 +128,7 @@ class TrainState:
     """With early stopping, the parameters after the best epoch so far."""
 
     def step(self, below: FrozenPrefix, group: list[list[int]], job: TrainingJob, steps: int) -> float:
-        """One step of the optimizer on the mean loss over a group of batches; returns that loss."""
+        """Take one step of the optimizer on the mean loss over a group of batches; returns that loss."""
         who, count = f"adapter {job.adapter.id}, seed {job.seed}", sum(map(len, group))
         where = f"at step {self.position.step + 1} of {steps}; lower learning_rate or max_grad_norm"
         mean = 0.0
@@ -158,7 +158,7 @@ class TrainState:
         return mean
 
     def judge(self, below: FrozenPrefix, held_out: list[int], job: TrainingJob, epoch: int) -> None:
-        """Note the loss on the held-out rows, and keep the parameters if it is the least so far."""
+        """Record the loss on the held-out rows, and keep the parameters if it is the lowest so far."""
         self.network.eval()
         total = 0.0
         with torch.inference_mode():
@@ -179,7 +179,7 @@ class TrainState:
         self.position.held_out.append([epoch, loss])
 
     def take_best(self) -> None:
-        """With early stopping, the parameters of the best epoch; else those of the last."""
+        """Return to the parameters of the best epoch with early stopping; without it, keep those of the last."""
         self._set(self.best)
 
     def _set(self, values: dict[str, torch.Tensor]) -> None:
@@ -219,7 +219,7 @@ class TrainState:
 
 
 def _parts(below: FrozenPrefix, batch: Sequence[int]) -> Iterator[list[int]]:
-    """A batch in parts of as many padded tokens as scoring takes at a time, the longest texts first."""
+    """A batch in parts with as many padded tokens as one pass of scoring, the longest texts first."""
     for some in below.encoded.batches(TOKENS_PER_PASS, batch):
         yield [batch[i] for i in some]
 

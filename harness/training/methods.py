@@ -1,8 +1,8 @@
-"""From a method's name and keyword arguments to a model in which just the right parameters train.
+"""Adaptation methods: from a name and keyword arguments to a model in which exactly the right parameters train.
 
 Any PEFT type works by its name in lower case, with its own configuration class's keywords: a new one needs no code.
-Three methods are not PEFT's, and are what the others are held to: `full` trains every weight of the base, `bitfit` its
-biases (Ben Zaken et al. 2022), `head` none of them. The head on top is always trained.
+Three methods are not PEFT's and serve as references for the others: `full` trains every weight of the base, `bitfit`
+its biases (Ben Zaken et al. 2022), `head` none of them. The head on top is always trained.
 """
 
 import copy
@@ -21,27 +21,27 @@ from harness.suite import allowed
 from harness.suite.schema import WITHOUT_PEFT, Adapter
 
 _CHANGES_BASE = ("pissa", "olora")
-"""Beginnings of `init_lora_weights` that take out of the base's weights what they put into the adapter's."""
+"""Beginnings of `init_lora_weights` that move part of the base's weights into the adapter."""
 _NEEDS_MORE = {
     "corda": "a pass over data before training",
     "eva": "a pass over data before training",
     "loftq": "a quantised base",
     "lora_ga": "a pass over data before training",
 }
-"""Values of `init_lora_weights` that would silently be something else here, by what they need."""
+"""Values of `init_lora_weights` that would silently mean something else here, with their requirements."""
 
 
 def config(adapter: Adapter, steps: int) -> Any:
     """The PEFT configuration of an adapter, or None for a method that is not PEFT's.
 
     Args:
-        steps: of the optimizer in the whole training; AdaLoRA's schedule of ranks goes by them.
+        steps: the optimizer's steps in the whole training, on which AdaLoRA's schedule of ranks depends.
 
     Raises:
-        ValueError: an unknown method, or params that contradict each other.
-        TypeError: a keyword that the method's configuration does not have.
+        ValueError: the method is unknown, or params contradict each other.
+        TypeError: the method's configuration has no such keyword.
     """
-    for place, message in allowed.problems(adapter.params):  # again: not every declaration comes from a suite's file
+    for place, message in allowed.problems(adapter.params):  # again: not every declaration comes from a suite file
         raise ValueError(f"params.{place} {message}")
     if adapter.method in WITHOUT_PEFT:
         if adapter.params:
@@ -52,7 +52,7 @@ def config(adapter: Adapter, steps: int) -> Any:
         raise ValueError(f"there is no method {adapter.method!r} (known: {', '.join(sorted([*known, *WITHOUT_PEFT]))})")
     config_class: Any = PEFT_TYPE_TO_CONFIG_MAPPING[known[adapter.method]]
     own = {"total_step": steps} if adapter.method == "adalora" else {}
-    # A copy of all that is in them: PEFT extends and sorts lists that it is given, and a declaration stays as it was.
+    # A deep copy: PEFT extends and sorts the lists it receives, and a declaration must not change.
     made = config_class(task_type=TaskType.SEQ_CLS, **{**own, **copy.deepcopy(adapter.params)})
     _check_supported(made, adapter)
     return made
@@ -61,26 +61,26 @@ def config(adapter: Adapter, steps: int) -> Any:
 def _check_supported(made: Any, adapter: Adapter) -> None:
     init = str(getattr(made, "init_lora_weights", None)).lower()
     if init in _NEEDS_MORE:
-        raise ValueError(f"init_lora_weights = {init!r} needs {_NEEDS_MORE[init]}, which there is not here")
+        raise ValueError(f"init_lora_weights = {init!r} needs {_NEEDS_MORE[init]}, which is not available here")
     if init.startswith(_CHANGES_BASE):
         barred = {"alpha_pattern", "bias", "rank_pattern", "use_dora"}
         for name in sorted(barred & set(adapter.params)):
-            raise ValueError(f"init_lora_weights = {init!r} cannot be had together with {name}")
+            raise ValueError(f"init_lora_weights = {init!r} cannot be combined with {name}")
     if made.peft_type == PeftType.ADALORA and adapter.train.early_stopping is not None:
-        raise ValueError("adalora hands out ranks by a schedule over all steps, which early_stopping would cut short")
+        raise ValueError("adalora allocates ranks by a schedule over all steps, which early_stopping would cut short")
     if getattr(made, "use_asa", False):
         raise ValueError("use_asa keeps importances outside the parameters, which no checkpoint holds")
 
 
 def apply(adapter: Adapter, base: torch.nn.Module, steps: int) -> Any:
-    """The base, changed so that what the method trains, and the head, require gradients and nothing else does."""
+    """Apply a method to the base: the parameters that it trains and the head require gradients, and nothing else."""
     with without_known_warnings():
         peft_config = config(adapter, steps)
         if peft_config is None:
             return _without_peft(adapter.method, base)
         _train_whole_head(peft_config, base)
         network = get_peft_model(base, peft_config)
-    # A path of this machine has no business in a file that travels, and would change its digest.
+    # A local path does not belong in a file that is shared, and would change its digest.
     network.peft_config["default"].base_model_name_or_path = adapter.base
     return network
 
@@ -93,7 +93,7 @@ def _without_peft(method: str, base: Any) -> Any:
 
 
 def _train_whole_head(peft_config: Any, base: Any) -> None:
-    """Have PEFT train and save all parts of a head: by itself it takes those that are called classifier or score."""
+    """Have PEFT train and save all parts of a head: by default it takes those named classifier or score."""
     parts = sorted({name.partition(".")[0] for name in head_names(base)})
     others = [part for part in parts if not part.endswith(("classifier", "score"))]
     if others and hasattr(peft_config, "modules_to_save"):
@@ -101,18 +101,18 @@ def _train_whole_head(peft_config: Any, base: Any) -> None:
 
 
 def untrained_of_head(network: Any) -> list[str]:
-    """The parameters of the head that do not train: as they were drawn, they would answer at random."""
+    """The parameters of the head that do not train: left as drawn, they would answer at random."""
     base = network.get_base_model() if hasattr(network, "peft_config") else network
     return [
         name
         for name in head_names(base)
         if not base.get_parameter(name).requires_grad
-        and ".original_module." not in name  # PEFT's copy of the first ones
+        and ".original_module." not in name  # PEFT's copy of the initial values
     ]
 
 
 def initial(network: Any) -> dict[str, torch.Tensor] | None:
-    """What `settled` needs of an untrained network whose adapter was taken out of its base; None for any other."""
+    """Initial adapter weights for `settled`, if the method took them out of the base; None for any other method."""
     if not _changes_base(network):
         return None
     state = get_peft_model_state_dict(network, save_embedding_layers=False)
@@ -120,17 +120,17 @@ def initial(network: Any) -> dict[str, torch.Tensor] | None:
 
 
 def settled(network: Any, before: dict[str, torch.Tensor] | None, plain_base: Callable[[], torch.nn.Module]) -> Any:
-    """The network in the form that its file has, to the bit.
+    """The network in exactly the form that its file has.
 
-    AdaLoRA's file is without the ranks that its schedule took away; in training they were zeros.
+    AdaLoRA's file lacks the ranks that its schedule removed; in training they were zeros.
 
     PiSSA (Meng et al. 2024) and OLoRA (Büyükakyüz 2024) train B·A on W - B₀·A₀. The same matrix is W with a plain LoRA
     of twice the rank, [B | -B₀]·[A; A₀]. PEFT's own conversion on saving drops the head, so it is done here.
 
     Args:
-        network: as trained.
+        network: the trained network.
         before: `initial` of the same network before training.
-        plain_base: makes the base anew, for the converted adapter to be put on.
+        plain_base: loads a fresh base for the converted adapter.
     """
     if _allocator(network) is not None and network.active_peft_config.rank_pattern:
         network.base_model.resize_modules_by_rank_pattern(network.active_peft_config.rank_pattern, "default")
@@ -160,15 +160,15 @@ def _changes_base(network: Any) -> bool:
 
 
 def score_as_loaded(network: Any, base_dir: Path) -> None:
-    """Change a network from the attention that is faster to train to the one that it is scored with."""
+    """Switch a network from the attention kernel that trains faster to the one that it is scored with."""
     (network.get_base_model() if hasattr(network, "peft_config") else network).set_attn_implementation(kernel(base_dir))
 
 
 def after_step(network: Any, step: int) -> None:
-    """What some methods do between the optimizer's step and the next: AdaLoRA (Zhang et al. 2023) moves its ranks.
+    """Run a method's own work after an optimizer step: AdaLoRA (Zhang et al. 2023) reallocates its ranks.
 
     Args:
-        step: of the optimizer, from 1.
+        step: the optimizer's step, from 1.
     """
     if hasattr(network, "peft_config") and hasattr(network.base_model, "update_and_allocate"):
         network.base_model.update_and_allocate(step)
@@ -178,7 +178,7 @@ _IMPORTANCES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
 
 def kept_state(network: Any) -> tuple[dict[str, torch.Tensor], Any]:
-    """What a method keeps from step to step outside its parameters: AdaLoRA's importances, and its ranks as JSON."""
+    """State that a method keeps between steps outside its parameters: AdaLoRA's importances, and its ranks as JSON."""
     allocator = _allocator(network)
     if allocator is None:
         return {}, None
@@ -187,7 +187,7 @@ def kept_state(network: Any) -> tuple[dict[str, torch.Tensor], Any]:
 
 
 def restore_kept_state(network: Any, tensors: dict[str, torch.Tensor], ranks: Any) -> None:
-    """The inverse of `kept_state`."""
+    """Restore the result of `kept_state`."""
     allocator = _allocator(network)
     if allocator is None:
         return

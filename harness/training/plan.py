@@ -1,11 +1,11 @@
-"""Producing adapters, reproducibly: the same declaration, rows, base and packages give the same weights.
+"""Planning trainings: one job per adapter and seed, with a key over everything that can change its weights.
 
-    for job in training.jobs(suite, splits, bases, adapters_dir):    # one per adapter and seed
-        loop.train(job, progress)                                    # weights, configuration and card appear at once
+    for job in plan.jobs(suite, splits, bases, adapters_dir):
+        train.train(job, progress)      # weights, configuration and card appear together
 
 An adapter lives in `runs/adapters/<id>/seed-<seed>-<key>/`: weights in safetensors, `harness-card.json` beside them
-with everything that went in, and `trained-on.txt` with the digests of the texts it has seen. A folder whose key is
-there is never trained again.
+with all inputs, and `trained-on.txt` with the digests of the texts that it has seen. A key whose folder exists is never
+trained again.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from harness.records import Split
 from harness.suite.schema import Adapter, Suite
 
 VERSION = 4
-"""Raised when the training loop changes in a way that changes weights."""
+"""Incremented when a change to the training loop changes weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +35,17 @@ class TrainingJob:
     max_length: int
     template: str
     precision: str
-    """fp32 or bf16: what `auto` came to on this machine."""
+    """fp32 or bf16, with `auto` resolved for this machine."""
     key: str
     """Digest of all of this."""
     folder: Path
-    """Where its weights belong."""
+    """Folder for its weights."""
 
 
 def jobs(
     suite: Suite, splits: Mapping[str, Split], bases: Mapping[str, ResolvedBase], adapters_dir: Path
 ) -> list[TrainingJob]:
-    """Every adapter that a suite trains, with every one of its seeds, in the file's order."""
+    """One job for every adapter that a suite trains and every one of its seeds, in the file's order."""
     return [
         _job(suite, adapter, seed, splits[adapter.train.split], bases[adapter.base], adapters_dir)
         for adapter in suite.trained_adapters
@@ -54,31 +54,31 @@ def jobs(
 
 
 def _failure_of(job: TrainingJob) -> Path:
-    """Where the reason is kept why there are no weights; its name has the training's key."""
+    """File with the reason for missing weights; its name contains the training's key."""
     return job.folder.with_name(f".{job.folder.name}.failed")
 
 
 def note_failure(job: TrainingJob, reason: str) -> None:
-    """Keep why a training failed, for those who ask later. Where nothing can be written, nothing is kept."""
+    """Record why a training failed, for later reports. If the folder is not writable, nothing is recorded."""
     with suppress(OSError):
         _failure_of(job).parent.mkdir(parents=True, exist_ok=True)
         _failure_of(job).write_text(reason, encoding="utf-8")
 
 
 def forget_failure(job: TrainingJob) -> None:
-    """There are weights now."""
+    """Remove the recorded failure, now that there are weights."""
     _failure_of(job).unlink(missing_ok=True)
 
 
 def why_missing(job: TrainingJob) -> str:
-    """In one sentence, why there are no weights."""
+    """The reason for missing weights, in one sentence."""
     who = f"adapter {job.adapter.id!r} seed {job.seed}"
     try:
-        told = _failure_of(job).read_text(encoding="utf-8").strip().splitlines()
+        recorded = _failure_of(job).read_text(encoding="utf-8").strip().splitlines()
     except (OSError, UnicodeDecodeError):
-        told = []
-    if told:
-        return f"the training of {who} failed: {told[-1]}; evaluate the suite again once that is mended"
+        recorded = []
+    if recorded:
+        return f"the training of {who} failed: {recorded[-1]}; evaluate the suite again once that is fixed"
     return f"{who} has not been trained yet; evaluate the suite first"
 
 

@@ -1,8 +1,8 @@
-"""Whether methods fit their bases, found out before anything is trained.
+"""Preflight check that methods fit their bases, before anything is trained.
 
-Each adapter is really built on its base, by the way on which it is trained: it takes a step forward and back on the
-shortest and the longest text of its split, and answers them as it will when it is scored. What PEFT or the model says
-is the reason.
+Each adapter is really built on its base, in the same way as for training: it runs a forward and a backward pass on the
+shortest and the longest text of its split, and scores both as it will be scored. An error from PEFT or the model is
+reported as the reason.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from harness.training.plan import TrainingJob
 
 
 def check(suite: Suite, jobs: Sequence[TrainingJob], suite_name: str) -> None:
-    """Refuse what cannot be trained: unknown methods and params, and methods that do not fit base or task.
+    """Refuse adapters that cannot be trained: unknown methods and params, and methods that do not fit base or task.
 
     Args:
-        jobs: what is about to be trained; each adapter is tried once, whatever its seeds.
-        suite_name: for the messages.
+        jobs: trainings that are about to start; each adapter is tried once, whatever its seeds.
+        suite_name: the suite's name in messages.
 
     Raises:
         SuiteError: lists every such adapter.
@@ -41,16 +41,16 @@ def check(suite: Suite, jobs: Sequence[TrainingJob], suite_name: str) -> None:
 
 
 def misfit(job: TrainingJob) -> str | None:
-    """Why an adapter cannot be trained on its base and scored, or None if it can.
+    """The reason why an adapter cannot be trained on its base and scored, or None if it can.
 
-    A base that cannot be loaded is no misfit: its trainings say so, and the suite's other models go on.
+    A base that cannot be loaded is not a misfit: its trainings report that, and the suite's other models continue.
     """
     adapter = job.adapter
     rows = batching.hold_out(job.split.examples, adapter.train, job.seed)
     steps = batching.steps(adapter.train, len(rows.trained))
     try:
         methods.config(adapter, steps)
-    except Exception as problem:  # noqa: BLE001 (params are somebody's; PEFT says why it does not take them)
+    except Exception as problem:  # noqa: BLE001 (params are user input; PEFT says why it refuses them)
         return str(problem) or f"method {adapter.method!r} does not take these params ({type(problem).__name__})"
     with deterministic(job.seed), without_known_warnings():
         by_length = sorted(job.texts, key=len)
@@ -61,7 +61,7 @@ def misfit(job: TrainingJob) -> str | None:
             return None
         try:
             return _trial(job, base, texts, steps)
-        except Exception as problem:  # noqa: BLE001 (whatever a method raises is why it does not fit)
+        except Exception as problem:  # noqa: BLE001 (any error of a method is the reason why it does not fit)
             reason = str(problem) or type(problem).__name__
             return f"{adapter.method} does not fit base {adapter.base!r}: {reason}"
 

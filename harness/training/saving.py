@@ -1,4 +1,4 @@
-"""A trained network on disk, proven to come back as it was."""
+"""Saving a trained network, with proof that it reloads unchanged."""
 
 import json
 import resource
@@ -16,19 +16,19 @@ from harness.training.plan import TrainingJob
 
 RELOAD_TOLERANCE = 1e-5
 """Largest difference of a probability between the network in memory and the reloaded one, both in float32. Most methods
-come back to the bit; prompts that a network makes are saved as made, one at a time instead of in batches."""
+reload bit-identically; prompts that a network generates are saved as generated, one at a time instead of in batches."""
 
 
 def save(network: Any, folder: Path) -> None:
-    """Weights in safetensors and configuration, the same bytes for the same network."""
-    # save_embedding_layers looks the base up on a hub otherwise; no method here changes the vocabulary.
+    """Save weights in safetensors, and the configuration: the same bytes for the same network."""
+    # By default, save_embedding_layers looks the base up on a hub; no method here changes the vocabulary.
     extra = {"save_embedding_layers": False} if hasattr(network, "peft_config") else {}
     with without_known_warnings():
         network.save_pretrained(folder, safe_serialization=True, **extra)
-    (folder / "README.md").unlink(missing_ok=True)  # a model card template full of blanks; ours is the harness card
+    (folder / "README.md").unlink(missing_ok=True)  # a mostly blank template; the harness card replaces it
     config = folder / "adapter_config.json"
     if config.is_file():
-        # PEFT writes sets in hash order, which differs from process to process: the digest must not.
+        # PEFT writes sets in hash order, which differs between processes; the digest must not.
         values = json.loads(config.read_text(encoding="utf-8"))
         for key in ("target_modules", "feedforward_modules", "modules_to_save", "exclude_modules"):
             if isinstance(values.get(key), list):
@@ -37,13 +37,13 @@ def save(network: Any, folder: Path) -> None:
 
 
 def check_reloads(folder: Path, job: TrainingJob, before: list[float]) -> None:
-    """Load what was saved the way that scoring does, and hold it to what was trained.
+    """Load saved weights in the same way as scoring, and compare their answers with the trained network's.
 
     Args:
-        before: probabilities that the network in memory gave the probe texts.
+        before: probabilities of the network in memory for the probe texts.
 
     Raises:
-        TrainingError: it does not load, or answers otherwise.
+        TrainingError: the weights do not load, or answer differently.
     """
     try:
         if job.adapter.method in WITHOUT_PEFT:
@@ -52,18 +52,18 @@ def check_reloads(folder: Path, job: TrainingJob, before: list[float]) -> None:
             network = with_adapter(job.base.folder, folder)
             prove_loaded(network, folder, job.base.folder)
     except (AdapterError, RunError) as problem:
-        raise TrainingError(f"adapter {job.adapter.id}: what was saved does not load: {problem}") from None
+        raise TrainingError(f"adapter {job.adapter.id}: the saved weights do not load: {problem}") from None
     after = probe_scores(network, job.base.folder)
     largest = max(abs(one - other) for one, other in zip(before, after, strict=True))
     if not largest <= RELOAD_TOLERANCE:
         raise TrainingError(
-            f"adapter {job.adapter.id}: what was saved does not answer as what was trained: probabilities differ by "
+            f"adapter {job.adapter.id}: the saved weights do not answer as the trained ones: probabilities differ by "
             f"{largest:.2g}; {job.adapter.method} with these params cannot be saved and loaded"
         )
 
 
 def card_of(job: TrainingJob, folder: Path) -> dict[str, Any]:
-    """What a card tells of a job and of the files in its folder."""
+    """A card's entries about a job and the files in its folder."""
     commit, dirty = provenance.git(Path.cwd())
     return {
         "adapter_id": job.adapter.id,

@@ -1,7 +1,7 @@
 """Training one adapter, whole or not at all: built, fitted (`loop`), saved, proven to reload, and only then named.
 
-Deterministic: every draw comes from the job's seed, and torch's deterministic algorithms are on. Every so often a
-checkpoint is kept, from which a killed training goes on to the same weights.
+Training is deterministic: every draw comes from the job's seed, and torch's deterministic algorithms are on. At
+intervals a checkpoint is written, from which a killed training continues to the same weights.
 """
 
 import shutil
@@ -27,18 +27,19 @@ from harness.training.speedups import dropout, frozen_layers, frozen_weights
 
 
 def train(job: TrainingJob, progress: Progress, pace: Pace | None = None) -> Path:
-    """Train an adapter and put it in its folder, whole or not at all; go on from where a killed training was.
+    """Train an adapter and put it in its folder, whole or not at all; continue where a killed training stopped.
 
-    A second process that is to train the same adapter waits, and takes what the first made.
+    A second process that has to train the same adapter waits, and uses the first one's result.
 
     Args:
-        pace: how often a checkpoint is kept.
+        pace: schedule of checkpoints.
 
     Returns:
         The folder with weights, configuration, card and digests of the training texts.
 
     Raises:
-        TrainingError: training diverged, the method does not fit the base, or what was saved is not what was trained.
+        TrainingError: training diverged, the method does not fit the base, or the saved weights are not the trained
+            ones.
     """
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     with _alone(job, progress):
@@ -59,13 +60,13 @@ def train(job: TrainingJob, progress: Progress, pace: Pace | None = None) -> Pat
 
 
 def _partial(folder: Path) -> Path:
-    """Where an adapter is made before it is whole."""
+    """Folder in which an adapter is made until it is complete."""
     return folder.with_name(f".{folder.name}.partial")
 
 
 @contextmanager
 def _alone(job: TrainingJob, progress: Progress) -> Iterator[None]:
-    """No other process trains this adapter within the block. The system gives a killed process's lock back."""
+    """Lock out other processes that train this adapter. The system releases a killed process's lock."""
     lock = FileLock(job.folder.with_name(f".{job.folder.name}.lock"))
     try:
         lock.acquire(blocking=False)
@@ -79,7 +80,7 @@ def _alone(job: TrainingJob, progress: Progress) -> Iterator[None]:
 
 
 def _clear_abandoned(job: TrainingJob) -> None:
-    """Remove what killed trainings of this adapter and seed by other recipes left; nobody would take it up again."""
+    """Remove leftovers of killed trainings of this adapter and seed by other recipes; nothing would resume them."""
     for lock_path in job.folder.parent.glob(f".seed-{job.seed}-*.lock"):
         left = lock_path.with_suffix(".partial")
         if left == _partial(job.folder) or not left.is_dir():
@@ -92,7 +93,7 @@ def _clear_abandoned(job: TrainingJob) -> None:
 
 
 def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace) -> None:
-    """Train, and save weights, configuration and, last, the card in a folder that no other process writes to."""
+    """Train, then save weights, configuration and, last, the card in a folder that no other process writes to."""
     rows = batching.hold_out(job.split.examples, job.adapter.train, job.seed)
     with deterministic(job.seed):
         network = _network(job, batching.steps(job.adapter.train, len(rows.trained)))
@@ -134,7 +135,7 @@ def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace)
 
 
 def _network(job: TrainingJob, steps: int) -> Any:
-    # Eager attention: on a processor, for sequences as short as reviews, its backward pass is the faster one.
+    # Eager attention: on a CPU, for sequences as short as reviews, it has the faster backward pass.
     base = untrained(job.base.folder, job.seed, attention="eager")
     try:
         return methods.apply(job.adapter, base, steps).train()

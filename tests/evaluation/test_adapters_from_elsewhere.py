@@ -271,7 +271,7 @@ def test_an_adapter_that_says_it_has_seen_a_scored_text_is_refused(world: World)
     seen = (folder / "trained-on.txt").read_text().split()
     (folder / "trained-on.txt").write_text("\n".join([text_digest, *seen[1:]]) + "\n")
     world.write(adapter=folder)
-    assert "is not the list of texts that its card is about" in world.evaluate().stderr
+    assert "is not the list of texts that its card pins" in world.evaluate().stderr
     card = json.loads((folder / CARD).read_text())
     card["trained_on"]["sha256"] = digest.of_file(folder / "trained-on.txt")
     (folder / CARD).write_text(json.dumps(card))

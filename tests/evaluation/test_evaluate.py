@@ -145,7 +145,7 @@ def test_a_damaged_adapter_fails_its_model_only(harness: Command, suite_path: Pa
     assert result.code == 3
     (failed,) = result.json()["failed"]
     assert failed["model"] == "tiny+lora"
-    assert "the weights are not the ones its card is about" in failed["error"]
+    assert "the weights are not the ones its card describes" in failed["error"]
 
 
 def test_an_unknown_method_is_refused_before_anything_is_trained(

@@ -65,7 +65,7 @@ def test_a_training_that_succeeds_forgets_that_it_failed(harness: Command, suite
     plan.note_failure(job, "Traceback …\nMemoryError: there was no room\n")
     assert plan.why_missing(job) == (
         "the training of adapter 'full' seed 1 failed: MemoryError: there was no room; evaluate the suite again once "
-        "that is mended"
+        "that is fixed"
     )
     assert harness("train", suite_path, "--adapter", "full", "--workers", "1").code == 0
     assert "has not been trained yet" in plan.why_missing(job)

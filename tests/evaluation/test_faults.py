@@ -233,7 +233,7 @@ def test_an_adapter_that_is_replaced_after_it_was_trained_is_refused(
     again = harness(*only, "--json")
     assert again.code == 3
     assert [failed["model"] for failed in again.json()["failed"]] == ["tiny+lora"]
-    assert "the weights are not the ones its card is about" in again.json()["failed"][0]["error"]
+    assert "the weights are not the ones its card describes" in again.json()["failed"][0]["error"]
     assert problems(tmp_path / "runs" / "harness.duckdb") == []
 
 

@@ -33,7 +33,7 @@ def test_a_random_head(world: World) -> None:
     assert world.evaluate().exit_code == 3
     red = world.red()
     assert set(red) == ALL
-    assert "the weights are not the ones its card is about" in red[MIN]
+    assert "the weights are not the ones its card describes" in red[MIN]
 
 
 def test_a_random_head_that_was_declared(world: World) -> None:
@@ -53,7 +53,7 @@ def test_a_swapped_adapter(world: World) -> None:
     two.rename(one)
     (one.parent / "aside").rename(two)
     assert world.evaluate().exit_code == 3
-    assert "weights that were trained otherwise than the suite says: adapter 'lora' seed 1" in world.red()[MIN]
+    assert "weights that were not trained as the suite declares: adapter 'lora' seed 1" in world.red()[MIN]
 
 
 def test_seeds_that_are_one_seed_twice(world: World) -> None:

@@ -184,16 +184,16 @@ def relabel_with_new_lock(world: World) -> None:
 
 
 IN_FILES: dict[str, tuple[Callable[[World], Any], str]] = {
-    "weights of the adapter": (change_weights, "the weights are not the ones its card is about"),
+    "weights of the adapter": (change_weights, "the weights are not the ones its card describes"),
     "another seed's weights": (
         lambda world: shutil.copytree(world.adapter("lora", 2), world.adapter("lora", 1), dirs_exist_ok=True),
-        "holds weights that were trained otherwise than the suite says",
+        "holds weights that were not trained as the suite declares",
     ),
     "the adapter's rank in its configuration": (
         lambda world: overwrite(
             world.adapter("lora", 1) / "adapter_config.json", '"lora_alpha": 8', '"lora_alpha": 80'
         ),
-        "the weights are not the ones its card is about",
+        "the weights are not the ones its card describes",
     ),
     "the card's account of the training rows": (
         lambda world: change_card(world, trained_on={"split": "train", "digest": "0" * 64, "n": 240}),

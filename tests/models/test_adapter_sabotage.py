@@ -1,8 +1,7 @@
-"""Adapters from elsewhere, each broken on purpose in another way: scored rightly, or refused by name.
+"""Adapters from elsewhere, each broken on purpose in a different way: scored correctly, or refused by name.
 
-All are evaluated at once.
-The adapters are made with PEFT itself on a tiny real BERT, as somebody else would, or are copies of one that the
-harness trained.
+All are evaluated in one run. The adapters are made with PEFT itself on a tiny real BERT, as another user would, or are
+copies of one that the harness trained.
 """
 
 import json
@@ -37,7 +36,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def save_adapter(base: Path, folder: Path, config: Any) -> None:
-    """An adapter that looks trained: no tensor of it is what PEFT begins with."""
+    """An adapter that looks trained: none of its tensors has PEFT's initial values."""
     torch.manual_seed(11)
     model = BertForSequenceClassification.from_pretrained(base, num_labels=2)
     with without_known_warnings():
@@ -51,7 +50,7 @@ def save_adapter(base: Path, folder: Path, config: Any) -> None:
 
 
 def lora(**changed: Any) -> LoraConfig:
-    """What the adapters here are made from."""
+    """Source of the adapters in this module."""
     made_of: dict[str, Any] = {
         "task_type": TaskType.SEQ_CLS,
         "r": 4,
@@ -144,7 +143,7 @@ def nested(folder: Path) -> None:
 
 
 def card(**changed: Any) -> Callable[[Path], None]:
-    """Change what the harness's card tells."""
+    """Change entries of the harness's card."""
 
     def edit(folder: Path) -> None:
         values = json.loads((folder / CARD).read_text())
@@ -207,9 +206,9 @@ class Case:
     name: str
     apply: Callable[[Path], Any] | None
     refused: str | None
-    """What the refusal says; None where it is scored."""
+    """Words of the refusal; None if it is scored."""
     made: str = "lora"
-    """What it is a copy of."""
+    """Name of the adapter that it is a copy of."""
     base: str = "tiny"
 
 
@@ -228,14 +227,14 @@ SCORED = [
     Case("trained-here", None, None, made="carded"),
 ]
 REFUSED = [
-    Case("no-head", tensors(headless), "lacks classifier"),
-    Case("no-head-and-none-asked-for", without_a_head, "lacks classifier"),
+    Case("no-head", tensors(headless), "nor the base has classifier"),
+    Case("no-head-and-none-asked-for", without_a_head, "nor the base has classifier"),
     Case("lost-tensor", tensors(lost), "it lacks base_model"),
-    Case("renamed-tensor", tensors(renamed), "beyond it"),
-    Case("extra-tensor", tensors(lambda t: t.update(stray=torch.ones(2))), "it has stray beyond it"),
+    Case("renamed-tensor", tensors(renamed), "in addition"),
+    Case("extra-tensor", tensors(lambda t: t.update(stray=torch.ones(2))), "it has stray in addition"),
     Case("another-method", lambda folder: shutil.copy(folder.parent / "ia3" / WEIGHTS, folder), "different methods"),
     Case("small-base", None, "(4, 16) where (4, 32) belongs: it was trained on another base", made="small"),
-    Case("wrong-rank", config(r=8), "where (8, 32) belongs: adapter_config.json tells of another size"),
+    Case("wrong-rank", config(r=8), "where (8, 32) belongs: adapter_config.json asks for another size"),
     Case("three-classes", labels(id2label={"0": "bad", "1": "fair", "2": "good"}), "names 3 labels"),
     Case("three-rows", tensors(three_rows),
          "its head has 3 outputs"),
@@ -243,10 +242,10 @@ REFUSED = [
     Case("labels-turned-too", labels(label2id={"positive": 0, "negative": 1}), "the labels the other way round"),
     Case("labels-in-the-config", config(id2label={"0": "pos", "1": "neg"}), "the labels the other way round"),
     Case("labels-turned-in-the-base", None, "of the base has the labels the other way round", base="turned"),
-    Case("labels-are-no-map", labels(id2label=["negative", "positive"]), "is not one of numbers and names"),
+    Case("labels-are-no-map", labels(id2label=["negative", "positive"]), "does not map numbers to names"),
     Case("zero", tensors(zero), "was never trained"),
     Case("one-zero", tensors(one_zero), "was never trained"),
-    Case("no-effect", config(lora_alpha=0), "does the same with the adapter switched off"),
+    Case("no-effect", config(lora_alpha=0), "switching the adapter off changes nothing in the encoder"),
     Case("truncated", truncated, "is damaged"),
     Case("not-finite", tensors(nan), "values that are not finite numbers"),
     Case("pickle", pickle_only, "weights found: adapter_model.bin); pickled weights are never read"),
@@ -257,21 +256,21 @@ REFUSED = [
     Case("huge-config", config(note="x" * 2_000_000), "has more than 1,000,000 bytes"),
     Case("nested-config", nested, "is not JSON (RecursionError)"),
     Case("config-is-a-list", lambda folder: (folder / CONFIG).write_text("[]"), "is not a JSON object"),
-    Case("no-method", config(peft_type=None), "does not say its method"),
+    Case("no-method", config(peft_type=None), "does not name its method"),
     Case("unheard-of-method", config(peft_type="SORCERY"), "there is no method 'SORCERY'"),
     Case("unknown-switch", config(some_new_switch=True, peft_version="9.9"), "LORA has no some_new_switch there"),
-    Case("impossible-value", config(r=-1), "cannot be put on its base (`r` should be"),
+    Case("impossible-value", config(r=-1), "cannot be loaded onto its base (`r` should be"),
     Case("no-number", config(lora_alpha=math.nan), "has a number that is not finite"),
     Case("beyond-every-number", lambda folder: text_for_alpha(folder, "1e999"), "is not JSON: it has a number"),
     Case("half-a-character", config(note="\ud800"), "is not JSON (UnicodeEncodeError)"),
     Case("resized-embeddings", tensors(lambda t: t.update({EMBEDDINGS: torch.ones(300, 32)})),
          "its vocabulary was resized or trained. Merge it into its base"),
-    Case("no-such-option", config(bias="some"), "cannot be put on its base (Requested bias: some"),
+    Case("no-such-option", config(bias="some"), "cannot be loaded onto its base (Requested bias: some"),
     Case("beyond-memory", config(r=10**9), "r is 1000000000 where at most 16384 is supported"),
     Case("not-a-number", config(r="many"), "r = 'many'"),
     Case("a-target-that-is-not-there", config(target_modules=["nowhere"]),
          "(bert) has none of the modules that adapter_config.json targets (nowhere). That file names the base '"),
-    Case("generates", config(task_type="CAUSAL_LM"), "is for 'CAUSAL_LM', not for classifying"),
+    Case("generates", config(task_type="CAUSAL_LM"), "task_type is 'CAUSAL_LM'; only classifiers"),
     Case("code", config(auto_mapping={"base_model_class": "Evil", "parent_library": "evil"}), "(auto_mapping)"),
     Case("module", config(megatron_config={}, megatron_core="evil"), "(megatron_config)"),
     Case("a-module-by-its-default", config(megatron_core="evil"), "megatron_core names code"),
@@ -290,21 +289,21 @@ REFUSED = [
     Case("beyond-its-file-by-pattern", config(rank_pattern={"query": 16_000}), "rank_pattern.query = 16000, but"),
     Case("beyond-its-file", config(r=16_000), "r = 16000, but no tensor"),
     Case("replicated", config(layer_replication=[[0, 2]] * 100_000), "layer_replication comes to 200,000 layers"),
-    Case("replicated-a-little", config(layer_replication=[[0, 2]] * 100), "layer_replication comes to 200 layers, but"),
+    Case("replicated-a-little", config(layer_replication=[[0, 2]] * 100), "layer_replication yields 200 layers, but"),
     Case("replicated-by-nonsense", config(layer_replication=[[0, "x"]]), "must be a list of pairs of whole numbers"),
     Case("deep", config(loftq_config={"a": {"b": {"c": {"d": 1}}}}), "is nested more than 3 levels deep"),
     Case("deep-beside", config(note=json.loads("[" * 60 + "]" * 60)), "is nested more than 50 levels deep"),
     Case("card-not-a-number", card(train_seconds=math.nan), "harness-card.json", made="carded"),
-    Case("pissa", config(init_lora_weights="pissa"), "took its weights out of the base's"),
+    Case("pissa", config(init_lora_weights="pissa"), "moved weights of the base into the adapter"),
     Case("another-base-by-its-card", None, "of training on another base", made="carded", base="other"),
     Case("another-base-that-the-card-hides", card(base={"id": "tiny", "digest": "@OTHER@"}),
          "does not answer as it did at the end of its training", made="carded", base="other"),
     Case("card-of-other-weights", tensors(lambda t: t.update({k: v + 1 for k, v in t.items() if "lora_B" in k})),
-         "the weights are not the ones its card is about", made="carded"),
-    Case("card-without-answers", card(probe_scores=None), "tells no answers to the probe texts", made="carded"),
+         "the weights are not the ones its card describes", made="carded"),
+    Case("card-without-answers", card(probe_scores=None), "has no usable answers to the probe texts", made="carded"),
     Case("card-without-numbers", card(train_seconds=math.nan), "has no readable harness-card.json", made="carded"),
     Case("card-of-nonsense", card(n_trainable="many"), "n_trainable", made="carded"),
-    Case("card-without-texts", lambda folder: (folder / "trained-on.txt").unlink(), "does not say what it was trained",
+    Case("card-without-texts", lambda folder: (folder / "trained-on.txt").unlink(), "no record of its training texts",
          made="carded"),
 ]  # fmt: skip
 CASES = [*SCORED, *REFUSED]
@@ -317,9 +316,9 @@ class World:
     root: Path
     result: Result
     errors: dict[str, str]
-    """By model, why it was not scored."""
+    """The reason why it was not scored, by model."""
     scores: dict[str, list[float]]
-    """By model, the predictions of a success."""
+    """The predictions of each model that was scored, by model."""
 
 
 HEAD = """version = 1
@@ -430,7 +429,7 @@ def bases_digest(folder: Path) -> str:
 
 
 def by_peft(world: World, adapter: str) -> list[float]:
-    """What plain PEFT and transformers say of the test rows, one at a time."""
+    """Scores of plain PEFT and transformers for the test rows, one at a time."""
     base = world.root / "suites" / "base"
     torch.manual_seed(0)
     model = BertForSequenceClassification.from_pretrained(base, num_labels=2)
@@ -474,7 +473,7 @@ def test_no_refusal_is_a_traceback_and_no_pickle_was_read(world: World, monkeypa
     assert not Path("the-pickle-was-read").exists()
     monkeypatch.chdir(world.root)
     bomb(world.root)
-    pickle.loads((world.root / "adapter_model.bin").read_bytes())  # noqa: S301 (our own, and it does go off)
+    pickle.loads((world.root / "adapter_model.bin").read_bytes())  # noqa: S301 (our own, and it has an effect)
     assert Path("the-pickle-was-read").exists()
 
 

@@ -1,4 +1,4 @@
-"""What is pinned of a base is what is read, and nothing else."""
+"""Bases: the pinned files are read, and nothing else."""
 
 import json
 import os
@@ -124,8 +124,8 @@ CASES = [
     Case("wider", edited(hidden_size=10**12), "hidden_size = 1,000,000,000,000 is more than"),
     Case("many-labels", edited(num_labels=10**9), "num_labels = 1,000,000,000 is more than"),
     Case("many-positions", edited(max_position_embeddings=10**7), "describes a network of"),
-    Case("no-such-network", edited(model_type="sorcery"), "no network can be made of its config.json"),
-    Case("impossible", edited(num_attention_heads=3), "no network can be made of its config.json"),
+    Case("no-such-network", edited(model_type="sorcery"), "no network can be built from its config.json"),
+    Case("impossible", edited(num_attention_heads=3), "no network can be built from its config.json"),
 ]
 
 

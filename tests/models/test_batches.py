@@ -1,7 +1,7 @@
-"""A score is a function of its text and its model: not of the texts that it shares a batch with.
+"""A score is a function of its text and its model, not of the texts that it shares a batch with.
 
-Networks of many families, built from config and loaded through the production path, are held to transformers and PEFT,
-which are asked one text at a time and as their own documentation says.
+Networks of many families, built from config and loaded through the production path, are checked against transformers
+and PEFT, which are called one text at a time as in their own documentation.
 """
 
 import itertools
@@ -45,7 +45,7 @@ TEXTS = [
     "of",
     "no",
 ]
-"""Of 1 to more than the allowed tokens, some of one length."""
+"""Texts of 1 to more than the allowed number of tokens, some of one length."""
 MAX_LENGTH = 60
 AutoModel: Any = transformers.AutoModel  # untyped there, as is the next
 Fast: Any = transformers.PreTrainedTokenizerFast
@@ -166,7 +166,7 @@ def check_alone_and_together(score: Callable[[Sequence[str]], Floats], expected:
 
 
 WHOLE = ("bert", "roberta", "gpt2", "qwen2")
-"""Families in all combinations; the others in the two that are hardest to get right."""
+"""Families that are tested in all combinations; the others in the two that are hardest to get right."""
 KINDS = [
     (family, pad, side)
     for family, pad, side in itertools.product(FAMILIES, PADS, ("right", "left"))
@@ -335,7 +335,7 @@ def test_a_tokenizer_of_another_language_is_refused_on_the_texts_themselves(tmp_
     inner = Tokenizer(BPE({word: i for i, word in enumerate([*SPECIAL, *map(chr, range(33, 127))])}, []))
     Fast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>").save_pretrained(base)
     texts = [chr(0x4E00 + i) * 3 for i in range(20)]
-    with pytest.raises(RunError, match="to the tokenizer, only 1 of 20 different texts are different"):
+    with pytest.raises(RunError, match="the tokenizer distinguishes only 1 of 20 different texts"):
         encoding.Encoded(base, texts, MAX_LENGTH)
     encoding.Encoded(base, [*texts, *(f"number {i}" for i in range(30))], MAX_LENGTH)
 

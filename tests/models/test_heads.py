@@ -102,7 +102,7 @@ def test_a_head_that_a_checkpoint_brings_is_refused_as_an_untrained_one(kind: st
 
 
 def test_what_a_pretraining_made_beside_the_encoder_is_kept(tmp_path: Path) -> None:
-    """ModernBERT's head has a layer that its language model has too; what answers is drawn."""
+    """ModernBERT's head has a layer that its language model has too; its output layer is drawn."""
     config: Any = AutoConfig.for_model("modernbert", **SMALL | KINDS["modernbert"], initializer_range=0.2)
     torch.manual_seed(3)
     transformers.ModernBertForMaskedLM(config).save_pretrained(tmp_path)
@@ -116,7 +116,7 @@ def test_weights_of_another_vocabulary_than_the_configuration_says_are_refused(t
     shutil.copytree(tiny_base, tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"vocab_size": config["vocab_size"] + 3}))
-    with pytest.raises(RunError, match=r"word_embeddings.weight has the shape .* were embeddings resized, save"):
+    with pytest.raises(RunError, match=r"word_embeddings.weight has the shape .* if embeddings were resized, save"):
         untrained(tmp_path, 1)
 
 
@@ -200,7 +200,7 @@ def test_outputs_without_plain_names_are_scored_as_declared_and_not_guessed(fini
 
 
 def test_other_classifiers_are_refused_by_what_they_are(finished: Path, tiny_base: Path) -> None:
-    with pytest.raises(RunError, match=r"weights on disk are not .* classifier.bias, .*; the checkpoint has no"):
+    with pytest.raises(RunError, match=r"weights on disk differ from .* classifier.bias, .*; the checkpoint has no"):
         scored(tiny_base, labels={"negative": ["LABEL_0"], "positive": ["LABEL_1"]})
     config(finished, problem_type="multi_label_classification")
     with pytest.raises(AdapterError, match="problem_type is 'multi_label_classification'"):
@@ -213,7 +213,7 @@ def test_other_classifiers_are_refused_by_what_they_are(finished: Path, tiny_bas
 def test_a_checkpoint_with_a_tensor_that_is_not_live_is_never_scored(finished: Path) -> None:
     tensors = load_file(finished / "model.safetensors")
     save_file(tensors | {"stray": torch.ones(2)}, finished / "model.safetensors", {"format": "pt"})
-    with pytest.raises(RunError, match="weights on disk are not the ones in the model: stray"):
+    with pytest.raises(RunError, match="weights on disk differ from the loaded model's: stray"):
         scored(finished)
 
 
@@ -301,9 +301,7 @@ def test_texts_that_are_longer_than_a_networks_positions_are_refused_with_the_nu
         ids[:, -1] = network.config.eos_token_id  # it answers at its place
     network(input_ids=ids, attention_mask=torch.ones_like(ids))
     if room is not None:
-        with pytest.raises(
-            RunError, match=f"text.max_length {room + 1} are more than .*; set text.max_length to {room}"
-        ):
+        with pytest.raises(RunError, match=f"text.max_length {room + 1} exceeds .*; set text.max_length to {room}"):
             check_positions(network, room + 1)
         ids = torch.cat([torch.full((1, 1), 5), ids], dim=1)
         with pytest.raises((IndexError, RuntimeError)):

@@ -1,4 +1,4 @@
-"""Hostile bases, adapters and suites, watched from below: no file is opened that was not verified, and no address."""
+"""Hostile bases, adapters and suites under audit hooks: only verified files and no network addresses are opened."""
 
 import json
 import os
@@ -34,7 +34,7 @@ PARAMS = [
 
 @pytest.fixture(scope="module")
 def seen(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a process did that was given all of it, and where."""
+    """Report of a process that was given all hostile files, and the folder that holds them."""
     root = tmp_path_factory.mktemp("hostile").resolve()
     here = root / "suites"
     here.mkdir()
@@ -53,7 +53,7 @@ def seen(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     adapters.save_adapter(tiny_base, root / "made" / "lora", adapters.lora())
     for one in adapters.CASES:
         if one.made != "lora" or one.base != "tiny" or one.name in ("another-method", "linked-file", "linked-folder"):
-            continue  # those links are looked at before a folder comes to be loaded
+            continue  # those links are checked before a folder is loaded
         folder = here / f"adapter-{one.name}"
         shutil.copytree(root / "made" / "lora", folder)
         if one.apply is not None:

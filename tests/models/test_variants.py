@@ -41,7 +41,7 @@ LORA = 'backend = "peft"\nadapter = "lora"\nprecision = "fp32"\n'
 
 
 def skip_note(units: int, note: str) -> None:
-    """Progress that nobody watches."""
+    """Progress without a display."""
 
 
 @dataclass
@@ -130,7 +130,7 @@ def test_every_form_answers_nearly_as_torch_in_fp32_does(
 def test_bf16_in_openvino_is_refused_where_the_processor_has_none(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OpenVINO takes the wish for bf16 and computes fp32 there: a run would say what it is not."""
+    """OpenVINO accepts a request for bf16 and computes fp32 there: a run would be labelled wrongly."""
     monkeypatch.setattr(provenance, "has_fast_bf16", lambda: False)
     with pytest.raises(RunError, match="would compute fp32 here; use precision = 'fp32' or 'auto'"):
         scores_of(world, "bf16", "openvino")

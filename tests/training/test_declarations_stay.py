@@ -1,4 +1,4 @@
-"""A declaration is what its file says, whatever is done with it: keys and digests are made of it again and again."""
+"""A declaration never differs from its file, whatever is done with it: keys and digests are made from it repeatedly."""
 
 import copy
 import json

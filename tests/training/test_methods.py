@@ -69,7 +69,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "waveft": {"n_frequency": 64},
     "xlora": {"hidden_size": 32, "adapters": {}},
 }
-"""What a method needs on a base this small, beside `LINEAR` where it puts layers beside the linear ones."""
+"""Params that a method needs on a base this small, besides `LINEAR` if it adds layers beside the linear ones."""
 NO_LINEAR = {
     *WITHOUT_PEFT, "adaption_prompt", "cartridge", "cpt", "multitask_prompt_tuning", "p_tuning", "prefix_tuning",
     "prompt_tuning", "trainable_tokens", "xlora",
@@ -83,7 +83,7 @@ DO_NOT_FIT = {
     "trainable_tokens": "does not train the head",
     "xlora": "params.adapters names code, files or models from elsewhere",
 }
-"""Why not, in PEFT's words."""
+"""Reasons, in PEFT's words."""
 TYPES = {kind.value.lower() for kind in PeftType if kind in PEFT_TYPE_TO_CONFIG_MAPPING}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "rslora": ("lora", {"r": 4, "use_rslora": True}),
@@ -123,7 +123,7 @@ def job(lora: TrainingJob, tmp_path: Path) -> Callable[[str], TrainingJob]:
 
 
 def logits(network: Any, job: TrainingJob) -> torch.Tensor:
-    """What a network says of the probe texts and of the training texts."""
+    """A network's scores for the probe texts and the training texts."""
     encoded = Encoded(job.base.folder, [*PROBE_TEXTS, *job.texts], job.max_length).for_network(network)
     return forward_all(encoded, lambda batch: network(**batch).logits, lambda units, note: None)
 
@@ -177,11 +177,11 @@ def test_every_listed_name_is_one_of_pefts_types() -> None:
     [
         ("lora", {"init_lora_weights": "eva"}, "'eva' needs a pass over data before training"),
         ("lora", {"init_lora_weights": "corda"}, "'corda' needs a pass over data before training"),
-        ("lora", {"init_lora_weights": "pissa", "use_dora": True}, "'pissa' cannot be had together with use_dora"),
+        ("lora", {"init_lora_weights": "pissa", "use_dora": True}, "'pissa' cannot be combined with use_dora"),
         ("lora", {"target_modules": ["q_lin"]}, "lora does not fit base 'tiny': No modules were targeted"),
         ("lora", {"rank": 8}, "rank"),
         ("adamss", {"use_asa": True}, "use_asa keeps importances outside the parameters"),
-        ("prompt_tuning", {"num_virtual_tokens": 33}, "33 virtual tokens and text.max_length 32 are more than the 64"),
+        ("prompt_tuning", {"num_virtual_tokens": 33}, "text.max_length 32 and 33 virtual tokens together exceed"),
         ("oft", {"oft_block_size": 7}, "oft does not fit base 'tiny'"),
         ("head", {"r": 8}, "method 'head' takes no params"),
         ("telepathy", {}, "there is no method 'telepathy'"),
@@ -257,7 +257,7 @@ def test_a_converted_pissa_adapter_leaves_the_base_as_it_is(job: Callable[[str],
 def test_what_does_not_come_back_is_refused_after_training(job: Callable[[str], TrainingJob], tmp_path: Path) -> None:
     one = job("lora")
     folder = train_loop(one, silent)
-    with pytest.raises(TrainingError, match="what was saved does not answer as what was trained"):
+    with pytest.raises(TrainingError, match="the saved weights do not answer as the trained ones"):
         saving.check_reloads(folder, one, [0.5] * len(PROBE_TEXTS))
 
 

@@ -48,7 +48,7 @@ def with_dropout(job: TrainingJob, folder: Path) -> TrainingJob:
 
 
 def killed_after(job: TrainingJob, seconds: float) -> bool:
-    """Train in another process and kill it so many seconds after its first checkpoint; whether it was still at it."""
+    """Train in another process and kill it some seconds after its first checkpoint; True if it was still training."""
     process = FORKS.Process(target=train, args=(job,))
     process.start()
     try:

@@ -1,4 +1,4 @@
-"""Training on a real tiny BERT: repeatable to the byte, whole or not at all, with a card that tells everything."""
+"""Training on a real tiny BERT: repeatable to the byte, whole or not at all, with a card that records everything."""
 
 import json
 import math
@@ -167,7 +167,7 @@ def test_a_card_whose_weights_changed_is_refused(jobs: list[TrainingJob]) -> Non
     folder = train_loop(jobs[0], silent)
     weights = folder / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(AdapterError, match="the weights are not the ones its card is about; delete the folder"):
+    with pytest.raises(AdapterError, match="the weights are not the ones its card describes; delete the folder"):
         card.read(folder)
     (folder / "harness-card.json").write_text("{}")
     with pytest.raises(AdapterError, match=r"has no readable harness-card\.json"):
@@ -221,7 +221,7 @@ def test_keys_that_came_later_are_in_no_digest_unless_they_are_given(jobs: list[
 
 
 def with_training(job: TrainingJob, tmp_path: Path, **changes: Any) -> TrainingJob:
-    """A job that is trained otherwise, in a folder of its own."""
+    """A job with another declaration, in a folder of its own."""
     return changed(job, tmp_path, train=job.adapter.train.model_copy(update=changes))
 
 
@@ -347,14 +347,14 @@ def test_the_held_out_reviews_are_whole_and_come_from_the_training_rows(jobs: li
 def test_a_training_that_ends_with_one_answer_for_all_is_refused(jobs: list[TrainingJob], tmp_path: Path) -> None:
     job = with_training(jobs[0], tmp_path, learning_rate=1e-9, epochs=1)
     one_sided = replace(job, split=replace(job.split, examples=tuple(_mostly(1, job.split.examples))))
-    with pytest.raises(TrainingError, match=r"in its last epoch it said class \d of all \d+ training rows"):
+    with pytest.raises(TrainingError, match=r"in its last epoch it predicted class \d for all \d+ training rows"):
         train_loop(replace(one_sided, adapter=_strong(one_sided)), silent)
     assert not job.folder.exists()
     assert list(job.folder.parent.glob(".changed.partial")) == []
 
 
 def _mostly(label: int, examples: tuple[Example, ...]) -> Iterator[Example]:
-    """Examples of which all but the first have one label."""
+    """Examples that all have one label, except the first."""
     for position, example in enumerate(examples):
         yield replace(example, label=label if position else 1 - label)
 

@@ -1,40 +1,41 @@
-"""What a process keeps in memory: what was given back, for the next layer, and few of the kernels that were made.
+"""Memory policy of a process: keep freed blocks for the next layer, and only a few of the compiled kernels.
 
-    memory.keep_freed()
-    memory.keep_few_kernels()       # before torch multiplies anything
+    allocator.keep_freed()
+    allocator.keep_few_kernels()    # before torch multiplies anything
 
-A network asks for the same few large blocks in every layer of every batch. glibc, as it comes, gives them back to the
-system each time, which hands them out again page by page, cleared. The process then holds for longer what it held at
-its largest, and never more at once.
+A network asks for the same few large blocks in every layer of every batch. By default, glibc returns them to the system
+each time, which hands them out again page by page, cleared. With this policy the process stays at its peak size for
+longer, but its peak is no higher.
 
 In bf16 torch has oneDNN make kernels for each shape of a batch, and keeps the last 1,024 of two kinds: half a gigabyte.
-Batches of texts come in ever new shapes; what is needed again soon is that of the same pass, whose layers share shapes.
+Batches of texts come in ever new shapes; the kernels needed again soon are those of the same pass, whose layers share
+shapes.
 """
 
 import ctypes
 import os
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Of malloc.h."""
+"""Constants from malloc.h."""
 _LARGEST_BLOCK = 2**25
-"""Blocks up to here come from the heap: 32 MiB, the most that every glibc allows. Whole weights are larger."""
+"""Largest block taken from the heap: 32 MiB, the most that every glibc allows. Whole weights are larger."""
 _FREE_AT_MOST = 2**30
-"""Bytes that are free at the end of the heap before some go back."""
+"""Free bytes at the end of the heap above which glibc returns some."""
 KERNELS_KEPT = 128
-"""Of each kind; a pass of a training takes more than 64."""
+"""Kernels of each kind; a training pass needs more than 64."""
 
 
 def keep_freed() -> None:
-    """Tell glibc; another allocator is left as it is."""
+    """Have glibc keep freed blocks; other allocators are left unchanged."""
     try:
-        tell = ctypes.CDLL(None).mallopt
+        set_option = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
         return
-    tell(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
-    tell(_M_TRIM_THRESHOLD, _FREE_AT_MOST)
+    set_option(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
+    set_option(_M_TRIM_THRESHOLD, _FREE_AT_MOST)
 
 
 def keep_few_kernels() -> None:
-    """Tell torch, unless somebody told it otherwise. Too late once it has multiplied."""
+    """Limit torch's kernel caches unless the environment sets a limit. No effect once torch has multiplied."""
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(name, str(KERNELS_KEPT))

@@ -1,15 +1,15 @@
-"""A last layer whose first token alone is read, computed for that token alone.
+"""Computing the last layer for the first token alone, where the head reads no other.
 
     with first_token.only(network, trial) as is_so:
         network(…)                  # the same answers
 
-The heads of BERT, DistilBERT and their kind read the first token of the last layer. What that layer makes of the other
-tokens is thrown away, though most of its arithmetic goes there: of six layers it is a seventh of the whole. Here its
-keys and values are computed for all tokens, since the first one attends to them, and all else for the first one. The
-sums are the same, in products of another shape, so answers differ by rounding; gradients likewise.
+The heads of BERT, DistilBERT and similar models read the first token of the last layer. That layer's output for the
+other tokens is discarded, although most of its arithmetic is spent on it: a seventh of the total with six layers. Here
+its keys and values are computed for all tokens, since the first one attends to them, and everything else for the first
+one. The sums are the same, in products of another shape, so answers differ by rounding, as do gradients.
 
-Nothing is left out on trust. The answers to a trial must be the same bits with nonsense in the place of the other
-tokens, and the first token must come out as it does of the whole layer. Layers of other kinds are left as they are.
+Nothing is left out on trust. The answers to a trial must be bit-identical with nonsense in place of the other tokens,
+and the first token's output must match that of the whole layer. Layers of other kinds are left unchanged.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,12 +24,12 @@ from transformers.models.bert.modeling_bert import eager_attention_forward
 from harness.models.speedups import shared_layers
 
 ROUNDING = 8
-"""How far the first token may come out otherwise, in units of rounding of its largest number."""
+"""Largest difference allowed in the first token's output, in rounding units of its largest number."""
 
 
 @contextmanager
 def only(network: Any, trial: Mapping[str, torch.Tensor]) -> Iterator[bool]:
-    """Within the block; what it is given tells whether it is so."""
+    """Compute the last layer for the first token alone within the block; yields whether that was proven."""
     layer = _last(network)
     as_it_was, is_so = type(layer), settle(network, trial)
     try:
@@ -40,14 +40,14 @@ def only(network: Any, trial: Mapping[str, torch.Tensor]) -> Iterator[bool]:
 
 
 def settle(network: Any, trial: Mapping[str, torch.Tensor]) -> bool:
-    """For good, where it is proven.
+    """Compute the last layer for the first token alone from now on, if that is proven to be right.
 
     Args:
-        network: a sequence classifier on the transformers library, with a PEFT adapter on it or not.
-        trial: a batch that it is tried on, with texts of several tokens.
+        network: a transformers sequence classifier, with or without a PEFT adapter.
+        trial: a batch to try it on, with texts of several tokens.
 
     Returns:
-        Whether its last layer is now computed for the first token alone; else it is as it was.
+        True if the last layer is now computed for the first token alone; if False, the network is unchanged.
     """
     layer = _last(network)
     as_it_was, of_first = type(layer), _of_first(layer)
@@ -57,7 +57,7 @@ def settle(network: Any, trial: Mapping[str, torch.Tensor]) -> bool:
     network.eval()
     try:
         is_so = _is_proven(network, layer, of_first, trial)
-    except Exception:  # noqa: BLE001 (a part that is built otherwise, in whatever way)
+    except Exception:  # noqa: BLE001 (a part that is built differently may raise anything)
         is_so = False
     finally:
         if not is_so:
@@ -67,7 +67,7 @@ def settle(network: Any, trial: Mapping[str, torch.Tensor]) -> bool:
 
 
 def _is_proven(network: Any, layer: Any, of_first: type, trial: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the head reads the first token alone, and that comes out as it did; makes the layer of the kind."""
+    """Check that the head reads the first token alone and that its output is unchanged; converts the layer."""
     with torch.no_grad():
         answers, whole = _asked(network, layer, trial, lambda given: given)
         with_nonsense, _ = _asked(network, layer, trial, _nonsense)
@@ -85,7 +85,7 @@ def _last(network: Any) -> Any:
 
 
 def _nonsense(given: torch.Tensor) -> torch.Tensor:
-    """For all tokens but the first."""
+    """A layer's output with NaN for all tokens but the first."""
     return torch.cat([given[:, :1], torch.full_like(given[:, 1:], torch.nan)], dim=1)
 
 
@@ -95,7 +95,7 @@ def _asked(
     trial: Mapping[str, torch.Tensor],
     change: Callable[[torch.Tensor], torch.Tensor],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a network answers where what its last layer gives is changed, and what that gave."""
+    """A network's answers with its last layer's output changed, and that output before the change."""
     found: list[torch.Tensor] = []
 
     def on(_: Any, __: Any, given: torch.Tensor) -> torch.Tensor:
@@ -110,7 +110,7 @@ def _asked(
     return answers, found[0]
 
 
-# The two below are forward functions of layers. What else a layer is given, such as a prefix, would tell in the trial.
+# The next two are forward functions of layers. Other arguments, such as a prefix, would show up in the trial.
 
 
 def _bert(
@@ -139,8 +139,8 @@ def _attended(
 
     Args:
         query: shape (texts, 1, width).
-        key: shape (texts, tokens, width), as are values.
-        mask: shape (texts or 1, heads or 1, queries, tokens): what may be attended to, or what is added.
+        key: shape (texts, tokens, width), as for values.
+        mask: shape (texts or 1, heads or 1, queries, tokens): booleans, or numbers to add.
     """
     heads = [one.view(*one.shape[:-1], -1, own.attention_head_size).transpose(1, 2) for one in (query, key, value)]
     attention: Any = ALL_ATTENTION_FUNCTIONS.get_interface(own.config._attn_implementation, eager_attention_forward)
@@ -164,11 +164,11 @@ _KINDS: Mapping[str, tuple[Callable[..., torch.Tensor] | None, tuple[str, ...]]]
     },
     "transformers.models.distilbert.modeling_distilbert.TransformerBlock": (_distilbert, ("attention", "ffn")),
 }
-"""By kind of layer: its forward function for the first token, and the parts that this knows by heart."""
+"""By kind of layer: its forward function for the first token, and the submodules whose layout that relies on."""
 
 
 def _of_first(layer: Any) -> Any:
-    """The kind that a layer is for its first token; None where it or a part of it is of a kind that is not known."""
+    """The class for a layer's first token; None if the layer or a part of it is of an unknown kind."""
     kind: Any = type(layer)
     forward, parts = _KINDS.get(f"{kind.__module__}.{kind.__qualname__}", (None, ()))
     if forward is None or any(type(layer.get_submodule(name)).__module__ != kind.__module__ for name in parts):

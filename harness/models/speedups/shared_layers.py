@@ -1,18 +1,17 @@
-"""Lower layers that a network has from its base as they are: computed once, and their output used again.
+"""Lower layers that a network shares with its base: computed once, with their output reused by other networks.
 
-    shared = found(network, of_base, trial, folder)     # None where there is nothing that could be shared
+    shared = found(network, of_base, trial, folder)     # None if nothing can be shared
     with reused(shared, texts, shapes) as borrowed:     # the network is called on these batches, in order
         …
 
-Adapters of the upper layers, heads and the probe leave the embeddings and the lower k layers of an encoder alone. The
-output of these follows from the base, k, the precision and the texts alone. The first network to be asked computes it
-and keeps it; the next ones go on from there. The answers are the same bits: batches follow from the texts' lengths, so
-the upper layers multiply the same numbers in the same shapes.
+Adapters of the upper layers, heads and the probe leave the embeddings and the lower k layers of an encoder unchanged.
+The output of those depends only on the base, k, the precision and the texts. The first network computes and caches it;
+later networks continue from there. The answers are bit-identical: batches follow from the texts' lengths, so the upper
+layers multiply the same numbers in the same shapes.
 
-Nothing is shared on trust. Modules and tensors of the lower layers must be the base's, bit for bit; what they give for
-trial texts must be what the base gives; and what the whole network says of those must be the same bits with the lower
-layers as without. Where any of it is not so, or the encoder is built otherwise than such encoders are, the network is
-left as it is.
+Nothing is shared on trust. Modules and tensors of the lower layers must be the base's, bit for bit; their output for
+trial texts must equal the base's; and the whole network's answers to those texts must be bit-identical with and without
+the lower layers. If any of this fails, or the encoder is built differently, the network is left unchanged.
 """
 
 import hashlib
@@ -35,36 +34,36 @@ Batch = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What tells whether a network's layers are the base's."""
+    """Digests and trial outputs of a network's layers, for comparison with its base's."""
 
     below: str
-    """Digest of all of the encoder but its layers (64 hex digits)."""
+    """Digest of the encoder without its layers (64 hex digits)."""
     layers: tuple[str, ...]
-    """Of each layer."""
+    """Digest of each layer."""
     given: tuple[torch.Tensor, ...]
-    """What each layer gives for the trial texts: shape (texts, tokens, width)."""
+    """Output of each layer for the trial texts: shape (texts, tokens, width)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharedLayers:
-    """The lower layers of a network."""
+    """The lower layers that a network shares with its base."""
 
     layers: torch.nn.ModuleList
-    """All of the encoder's."""
+    """All layers of the encoder."""
     count: int
-    """How many of them are lower ones, 1 at least."""
+    """Number of shared layers, from the lowest; at least 1."""
     width: int
     dtype: torch.dtype
     made_of: Mapping[str, Any]
-    """All that their output follows from besides the texts."""
+    """Everything besides the texts that determines their output."""
     folder: Path | None
-    """Where their output is kept; None where it is not."""
+    """Folder that caches their output; None to cache none."""
     most_bytes: int = MOST_BYTES
-    """That the folder's files may take together."""
+    """Limit on the folder's files together."""
 
     @property
     def is_all(self) -> bool:
-        """Whether no layer is the network's own."""
+        """True if no layer is the network's own."""
         return self.count == len(self.layers)
 
 
@@ -75,14 +74,14 @@ def found(
     folder: Path | None,
     most_bytes: int = MOST_BYTES,
 ) -> SharedLayers | None:
-    """What of a network is its base's, if it can be shared.
+    """Find the lower layers that a network shares with its base; None if there are none that can be shared.
 
     Args:
-        network: on the transformers library, with a PEFT adapter on it or not, in evaluation mode.
-        of_base: `fingerprint` of its base in a precision.
-        trial: a batch that both are tried on.
-        folder: where states are kept; None where they are not.
-        most_bytes: that the folder's files may take together.
+        network: a transformers model in evaluation mode, with or without a PEFT adapter.
+        of_base: returns the base's `fingerprint` in a precision.
+        trial: a batch to try both on.
+        folder: folder that caches states; None to cache none.
+        most_bytes: limit on the folder's files together.
     """
     if getattr(getattr(network, "active_peft_config", None), "is_prompt_learning", False):
         return None
@@ -109,13 +108,13 @@ def found(
             whole = network(**trial)[0]
             with without(layers, count, iter([mine.given[count - 1]])):
                 upper = network(**trial)[0]
-    except Exception:  # noqa: BLE001 (an encoder that is built otherwise, in whatever way)
+    except Exception:  # noqa: BLE001 (an encoder that is built differently may raise anything)
         return None
     return shared if torch.equal(whole, upper) else None
 
 
 def _common(mine: Fingerprint, its: Fingerprint) -> int:
-    """How many of the lower layers are the same."""
+    """The number of lower layers that are the same."""
     if mine.below != its.below or len(mine.layers) != len(its.layers):
         return 0
     same = [one == other for one, other in zip(mine.layers, its.layers, strict=True)]
@@ -123,10 +122,10 @@ def _common(mine: Fingerprint, its: Fingerprint) -> int:
 
 
 def fingerprint(network: Any, trial: Batch) -> Fingerprint | None:
-    """What tells a network's layers from others'; None where it has no list of layers, each called once and in order.
+    """The fingerprint of a network's layers; None if it has no list of layers that are called once each, in order.
 
     Args:
-        network: in evaluation mode.
+        network: in evaluation mode; in training mode it has no fingerprint.
     """
     encoder, layers = _encoder(network), layers_of(network)
     if layers is None or network.training:
@@ -143,8 +142,8 @@ def fingerprint(network: Any, trial: Batch) -> Fingerprint | None:
 
 
 def given_by(layers: torch.nn.ModuleList, network: Any, batch: Batch) -> tuple[torch.Tensor, ...] | None:
-    """What each layer gives while the network reads a batch; None unless each is called once, in order, and gives one
-    tensor of shape (texts, tokens, width)."""
+    """The output of each layer while the network reads a batch; None unless each is called once, in order, and returns
+    one tensor of shape (texts, tokens, width)."""
     called: list[tuple[int, Any]] = []
     hooks = [
         layer.register_forward_hook(lambda _, __, given, index=index: called.append((index, given)))
@@ -166,7 +165,7 @@ _NOT_OF_THE_ENCODER = {
     "_name_or_path", "architectures", "classifier_dropout", "dtype", "id2label", "label2id", "problem_type",
     "seq_classif_dropout", "transformers_version",
 }  # fmt: skip
-"""Keys of a configuration."""
+"""Keys of a configuration that do not affect the encoder."""
 
 
 def _encoder(network: Any) -> Any:
@@ -175,7 +174,7 @@ def _encoder(network: Any) -> Any:
 
 
 def layers_of(network: Any) -> torch.nn.ModuleList | None:
-    """The encoder's one list of as many modules as its configuration says there are layers."""
+    """The encoder's list of layers: the only one with as many modules as its configuration states layers."""
     encoder = _encoder(network)
     count = encoder.config.num_hidden_layers
     lists = [one for one in encoder.modules() if isinstance(one, torch.nn.ModuleList) and len(one) == count]
@@ -183,7 +182,7 @@ def layers_of(network: Any) -> torch.nn.ModuleList | None:
 
 
 def _digest(module: torch.nn.Module, without: set[int]) -> str:
-    """Over names, kinds, settings and tensors of a module and all in it, some excepted by id."""
+    """SHA-256 over names, kinds, settings and tensors of a module and its submodules, except some given by id."""
     summed = hashlib.sha256()
     for name, one in module.named_modules():
         if id(one) in without:
@@ -197,14 +196,14 @@ def _digest(module: torch.nn.Module, without: set[int]) -> str:
 
 
 class _Passing(torch.nn.Module):
-    """In the place of a lower layer: gives what it is given."""
+    """Stand-in for a lower layer: returns its input."""
 
     def forward(self, given: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         return given
 
 
 class _Giving(torch.nn.Module):
-    """In the place of the highest lower layer: gives what that gave, a batch at a time."""
+    """Stand-in for the highest of the lower layers: returns that layer's cached output, batch by batch."""
 
     def __init__(self, kept: Iterator[torch.Tensor]) -> None:
         super().__init__()
@@ -218,7 +217,7 @@ class _Giving(torch.nn.Module):
 
 @contextmanager
 def without(layers: torch.nn.ModuleList, count: int, kept: Iterator[torch.Tensor]) -> Iterator[None]:
-    """The network of these layers without the lowest `count` (1 at least), given what they give for each batch."""
+    """Run the network without its lowest `count` layers (at least 1) within the block, given their output by batch."""
     taken_out = list(layers[:count])
     try:
         for index in range(count - 1):
@@ -232,14 +231,14 @@ def without(layers: torch.nn.ModuleList, count: int, kept: Iterator[torch.Tensor
 
 @contextmanager
 def reused(lower: SharedLayers, texts: str, shapes: Sequence[tuple[int, int]]) -> Iterator[float]:
-    """Compute the lower layers once: keep what they give, or take it from where it is kept.
+    """Compute the lower layers once: cache their output, or reuse what is cached.
 
-    Within the block the network is to be called on these batches, once each and in order. The block is given the
-    seconds that the lower layers took where they were computed; 0 where they are computed in the block.
+    Within the block the network must be called on these batches, once each and in order. Yields the seconds that the
+    lower layers took in an earlier run; 0 if they are computed within the block.
 
     Args:
         texts: digest of the batches' token ids.
-        shapes: of each batch, texts and tokens with padding.
+        shapes: texts, and tokens with padding, of each batch.
     """
     if lower.folder is None:
         yield 0.0

@@ -1,10 +1,9 @@
-"""Hidden states kept as files, which are mapped into memory when they are read again.
+"""Hidden states cached in files, which are mapped into memory when they are read again.
 
-A file is the states of all batches of some texts, one after the other, the seconds that they took to compute, and the
-SHA-256 of all that. It appears under its
-name whole or not at all. To keep states is never a duty: where there is no room, or nothing may be written, they are
-not kept; where a file is not what was written, it counts as absent. No texts are in it, and nothing is read from it but
-numbers.
+A file holds the states of all batches of some texts, one after the other, the seconds that they took to compute, and
+the SHA-256 of both. It appears under its name whole or not at all. Caching is optional: states are not kept if there is
+no room or nothing may be written, and a file that has changed since it was written counts as absent. It contains no
+texts, and nothing but numbers is read from it.
 """
 
 import hashlib
@@ -21,27 +20,27 @@ from typing import Any, NamedTuple
 import torch
 
 MOST_BYTES = 4 * 2**30
-"""All files of a folder together."""
+"""Limit on all files of a folder together."""
 PARTIAL = ".partial-"
-"""How the names of files begin that are not whole yet."""
+"""Prefix for names of incomplete files."""
 _TAIL_BYTES = 8 + 32
-"""The seconds, a float64, and the SHA-256."""
+"""Size of the seconds, a float64, and the SHA-256."""
 
 Shapes = Sequence[tuple[int, int, int]]
-"""Of each batch: texts, tokens with padding, width."""
+"""Shape of each batch: texts, tokens with padding, width."""
 
 
 class Kept(NamedTuple):
-    """What is kept of some texts."""
+    """The cached states of some texts."""
 
     parts: list[torch.Tensor]
     """The states of each batch, mapped from the file."""
     seconds: float
-    """That they took to compute."""
+    """Seconds that they took to compute."""
 
 
 def read(path: Path, shapes: Shapes, dtype: torch.dtype) -> Kept | None:
-    """What a file keeps; None where there is none, or it is not what was written."""
+    """Read cached states; None if there is no file, or it has changed since it was written."""
     sizes = [prod(shape) for shape in shapes]
     body = sum(sizes) * dtype.itemsize
     try:
@@ -64,11 +63,11 @@ def read(path: Path, shapes: Shapes, dtype: torch.dtype) -> Kept | None:
 
 @contextmanager
 def writing(path: Path, n_bytes: int, most_bytes: int = MOST_BYTES) -> Iterator[Callable[[torch.Tensor, float], None]]:
-    """Keep the states that are handed over, in the order of the batches, under a name; with each, its seconds.
+    """Cache states in a file; yields a function that takes each batch's states and seconds, in order.
 
     Args:
-        n_bytes: of all of them together.
-        most_bytes: the folder's files may take together; the ones used longest ago are removed for it.
+        n_bytes: size of all states together.
+        most_bytes: limit on the folder's files together; the ones used longest ago are removed to stay within it.
     """
     partial, summed = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}"), hashlib.sha256()
     kept, spent = 0, 0.0
@@ -111,7 +110,7 @@ def _bytes(states: torch.Tensor) -> Any:
 
 
 def _has_room(folder: Path, n_bytes: int, most_bytes: int) -> bool:
-    """Make room in a folder, as far as it is allowed. Half of what is free on the disk stays so."""
+    """Make room in a folder within its limit. At least half of the disk's free space stays free."""
     folder.mkdir(parents=True, exist_ok=True)
     if n_bytes > most_bytes or 2 * n_bytes > shutil.disk_usage(folder).free:
         return False

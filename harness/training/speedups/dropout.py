@@ -1,12 +1,12 @@
-"""Dropout whose random numbers cost little beside torch's own, which on a processor are felt in a training's time.
+"""Dropout with cheaper random numbers than torch's own, which take a noticeable part of training time on a CPU.
 
     with dropout.fast():
         network(…)                  # wherever it calls torch.nn.functional.dropout
 
-torch draws a number of its own for every element. Here one draw of 64 bits decides about four elements: an element is
-dropped with the given chance rounded to a multiple of 1/65,536, and what is kept is scaled by the inverse of exactly
-that. The draws are SFC64's (Doty-Humphrey's, of PractRand), made in half the time that torch's take; its seed is drawn
-of torch's generator. Elements are dropped independently, and the same seed drops the same ones.
+torch draws one number per element. Here one draw of 64 bits decides about four elements: an element is dropped with the
+given probability rounded to a multiple of 1/65,536, and kept elements are scaled by the inverse of exactly that. The
+draws come from SFC64 (Doty-Humphrey, PractRand), which takes half the time of torch's; its seed is drawn from torch's
+generator. Elements are dropped independently, and the same seed drops the same ones.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _torchs = functional.dropout
 
 @contextmanager
 def fast() -> Iterator[None]:
-    """In place of torch's within the block, for all of this process."""
+    """Replace torch's dropout within the block, in the whole process."""
     functional.dropout = dropout
     try:
         yield
@@ -33,7 +33,7 @@ def fast() -> Iterator[None]:
 
 
 def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-    """As `torch.nn.functional.dropout`, which does what is not worth a way of its own."""
+    """Same as `torch.nn.functional.dropout`, which is called for cases that are not worth a faster way."""
     dropped = round(p * _LEVELS)
     if not training or inplace or not 0 < dropped < _LEVELS or input.device.type != "cpu":
         return _torchs(input, p, training, inplace)
@@ -41,7 +41,7 @@ def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace:
 
 
 def _mask(like: torch.Tensor, dropped: int) -> torch.Tensor:
-    """Of the same shape and type: 0 for about so many elements of 65,536, the same scale above 1 for the others."""
+    """A mask of the same shape and type: 0 for about `dropped` of 65,536 elements, one scale above 1 for the others."""
     seed = int(torch.randint(torch.iinfo(torch.int64).max, ()))
     draws = np.random.SFC64(seed).random_raw(-(-like.numel() // _PER_DRAW)).view(np.int16)
     chances = torch.from_numpy(draws)[: like.numel()].view(like.shape)

@@ -1,16 +1,16 @@
-"""Lower layers in which nothing trains: run once for a whole training, not once an epoch.
+"""Lower layers in which nothing trains: run once for a whole training, not once per epoch.
 
     with run_once(network, encoded, folder, precision) as below:
         network(**below.batch(indices))        # begins at the first layer in which something trains
 
-An adapter of the upper layers, or a head alone, leaves the embeddings and the lower layers of its base as they are.
-What these give for a text is computed before the first step, for all texts, and read again in every epoch. They are run
-as in scoring, without dropout: what cannot learn needs no noise to learn under, and what a text comes to is one thing.
+An adapter of the upper layers, or a head alone, leaves the embeddings and the lower layers of its base unchanged. Their
+output is computed before the first step, for all texts, and read again in every epoch. They run as in scoring, without
+dropout: layers that do not learn need no regularising noise, and each text then has a single output to keep.
 
-What is kept lies in a file beside the checkpoint, mapped into memory and without a name: the system holds as much of it
-in memory as there is room for, and it is gone with the process. A training that is resumed computes it again, to the
-same bits. No layers are frozen on trust: nothing that trains may lie below what they give, and the network must answer
-the same bits with them as with what they gave.
+The output lies in a file beside the checkpoint, mapped into memory and unlinked: the system keeps as much of it in
+memory as fits, and it disappears with the process. A resumed training computes it again, bit for bit. No layers are
+frozen on trust: no trainable parameter may contribute to their output, and the network's answers must be bit-identical
+with the layers and with their stored output.
 """
 
 import time
@@ -34,27 +34,27 @@ _TRIAL_TEXTS = 4
 
 @dataclass(slots=True)
 class FrozenPrefix:
-    """Batches of token ids, and what the frozen layers give for the one that was asked for last."""
+    """Batches of token ids, with the frozen layers' output for the latest batch."""
 
     encoded: Encoded
     count: int
-    """Frozen layers; 0 where there are none, and then a batch is all there is."""
+    """Number of frozen layers; if 0, there is no stored output."""
     seconds: float
-    """That they took to run."""
+    """Seconds that they took to run."""
     kept: torch.Tensor | None = None
-    """Shape (tokens of all texts, width)."""
+    """Stored output: shape (tokens of all texts, width)."""
     starts: Ints | None = None
-    """Where in `kept` each text begins."""
+    """Index in `kept` at which each text begins."""
     given: torch.Tensor | None = None
-    """Shape (texts, tokens, width), zeros where there is padding."""
+    """Output for the latest batch: shape (texts, tokens, width), zeros at padding."""
 
     @property
     def lengths(self) -> Ints:
-        """Of each text in tokens, shape (n,)."""
+        """Length of each text in tokens, shape (n,)."""
         return self.encoded.lengths
 
     def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
-        """What the network is to be called on next."""
+        """Make the batch on which the network must be called next."""
         made = self.encoded.batch(indices)
         if self.kept is not None and self.starts is not None:
             is_text = made["attention_mask"].bool()
@@ -64,11 +64,11 @@ class FrozenPrefix:
         return made
 
     def trial(self) -> dict[str, torch.Tensor]:
-        """A few texts, which the network may be called on as well."""
+        """A batch of a few texts, on which the network may be called as well."""
         return self.batch(self.encoded.trial_texts(_TRIAL_TEXTS))
 
     def each(self) -> Iterator[torch.Tensor]:
-        """For ever, what belongs to the batch that was asked for last."""
+        """Endless iterator over the frozen layers' output, each time for the latest batch."""
         while True:
             assert self.given is not None
             yield self.given
@@ -76,12 +76,12 @@ class FrozenPrefix:
 
 @contextmanager
 def run_once(network: Any, encoded: Encoded, folder: Path, precision: str) -> Iterator[FrozenPrefix]:
-    """Run the frozen layers on all texts, and leave them out within the block.
+    """Run the frozen layers on all texts, and bypass them within the block.
 
     Args:
         network: in training mode, before its first step.
-        folder: where what they give is kept.
-        precision: of the training, fp32 or bf16.
+        folder: folder for the file with their output.
+        precision: precision of the training, fp32 or bf16.
 
     Raises:
         TrainingError: there is no room in the folder.
@@ -101,7 +101,7 @@ def run_once(network: Any, encoded: Encoded, folder: Path, precision: str) -> It
 
 
 def _count(network: Any, layers: torch.nn.ModuleList, trial: dict[str, torch.Tensor]) -> int:
-    """How many of the lowest layers have nothing that trains in them or below them."""
+    """The number of lowest layers that have no trainable parameters in them or below them."""
     given = shared_layers.given_by(layers, network, trial)
     if given is None:
         return 0
@@ -116,13 +116,13 @@ def _count(network: Any, layers: torch.nn.ModuleList, trial: dict[str, torch.Ten
 
 
 class _Reached(Exception):
-    """The last frozen layer has given what is wanted; what follows need not be run."""
+    """Ends a pass once the last frozen layer has returned its output; later layers need not run."""
 
 
 def _computed(
     network: Any, layer: torch.nn.Module, encoded: Encoded, path: Path, precision: str
 ) -> tuple[torch.Tensor, Ints]:
-    """What a layer gives for all texts: `Below.kept` and `Below.starts`."""
+    """A layer's output for all texts, as `FrozenPrefix.kept` and `FrozenPrefix.starts`."""
     found: list[torch.Tensor] = []
 
     def reached(_: Any, __: Any, given: torch.Tensor) -> None:
@@ -144,7 +144,9 @@ def _computed(
         width, dtype = states.shape[-1], states.dtype
         kept = torch.from_file(str(path), shared=False, size=total * width, dtype=dtype).view(total, width)
     except OSError as problem:
-        raise TrainingError(f"{path}: what frozen layers give cannot be kept ({problem.strerror}); make room") from None
+        raise TrainingError(
+            f"{path}: the output of the frozen layers cannot be written ({problem.strerror}); make room"
+        ) from None
     finally:
         hook.remove()
         path.unlink(missing_ok=True)

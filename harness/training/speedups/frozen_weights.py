@@ -1,11 +1,12 @@
-"""What a training in bf16 would round again and again, rounded once.
+"""Frozen weights rounded to bf16 once for a whole training instead of in every pass.
 
-    with rounded.once(network):
+    with frozen_weights.once(network):
         network(…)                  # under torch's autocast to bf16
 
-Autocast keeps what it has rounded of weights that train, and rounds all others anew in every pass. A frozen base is
-little else, so here each of its linear layers keeps its weights in bf16 beside those in fp32. The answers are the same
-bits. And PEFT widens what comes into a LoRA's matrices to fp32, only for autocast to round it again: it is let be.
+Autocast caches its rounding of trainable weights, but rounds all others again in every pass. A frozen base consists of
+little else, so here each of its linear layers keeps a bf16 copy of its weights beside those in fp32. The answers are
+bit-identical. PEFT also widens the input of a LoRA's matrices to fp32, only for autocast to round it again: that is
+switched off.
 """
 
 from collections.abc import Iterator
@@ -21,10 +22,10 @@ from torch.nn.functional import linear
 
 @contextmanager
 def once(network: Any) -> Iterator[None]:
-    """Within the block, for passes under autocast to bf16; others are as they were.
+    """Use the rounded weights within the block, for passes under autocast to bf16; other passes are unchanged.
 
     Args:
-        network: whose frozen weights stay as they are within the block.
+        network: a network whose frozen weights do not change within the block.
     """
     frozen: list[Any] = [one for one in network.modules() if type(one) is torch.nn.Linear and _is_frozen(one)]
     is_lora = isinstance(getattr(network, "active_peft_config", None), LoraConfig)

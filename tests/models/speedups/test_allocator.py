@@ -1,4 +1,4 @@
-"""What a process that scores or trains keeps in memory: each process here is one of its own, and asked in it."""
+"""Memory kept by a process that scores or trains, measured from inside a separate process for each case."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[
 
 
 def held(program: str, **told: str) -> int:
-    """MiB that a process says it holds; it is told no limits of kernels but these."""
+    """MiB that a process reports to hold, with no limits on kernels but these."""
     environment = {name: value for name, value in os.environ.items() if not name.endswith("CACHE_CAPACITY")}
     command = [sys.executable, "-c", program]
     return int(subprocess.run(command, capture_output=True, text=True, check=True, env=environment | told).stdout)

@@ -68,7 +68,7 @@ def batch() -> Batch:
 
 @contextmanager
 def noted(network: Any) -> Iterator[list[int]]:
-    """Over how many tokens of each text the norm at the end of each layer went."""
+    """The number of tokens of each text that the norm at the end of each layer covered."""
     tokens: list[int] = []
     names = ("LayerNorm", "output_layer_norm")
     ends = [
@@ -115,7 +115,7 @@ def test_rounded_networks_are_proven_within_their_rounding(dtype: torch.dtype, b
 
 
 def step(network: Any, batch: Batch) -> Batch:
-    """The loss, and the gradient of all that trains."""
+    """The loss, and the gradients of all trainable parameters."""
     network.zero_grad()
     loss = torch.nn.functional.cross_entropy(network(**batch).logits, torch.tensor([1, 0, 1, 0, 1]))
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -188,11 +188,11 @@ class LastPooler(torch.nn.Module):
 
 
 class OtherLayer(transformers.models.bert.modeling_bert.BertLayer):  # type: ignore[no-untyped-call]  # untyped there
-    """Not of transformers' own."""
+    """A class outside transformers."""
 
 
 class OtherAttention(transformers.models.bert.modeling_bert.BertSelfAttention):
-    """Not of transformers' own."""
+    """A class outside transformers."""
 
 
 def of_other_layer(network: Any) -> None:
@@ -204,7 +204,7 @@ def of_other_attention(network: Any) -> None:
 
 
 def of_other_scale(network: Any) -> None:
-    """Its attention does not keep to the scale that it tells of."""
+    """Its attention does not use the scale that it declares."""
     own = network.bert.encoder.layer[-1].attention.self
     whole = own.forward
     own.scaling = 3.0

@@ -1,4 +1,4 @@
-"""Lower layers computed once: the same bits as without, for real adapters, heads and the probe on tiny encoders."""
+"""Lower layers computed once: bit-identical answers, for real adapters, heads and the probe on tiny encoders."""
 
 import os
 from collections import Counter
@@ -33,7 +33,7 @@ Build = Callable[[str, Path, int], Path]
 
 
 def skip_note(units: int, note: str) -> None:
-    """Progress that nobody watches."""
+    """Progress without a display."""
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def scores(model: Model, ingredients: ModelInputs, texts: list[str] = TEXTS) -> 
 
 @contextmanager
 def counted() -> Iterator[Counter[str]]:
-    """How many texts each layer read, of whatever network; the trial's and the proofs' few not counted."""
+    """The number of texts that each layer read, in any network, without the few of the trial and the proofs."""
     read: Counter[str] = Counter()
 
     def count(module: torch.nn.Module, _: object, given: Any) -> None:

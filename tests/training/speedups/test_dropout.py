@@ -1,4 +1,4 @@
-"""Dropout with cheaper draws, held to torch's own and to its definition."""
+"""Dropout with cheaper draws, checked against torch's own and its definition."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -35,7 +35,7 @@ def test_elements_are_dropped_with_their_chance_and_the_rest_is_scaled(p: float,
 
 
 def test_whether_an_element_is_dropped_tells_nothing_of_the_others() -> None:
-    """Four of them come from one draw, so those are looked at: pairs at every distance up to nine."""
+    """Four of them come from one draw, so pairs at every distance up to nine are checked."""
     is_dropped = (dropout.dropout(torch.ones(N), 0.3) == 0).numpy()
     for distance in range(1, 10):
         table = np.histogram2d(is_dropped[:-distance], is_dropped[distance:], bins=2)[0]

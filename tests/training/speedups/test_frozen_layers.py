@@ -1,4 +1,4 @@
-"""Frozen lower layers of a training, on a real tiny BERT: run once, left out of the steps, and to the same end."""
+"""Frozen lower layers of a training, on a real tiny BERT: run once, left out of the steps, with the same result."""
 
 import json
 import os
@@ -169,7 +169,7 @@ def test_where_there_is_no_room_for_it_the_training_fails_with_a_message(job: Tr
             with frozen_layers.run_once(network, encoded, tmp_path, "fp32"):
                 pass
         except TrainingError as problem:
-            code = 0 if "cannot be kept (File too large); make room" in str(problem) else 2
+            code = 0 if "cannot be written (File too large); make room" in str(problem) else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -1,4 +1,4 @@
-"""Frozen weights that are rounded once: the same bits as autocast gives, and nothing left behind."""
+"""Frozen weights that are rounded once: bit-identical to autocast's, and nothing left behind."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -32,7 +32,7 @@ def network(tiny_base: Path) -> Iterator[Any]:
 
 
 def step(network: Any, batch: dict[str, torch.Tensor], *, bf16: bool) -> dict[str, torch.Tensor]:
-    """The logits, and the gradient of all that trains."""
+    """The logits, and the gradients of all trainable parameters."""
     network.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         logits = network(**batch).logits.float()
