@@ -1,17 +1,17 @@
-"""What can go wrong, as one tree. Each error says what, where and what to do, and carries the process's exit code.
+"""The tree of errors. Each message names the fault, the place and the remedy; each class carries the exit code.
 
 ::
 
     HarnessError                  everything the harness raises on purpose
     ├── UsageError         2      the call or its inputs are wrong; nothing was stored
-    │   ├── SuiteError     2      the suite file: every problem at once, `file: path: message`
-    │   ├── DataError      2      a split's rows: missing, malformed, not the ones that were pinned
-    │   │   ├── FetchError 2      a file that had to come over the network did not
+    │   ├── SuiteError     2      the suite file: all its problems together, `file: path: message`
+    │   ├── DataError      2      a split's rows: missing, malformed, or not the pinned ones
+    │   │   ├── FetchError 2      a file could not be downloaded
     │   │   └── LeakError  2      a model would be scored on rows that it was trained on
     │   └── StoreError     2      the DuckDB file: unreadable, of another version, or held by another process
     └── RunError           3      one model could not be trained or scored; the others go on
         ├── TrainingError  3      training diverged or could not start
-        └── AdapterError   3      an adapter is damaged, or not provably loaded
+        └── AdapterError   3      an adapter is damaged, or cannot be proved to be loaded
 
 The command line prints the message without a traceback. Anything else that escapes is a bug and keeps its traceback.
 """
@@ -41,11 +41,11 @@ class SuiteError(UsageError):
 
 
 class DataError(UsageError):
-    """A split's rows are missing, malformed or not the ones that were pinned."""
+    """A split's rows are missing, malformed, or not the pinned ones."""
 
 
 class FetchError(DataError):
-    """A file that had to come over the network did not."""
+    """A file could not be downloaded."""
 
 
 class LeakError(DataError):
@@ -65,7 +65,7 @@ class TrainingError(RunError):
 
 
 class AdapterError(RunError):
-    """An adapter is damaged, or not provably loaded."""
+    """An adapter is damaged, or cannot be proved to be loaded."""
 
 
 _EXTRAS = {"ray": "ray", "openvino": "openvino", "nncf": "openvino"}
@@ -75,11 +75,11 @@ _OF_THE_MACHINE = frozenset(
         errno.ENFILE, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS,
     }
 )  # fmt: skip
-"""Faults of disks, permissions and paths."""
+"""Errors of disks, permissions and paths."""
 
 
 def for_user(error: Exception) -> str | None:
-    """What a user can do about an error that nobody raised on purpose; None where it is a bug."""
+    """Advice for the user about an error that the harness did not raise on purpose; None if the error is a bug."""
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         package = error.name.partition(".")[0]
         if package in ("harness", "leaderboard"):
@@ -87,8 +87,8 @@ def for_user(error: Exception) -> str | None:
         extra = _EXTRAS.get(package, "models")
         return f"{package} is not installed, and this needs it: `python -m pip install 'adapter-harness[{extra}]'`"
     if isinstance(error, BrokenPipeError):
-        return "the output's reader went away before it had all of it"
+        return "the reader of the output closed it before everything was written"
     if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
         where = "output" if error.filename is None else error.filename
-        return f"{where}: cannot be read or written ({error.strerror}); make room, or name a place that can be"
+        return f"{where}: cannot be read or written ({error.strerror}); make room, or choose another location"
     return None

@@ -1,6 +1,6 @@
-"""How long work tells the outside how far it is, without knowing about terminals.
+"""Progress reporting, independent of the terminal.
 
-A `Progress` opens a named task and hands back a function that advances it. `silent` is for libraries and tests; the
+A `Progress` opens a named task and returns a function that advances it. `silent` is for libraries and tests; the
 command line passes one that draws bars on stderr.
 """
 
@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeAlias
 
 Advance: TypeAlias = Callable[[int, str], None]
-"""Advance by so many units, with a short note to show beside the bar ("" for none)."""
+"""Advance by a number of units, with a short note to show beside the bar ("" for none)."""
 
 
 class Progress(Protocol):

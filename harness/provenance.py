@@ -1,4 +1,4 @@
-"""What surrounded a run: package versions, processor, git commit. Read from metadata; no package is imported."""
+"""A run's environment: package versions, processor, git commit. Read from metadata; no package is imported."""
 
 import os
 import platform
@@ -10,20 +10,20 @@ from importlib import metadata
 from pathlib import Path
 
 SCORING_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "numpy", "scikit-learn")
-"""Packages whose release can change predictions; they are part of each run key."""
+"""Packages whose release can change predictions; they are part of every run key."""
 
 RUNTIME_PACKAGES = ("openvino", "nncf")
-"""The same for models with `runtime = "openvino"`: part of the run keys of these alone."""
+"""The same for models with `runtime = "openvino"`: part of the run keys of these models only."""
 
 
 def now() -> datetime:
-    """The time in UTC without a zone, as the store keeps it."""
+    """The current time in UTC without a time zone, as the store keeps it."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
 @cache
 def packages() -> dict[str, str]:
-    """Versions of the harness and of the packages that can change predictions; absent ones are left out."""
+    """Versions of the harness and of the packages that can change predictions; those not installed are left out."""
     found = {}
     for name in ("adapter-harness", *SCORING_PACKAGES, *RUNTIME_PACKAGES):
         try:
@@ -40,7 +40,7 @@ def cores() -> int:
 
 @cache
 def hardware() -> dict[str, str | int]:
-    """Processor, its usable cores and its number formats."""
+    """The processor, its usable cores and its number formats."""
     cpu = _cpu_info()
     return {
         "machine": platform.machine(),
@@ -53,46 +53,46 @@ def hardware() -> dict[str, str | int]:
 
 @cache
 def has_fast_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware; elsewhere it is emulated and slower than float32."""
+    """True if the processor multiplies bfloat16 in hardware; elsewhere it is emulated and slower than float32."""
     return bool(_cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 @cache
 def has_fast_int8() -> bool:
-    """Whether the processor multiplies and adds up int8 in one instruction; elsewhere it is no faster than float32."""
+    """True if the processor multiplies and accumulates int8 in one instruction; else int8 is no faster than float32."""
     return bool(_cpu_flags() & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
 
 
 def _cpu_flags() -> set[str]:
-    """What the processor has, as Linux names it on x86 and on ARM."""
+    """The processor's features, as Linux names them on x86 and on ARM."""
     return set(_cpu_info().get("flags", _cpu_info().get("Features", "")).split())
 
 
 @cache
 def git(folder: Path) -> tuple[str | None, bool | None]:
-    """Commit of the repository around `folder`, and whether tracked files differ from it; None where git cannot say."""
+    """Commit of the repository around `folder`, and whether tracked files differ; None where git has no answer."""
     commit = ask_git(folder, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     if commit is None:
         return None, None
-    # Into submodules git would look with their own configuration. That one was moved to another commit it sees without.
+    # In submodules git would use their own configuration. It still notices a submodule moved to another commit.
     changed = ask_git(folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
     return commit, None if changed is None else bool(changed)
 
 
 GIT_SECONDS = 60
-"""How long git may take to answer; a repository can be made so that it reads for ever."""
+"""Time limit for an answer from git; a repository can be crafted to make git read for ever."""
 _HEAD_BYTES = 4096
 
 
 def ask_git(folder: Path, *words: str) -> str | None:
-    """What git prints about the repository around `folder`, without that repository's configuration.
+    """Git's output about the repository around `folder`, without using that repository's configuration.
 
     Configuration can name programs that git then runs: `core.fsmonitor`, hooks, filters of `.gitattributes`. A folder
-    that was unpacked from an archive may bring all of it, so git is shown another repository: the objects, references
-    and index of this one beside an empty configuration. It is given no variable of the environment but PATH.
+    unpacked from an archive may contain all of it, so git is shown another repository: the objects, references and
+    index of this one with an empty configuration. No environment variable but PATH is passed on.
 
     Returns:
-        None outside a repository, where git is not installed, and where it cannot answer so.
+        None outside a repository, where git is not installed, or where git cannot answer under these conditions.
     """
     try:
         found = _repository(folder.resolve())
@@ -112,7 +112,7 @@ def ask_git(folder: Path, *words: str) -> str | None:
                 "GIT_OPTIONAL_LOCKS": "0",
                 "GIT_NO_LAZY_FETCH": "1",
                 "GIT_TERMINAL_PROMPT": "0",
-                "HOME": str(bare),  # releases of git before 2.32 look for the user's configuration there
+                "HOME": str(bare),  # git before 2.32 looks for the user's configuration there
                 "LC_ALL": "C",
             }
             environment |= {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
@@ -131,7 +131,7 @@ def ask_git(folder: Path, *words: str) -> str | None:
 
 
 def _repository(folder: Path) -> tuple[Path, Path, Path] | None:
-    """Of the repository around a folder: the work tree, its own git folder, and the one that it shares with others."""
+    """Work tree, own git folder and shared git folder of the repository around a folder."""
     for worktree in (folder, *folder.parents):
         own = worktree / ".git"
         if own.is_file():  # a worktree's, or a submodule's
@@ -143,13 +143,13 @@ def _repository(folder: Path) -> tuple[Path, Path, Path] | None:
 
 
 def _first_line(path: Path) -> str:
-    """Of a small file of git's."""
+    """The first line of one of git's small files."""
     with path.open(encoding="utf-8") as file:
         return file.read(_HEAD_BYTES).partition("\n")[0]
 
 
 def _without_configuration(made: Path, own: Path, common: Path) -> None:
-    """Fill a git folder with a repository's head, references and index, and nothing that names a program."""
+    """Fill a git folder with a repository's head, references and index, but nothing that names a program."""
     head = _first_line(own / "HEAD")
     (made / "HEAD").write_text(f"{head}\n", encoding="utf-8")
     (made / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = false\n", encoding="utf-8")

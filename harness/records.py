@@ -1,6 +1,6 @@
-"""The nouns of the project as frozen records. Plain data: no behaviour, no I/O.
+"""The project's nouns as frozen records. Plain data: no behaviour, no I/O.
 
-Every field is documented where it stands. `None` means "there is no such number", never zero.
+Each field is documented below it. `None` means "there is no such number", never zero.
 """
 
 from collections.abc import Mapping
@@ -29,11 +29,11 @@ class Example:
     label: int
     """0 negative, 1 positive."""
     cluster: str | None
-    """What examples have in common that makes them correlated, such as the review a sentence is from."""
+    """The group that makes examples correlated, such as the review that a sentence comes from."""
     text_digest: str
     """Digest of title and content without the label (32 hex digits): equal texts are found whatever their labels."""
     columns: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Values of the split's `slice_columns` by name, empty where the row has none; they count in no digest."""
+    """Values of the split's `slice_columns` by name, empty where the row has none; not part of any digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class Split:
     digest: str
     """SHA-256 over the ordered example ids and clusters (64 hex digits)."""
     source: Mapping[str, Any]
-    """The rule in the suite file that made it, as JSON-able values."""
+    """The rule in the suite file that produced it, as JSON-serializable values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one run says of one example."""
+    """One run's answer for one example."""
 
     example_id: str
     predicted: int
@@ -65,19 +65,19 @@ class Metric:
 
     name: str
     value: float | None
-    """None where it is not defined, as F1 is without any positive."""
+    """None where it is undefined, such as F1 without any positive."""
     ci_low: float | None
     """Lower end of the 95 % interval."""
     ci_high: float | None
     """Upper end of the 95 % interval."""
     n: int
-    """Examples that it was computed from."""
+    """Number of examples it was computed from."""
     higher_is_better: bool
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterRecord:
-    """Trained weights on disk and where they came from. What nobody told of weights from elsewhere is None."""
+    """Trained weights on disk and their origin. Anything unknown about weights trained elsewhere is None."""
 
     adapter_digest: str
     """SHA-256 over the weights and configuration files (64 hex digits)."""
@@ -86,60 +86,60 @@ class AdapterRecord:
     """`lora`, `ia3`, … or `full` for every weight."""
     params: Mapping[str, Any]
     base_digest: str
-    """Of the base that it was trained on, or that the suite puts it on where it does not say."""
+    """Digest of the base it was trained on; if the adapter does not state one, of the base the suite applies it to."""
     trained_on: str | None
     """Digest of the split that it was trained on."""
     n_trainable: int | None
-    """Parameters that training could change, the head included."""
+    """Number of trainable parameters, including the head."""
     seed: int | None
     train_seconds: float | None
     peak_bytes: int | None
-    """Largest resident set of the training process up to the end of this training."""
+    """Peak resident set size of the training process up to the end of this training."""
     size_bytes: int
-    """Bytes on disk of the weights and their configuration."""
+    """Size on disk of the weights and their configuration."""
     card: Mapping[str, Any]
-    """The whole training card; empty where there is none."""
+    """The complete training card; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How a variant of a trained model answers beside its reference: torch in fp32, nothing merged.
+    """Comparison of a trained model's variant with its reference: torch in fp32, nothing merged.
 
-    The variant's numbers are None where it could not be made or asked.
+    The variant's numbers are None where it could not be built or run.
     """
 
     parity_key: str
-    """Digest of all that went in."""
+    """Digest of all the inputs."""
     adapter_digest: str
     adapter_id: str
     seed: int | None
     form: str
     """`reloaded`, `torch fp32 merged`, `torch bf16`, `openvino int8`, …"""
     n: int
-    """Texts that both were asked."""
+    """Number of texts that both classified."""
     flips: int | None
-    """Texts of which they say another class. No labels are read."""
+    """Texts to which they assign different classes. No labels are read."""
     flips_low: float | None
     """Lower end of the 95 % Wilson interval of the share of flips."""
     flips_high: float | None
     turned_positive: int | None
-    """Flips to class 1. None, as the next two, in checks of earlier releases too."""
+    """Flips to class 1. This and the next two fields are also None in checks made by earlier releases."""
     turned_negative: int | None
     """Flips to class 0."""
     p_value: float | None
-    """Exact two-sided McNemar p-value that a flip goes either way equally often: whether the variant leans to a
-    class."""
+    """Exact two-sided McNemar p-value for flips being equally frequent in both directions; small if the variant
+    favours one class."""
     largest_move: float | None
-    """Largest absolute difference of a log-odds."""
+    """Largest absolute difference in log-odds."""
     flips_allowed: float
     """Largest share of flips that passes."""
     move_allowed: float
-    """Largest move of a log-odds that passes."""
+    """Largest difference in log-odds that passes."""
     passed: bool
     problem: str | None
-    """Why there are no numbers."""
+    """Reason for missing numbers."""
     spec: Mapping[str, Any]
-    """What `parity_key` is the digest of."""
+    """The content that `parity_key` is the digest of."""
     hardware: Mapping[str, Any]
     checked_at: datetime
     """UTC, without time zone."""
@@ -147,7 +147,7 @@ class Parity:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One model, one seed, one split: all that went in and what it came to; its predictions are kept beside it."""
+    """One model, one seed, one split: all the inputs and the result. Its predictions are stored separately."""
 
     run_id: str
     """Unique to this execution."""
@@ -166,7 +166,7 @@ class Run:
     status: Status
     error: str | None
     spec: Mapping[str, Any]
-    """What `run_key` is the digest of, spelled out."""
+    """The full content that `run_key` is the digest of."""
     packages: Mapping[str, str]
     hardware: Mapping[str, Any]
     git_commit: str | None
@@ -175,14 +175,14 @@ class Run:
     """UTC, without time zone."""
     finished_at: datetime
     seconds: float | None
-    """Wall time of prediction alone, loading excluded; None where it used what another model had computed."""
+    """Wall time of prediction alone, loading excluded; None where it reused another model's computation."""
     tokens: int | None
-    """Tokens the model read, special ones included and padding excluded; None where it has no tokenizer."""
+    """Tokens the model read, including special ones but not padding; None where it has no tokenizer."""
     truncated: int | None
     """Examples cut at `max_length`."""
     metrics: tuple[Metric, ...]
     evaluation_id: str | None = None
-    """What the runs of one call of `harness evaluate` share: their timings may be compared."""
+    """Shared by all runs of one `harness evaluate` call, whose timings may be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,7 @@ class Verdict:
     judged_at: datetime
     outcome: Outcome
     blocking: bool
-    """Whether this outcome fails the command."""
+    """True if this outcome makes the command fail."""
     reason: str
     """One sentence with the numbers that decided."""
     numbers: Mapping[str, Any]
@@ -204,7 +204,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the audit found of one split, in answer to one question. Ids of examples, never their texts."""
+    """The audit's answer to one question about one split. Holds ids of examples, never their texts."""
 
     suite_digest: str
     split_id: str
@@ -212,16 +212,16 @@ class Finding:
     name: str
     """The question: `balance`, `exact_duplicates`, `near_duplicates`, `overlap`, …"""
     value: Mapping[str, Any]
-    """The answer: `docs/data.md` has its fields."""
+    """The answer; `docs/data.md` lists its fields."""
     audited_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
-    """How far an adapted encoder is from its base in one respect, on a sample of a split's texts."""
+    """Distance of an adapted encoder from its base in one respect, on a sample of a split's texts."""
 
     key: str
-    """Digest of all that the number depends on."""
+    """Digest of everything that the number depends on."""
     adapter_digest: str
     split_digest: str
     name: str
@@ -229,10 +229,10 @@ class Forgetting:
     value: float
     """Mean over texts."""
     ci_low: float | None
-    """Lower end of the 95 % interval; None where all texts are of one cluster."""
+    """Lower end of the 95 % interval; None where all texts belong to one cluster."""
     ci_high: float | None
     n: int
-    """Texts."""
+    """Number of texts."""
     measured_at: datetime
     """UTC, without time zone."""
 
@@ -258,55 +258,55 @@ Place: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """An earlier evaluation that models are held against, or why there is none."""
+    """An earlier evaluation to compare models with, or the reason why there is none."""
 
     name: str
-    """As a rule or the command line names it: a name, commit, tag or time."""
+    """As given in a rule or on the command line: a name, commit, tag or time."""
     outcomes: Mapping[Place, tuple[Outcomes, ...]]
-    """By model and split, those of each seed."""
+    """By model and split, one for each seed."""
     run_ids: frozenset[str]
-    """Of the runs that it holds."""
+    """Ids of the runs in it."""
     problem: str | None = None
-    """Why nothing can be held against it: there is none, or it is not what was written."""
+    """Reason why nothing can be compared with it: it does not exist, or it was changed after it was written."""
     run_keys: Mapping[Place, tuple[str, ...]] = field(default_factory=dict)
-    """Of those outcomes, in the same order: they seed what is drawn of them."""
+    """Run keys of those outcomes, in the same order; they seed the resampling."""
     drift: str | None = None
-    """What came out otherwise when some of it was scored again: then differences are the environment's."""
+    """Results that changed when part of it was scored again: then differences are due to the environment."""
     canary: str | None = None
-    """What was scored again and came out the same, after `same: `; `none` where nothing could be, None if not tried."""
+    """Results reproduced on scoring again, after `same: `; `none` where nothing could be scored, None if not tried."""
     other_examples: frozenset[Place] = frozenset()
-    """Where its runs are of other examples than the split holds now; these have no outcomes."""
+    """Places where its runs are on other examples than the split holds now; these have no outcomes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What rules are judged on."""
+    """The results on which rules are judged."""
 
     outcomes: Mapping[Place, tuple[Outcomes, ...]]
-    """By model and split, those of each seed, where no run is missing."""
+    """By model and split, one for each seed, where no run is missing."""
     runs: Mapping[Place, tuple[Run, ...]]
-    """The runs that they are from, in the same order."""
+    """The runs that produced them, in the same order."""
     missing: Mapping[Place, str]
-    """Why there are none: not scored, scored with other inputs, or failed."""
+    """Reason for absent outcomes: not scored, scored with other inputs, or failed."""
     adapters: Mapping[str, AdapterRecord]
-    """By digest, the weights of those runs."""
+    """Weights of those runs, by digest."""
     examples: Mapping[str, tuple[Example, ...]]
-    """By split, in the order of the outcomes; slices are cut from these."""
+    """By split, in the order of the outcomes; slices are taken from these."""
     baselines: Mapping[str, Baseline]
     """By the name that rules use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What came of an expectation."""
+    """The answer to an expectation."""
 
     rule: str
-    """In words."""
+    """The rule in words."""
     answer: Answer
     reason: str
-    """One sentence with the numbers that decided, or with what is missing."""
+    """One sentence with the numbers that decided, or naming what is missing."""
     numbers: Mapping[str, Any]
     first_seen_at: datetime | None
-    """When this store first saw it; UTC. None where it never did."""
+    """Time at which this store first saw it, in UTC; None where it never did."""
     stated_first: bool | None
-    """Whether that was before the runs that answer it; None where there are none."""
+    """True if that was before the runs that answer it; None where there are no such runs."""

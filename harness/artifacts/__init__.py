@@ -1,1 +1,1 @@
-"""Content by its digest: files, JSON, source code, and files of the Hugging Face hub."""
+"""Content identified by digest: files, JSON, source code, and files of the Hugging Face hub."""

@@ -1,4 +1,4 @@
-"""One way to write a file: whole, or not at all."""
+"""Atomic writing of files: whole, or not at all."""
 
 import os
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from harness.errors import UsageError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A place for a new file, which takes this path when the block ends well and is gone when it does not.
+    """Yield a temporary path that replaces `path` when the block succeeds and is removed when it fails.
 
-    The folders above it are made. After an error the file that was there is as it was.
+    Missing parent folders are created. After an error, an existing file is unchanged.
 
     Raises:
-        UsageError: it cannot be written.
+        UsageError: the file cannot be written.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -30,11 +30,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file, as `replacing` does."""
+    """Write a file atomically, like `replacing`."""
     with replacing(path) as fresh:
         fresh.write_bytes(data)
 
 
 def unwritable(path: Path, problem: OSError) -> str:
-    """Why a file cannot be written, for people."""
-    return f"{path}: cannot be written ({problem.strerror or problem}); make room there, or name another place"
+    """The error message for a file that cannot be written."""
+    return f"{path}: cannot be written ({problem.strerror or problem}); make room there, or choose another location"

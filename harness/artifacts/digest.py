@@ -1,4 +1,4 @@
-"""SHA-256 over files, canonical JSON and syntax trees: the one way in which this project names content."""
+"""SHA-256 over files, canonical JSON and syntax trees: the only way this project identifies content."""
 
 import ast
 import hashlib
@@ -14,20 +14,20 @@ def of_file(path: Path) -> str:
 
 
 def of_json(value: Any) -> str:
-    """Hex SHA-256 of a JSON-able value, independent of key order (64 characters)."""
+    """Hex SHA-256 of a JSON-serializable value, independent of key order (64 characters)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def of_files(folder: Path, names: list[str]) -> str:
-    """Hex SHA-256 over the named files of a folder, their names included; files that are absent do not count."""
+    """Hex SHA-256 over the named files of a folder, including their names; absent files are ignored."""
     return of_json({name: of_file(folder / name) for name in names if (folder / name).is_file()})
 
 
 def of_source(source: bytes) -> str:
-    """Hex SHA-256 of a Python module's syntax tree without docstrings: not of comments and layout (64 characters).
+    """Hex SHA-256 of a Python module's syntax tree, ignoring docstrings, comments and layout (64 characters).
 
-    The tree is written out here, not by `ast.dump`, whose form changes with Python's releases.
+    The tree is serialized here rather than by `ast.dump`, whose format changes between Python releases.
     """
     parts: list[str] = []
     _write(ast.parse(source), parts)
@@ -54,5 +54,5 @@ def _write(node: Any, parts: list[str]) -> None:
 
 
 def _is_bare_text(node: ast.AST) -> bool:
-    """A docstring, or the text below a field that says what it means."""
+    """True for a docstring, including one below a field."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

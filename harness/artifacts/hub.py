@@ -1,10 +1,10 @@
-"""Files of a Hugging Face hub repository at one commit: listed, fetched, and held to the digests that the hub states.
+"""Files of a Hugging Face hub repository at one commit: listed, fetched, and checked against the hub's digests.
 
     repo = Repo("dataset", "owner/name", commit, cache / "hub")
-    folder = fetch(repo, ["README.md"], "split test")       # what was fetched once needs no network
+    folder = fetch(repo, ["README.md"], "split test")       # files in the cache need no network
 
-`huggingface_hub` compares sizes, not digests, sends some requests without a time limit and waits as long as a server
-asks it to. Here digests are verified, and every wait ends.
+`huggingface_hub` compares sizes, not digests, sends some requests without a timeout and waits as long as a server
+asks it to. Here digests are verified, and every wait is limited.
 """
 
 import hashlib
@@ -30,27 +30,27 @@ T = TypeVar("T")
 
 ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # else `datasets` tells another server which dataset is loaded
-    "HF_HUB_DISABLE_XET": "1",  # plain HTTP alone is bounded and tested; HF_HUB_DISABLE_XET=0 brings the other back
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # otherwise `datasets` reports to another server which dataset is loaded
+    "HF_HUB_DISABLE_XET": "1",  # only plain HTTP is bounded and tested; HF_HUB_DISABLE_XET=0 enables Xet again
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_VERBOSITY": "error",  # its warnings hold signed addresses, which are good for an hour
-    "DATASETS_VERBOSITY": "critical",  # what it logs, it also raises
+    "HF_HUB_VERBOSITY": "error",  # its warnings contain signed addresses, which are valid for an hour
+    "DATASETS_VERBOSITY": "critical",  # everything it logs, it also raises
 }
-"""What the libraries read when they are imported, unless the environment says otherwise."""
+"""Defaults of the environment variables that the libraries read on import."""
 
 PATIENCE_SECONDS = 60
-"""The longest pause that a busy server is granted; one that asks for more ends the command."""
+"""The longest pause granted to a busy server; if it asks for more, the command ends."""
 
 WAITS_SECONDS = (1, 2, 4)
-"""Pauses before the first request of a repository is sent again."""
+"""Pauses before the first request to a repository is retried."""
 
 BUSY = (408, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
 class Repo:
-    """A repository at one commit, and where its files are kept."""
+    """A repository at one commit, and the folder in which its files are cached."""
 
     kind: Literal["dataset", "model"]
     name: str
@@ -61,26 +61,26 @@ class Repo:
 
     @property
     def label(self) -> str:
-        """For messages: which repository, at which commit."""
+        """The repository and commit, for messages."""
         return f"{self.kind} {self.name} at commit {self.commit[:12]}"
 
     def kept(self, what: str, suffix: str = "") -> Path:
-        """Where something that was learnt of this commit is kept."""
+        """Cache path for information about this commit."""
         return self.cache / what / f"{self.kind}s--{self.name.replace('/', '--')}" / f"{self.commit}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What the hub says of a file."""
+    """The hub's digest of a file."""
 
     algorithm: Literal["sha256", "git"]
-    """`git` is SHA-1 over git's blob header and the bytes: how the hub names files that are small."""
+    """`git` is SHA-1 over git's blob header and the bytes, which the hub states for small files."""
     digest: str
 
 
 @cache
 def library() -> ModuleType:
-    """`huggingface_hub`, quiet and bounded."""
+    """`huggingface_hub`, configured to be quiet and to use timeouts."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import huggingface_hub
@@ -90,31 +90,31 @@ def library() -> ModuleType:
 
 
 def newest_commit(kind: Literal["dataset", "model"], name: str, who: str) -> str:
-    """The commit that the repository's main branch is at now.
+    """The current commit of the repository's main branch.
 
     Args:
-        kind: what the repository holds.
+        kind: of repository.
         name: owner/name.
-        who: what needs it, for messages.
+        who: the part of the suite that needs it, for messages.
 
     Raises:
-        FetchError: the hub does not tell.
+        FetchError: the hub gives no answer.
     """
     with explained(who, f"{kind} {name}"):
         return str(_described(kind, name, None).sha)
 
 
 def listing(repo: Repo, who: str) -> Mapping[str, Stated]:
-    """Every file of the repository by path, with its digest. The hub is asked once.
+    """Every file of the repository by path, with its digest. The answer is cached.
 
     Raises:
-        FetchError: the hub does not tell.
+        FetchError: the hub gives no answer.
     """
     path = repo.kept("listings", ".json")
     try:
         return {name: Stated(**stated) for name, stated in json.loads(path.read_bytes()).items()}
     except (OSError, ValueError, TypeError, AttributeError):
-        pass  # not there, or damaged: either way the hub knows
+        pass  # absent or damaged: either way the hub has it
     with explained(who, repo.label):
         siblings = _described(repo.kind, repo.name, repo.commit).siblings or []
     files = {
@@ -126,16 +126,16 @@ def listing(repo: Repo, who: str) -> Mapping[str, Stated]:
 
 
 def fetch(repo: Repo, names: Sequence[str], who: str) -> Path:
-    """The folder of these files, each with the bytes that the hub's listing states.
+    """Download files and return their folder. Each file's digest is checked against the hub's listing.
 
     Args:
-        repo: where they are.
-        names: their paths in the repository, all of them in its listing.
-        who: what needs them, for messages.
+        repo: the repository to fetch from.
+        names: paths in the repository, all of them in its listing.
+        who: the part of the suite that needs them, for messages.
 
     Raises:
-        FetchError: one could not be had.
-        DataError: one has other bytes than the hub says; it is not kept.
+        FetchError: a file could not be downloaded.
+        DataError: a file's digest is not the one that the hub states; the file is removed.
     """
     stated = listing(repo, who)
     folder = repo.cache
@@ -153,13 +153,13 @@ def fetch(repo: Repo, names: Sequence[str], who: str) -> Path:
             path.unlink(missing_ok=True)
             raise DataError(
                 f"{who}: {repo.label}: {name} has the {stated[name].algorithm} digest {found}, but the hub states "
-                f"{stated[name].digest}; it was damaged on the way or in the cache and is removed: try again"
+                f"{stated[name].digest}; it was damaged in transit or in the cache and has been removed: try again"
             )
     return folder
 
 
 def keep(path: Path, data: bytes) -> None:
-    """Write a file of the cache, whole or not at all."""
+    """Write a file of the cache atomically."""
     atomic.write(path, data)
 
 
@@ -171,7 +171,7 @@ def _digest(path: Path, algorithm: str) -> str:
 
 
 def _described(kind: str, name: str, revision: str | None) -> Any:
-    """The hub's description of a repository with its files: the first request, so what is wrong shows here."""
+    """The hub's description of a repository with its files. It is the first request, so most problems show here."""
     api = library().HfApi()
     timeout = library().constants.HF_HUB_ETAG_TIMEOUT
     return _patiently(
@@ -180,7 +180,7 @@ def _described(kind: str, name: str, revision: str | None) -> Any:
 
 
 def _patiently(ask: Callable[[], T]) -> T:
-    """Ask again where the server was busy, after the pause that it asks for; `HfApi` itself does not."""
+    """Retry while the server is busy, after the pause that it asks for; `HfApi` itself does not retry."""
     for pause in WAITS_SECONDS:
         try:
             return ask()
@@ -193,7 +193,7 @@ def _patiently(ask: Callable[[], T]) -> T:
 
 
 class _TooBusyError(OSError):
-    """A server asks for a longer pause than it is granted."""
+    """A server asks for a longer pause than `PATIENCE_SECONDS`."""
 
 
 def _bounded_client() -> "httpx2.Client":
@@ -206,7 +206,7 @@ def _bounded_client() -> "httpx2.Client":
 
 
 def _bound(request: "httpx2.Request") -> None:
-    """Give a request that would wait for ever the time limit that downloads have."""
+    """Give a request without a timeout the one that downloads have."""
     limit = max(library().constants.HF_HUB_DOWNLOAD_TIMEOUT, library().constants.HF_HUB_ETAG_TIMEOUT)
     phases = {"connect": None, "read": None, "write": None, "pool": None} | request.extensions.get("timeout", {})
     request.extensions["timeout"] = {phase: min(seconds or limit, limit) for phase, seconds in phases.items()}
@@ -219,7 +219,7 @@ def _refuse_long_pause(response: "httpx2.Response") -> None:
 
 
 def asked_seconds(headers: Mapping[str, str]) -> int | None:
-    """How long a busy server asks to wait, from `Retry-After` or `RateLimit`; None where it does not say."""
+    """Seconds a busy server asks to wait, from `Retry-After` or `RateLimit`; None where it states none."""
     if (asked := headers.get("retry-after", "")).strip().isdigit():
         return int(asked)
     limited = re.search(r"r=0\s*;\s*t=(\d+)", headers.get("ratelimit", ""))
@@ -228,11 +228,11 @@ def asked_seconds(headers: Mapping[str, str]) -> int | None:
 
 @contextmanager
 def explained(who: str, what: str) -> Iterator[None]:
-    """Errors of the hub's libraries and of the network as one `FetchError` that says what to do.
+    """Turn errors of the hub's libraries and of the network into a `FetchError` that names the remedy.
 
     Args:
-        who: what in the suite needs it.
-        what: which repository or file it is about.
+        who: the part of the suite that needs it.
+        what: the repository or file.
     """
     import httpx2
 
@@ -243,7 +243,7 @@ def explained(who: str, what: str) -> Iterator[None]:
 
 
 def _reason(problem: BaseException) -> str:
-    """What went wrong and what to do, from the most telling of an error and its causes."""
+    """The fault and the remedy, from the most specific of an error and its causes."""
     import httpx2
 
     errors = library().errors
@@ -253,18 +253,18 @@ def _reason(problem: BaseException) -> str:
         return next((one for one in chain if isinstance(one, kinds)), None)
 
     if found := first(_TooBusyError):
-        return f"{found}; try again then. With HF_TOKEN set, the hub allows more"
+        return f"{found}; try again after that. With HF_TOKEN set, the hub allows more requests"
     if first(errors.GatedRepoError):
         return "is gated: accept its terms on its page at the hub, then set HF_TOKEN to a token of that account"
     if first(errors.RevisionNotFoundError):
         return "the hub has no such commit; look up its commits on its page and correct `revision`"
     if first(errors.RepositoryNotFoundError):
-        return "the hub does not know it, or it is private: check the name, or set HF_TOKEN to a token that may read it"
+        return "does not exist on the hub, or is private: check the name, or set HF_TOKEN to a token that may read it"
     if found := first(errors.HfHubHTTPError):
         return _refusal(found.response.status_code)
     if first(errors.OfflineModeIsEnabled):
-        return "is not in the cache, and HF_HUB_OFFLINE is set; unset it and run once with a network"
-    again = "check the network and HF_ENDPOINT, then try again; what was fetched once needs no network"
+        return "is not in the cache, and HF_HUB_OFFLINE is set; unset it and run once with network access"
+    again = "check the network and HF_ENDPOINT, then try again; files in the cache need no network"
     if first(httpx2.TimeoutException):
         return f"the hub did not answer in time (HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_ETAG_TIMEOUT); {again}"
     if found := first(httpx2.ConnectError):
@@ -278,12 +278,12 @@ def _refusal(status: int) -> str:
     if status in (401, 403):
         return f"the hub refuses access ({status}): check that HF_TOKEN is valid and may read it"
     if status == 429:
-        return "the hub is busy (429) and stays so; try again later. With HF_TOKEN set, it allows more"
+        return "the hub is still busy (429); try again later. With HF_TOKEN set, it allows more requests"
     return f"the hub answers {status}; try again later"
 
 
 def _causes(problem: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from, the innermost last."""
+    """An error and its causes, the innermost last."""
     while problem is not None:
         yield problem
         problem = problem.__cause__ or problem.__context__

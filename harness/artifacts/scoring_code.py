@@ -1,7 +1,7 @@
 """The digest of the code that turns a text into a score; part of every run key.
 
-Folders are walked, so a module that is added to one counts from its first day on. It reads files and imports none of
-them, so that engines can compare the code of their workers without what scores.
+Folders are walked, so a new module counts as soon as it is added. Files are read, not imported, so that engines can
+compare their workers' code without loading the models' libraries.
 """
 
 from functools import cache
@@ -17,18 +17,18 @@ DECIDES = ("evaluation/scoring.py", "models", "suite/text.py")
 def scoring_code() -> str:
     """Digest of this installation's scoring code (64 hex digits).
 
-    It is over syntax trees: comments, docstrings and layout do not count.
+    It covers syntax trees: comments, docstrings and layout do not count.
     """
     return of_package(Path(__file__).parents[1])
 
 
 def of_package(package: Path) -> str:
-    """Digest of the scoring code below a folder laid out as `harness/` is (64 hex digits)."""
+    """Digest of the scoring code in a folder laid out like `harness/` (64 hex digits)."""
     named = [[file.relative_to(package).as_posix(), digest.of_source(file.read_bytes())] for file in files(package)]
     return digest.of_json(named)
 
 
 def files(package: Path) -> list[Path]:
-    """The modules that decide a score, in folders of any depth, sorted."""
+    """The modules that decide a score, at any depth, sorted."""
     chosen = [package / name for name in DECIDES]
     return sorted({file for one in chosen for file in ([one] if one.is_file() else one.rglob("*.py"))})

@@ -1,10 +1,10 @@
-"""From a split's rule in the suite to its fixed, ordered, digest-pinned examples.
+"""Loading a split: from its rule in the suite to fixed, ordered, digest-pinned examples.
 
     split = load_split(rule, places)                     # fetches what is not cached; verifies every digest
     lock.check(path, lock.read(path), [split])           # the rows are the ones everybody else scores
 
-A source is a row of `SOURCES`: a function from a rule and the `Places` to `Rows`. What follows is the same for all:
-rows are shuffled and taken, and their ids derived from content.
+A source is a row of `SOURCES`: a function from a rule and the `Places` to `Rows`. The rest is the same for all: rows
+are shuffled and taken, and their ids derived from their content.
 """
 
 from collections import Counter
@@ -28,23 +28,23 @@ SOURCES: Mapping[str, str] = {
     "file": "harness.data.local_file:rows",
     "hub": "harness.data.hub_dataset:rows",
 }
-"""Source name to `module:function`, so that naming one imports no other's libraries."""
+"""Source name to `module:function`, so that using one source imports no other's libraries."""
 
 ID_DIGITS = 32
 
 
 def load_split(rule: SplitRule, places: Places, pinned: Locked | None = None) -> Split:
-    """The examples that a rule names, in order.
+    """The examples selected by a rule, in order.
 
     Args:
         rule: a `[[split]]` of the suite.
-        places: where files are found and kept.
-        pinned: what the lock says of this split, if it does: a hub split is read at its commit, or from a local copy
-            that has its digest. The caller holds the result against it.
+        places: where files are found and cached.
+        pinned: the lock's entry for this split, if any: a hub split is read at its commit, or from a local copy that
+            has its digest. The caller checks the result against it.
 
     Raises:
-        FetchError: a file could not be had.
-        DataError: it is not the one that was pinned, is malformed, or has too few rows.
+        FetchError: a file could not be downloaded.
+        DataError: the file is not the pinned one, is malformed, or has too few rows.
     """
     if isinstance(rule, HubSplit) and pinned is not None:
         rule = rule.model_copy(update={"revision": rule.revision or pinned.commit})
@@ -62,22 +62,24 @@ def load_split(rule: SplitRule, places: Places, pinned: Locked | None = None) ->
 
 
 def _instead(rule: HubSplit, places: Places, pinned: Locked | None) -> str:
-    """How a local copy can stand in for a split that the hub does not give."""
+    """Advice on using a local copy for a split that cannot be fetched from the hub."""
     if pinned is None:
         return (
-            "Local copies (HARNESS_DATA) stand in for splits that the suite's lock pins; it does not pin this one: "
-            "run `harness data` once where the hub answers"
+            "Local copies (HARNESS_DATA) can replace only splits that the suite's lock pins, and it does not pin this "
+            "one: run `harness data` once where the hub can be reached"
         )
     if places.local_copies is None:
-        return "Or set HARNESS_DATA to a folder of local copies: one that gives the rows that the lock pins stands in"
-    return f"No file in {places.local_copies / rule.dataset.rpartition('/')[2]} (HARNESS_DATA) gives the locked rows"
+        return (
+            "Or set HARNESS_DATA to a folder of local copies: a copy with the rows pinned in the lock is used instead"
+        )
+    return f"No file in {places.local_copies / rule.dataset.rpartition('/')[2]} (HARNESS_DATA) has the pinned rows"
 
 
 def _taken(rule: SplitRule, rows: Rows) -> Split:
     """The split that a rule draws from rows."""
     drawn = _drawn(rule, rows)
     if not len(drawn):
-        raise DataError(f"split {rule.id}: its source has no rows that the rule takes")
+        raise DataError(f"split {rule.id}: its source has no rows that match the rule; correct the rule")
     origin = rule.model_dump(mode="json", exclude_none=True)
     if rows.commit is not None:
         origin["revision"] = rows.commit
@@ -89,7 +91,7 @@ def _taken(rule: SplitRule, rows: Rows) -> Split:
 
 
 def _local_copy(rule: HubSplit, places: Places, pinned: Locked) -> Split | None:
-    """The split from a local copy that gives just the locked rows, if there is one; its source names the file."""
+    """The split from a local copy with exactly the pinned rows, if there is one; its source names the file."""
     if places.local_copies is None:
         return None
     from harness.data import local_copies
@@ -112,18 +114,18 @@ def as_split(split_id: str, rows: Sequence[Row], origin: Mapping[str, Any], slic
 
 
 def _drawn(rule: SplitRule, rows: Rows) -> Ints:
-    """Positions of the rows that a rule takes, in order."""
+    """Positions of the rows selected by a rule, in order."""
     n = len(rows)
     order = np.arange(n) if rule.shuffle_seed is None else np.random.default_rng(rule.shuffle_seed).permutation(n)
     if rule.take is None:
         return order
     if rule.take > n:
-        raise DataError(f"split {rule.id}: take asks for {rule.take:,} rows, but there are only {n:,}")
+        raise DataError(f"split {rule.id}: take asks for {rule.take:,} rows, but there are only {n:,}; lower it")
     return _stratified(order, rows.labels(), rule.take) if rule.stratify else order[: rule.take]
 
 
 def _stratified(order: Ints, labels: Ints, take: int) -> Ints:
-    """The first rows of each label in a given order, as many as keep the label's share, in that order."""
+    """The first rows of each label in a given order, in numbers that keep each label's share, in that order."""
     positives = round(take * float(labels.mean()))
     of_label = labels[order]
     chosen = np.concatenate(
@@ -133,7 +135,7 @@ def _stratified(order: Ints, labels: Ints, take: int) -> Ints:
 
 
 def first(split: Split, limit: int) -> Split:
-    """The split's first `limit` examples, as a split of its own digest."""
+    """The split's first `limit` examples, as a split with its own digest."""
     examples = split.examples[:limit]
     return Split(split.split_id, examples, split_digest(examples), {**split.source, "limit": limit})
 
@@ -143,11 +145,11 @@ def check_no_leak(trained_on: Iterable[str], split: Split, who: str) -> None:
 
     Args:
         trained_on: text digests of the training rows.
-        split: what would be scored.
+        split: the split to score.
         who: the model, for the message.
 
     Raises:
-        LeakError: names the first of the shared rows.
+        LeakError: some rows are shared; names the first of them.
     """
     seen = set(trained_on)
     shared = [example.example_id for example in split.examples if example.text_digest in seen]

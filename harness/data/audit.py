@@ -1,11 +1,11 @@
-"""What a suite's splits hold, and what stands on both sides of the line between training and scoring.
+"""Audit of a suite's splits: their content, and the overlap between training and scoring.
 
     audited = audit(suite, splits, tokenizers)
-    audited.findings["test"]["near_duplicates"]        # by split and name, JSON-able, as stored and printed
+    audited.findings["test"]["near_duplicates"]        # by split and name, JSON-serializable, as stored and printed
     judge(suite.audit, audited.overlaps).forbidden     # sentences that name the rows
 
-Pure functions over splits. Nothing depends on the order of rows: whatever is listed is sorted by example id, and of
-texts that read the same (`plain`) the least id speaks for all. `docs/data.md` says how to read the findings.
+Pure functions over splits. Nothing depends on the order of rows: lists are sorted by example id, and texts that read
+the same (`plain`) are represented by the least id. `docs/data.md` explains how to read the findings.
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from harness.data import language, near_duplicates
-from harness.data.plain import fingerprints, what_is_read
+from harness.data.plain import compared_text, fingerprints
 from harness.errors import LeakError
 from harness.records import Example, Split
 from harness.stats.inference import Ints
@@ -25,32 +25,32 @@ from harness.suite.schema import Audit, Suite, Text
 QUANTILES = (0, 0.5, 0.9, 0.99, 1)
 SHOWN_CHARACTERS = 60
 NAMED = 3
-"""Pairs that a complaint spells out."""
+"""Number of pairs that a complaint names."""
 
 CountTokens: TypeAlias = Callable[[Sequence[str]], Ints]
-"""Texts to their lengths in tokens, special ones included, nothing cut, shape (n,)."""
+"""Texts to their lengths in tokens, including special ones and without truncation, shape (n,)."""
 NearPair: TypeAlias = tuple[str, str, float]
 """Two example ids and the similarity of their texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """What a split that is trained on and one that is scored have in common."""
+    """The overlap between a training split and a scored split."""
 
     trained_on: Split
     scored: Split
     exact: tuple[tuple[str, str], ...]
-    """For each scored example whose title and content stand in the other split: the id there, the id here."""
+    """For each scored example whose title and content occur in the training split: the id there, the id here."""
     normalised: tuple[tuple[str, str], ...]
-    """The same for each whose text only reads the same as one there: case, blanks, entities and the like differ."""
+    """The same for each whose text reads the same as one there but is written differently: case, blanks, entities, …"""
     near: tuple[NearPair, ...] | None
-    """Pairs of nearly equal texts that do not read the same, the trained one first; None where not looked for."""
+    """Pairs of nearly equal texts that do not read the same, the training one first; None if not searched for."""
     threshold: float
 
     @property
     def complaints(self) -> dict[str, str]:
-        """A sentence for each kind, `exact`, `normalised` and `near`, that occurs."""
-        who = f"what uses split {self.trained_on.split_id!r} was trained on"
+        """A sentence for each kind of overlap found: `exact`, `normalised`, `near`."""
+        who = f"models that use split {self.trained_on.split_id!r} were trained on"
         of_all = f"of the {len(self.scored.examples)} rows of split {self.scored.split_id!r}"
         found = {}
         if self.exact:
@@ -62,13 +62,13 @@ class Overlap:
         if self.near:
             rows = len({scored for _, scored, _ in self.near})
             pairs = _first(f"{trained} ~ {scored}, {similarity:.2f}" for trained, scored, similarity in self.near)
-            found["near"] = f"{who} texts that nearly equal {rows} {of_all} ({pairs})"
+            found["near"] = f"{who} texts nearly equal to {rows} {of_all} ({pairs})"
         return found
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Complaints about overlap by what the suite says of them, each a sentence that names rows."""
+    """Complaints about overlap, sorted by the suite's `[audit]` rules; each is a sentence that names rows."""
 
     forbidden: tuple[str, ...]
     reported: tuple[str, ...]
@@ -76,16 +76,16 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """Everything that was found."""
+    """The result of an audit."""
 
     findings: dict[str, dict[str, Any]]
-    """By split id and then by name, as JSON-able values."""
+    """By split id and then by name, as JSON-serializable values."""
     overlaps: tuple[Overlap, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """A split's texts: of those that read the same one example, in the order of their ids."""
+    """A split's distinct texts, each represented by one example, in the order of their ids."""
 
     examples: tuple[Example, ...]
     texts: tuple[str, ...]
@@ -94,11 +94,11 @@ class _Compared:
 
 
 def audit(suite: Suite, splits: Mapping[str, Split], tokenizers: Mapping[str, CountTokens | None]) -> Audited:
-    """Everything that can be found in a suite's splits.
+    """Run every check on a suite's splits.
 
     Args:
         splits: all splits of the suite, by id.
-        tokenizers: of the suite's bases, by their ids; None for one that is not at hand.
+        tokenizers: of the suite's bases, by their ids; None for one that is not available.
     """
     compared = {split_id: _compared(split, suite.text) for split_id, split in splits.items()}
     findings = {
@@ -125,17 +125,17 @@ def audit(suite: Suite, splits: Mapping[str, Split], tokenizers: Mapping[str, Co
 
 
 def overlaps(suite: Suite, splits: Mapping[str, Split], *, look_for_near: bool) -> list[Overlap]:
-    """What every split that is trained on has in common with every one that is scored.
+    """The overlap of every training split with every scored split.
 
     Args:
-        look_for_near: whether to look for nearly equal texts too; those that read the same are found in a moment.
+        look_for_near: also search for nearly equal texts, which is slow; texts that read the same are found quickly.
     """
     compared = {split_id: _compared(split, suite.text) for split_id, split in splits.items()} if look_for_near else None
     return _overlaps(suite, splits, compared)
 
 
 def overlaps_of(findings: Mapping[str, Mapping[str, Any]], splits: Mapping[str, Split]) -> list[Overlap] | None:
-    """The overlaps that an audit found, as it was stored; None where one is missing or was of other rows.
+    """The overlaps from a stored audit; None where one is missing or was found on other rows.
 
     Args:
         findings: `overlap` by scored split.
@@ -152,7 +152,7 @@ def overlaps_of(findings: Mapping[str, Mapping[str, Any]], splits: Mapping[str, 
 
 
 def judge(rules: Audit, found: Iterable[Overlap]) -> Judged:
-    """What of the overlap the suite forbids, and what it wants to be told."""
+    """Sort complaints about overlap into those that the suite forbids and those to report."""
     complaints = [complaint for overlap in found for complaint in overlap.complaints.items()]
     no_near = rules.near_overlap == "forbid"  # nothing is nearer than a text that reads the same
     no_normalised = no_near or rules.normalised_overlap == "forbid"
@@ -164,18 +164,18 @@ def judge(rules: Audit, found: Iterable[Overlap]) -> Judged:
 
 
 def refuse(judged: Judged) -> None:
-    """Stop where the suite forbids what was found.
+    """Stop if the suite forbids any overlap that was found.
 
     Raises:
-        LeakError: with every complaint that is forbidden.
+        LeakError: lists every forbidden complaint.
     """
     if judged.forbidden:
-        advice = 'score on rows that nothing was trained on; or let it pass, with [audit] and "report", and say so'
+        advice = 'score on rows that no model was trained on; or accept the overlap with "report" in [audit]'
         raise LeakError("\n".join([*judged.forbidden, advice]))
 
 
 def beginnings(splits: Iterable[Split]) -> dict[str, str]:
-    """The first characters of every example, by id, on one line and without control characters: for the terminal."""
+    """The first characters of every example, by id, on one line and without control characters, for the terminal."""
     return {
         example.example_id: "".join(
             character if character.isprintable() else "·"
@@ -187,7 +187,7 @@ def beginnings(splits: Iterable[Split]) -> dict[str, str]:
 
 
 def token_summary(lengths: Ints, max_length: int) -> dict[str, Any]:
-    """Lengths of n ≥ 1 texts in tokens, shape (n,), as quantiles (linearly interpolated) and what is cut."""
+    """Summary of the lengths of n ≥ 1 texts in tokens, shape (n,): linearly interpolated quantiles, and truncation."""
     truncated = int((lengths > max_length).sum())
     quantiles = np.quantile(lengths, QUANTILES)
     return {
@@ -199,7 +199,7 @@ def token_summary(lengths: Ints, max_length: int) -> dict[str, Any]:
 
 
 def _rows(split: Split, text: Text) -> dict[str, Any]:
-    """What needs no more than the rows themselves."""
+    """The findings that need only the rows themselves."""
     positive = sum(example.label for example in split.examples)
     by_text: dict[str, list[Example]] = defaultdict(list)
     for example in split.examples:
@@ -213,7 +213,7 @@ def _rows(split: Split, text: Text) -> dict[str, Any]:
         "normalised_duplicates": _groups(_rewritten(split, text)),
         "conflicting_labels": _groups(conflicting),
         "empty": {
-            # Counted, not listed: many a source has no titles at all.
+            # Counted, not listed: some sources have no titles at all.
             "titles": sum(not example.title.strip() for example in split.examples),
             "contents": len(without_content),
             "content_ids": without_content,
@@ -222,7 +222,7 @@ def _rows(split: Split, text: Text) -> dict[str, Any]:
 
 
 def _rewritten(split: Split, text: Text) -> list[list[Example]]:
-    """Examples whose texts read the same, where they are not all written the same."""
+    """Groups of examples whose texts read the same but are not all written the same."""
     groups: dict[str, list[Example]] = defaultdict(list)
     for example, read in zip(split.examples, fingerprints(split.examples, text), strict=True):
         groups[read].append(example)
@@ -241,7 +241,7 @@ def _near_duplicates(texts: _Compared, threshold: float) -> dict[str, Any]:
 
 
 def _not_english(split: Split, text: Text) -> dict[str, Any]:
-    foreign = language.not_english([what_is_read(text, example) for example in split.examples])
+    foreign = language.not_english([compared_text(text, example) for example in split.examples])
     ids = sorted([split.examples[f.position].example_id, f.language, f.probability] for f in foreign)
     return {"rows": len(ids), "ids": ids}
 
@@ -261,7 +261,7 @@ def _compared(split: Split, text: Text) -> _Compared:
         least.setdefault(read, example)
     examples = tuple(least.values())
     return _Compared(
-        examples, tuple(least), near_duplicates.sketch([what_is_read(text, example) for example in examples])
+        examples, tuple(least), near_duplicates.sketch([compared_text(text, example) for example in examples])
     )
 
 
@@ -288,7 +288,12 @@ def _overlaps(suite: Suite, splits: Mapping[str, Split], compared: Mapping[str, 
 def _shared(
     train: Split, scored: Split, of_train: Sequence[str], of_scored: Sequence[str]
 ) -> tuple[tuple[str, str], ...]:
-    """For each scored example whose text is known by the same as one in training: the least id there, its own."""
+    """For each scored example with the same key as one in training: the least id there, and its own.
+
+    Args:
+        of_train: keys of the training split's texts.
+        of_scored: keys of the scored split's texts.
+    """
     seen: dict[str, str] = {}
     for example, text in zip(train.examples, of_train, strict=True):
         seen[text] = min(example.example_id, seen.get(text, example.example_id))
@@ -297,7 +302,7 @@ def _shared(
 
 
 def _by_id(ones: _Compared, others: _Compared, pairs: Iterable[near_duplicates.Near]) -> list[NearPair]:
-    """Pairs by the ids of their examples, sorted; those that read the same are left out."""
+    """Pairs by the ids of their examples, sorted, without those that read the same."""
     named = []
     for i, j, similarity in pairs:
         one, other = ones.examples[i], others.examples[j]
@@ -307,7 +312,7 @@ def _by_id(ones: _Compared, others: _Compared, pairs: Iterable[near_duplicates.N
 
 
 def _first(pairs: Iterable[str]) -> str:
-    """The first few, and how many more there are."""
+    """The first few pairs, and the number of further ones."""
     listed = list(pairs)
     more = f"; and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
     return "; ".join(listed[:NAMED]) + more

@@ -1,11 +1,11 @@
 """Rows of a dataset on the Hugging Face hub, at one commit.
 
-`datasets` says which files make a split. They are fetched, their digests verified, and kept as Arrow on disk, of which
-only the rows that are asked for are read. A rule that takes the first rows as they stand is met without fetching the
-files: their beginning is enough, and is kept as a small Parquet file. What was fetched once needs no network.
+`datasets` determines the files of a split. They are fetched, their digests verified, and cached as Arrow on disk, of
+which only the requested rows are read. For a rule that takes the first rows in order, only the beginning of the files
+is fetched, and cached as a small Parquet file. Anything in the cache needs no network.
 
-A dataset that would have to run a script of its own is refused. Columns are `label` (0 or 1), `content` and, where
-there is one, `title`, or one that holds both, where the rule says so.
+A dataset that requires running its own script is refused. The columns are `label` (0 or 1), `content` and, if there is
+one, `title`; or, if the rule says so, one that holds both.
 """
 
 import glob
@@ -28,15 +28,15 @@ from harness.stats.inference import Ints
 from harness.suite.schema import HubSplit
 
 STREAMED_BLOCK_BYTES = 2**20
-"""What one request for the next part of a Parquet file brings at least."""
+"""Smallest number of bytes requested from a remote Parquet file."""
 
 
 def rows(rule: HubSplit, places: Places) -> Rows:
-    """The rule's rows, in the dataset's order: all of the split, or the first that it takes as they stand.
+    """The rule's rows, in the dataset's order: all of the split, or only the first rows that the rule takes.
 
     Raises:
         FetchError: the hub does not serve them.
-        DataError: the dataset needs a script, has no such split, other columns, or other bytes than the hub states.
+        DataError: the dataset needs a script, has no such split, has other columns, or other bytes than the hub states.
     """
     who = f"split {rule.id}"
     commit = rule.revision or hub.newest_commit("dataset", rule.dataset, who)
@@ -51,7 +51,7 @@ def rows(rule: HubSplit, places: Places) -> Rows:
 
 
 class ArrowRows(ParquetRows):
-    """The rows of a table that lies on disk and is mapped into memory: checked as those of a Parquet file are."""
+    """The rows of a table on disk that is mapped into memory, checked like those of a Parquet file."""
 
     def __init__(self, table: Any, rule: HubSplit, where: str) -> None:
         self.table, self.rule, self.where = table, rule, where
@@ -61,7 +61,7 @@ class ArrowRows(ParquetRows):
     def _batches(
         self, columns: list[str], rows: int = LABEL_BATCH_ROWS, wanted: Ints | None = None
     ) -> Iterator[tuple[int, Any]]:
-        """Batches, each with its first row's position. Those in which no row is wanted (sorted) are passed over."""
+        """Batches, each with its first row's position. Batches without rows in `wanted` (sorted) are skipped."""
         start = 0
         for batch in self.table.select(columns).to_batches(max_chunksize=rows):
             end = start + batch.num_rows
@@ -71,13 +71,13 @@ class ArrowRows(ParquetRows):
 
 
 def _prepared(repo: hub.Repo, split: str, who: str) -> Any:
-    """The whole split as an Arrow table, mapped from disk. The first time its files are fetched and verified."""
+    """The whole split as an Arrow table, mapped from disk. Its files are fetched and verified the first time."""
     reader, paths = _files(repo, split, who)
     folder = hub.fetch(repo, paths, who)
     import datasets
 
     try:
-        # The files are given by name: a path of the hub's choosing must not be read as a pattern.
+        # The files are given by name: a path chosen by the hub must not be read as a pattern.
         files = {split: [glob.escape(str(folder / path)) for path in paths]}
         return datasets.load_dataset(
             reader, data_files=files, split=split, cache_dir=str(repo.kept("arrow"))
@@ -87,7 +87,7 @@ def _prepared(repo: hub.Repo, split: str, who: str) -> Any:
 
 
 def _head(repo: hub.Repo, split: str, take: int, who: str) -> Path:
-    """A Parquet file of the split's first rows; fewer where there are fewer."""
+    """A Parquet file with the split's first `take` rows, or all if there are fewer."""
     path = repo.kept("heads") / f"{digest.of_json([split, take])[:16]}.parquet"
     if path.is_file():
         return path
@@ -96,7 +96,7 @@ def _head(repo: hub.Repo, split: str, take: int, who: str) -> Path:
         try:
             table = _first_rows_of_parquet(repo, paths, take) if reader == "parquet" else None
             table = table if table is not None else _first_rows(repo, reader, split, paths, take)
-        except (pa.ArrowInvalid, UnicodeDecodeError) as problem:  # the last: of a column's name
+        except (pa.ArrowInvalid, UnicodeDecodeError) as problem:  # the last: from a column's name
             raise _unreadable(repo, who, problem) from None
     written = io.BytesIO()
     pq.write_table(table, written)
@@ -105,7 +105,7 @@ def _head(repo: hub.Repo, split: str, take: int, who: str) -> Path:
 
 
 def _first_rows_of_parquet(repo: hub.Repo, paths: Sequence[str], take: int) -> Any:
-    """The first rows of these files: their footers and first row groups are all that is asked for."""
+    """The first rows of these files; only their footers and first row groups are requested."""
     files = hub.library().HfFileSystem()
     groups: list[Any] = []
     left = take
@@ -121,7 +121,7 @@ def _first_rows_of_parquet(repo: hub.Repo, paths: Sequence[str], take: int) -> A
 
 
 def _first_rows(repo: hub.Repo, reader: str, split: str, paths: Sequence[str], take: int) -> Any:
-    """The first rows of files in another format, through `datasets` as a stream."""
+    """The first rows of files in another format, streamed by `datasets`."""
     import datasets
 
     files = {split: [f"hf://datasets/{repo.name}@{repo.commit}/{path}" for path in paths]}
@@ -130,7 +130,7 @@ def _first_rows(repo: hub.Repo, reader: str, split: str, paths: Sequence[str], t
 
 
 def _files(repo: hub.Repo, split: str, who: str) -> tuple[str, list[str]]:
-    """Which of the library's readers reads a split, and its files in order. The hub is asked once."""
+    """The name of the library's reader for a split, and the split's files in order. The answer is cached."""
     path = repo.kept("splits", ".json")
     try:
         found = json.loads(path.read_bytes())
@@ -144,19 +144,19 @@ def _files(repo: hub.Repo, split: str, who: str) -> tuple[str, list[str]]:
 
 
 def _resolved(repo: hub.Repo, who: str) -> tuple[str, dict[str, list[str]]]:
-    """The reader and the files of every split, as `datasets` finds them from the dataset's card and file names."""
+    """The reader and the files of every split, as `datasets` derives them from the dataset's card and file names."""
     name = repo.name.rpartition("/")[2]
     if f"{name}.py" in hub.listing(repo, who):
         raise DataError(
-            f"{who}: {repo.label} runs a script ({name}.py), which is never done; use a commit that has files"
+            f"{who}: {repo.label} requires running a script ({name}.py), which is never done; use a commit with files"
         )
     hub.library()
     import datasets
 
     with hub.explained(who, repo.label):
         try:
-            # With the scheme before it, a name is never taken for a folder of this machine. The cache is this commit's
-            # alone: where the hub fails, `datasets` falls back on the newest commit that it finds there.
+            # With the scheme, a name is never taken for a local folder. The cache is for this commit only: if the hub
+            # fails, `datasets` falls back to the newest commit that it finds there.
             builder = datasets.load_dataset_builder(
                 f"hf://datasets/{repo.name}", revision=repo.commit, cache_dir=str(repo.kept("arrow"))
             )

@@ -1,6 +1,7 @@
-"""Texts that are probably not English, by py3langid: byte n-grams and naive Bayes over 140 languages, with no network.
+"""Detection of texts that are probably not English, with py3langid: byte n-grams and naive Bayes over 140 languages.
 
-A guess, and named so. Of a text of a few words it is rarely sure of anything, and such texts are left alone.
+It needs no network. The result is a guess, and presented as one. The model is rarely confident about texts of a few
+words, which are therefore not reported.
 """
 
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 MIN_PROBABILITY = 0.5
-"""From which another language than English is reported: then it is likelier than all the others together."""
+"""Smallest probability at which a language other than English is reported: likelier than all others together."""
 
 
 class Foreign(NamedTuple):
@@ -16,13 +17,13 @@ class Foreign(NamedTuple):
 
     position: int
     language: str
-    """ISO 639 code of the likeliest language."""
+    """ISO 639 code of the most likely language."""
     probability: float
-    """Of that language, above one half; the model's own, rounded to 3 digits."""
+    """The model's probability of that language, above one half, rounded to 3 digits."""
 
 
 def not_english(texts: Sequence[str]) -> list[Foreign]:
-    """The texts for which another language than English has a probability of one half or more."""
+    """The texts for which a language other than English has a probability of one half or more."""
     found = []
     for position, text in enumerate(texts):
         language, probability = _identifier().classify(text)
@@ -33,7 +34,7 @@ def not_english(texts: Sequence[str]) -> list[Foreign]:
 
 @cache
 def _identifier() -> Any:
-    """The model that the package carries: half a second to load."""
+    """The model that comes with the package; it takes half a second to load."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,8 +1,8 @@
-"""Local copies that may stand in for a hub split: files below `$HARNESS_DATA/<last part of the dataset's name>`.
+"""Local copies that can replace a hub split: files in `$HARNESS_DATA/<last part of the dataset's name>`.
 
-A copy is taken only when the split that is drawn from it has the locked digest, so which file it was does not matter to
-any number but those of slices: the digest does not cover the columns that these are made of. A copy may hold the rows
-that the rule takes, in order, or rows from which the rule draws them.
+A copy is used only if the split drawn from it has the pinned digest, so the choice of file affects no numbers but those
+of slices: the digest does not cover the slice columns. A copy may hold the rows that the rule selects, in order, or
+rows from which the rule draws them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,16 +17,16 @@ from harness.suite.schema import FileSplit, HubSplit
 Format: TypeAlias = Literal["parquet", "csv", "jsonl", "fasttext"]
 
 FORMATS: Mapping[str, Format] = {".parquet": "parquet", ".csv": "csv", ".jsonl": "jsonl", ".txt": "fasttext"}
-"""Suffix, compression's aside, to the `format` of a file split."""
+"""Suffix, without that of a compression, to the `format` of a file split."""
 
 
 def candidates(rule: HubSplit, places: Places, n: int) -> Iterator[tuple[FileSplit, Rows]]:
-    """What may give the rule's rows: a file's own rule and its rows, for each file and each way to draw from it.
+    """Candidates for the rule's rows: a file split and its rows, for each file and each way to draw from it.
 
     Args:
         rule: the hub split.
         places: where local copies are.
-        n: rows of the locked split.
+        n: number of rows of the pinned split.
     """
     for path, kind in _files(rule, places):
         for declared in _readings(rule, path, kind):
@@ -41,7 +41,7 @@ def candidates(rule: HubSplit, places: Places, n: int) -> Iterator[tuple[FileSpl
 
 
 def _readings(rule: HubSplit, path: str, kind: Format) -> Iterator[FileSplit]:
-    """How a file may hold what the rule reads: with columns as the hub has them, and with title and content apart."""
+    """File splits for the ways a file may store the rule's columns: as on the hub, or with title and content apart."""
     declared = FileSplit(id=rule.id, source="file", path=path, format=kind, cluster_block=rule.cluster_block)
     if kind in ("parquet", "jsonl"):
         for text in [rule.text, None] if rule.text else [None]:
@@ -52,7 +52,7 @@ def _readings(rule: HubSplit, path: str, kind: Format) -> Iterator[FileSplit]:
 
 
 def _files(rule: HubSplit, places: Places) -> Iterator[tuple[str, Format]]:
-    """Path and format of the files that may be copies, by name."""
+    """Path and format of the files that may be copies, sorted by name."""
     folder = rule.dataset.rpartition("/")[2]
     if places.local_copies is None or not (places.local_copies / folder).is_dir():
         return

@@ -1,21 +1,23 @@
 """Rows of a local file: Parquet, the original CSV, JSON Lines or fastText lines.
 
-Texts are taken as they are written: nothing is stripped or folded, and empty titles and contents stay (the audit counts
-them). So the same row has the same example id in every format that can express it. What a format cannot express:
+Texts are used exactly as written: nothing is stripped or folded, and empty titles and contents are kept (the audit
+counts them). So the same row has the same example id in every format that can express it. Limits of the formats:
 
 - CSV writes a newline as the two characters `\\n`, and has no way to write these two themselves: `C:\\new` is read with
-  a newline in it. Parquet keeps whatever stands there.
-- fastText writes `title: content`, and the cut is at the first `: `. A title that holds `: ` itself loses its tail to
-  the content: the label is right, the title, the content and so the ids are not those of the other formats. (A title
-  that ends with `:` is cut rightly.) A line without `: ` is a content without a title. Newlines cannot be written.
+  a newline in it. Parquet keeps the text as it is.
+- fastText writes `title: content`, which is split at the first `: `. A title that contains `: ` itself loses its tail
+  to the content: the label is right, but the title, the content and so the ids differ from those of other formats. (A
+  title that ends with `:` is split correctly.) A line without `: ` is content without a title. Newlines cannot be
+  written.
 
-A split of whole files has therefore one digest in Parquet, CSV and JSON Lines, unless texts hold a backslash before an
-`n`, and another in fastText as soon as one title holds `: ` (40 of 5,000 rows drawn from Amazon Polarity's train split
-have such a title). A file that was made from fastText lines keeps their cut, whatever its format is now.
+A split of whole files therefore has one digest in Parquet, CSV and JSON Lines, unless texts contain a backslash before
+an `n`, and another in fastText as soon as one title contains `: ` (40 of 5,000 rows drawn from Amazon Polarity's train
+split have such a title). A file made from fastText lines keeps their split, whatever its format is now.
 
-Text files are UTF-8, one row a line, read anew for each question and never held: a line has at most `MAX_LINE_BYTES`,
-and a compressed file unpacks, at any point of it, to at most `FREE_BYTES` and `MAX_RATIO` times what was read of it. A
-byte order mark at the start is not part of the text; neither is a carriage return at the end of a line.
+Text files are UTF-8 with one row per line. They are read again for each request and never held in memory: a line has at
+most `MAX_LINE_BYTES`, and at any point a compressed file may have unpacked to at most `FREE_BYTES` plus `MAX_RATIO`
+times the bytes read. A byte order mark at the start is not part of the text, nor is a carriage return at the end of a
+line.
 """
 
 import io
@@ -33,22 +35,22 @@ from harness.errors import DataError
 from harness.suite.schema import FileSplit
 
 COMPRESSIONS: Mapping[str, str] = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-"""Suffix to Arrow's name of the codec."""
+"""Suffix to Arrow's name for the codec."""
 LOCAL_COPIES = "$HARNESS_DATA"
 MAX_LINE_BYTES = 16 * 2**20
 BUFFER_BYTES = 2**16
 MAX_DIGITS = 20
 
 CLASSES = {"1": 0, "2": 1}
-"""Class of the original files to label."""
+"""Class in the original files to label."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 CSV_CELL = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*+)"|([^",]*+))(,|\Z)')
-"""One cell with what ends it. Possessive: what a quote opened is never read a second way."""
+"""One cell with its terminator. Quantifiers are possessive, so that a quoted cell is never parsed in a second way."""
 OTHER_SEPARATOR = re.compile(r'\s*(?:"[^"]*"|[^",;\t|]*)\s*([;\t|])')
-"""What ends the first cell of a table that is not separated by commas."""
+"""The first cell of a table that is not separated by commas, with its separator."""
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-"""Byte order marks to what they are of."""
+"""Byte order mark to its encoding."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -56,25 +58,25 @@ def rows(rule: FileSplit, places: Places) -> Rows:
     """The rule's rows, in the file's order.
 
     Raises:
-        DataError: the path leads nowhere or out of its folder, or the file is not what `format` says. Malformed rows
-            are found when they are read: in text formats any row of the file; in Parquet any label, and the texts of
-            the rows that are taken.
+        DataError: the path does not exist or leads out of its folder, or the file does not have the stated `format`.
+            Malformed rows are found when they are read: in text formats any row of the file; in Parquet any label, and
+            the texts of the selected rows.
     """
     where = f"split {rule.id}: {rule.path}"
     path = _regular_file(_path(rule.path, places, where), where)
-    codec = COMPRESSIONS.get(Path(rule.path).suffix.lower())  # of the name, not of what a link resolves to
+    codec = COMPRESSIONS.get(Path(rule.path).suffix.lower())  # by the name, not by the target of a link
     if rule.format != "parquet":
         return Streamed(lambda: _parsed(_lines(path, codec, where), rule, where))
     if codec is not None:
-        raise DataError(f"{where}: Parquet compresses its own columns and is not read from {codec}; unpack it")
+        raise DataError(f"{where}: Parquet is compressed internally and is not read from {codec}; unpack the file")
     return ParquetRows(path, rule, where)
 
 
 def _path(declared: str, places: Places, where: str) -> Path:
-    """A declared path with its links resolved: below the suite's folder, or below that of local copies.
+    """A declared path with its links resolved, in the suite's folder or in the folder of local copies.
 
     Raises:
-        DataError: it is absolute, leaves its folder, or that folder is not known.
+        DataError: the path is absolute, leaves its folder, or that folder is unknown.
     """
     folder, name, within = places.suite_dir, declared, "the suite's folder"
     first, _, rest = declared.partition("/")
@@ -82,7 +84,7 @@ def _path(declared: str, places: Places, where: str) -> Path:
         if places.local_copies is None:
             raise DataError(f"{where}: HARNESS_DATA is not set; set it to the folder of your local copies")
         if not places.local_copies.is_dir():
-            raise DataError(f"{where}: HARNESS_DATA is {places.local_copies}, which is no folder; set it to one")
+            raise DataError(f"{where}: HARNESS_DATA is {places.local_copies}, which is not a folder; set it to one")
         folder, name, within = places.local_copies, rest, f"the folder of {LOCAL_COPIES}"
     if Path(name).is_absolute():
         raise DataError(
@@ -95,7 +97,7 @@ def _path(declared: str, places: Places, where: str) -> Path:
     except (OSError, RuntimeError, ValueError) as problem:  # a loop of links; a NUL
         raise DataError(f"{where}: is not a path ({problem}); correct it") from None
     if not path.is_relative_to(root):
-        raise DataError(f"{where}: leads out of {within}; move or copy the file into it")
+        raise DataError(f"{where}: leads out of {within}; move or copy the file there")
     return path
 
 
@@ -114,7 +116,7 @@ def _parsed(lines: Iterator[bytes], rule: FileSplit, where: str) -> Iterator[Row
     """The rows of a text file's lines.
 
     Raises:
-        DataError: with the line's number, counted from 1; after the last line also for a slice column that no row has.
+        DataError: a line is malformed, with its number counted from 1; or, at the end, no row has a slice column.
     """
     number, parse, unseen = 0, PARSERS[rule.format], set(rule.slice_columns)
     for number, line in enumerate(lines, start=1):
@@ -131,7 +133,7 @@ def _parsed(lines: Iterator[bytes], rule: FileSplit, where: str) -> Iterator[Row
 
 
 def _lines(path: Path, codec: str | None, where: str) -> Iterator[bytes]:
-    """The lines of a plain or compressed file without their ends, none longer than `MAX_LINE_BYTES`."""
+    """The lines of a plain or compressed file without line ends, none longer than `MAX_LINE_BYTES`."""
     number = 0
     try:
         with pa.OSFile(str(path)) as packed, _unpacked(packed, codec) as file:
@@ -141,12 +143,12 @@ def _lines(path: Path, codec: str | None, where: str) -> Iterator[bytes]:
                 if len(line) > MAX_LINE_BYTES:
                     raise DataError(
                         f"{where}: line {number}: is longer than {MAX_LINE_BYTES // 2**20} MiB; no review is, so the "
-                        "file was refused: check that it has one row a line"
+                        "file was refused: check that it has one row per line"
                     )
                 if codec and unpacked > FREE_BYTES + MAX_RATIO * packed.tell():
                     raise DataError(
                         f"{where}: line {number}: unpacks to more than {MAX_RATIO} times its size and was refused; if "
-                        "that is right, unpack it yourself"
+                        "that is correct, unpack the file yourself"
                     )
                 if number == 1:
                     line = line.removeprefix(BYTE_ORDER_MARK)
@@ -156,7 +158,7 @@ def _lines(path: Path, codec: str | None, where: str) -> Iterator[bytes]:
     except OSError as problem:
         kind, remedy = (f" as {codec}", ", or correct its suffix") if codec else ("", "")
         raise DataError(
-            f"{where}: is not readable{kind} after line {number}: {problem}; get the file anew{remedy}"
+            f"{where}: is not readable{kind} after line {number}: {problem}; get a new copy of the file{remedy}"
         ) from None
 
 
@@ -169,20 +171,20 @@ def _decoded(line: bytes) -> str:
     if not line:
         raise ValueError("is empty; remove it")
     if line.startswith(BYTE_ORDER_MARK):
-        raise ValueError("begins with a byte order mark, as where files were joined; remove it")
+        raise ValueError("begins with a byte order mark, as if files were joined; remove it")
     if b"\0" in line:
         raise ValueError("contains a NUL byte; remove it, or check that the file is plain UTF-8 text")
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as problem:
         raise ValueError(
-            f"is not UTF-8 (byte {problem.start + 1}); convert the file, or give a compressed one its suffix "
-            f"({', '.join(COMPRESSIONS)})"
+            f"is not UTF-8 (byte {problem.start + 1}); convert the file, or, if it is compressed, give it the right "
+            f"suffix ({', '.join(COMPRESSIONS)})"
         ) from None
 
 
 def _from_csv(line: str, _: FileSplit) -> Row:
-    """`"2","title","content"`: quotes doubled, newlines as `\\n`. Cells without quotes are read too."""
+    """Parse `"2","title","content"`: quotes doubled, newlines as `\\n`. Unquoted cells are accepted too."""
     label, title, content = _three_cells(line)
     if label not in CLASSES:
         _check_separator(line)
@@ -200,7 +202,7 @@ def _three_cells(line: str) -> Sequence[str]:
             _check_separator(line)
             raise ValueError(
                 f"column {len(cells) + 1} has a quote that is not closed or not doubled; in this format a row is one "
-                'line, a quote inside is "" and a newline \\n'
+                'line, a quote in a text is "" and a newline is \\n'
             )
         quoted, bare, end = cell.groups()
         cells.append(bare if quoted is None else quoted.replace('""', '"'))
@@ -213,20 +215,20 @@ def _three_cells(line: str) -> Sequence[str]:
 
 
 def _check_separator(line: str) -> None:
-    """Say so where a line that has not the right cells is one of a table with another separator."""
+    """Raise if a malformed line comes from a table with another separator."""
     if (found := OTHER_SEPARATOR.match(line)) is not None:
         raise ValueError(
-            f"is separated by {SEPARATORS[found[1]]}; this format takes commas, so save the file with commas, or as "
+            f"is separated by {SEPARATORS[found[1]]}; this format needs commas, so save the file with commas, or as "
             "JSON Lines or Parquet"
         )
 
 
 def _from_fasttext(line: str, _: FileSplit) -> Row:
-    """`__label__2 title: content`, cut at the first `: `; without one, all is content."""
+    """Parse `__label__2 title: content`, split at the first `: `; without one, all is content."""
     label, _space, text = line.partition(" ")
     name = label.removeprefix("__label__")
     if name == label:
-        raise ValueError("does not begin with a label; it must be `__label__1 title: content`")
+        raise ValueError("does not begin with a label; a line must be `__label__1 title: content`")
     if name not in CLASSES:
         raise ValueError(f"label {label!r:.40} is neither __label__1 (negative) nor __label__2 (positive)")
     if not text:
@@ -236,21 +238,21 @@ def _from_fasttext(line: str, _: FileSplit) -> Row:
 
 
 def _from_json(line: str, rule: FileSplit) -> Row:
-    """`{"label": 1, "title": …, "content": …}`; a title that is absent or null is empty, other keys do not count."""
+    """Parse `{"label": 1, "title": …, "content": …}`; an absent or null title is empty, other keys are ignored."""
     joined, cluster = rule.text, rule.cluster
     try:
         row = JSON.decode(line)
     except json.JSONDecodeError as problem:
         raise ValueError(f"is not one JSON object ({problem.msg}, column {problem.colno})") from None
     except RecursionError:
-        raise ValueError("is nested too deep to be a row") from None
+        raise ValueError("is nested too deeply to be a row") from None
     if not isinstance(row, dict):
-        raise ValueError(f"must be a JSON object with label and content, is {_kind(row)}")
+        raise ValueError(f"must be a JSON object with label and content, not {_kind(row)}")
     needed = dict.fromkeys(["label", joined.column if joined else "content", *([cluster] if cluster else [])])
     absent = [repr(name) for name in needed if name not in row]
     if absent:
         raise ValueError(f"has no {' and no '.join(absent)} (found: {', '.join(map(repr, row)) or 'nothing':.200})")
-    if type(row["label"]) is not int or row["label"] not in (0, 1):  # True is equal to 1, and no label
+    if type(row["label"]) is not int or row["label"] not in (0, 1):  # True equals 1 but is not a label
         raise ValueError(f"label {json.dumps(row['label']):.40} is neither 0 (negative) nor 1 (positive)")
     if joined:
         title, content = joined.cut(_text(row, joined.column))
@@ -263,37 +265,37 @@ def _from_json(line: str, rule: FileSplit) -> Row:
 def _text(row: Mapping[str, Any], name: str) -> str:
     value = row[name]
     if not isinstance(value, str):
-        raise ValueError(f"{name} must be a string, is {_kind(value)}")
+        raise ValueError(f"{name} must be a string, not {_kind(value)}")
     if "\0" in value:
         raise ValueError(f"{name} contains a NUL character; remove it")
     if SURROGATE.search(value):
-        raise ValueError(f"{name} contains half of a surrogate pair, which is no character; remove it")
+        raise ValueError(f"{name} contains half of a surrogate pair, which is not a character; remove it")
     return value
 
 
 def _cluster(row: Mapping[str, Any], name: str) -> str:
-    """As text. Never None: one row without a cluster would make all count as independent."""
+    """The cluster as text. Never None: one row without a cluster would make all rows count as independent."""
     return str(row[name]) if type(row[name]) is int else _text(row, name)
 
 
 def _slice(row: Mapping[str, Any], name: str) -> str:
-    """As text, as Python writes it."""
+    """A slice value as text, as Python writes it."""
     value = row[name]
     if isinstance(value, dict | list):
-        raise ValueError(f"{name} must be a string, a number, true, false or null, is {_kind(value)}")
+        raise ValueError(f"{name} must be a string, a number, true, false or null, not {_kind(value)}")
     if isinstance(value, str):
         return _text(row, name)
     return "" if value is None else str(value)
 
 
 def _kind(value: object) -> str:
-    """What JSON calls a value that it is not meant to be."""
+    """The JSON name of a value's type, for messages."""
     names = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """An object's keys and values, none of them twice."""
+    """An object's keys and values; duplicate keys are an error."""
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
@@ -302,7 +304,7 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _whole_number(digits: str) -> int:
@@ -318,4 +320,4 @@ PARSERS: Mapping[str, Callable[[str, FileSplit], Row]] = {
     "jsonl": _from_json,
     "fasttext": _from_fasttext,
 }
-"""Text format to what makes a row of a line, as the rule names its columns; what is wrong with it is a ValueError."""
+"""Text format to the function that parses a line into a row; it raises ValueError for a malformed line."""

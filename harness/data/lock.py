@@ -1,7 +1,8 @@
-"""The lock beside a suite: what its splits held when they were pinned, so that everybody scores the same rows.
+"""The lock file beside a suite, which pins the rows of its splits so that everybody scores the same ones.
 
-`suites/<suite>.lock` is JSON: by split id the digest, n, number of positives and, for a hub split, the commit. Entries
-are written once, verified by every later run, and changed on purpose only. Splits that it lacks are not pinned.
+`suites/<suite>.lock` is JSON: for each split id the digest, n, the number of positives and, for a hub split, the
+commit. Entries are written once, verified by every later run, and changed only on purpose. Splits not listed are not
+pinned.
 """
 
 import json
@@ -17,13 +18,13 @@ from harness.records import Split
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """What is pinned of a split."""
+    """The lock's entry for a split."""
 
     digest: str
     n: int
     positives: int
     commit: str | None = None
-    """Of a hub split: where its rows were read."""
+    """The commit at which a hub split was read."""
 
 
 def path_for(suite_path: Path) -> Path:
@@ -32,7 +33,7 @@ def path_for(suite_path: Path) -> Path:
 
 
 def describe(split: Split) -> Locked:
-    """What would be pinned of a split."""
+    """The entry that would pin a split."""
     commit = split.source.get("revision") if split.source.get("source") == "hub" else None
     return Locked(split.digest, len(split.examples), sum(example.label for example in split.examples), commit)
 
@@ -49,11 +50,11 @@ def read(path: Path) -> dict[str, Locked] | None:
         document = json.loads(path.read_text(encoding="utf-8"))
         return {split_id: Locked(**entry) for split_id, entry in document["splits"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
-        raise DataError(f"{path}: is not a lock ({problem}); restore it, or make it anew with --update-lock") from None
+        raise DataError(f"{path}: is not a lock ({problem}); restore it, or recreate it with --update-lock") from None
 
 
 def write(path: Path, splits: Iterable[Split], kept: Mapping[str, Locked] | None = None) -> None:
-    """Pin these splits; those in `kept` stay as they were pinned."""
+    """Pin these splits; entries in `kept` stay unchanged."""
     pinned = {split.split_id: describe(split) for split in splits} | dict(kept or {})
     entries = {
         split_id: {name: value for name, value in asdict(locked).items() if value is not None}
@@ -64,31 +65,31 @@ def write(path: Path, splits: Iterable[Split], kept: Mapping[str, Locked] | None
 
 
 def check(path: Path, locked: dict[str, Locked], splits: Iterable[Split]) -> None:
-    """Hold splits against the lock. Those that it does not pin pass; `unpinned` names them.
+    """Check splits against the lock. Those that it does not pin pass; `unpinned` names them.
 
     Raises:
-        DataError: lists every split that differs.
+        DataError: some splits differ; lists all of them.
     """
     problems = []
     for split in splits:
         pinned, found = locked.get(split.split_id), describe(split)
         if pinned is not None and replace(pinned, commit=None) != replace(found, commit=None):
             problems.append(
-                f"{path}: split {split.split_id!r} has other rows than were pinned: "
-                f"digest {found.digest[:12]}… (n {found.n}, {found.positives} positive) "
-                f"against {pinned.digest[:12]}… (n {pinned.n}, {pinned.positives} positive)"
+                f"{path}: split {split.split_id!r} does not have the pinned rows: "
+                f"digest {found.digest[:12]}… (n {found.n}, {found.positives} positive), "
+                f"pinned {pinned.digest[:12]}… (n {pinned.n}, {pinned.positives} positive)"
             )
     if problems:
         raise DataError("\n".join([*problems, "To accept these rows: `harness data SUITE --update-lock`"]))
 
 
 def unpinned(locked: Mapping[str, Locked] | None, split_ids: Iterable[str]) -> tuple[str, ...]:
-    """The splits that a lock, if there is one, does not pin."""
+    """Ids of the splits that the lock, if any, does not pin."""
     return tuple(split_id for split_id in split_ids if split_id not in (locked or {}))
 
 
 def summary(split: Split, *, trained_on: bool) -> dict[str, Any]:
-    """What `harness data` tells of a split: its use, size, balance, clusters (None without) and digest."""
+    """A split's summary for `harness data`: use, size, balance, clusters (None if it has none) and digest."""
     clusters = {example.cluster for example in split.examples} - {None}
     use = "train" if trained_on else "test"
     return {"split": split.split_id, "use": use, **asdict(describe(split)), "clusters": len(clusters) or None}

@@ -1,9 +1,9 @@
 """Nearly equal texts: candidates by MinHash and locality-sensitive hashing, each confirmed by exact Jaccard similarity.
 
 Two texts are compared as sets of word 3-grams (Broder 1997, "On the resemblance and containment of documents"); case,
-punctuation and the several ways to write a character (`plain`) do not count. MinHash only proposes pairs, so that not
-every text is held against every other; what is reported has been computed exactly. Nothing here is random: the
-permutations come from a fixed seed, and shingles are hashed by their SHA-1, not by Python's `hash`, which differs
+punctuation and the different ways to write a character (`plain`) are ignored. MinHash only proposes pairs, so that not
+every text has to be compared with every other; the reported similarities are exact. Nothing here is random: the
+permutations come from a fixed seed, and shingles are hashed with SHA-1 rather than Python's `hash`, which differs
 between processes.
 """
 
@@ -17,7 +17,7 @@ SHINGLE_WORDS = 3
 PERMUTATIONS = 128
 SEED = 1
 MAX_MISS = 1e-4
-"""Probability, at most, that a pair just at the threshold is not proposed; more similar ones are missed more rarely."""
+"""Largest probability that a pair just at the threshold is missed; more similar pairs are missed more rarely."""
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
@@ -32,7 +32,7 @@ class Near(NamedTuple):
 
 
 class Sketch(NamedTuple):
-    """Texts with what is needed to find those that are nearly equal."""
+    """Texts with their hashes for finding nearly equal ones."""
 
     texts: tuple[str, ...]
     hashes: tuple[Any, ...]
@@ -40,7 +40,7 @@ class Sketch(NamedTuple):
 
 
 def shingles(text: str) -> frozenset[str]:
-    """The word 3-grams of a text; of a text of fewer words, the whole of it; of an empty text, none."""
+    """The word 3-grams of a text; a shorter text is one shingle, an empty text has none."""
     written = readable(text)
     words = _WORD.findall(written)
     if len(words) < SHINGLE_WORDS:
@@ -59,7 +59,7 @@ def sketch(texts: Sequence[str]) -> Sketch:
     """The MinHash of every text's shingles."""
     from datasketch import MinHash
 
-    # `generator` copies one prepared MinHash, so that the permutations are drawn once and not once a text.
+    # `generator` copies one prepared MinHash, so that the permutations are drawn once, not once per text.
     encoded = ([shingle.encode("utf-8", "surrogatepass") for shingle in shingles(text)] for text in texts)
     hashes = MinHash.generator(encoded, num_perm=PERMUTATIONS, seed=SEED)
     return Sketch(tuple(texts), tuple(None if made.is_empty() else made for made in hashes))
@@ -73,8 +73,8 @@ def within(texts: Sketch, threshold: float) -> list[Near]:
 
 
 def between(ones: Sketch, others: Sketch, threshold: float) -> list[Near]:
-    """Pairs of one text of each side whose similarity is `threshold` or more, in order of positions."""
-    if len(ones.texts) > len(others.texts):  # the index of the smaller side is asked by the larger one
+    """Pairs of one text from each side whose similarity is `threshold` or more, in order of positions."""
+    if len(ones.texts) > len(others.texts):  # index the smaller side, query with the larger
         return sorted(Near(one, other, similarity) for other, one, similarity in between(others, ones, threshold))
     index = _Index(ones, threshold)
     pairs = ((i, j) for j in range(len(others.texts)) for i in index.candidates(others.hashes[j]))
@@ -82,11 +82,11 @@ def between(ones: Sketch, others: Sketch, threshold: float) -> list[Near]:
 
 
 def bands(threshold: float) -> tuple[int, int]:
-    """How the permutations are cut into bands: their number, and the values in each.
+    """The division of the permutations into bands: their number, and the number of values in each.
 
-    Texts of similarity s agree in a band of r values with probability s^r; a pair is proposed if any band agrees. The
-    longest bands are taken, which propose the fewest pairs in vain, with which a pair at the threshold is missed with
-    probability `MAX_MISS` at most. Below a threshold of 0.07 no bands are short enough, and more are missed.
+    Texts of similarity s agree in a band of r values with probability s^r; a pair is proposed if any band agrees.
+    Longer bands propose fewer false pairs, so the longest are chosen for which a pair at the threshold is missed with
+    probability at most `MAX_MISS`. Below a threshold of 0.07 no bands are short enough, and more pairs are missed.
     """
     for length in range(PERMUTATIONS // 2, 1, -1):
         number = PERMUTATIONS // length
@@ -112,10 +112,10 @@ class _Index:
 
 
 def _confirmed(ones: Sketch, others: Sketch, pairs: Any, threshold: float) -> list[Near]:
-    """The proposed pairs that are as similar as asked, in order of positions.
+    """The proposed pairs whose similarity reaches the threshold, in order of positions.
 
-    Shingles are computed anew for the few texts in question: those of all texts would take a hundred times the memory
-    of the MinHashes.
+    Shingles are recomputed for the few texts in question: keeping those of all texts would take a hundred times the
+    memory of the MinHashes.
     """
     found = []
     for i, j in pairs:

@@ -1,9 +1,9 @@
-"""Rows of a Parquet file of any size: `label` (0 or 1), and `content` with `title`, where there is one, or both joined.
+"""Rows of a Parquet file of any size: `label` (0 or 1), and `content` with an optional `title`, or both joined.
 
-The file's own footer says how many rows there are, labels come from their column alone, and texts are decoded a small
-batch at a time, of which only the wanted rows are kept. Held at once are those, one batch, and one page a column: a row
-group as large as the file needs no more than a small one. A dictionary may name one long text in millions of rows: how
-many rows there are, and what the texts that are kept come to, is bounded by the file's size.
+The number of rows comes from the file's footer, labels are read from their column alone, and texts are decoded a small
+batch at a time, of which only the selected rows are kept. Memory holds those, one batch, and one page per column, so a
+row group as large as the file needs no more than a small one. A dictionary may refer to one long text in millions of
+rows, so the number of rows and the total size of the kept texts are bounded by the file's size.
 """
 
 from collections.abc import Iterator
@@ -23,23 +23,23 @@ from harness.suite.splits import NamedColumns
 
 LABEL_BATCH_ROWS = 65_536
 TEXT_BATCH_ROWS = 128
-"""Few, since a page that is encoded by a dictionary may name one long text in every row."""
+"""Small, since a dictionary-encoded page may refer to one long text in every row."""
 BUFFER_BYTES = 2**20
 FREE_ROWS = 100_000
-"""What any file may have; a larger one has at most a row a byte. No review is written in less."""
+"""Number of rows allowed for any file; beyond that, at most one row per byte. No review takes less."""
 SLICED = "strings, whole numbers, fractions, truth values or nulls"
 
 
 class ParquetRows:
-    """The rows of one file, read anew for each question.
+    """The rows of one file, read again for each request.
 
     Args:
         path: the file.
-        rule: which columns are read.
-        where: what errors begin with. They count rows from 1.
+        rule: names the columns to read.
+        where: prefix of error messages, which count rows from 1.
 
     Raises:
-        DataError: it is not Parquet, is damaged, has no rows, or not the columns that it needs.
+        DataError: the file is not Parquet, is damaged, has no rows, or lacks required columns.
     """
 
     commit: str | None = None
@@ -54,15 +54,15 @@ class ParquetRows:
         self.size = path.stat().st_size
         if self.n > FREE_ROWS + self.size:
             raise DataError(
-                f"{where}: says that it has {self.n:,} rows in {self.size:,} bytes and was refused; if that is right, "
+                f"{where}: claims {self.n:,} rows in {self.size:,} bytes and was refused; if that is correct, "
                 "save it as JSON Lines"
             )
         if held != self.n:
             raise DataError(
-                f"{where}: its row groups have {held:,} rows, its footer says {self.n:,}; get the file anew"
+                f"{where}: its row groups have {held:,} rows, but its footer states {self.n:,}; get a new copy"
             )
         if not self.n:
-            raise DataError(f"{where}: has no rows; a split needs some")
+            raise DataError(f"{where}: has no rows; a split needs at least one")
 
     def __len__(self) -> int:
         return self.n
@@ -72,7 +72,7 @@ class ParquetRows:
         return self._labels
 
     def at(self, positions: Ints) -> list[Row]:
-        """The rows at these positions. Every label of the file is checked first, and the texts of these rows."""
+        """The rows at these positions. Every label of the file and the texts of these rows are validated."""
         labels, wanted = self.labels(), np.sort(positions)
         found: dict[int, Row] = {}
         left = FREE_BYTES + MAX_RATIO * self.size
@@ -84,7 +84,7 @@ class ParquetRows:
                 if left < 0:
                     raise DataError(
                         f"{self.where}: row {position + 1}: unpacks to more than {MAX_RATIO} times its size and was "
-                        "refused; if that is right, save it as JSON Lines"
+                        "refused; if that is correct, save it as JSON Lines"
                     )
             if len(found) == len(wanted):
                 break
@@ -96,7 +96,7 @@ class ParquetRows:
         return np.concatenate(parts)
 
     def _valid_labels(self, column: Any, start: int) -> Ints:
-        """A batch's labels, whose first row stands at `start`."""
+        """The labels of a batch whose first row is at `start`."""
         if column.null_count:
             row = start + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0]) + 1
             raise DataError(f"{self.where}: row {row}: label is null; every row needs 0 (negative) or 1 (positive)")
@@ -115,13 +115,13 @@ class ParquetRows:
         return Row(title, content, label, cells[cluster] if cluster else None, columns)
 
     def _cell(self, cell: Any, name: str, position: int) -> str:
-        """A text, cluster or slice. A null title is no title, and a null slice is empty; null is no content, and no
-        cluster: one row without a cluster would make all count as independent."""
+        """A text, cluster or slice. A null title or slice is empty; content and cluster must not be null: one row
+        without a cluster would make all rows count as independent."""
         where = f"{self.where}: row {position + 1}: {name}"
         try:
             value = cell.as_py()
         except UnicodeDecodeError as problem:
-            raise DataError(f"{where} is not UTF-8 (byte {problem.start + 1}); write the file anew") from None
+            raise DataError(f"{where} is not UTF-8 (byte {problem.start + 1}); write the file again as UTF-8") from None
         needed = (self.rule.text.column if self.rule.text else "content", self.rule.cluster)
         if value is None and name in needed:
             raise DataError(f"{where} is null; remove the row or fill it in")
@@ -131,7 +131,7 @@ class ParquetRows:
         return text
 
     def _checked(self, schema: Any) -> list[str]:
-        """Names of the columns to read besides the labels' own, each there once and of the right type."""
+        """Names of the columns to read besides the label, after checking that each exists once with the right type."""
         joined, cluster, sliced = self.rule.text, self.rule.cluster, self.rule.slice_columns
         texts = [joined.column] if joined else ["content", *(["title"] if "title" in schema.names else [])]
         kinds = {"label": "whole numbers"} | dict.fromkeys(texts, "strings")
@@ -146,13 +146,13 @@ class ParquetRows:
                 raise DataError(f"{self.where}: has {problem} {name!r} (found: {found}); rename or add it")
             if _kind(schema.field(name).type) not in kind:
                 found = schema.field(name).type
-                raise DataError(f"{self.where}: column {name!r} is {found}, must be {kind}; convert it")
+                raise DataError(f"{self.where}: column {name!r} is {found}, but must be {kind}; convert it")
         return [name for name in kinds if name != "label" or name == cluster]
 
     def _batches(
         self, columns: list[str], rows: int = LABEL_BATCH_ROWS, wanted: Ints | None = None
     ) -> Iterator[tuple[int, Any]]:
-        """Batches, each with its first row's position. Row groups in which no row is wanted (sorted) are not read."""
+        """Batches, each with its first row's position. Row groups without rows in `wanted` (sorted) are not read."""
         with self._opened() as file:
             start = 0
             for group in range(file.num_row_groups):
@@ -162,13 +162,13 @@ class ParquetRows:
                         yield start, batch
                         start += batch.num_rows
                     if start != end:
-                        raise DataError(f"{self.where}: ends at row {start:,} of {self.n:,}; get the file anew")
+                        raise DataError(f"{self.where}: ends at row {start:,} of {self.n:,}; get a new copy")
                 start = end
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
         try:
-            # Unbuffered or fetched ahead, it would hold a whole row group. Few writers add checksums, but those count.
+            # Unbuffered or prefetched, it would hold a whole row group. Few writers add checksums; they are verified.
             with pq.ParquetFile(
                 self.path,
                 buffer_size=BUFFER_BYTES,
@@ -177,20 +177,20 @@ class ParquetRows:
                 read_dictionary=self.dense,
             ) as file:
                 yield file
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:  # the last: of a column's name
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:  # the last: from a column's name
             reason = " ".join(str(problem).split()).rstrip(".")
             raise DataError(
-                f"{self.where}: is not readable as Parquet ({reason}); check `format`, or get the file anew"
+                f"{self.where}: is not readable as Parquet ({reason}); check `format`, or get a new copy"
             ) from None
 
 
 def _dense(metadata: Any, names: list[str]) -> list[str]:
-    """Columns that unpack to many times what they are stored in: read as dictionaries, which repeat no text."""
+    """Columns that unpack to many times their stored size, to be read as dictionaries, which repeat no text."""
     found = set()
     for group in range(metadata.num_row_groups):
         for number in range(metadata.num_columns):
             column = metadata.row_group(group).column(number)
-            repeats = column.total_compressed_size < column.num_values  # less than a byte a row: texts are repeated
+            repeats = column.total_compressed_size < column.num_values  # less than a byte per row: texts are repeated
             unpacks = column.total_uncompressed_size > MAX_RATIO * column.total_compressed_size
             if column.physical_type == "BYTE_ARRAY" and (repeats or unpacks):
                 found.add(column.path_in_schema)
@@ -198,7 +198,7 @@ def _dense(metadata: Any, names: list[str]) -> list[str]:
 
 
 def _kind(type_: Any) -> str:
-    """What a column of this Arrow type holds, for those that can be read."""
+    """The kind of values in a column of this Arrow type, for messages and checks."""
     values = type_.value_type if pa.types.is_dictionary(type_) else type_
     if pa.types.is_string(values) or pa.types.is_large_string(values):
         return "strings"

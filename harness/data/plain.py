@@ -1,10 +1,10 @@
-"""Texts as a reader takes them in, so that a text written in another way is found to be the same.
+"""Normalisation of texts, so that one written in different ways is recognised as the same.
 
     plain("“Great”&nbsp;phone!") == plain("great phone") == plain("Grеat phone.")      # the last with a Cyrillic е
 
-Not kept apart: HTML entities and what they stand for, the several ways in which Unicode writes a character (NFKC),
-upper and lower case, letters of other scripts that look like Latin ones, characters without width, blanks and line
-breaks (`<br>` and a written-out `\\n` too), and punctuation. Symbols count (`$5` is not `5`), and so do accents.
+Differences ignored: HTML entities and their characters, Unicode's different encodings of a character (NFKC), upper and
+lower case, letters of other scripts that look like Latin ones, zero-width characters, blanks and line breaks (also
+`<br>` and a literal `\\n`), and punctuation. Symbols count (`$5` is not `5`), and so do accents.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from harness.records import Example
 from harness.suite.schema import Text
 
 MOST_ESCAPES = 3
-"""How often entities may have been escaped: `&amp;amp;quot;` is a quotation mark."""
+"""Largest number of times that entities may have been escaped: `&amp;amp;quot;` is a quotation mark."""
 FINGERPRINT_DIGITS = 32
 LINE_BREAK = re.compile(r"<br\s*/?>|\\[nrt]", re.IGNORECASE)
 
-# Unicode's list of confusables (UTS #39) is of 6,000 pairs, nearly all of scripts that no English review is written in.
-# These are the letters of Greek, Cyrillic and a few more that are drawn like a Latin one. They are replaced before case
-# is folded, since capitals look like other letters than their small forms do: Η like H, but η like n.
+# Unicode's list of confusables (UTS #39) has 6,000 pairs, nearly all from scripts that never occur in English reviews.
+# These are the letters of Greek, Cyrillic and a few more that look like a Latin one. They are replaced before case
+# folding, since capitals resemble other letters than their small forms do: Η looks like H, but η like n.
 LOOK_ALIKES = (
     ("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "ABEZHIKMNOPTYX"),
     ("αγεηικνορτυχϲϳ", "ayenikvoptuxcj"),
@@ -33,42 +33,42 @@ LOOK_ALIKES = (
     ("ՕՍՏօսոհցզ", "OUSouuhgq"),
     ("ıɑɡɩʏᴀᴄᴅᴇᴊᴋᴍᴏᴘᴛᴜᴠᴡᴢ", "iagiyacdejkmoptuvwz"),
 )
-# Not control characters, and yet nothing is drawn for them: a joiner, Hangul fillers, variation selectors. And an
-# accent that NFKC composed with no letter, which an apostrophe (´) leaves.
+# Invisible, but not control characters: a joiner, Hangul fillers, variation selectors. Also the combining accent that
+# NFKC leaves of an acute accent used as an apostrophe (´).
 INVISIBLE = ("\u0301", "\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", *map(chr, range(0xFE00, 0xFE10)))
 
 
-def what_is_read(text: Text, example: Example) -> str:
-    """An example as it is compared with others: its content, and its title where the suite's template has it.
+def compared_text(text: Text, example: Example) -> str:
+    """The text by which an example is compared: its content, and its title if the suite's template uses it.
 
-    Not the rendered text: two short reviews in the same long prompt would look alike.
+    Not the rendered text, since two short reviews in the same long prompt would look alike.
     """
     fields = {name for _, name, _, _ in Formatter().parse(text.template)}
     return f"{example.title} {example.content}".strip() if "title" in fields else example.content
 
 
 def readable(text: str) -> str:
-    """A text in one way of writing it, words and punctuation still apart."""
+    """A text in a canonical spelling, with words and punctuation kept."""
     for _ in range(MOST_ESCAPES):
         unescaped = html.unescape(text)
         if unescaped == text:
             break
         text = unescaped
     text = LINE_BREAK.sub(" ", text)
-    if not text.isascii():  # seven times as fast where there is nothing to replace
+    if not text.isascii():  # seven times faster if there is nothing to replace
         text = unicodedata.normalize("NFKC", text).translate(_DRAWN_ALIKE)
     return text.casefold()
 
 
 def plain(text: str) -> str:
-    """A text without blanks and punctuation; of a text of nothing else, all but the blanks (`:)` is not `:(`)."""
+    """A text without blanks and punctuation. If nothing else is in it, only blanks are removed (`:)` is not `:(`)."""
     written = readable(text)
     return written.translate(_WITHOUT_PUNCTUATION) or "".join(written.split())
 
 
 def fingerprints(examples: Sequence[Example], text: Text) -> list[str]:
-    """A digest of each example's plain text (32 hex digits): those that read the same have the same."""
-    return [_fingerprint(plain(what_is_read(text, example))) for example in examples]
+    """A digest of each example's plain text (32 hex digits); equal for texts that read the same."""
+    return [_fingerprint(plain(compared_text(text, example))) for example in examples]
 
 
 def _fingerprint(text: str) -> str:
@@ -77,7 +77,7 @@ def _fingerprint(text: str) -> str:
 
 
 class _Characters(dict[int, str | int | None]):
-    """For `str.translate`: what becomes of each character, found out when it is first met."""
+    """A table for `str.translate` that computes each character's replacement on first use."""
 
     def __init__(self, replaced: Mapping[int, str | None], *left_out: str) -> None:
         super().__init__(replaced)
@@ -93,5 +93,5 @@ _DRAWN_ALIKE = _Characters(
     | dict.fromkeys(map(ord, INVISIBLE)),
     "Cf",
 )
-"""Look-alikes become Latin letters; characters without width are left out."""
+"""Look-alikes become Latin letters; zero-width characters are removed."""
 _WITHOUT_PUNCTUATION = _Characters({}, "P", "Z", "Cc", "Sk")

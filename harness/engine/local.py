@@ -1,7 +1,7 @@
-"""Tasks on this machine: one process per worker, each computing with one thread.
+"""Tasks on this machine: one process per worker, with one thread each.
 
-One thread each is faster than one task with all threads, since much of a small model's work is not parallel inside,
-and makes results independent of the number of cores and of workers.
+One thread each is faster than one task with all threads, since much of a small model's work is sequential, and it makes
+results independent of the number of cores and workers.
 """
 
 import multiprocessing
@@ -27,14 +27,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 _POLL_SECONDS = 0.2
 _LATE_SECONDS = 1.0
-"""How long news may come after the result: they have a queue of their own."""
+"""Time allowed for progress messages to arrive after the result, since they have a queue of their own."""
 
 
 @contextmanager
 def workers(
     count: int | None, progress: Progress, *, address: str | None = None, folder: Path | None = None
 ) -> Iterator[MapUnordered]:
-    """So many worker processes, started when there is something to do; with one worker, this process itself.
+    """Open `count` worker processes, started when there is work; with one worker, use this process.
 
     Raises:
         UsageError: an address was given.
@@ -66,7 +66,7 @@ def _one_after_the_other(
 
 
 class _Pool:
-    """Worker processes that live until closed, so that what they imported serves one batch of items after another."""
+    """Worker processes that live until closed, so that their imports serve several batches of items."""
 
     def __init__(self, count: int, progress: Progress) -> None:
         self.count, self.progress = count, progress
@@ -75,7 +75,7 @@ class _Pool:
         self.executor: ProcessPoolExecutor | None = None
 
     def map_unordered(self, function: Callable[[T, Progress], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
-        """Hand the items to the workers and yield results as they come."""
+        """Distribute the items to the workers and yield results as they arrive."""
         if not items:
             return
         self.executor = self.executor or ProcessPoolExecutor(self.count, self.context, _start, (self.news,))
@@ -89,29 +89,29 @@ class _Pool:
                     yield futures[future], future.result()
             self._wait_for_late(shown)
         except BrokenProcessPool:
-            raise RunError("a worker process died, killed or out of memory; try again with fewer --workers") from None
+            raise RunError("a worker process died: killed, or out of memory; try again with fewer --workers") from None
         except KeyboardInterrupt:
-            # A future is also "running" when it merely waits in the workers' queue: the first so many are begun.
+            # A future also counts as running while it waits in the workers' queue: only the first `count` have started.
             begun = [item for future, item in futures.items() if future.running()][: self.count]
             raise Interrupted(begun) from None
         finally:
             shown.close()
 
     def _drain(self, shown: Shown) -> None:
-        """Show all that has been reported since."""
+        """Show all progress reported since the last call."""
         with suppress(queue.Empty):
             while True:
                 shown.show(self.news.get_nowait())
 
     def _wait_for_late(self, shown: Shown) -> None:
-        """All is done: show the ends of the tasks that are still shown."""
+        """Wait briefly for the end messages of the tasks that are still shown."""
         until = time.monotonic() + _LATE_SECONDS
         while shown.open and (left := until - time.monotonic()) > 0:
             with suppress(queue.Empty):
                 shown.show(self.news.get(timeout=left))
 
     def close(self, *, at_once: bool) -> None:
-        """Let the workers go; what they have not begun is dropped, and what they are at too if it must be at once."""
+        """Stop the workers. Items that have not started are dropped; with `at_once`, so are those in progress."""
         if self.executor is not None:
             if at_once:
                 for process in multiprocessing.active_children():
@@ -124,7 +124,7 @@ _news: Any = None
 
 
 def _start(news: Any) -> None:
-    """In a worker: where to report progress to. Ctrl-C is the parent's affair."""
+    """Set up a worker: where to report progress, and leave Ctrl-C to the parent."""
     global _news
     _news = news
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -132,7 +132,7 @@ def _start(news: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would work on for nobody."""
+    """End this worker when its parent dies, since nobody would use its results."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -145,7 +145,7 @@ def _call(function: Callable[[T, Progress], R], item: T) -> R:
 
 @contextmanager
 def _report(label: str, total: int) -> Iterator[Advance]:
-    """A `Progress` that sends what it is told to the parent."""
+    """A `Progress` that sends its messages to the parent."""
     _news.put((label, total, 0, ""))
     yield lambda units, note: _news.put((label, total, units, note))
     _news.put((label, None, 0, ""))

@@ -1,4 +1,4 @@
-"""Tasks that workers report from their own processes, shown by the parent's `Progress`."""
+"""Progress reported by workers from their own processes, shown by the parent's `Progress`."""
 
 from contextlib import ExitStack, suppress
 from typing import TypeAlias
@@ -10,14 +10,14 @@ Message: TypeAlias = tuple[str, int | None, int, str]
 
 
 class Shown:
-    """The tasks that are under way."""
+    """The tasks in progress."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.open: dict[str, tuple[ExitStack, Advance]] = {}
 
     def show(self, message: Message) -> None:
-        """Open, advance or end a task. The end of one that is shown no more is news that came late, and nothing."""
+        """Open, advance or end a task. A late message about the end of a task that is no longer shown is ignored."""
         label, total, units, note = message
         if total is None:
             if label in self.open:
@@ -29,7 +29,7 @@ class Shown:
         self.open[label][1](units, note)
 
     def close(self) -> None:
-        """End what is still shown, as what was not finished."""
+        """End the tasks that are still shown, as unfinished."""
         for stack, _ in self.open.values():
             with suppress(_Unfinished), stack:
                 raise _Unfinished

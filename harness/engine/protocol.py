@@ -1,4 +1,4 @@
-"""What every engine keeps to: how it is opened, and what it gives."""
+"""The protocol of engines: how they are opened, and what they yield."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -9,21 +9,21 @@ from typing import Any, Protocol, TypeVar
 from harness.progress import Progress
 
 MARKER = ".workers-"
-"""How the file's name begins by which workers see that a folder is shared."""
+"""Prefix of the name of the file by which workers check that they share a folder."""
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """What an item came to whose workers died each time, on an engine that goes on then."""
+    """The result of an item whose workers died on every attempt, on an engine that continues with the other items."""
 
     reason: str
-    """For people: `its worker died 3 times (killed or out of memory)`."""
+    """The reason for people: `its worker died 3 times (killed or out of memory)`."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C; `under_way` are the items that were being worked on."""
+    """Ctrl-C; `under_way` lists the items that were in progress."""
 
     def __init__(self, under_way: Sequence[Any]) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class MapUnordered(Protocol):
-    """Apply a function of (item, progress) to items; yield (item, result) as they are done."""
+    """Apply a function of (item, progress) to items; yield (item, result) as they finish."""
 
     def __call__(
         self, function: Callable[[T, Progress], R], items: Sequence[T]
@@ -42,13 +42,13 @@ class Engine(Protocol):
     """Open workers, for as long as the `with` block lasts.
 
     Args:
-        count: of workers; as many as there are cores where None.
-        progress: shows what the workers report.
-        address: of a cluster to join; an engine without clusters refuses one.
-        folder: what all workers must share, for an engine whose workers may be on other machines.
+        count: number of workers; None for one per core.
+        progress: shows the progress that workers report.
+        address: the cluster to join; an engine without clusters rejects it.
+        folder: a folder that all workers must share, for an engine whose workers may be on other machines.
 
     Raises:
-        UsageError: what the engine needs is not installed or not there.
+        UsageError: something the engine needs is not installed or not found.
     """
 
     def __call__(

@@ -1,8 +1,8 @@
-"""Tasks on a cluster, or on this machine, over Ray: `ray_pool.py` does the work, this starts Ray or joins it.
+"""Tasks on a cluster, or on this machine, with Ray: `ray_pool.py` does the work, this module starts or joins Ray.
 
-Ray is an optional extra, imported when the engine is opened. Nothing is sent to anybody: no usage statistics. A Ray
-that is started here listens on the loopback interface alone, has no dashboard, asks whoever connects for its token,
-keeps its files where only their owner may go, and ends with the command, however that ends.
+Ray is an optional extra, imported when the engine is opened. No usage statistics are sent. A Ray started here listens
+on the loopback interface only, has no dashboard, requires a token to connect, keeps its files in a folder that only
+their owner can enter, and ends with the command, however that ends.
 """
 
 import logging
@@ -22,28 +22,28 @@ from harness.progress import Progress
 from harness.provenance import cores
 
 ANSWER_SECONDS = 30
-"""How long a cluster may take to answer."""
+"""Time limit for a cluster's answer."""
 _OBJECT_STORE_BYTES = 256 * 2**20
-"""Of a Ray that is started here. Items and results pass through it, one for each worker; what does not fit spills."""
+"""Object store size of a Ray started here. Items and results pass through it, one per worker; the rest spills."""
 
 
 @contextmanager
 def workers(
     count: int | None, progress: Progress, *, address: str | None = None, folder: Path | None = None
 ) -> Iterator[MapUnordered]:
-    """Actors of one core each, started when there is something to do.
+    """Open actors of one core each, started when there is work.
 
     Args:
-        count: of actors; one for each core that Ray knows of where None.
-        address: of a cluster: `auto`, `host:port` or `ray://host:port`. Where it is absent RAY_ADDRESS counts. Where
-            both are, or it is `local`, Ray is started here and stopped at the end.
-        folder: what all workers must share. A file is made in it for as long as they work, which they must see.
+        count: number of actors; None for one per core that Ray knows of.
+        address: of a cluster: `auto`, `host:port` or `ray://host:port`; RAY_ADDRESS by default. If neither is set, or
+            it is `local`, Ray is started here and stopped at the end.
+        folder: a folder that all workers must share. While they work it holds a file that they must see.
 
     Raises:
-        UsageError: Ray is not installed; there is no such cluster; it has fewer cores than workers are asked for.
+        UsageError: Ray is not installed; there is no such cluster; it has fewer cores than the workers need.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    # Ray writes what it has to say about workers that died to stdout, where results go.
+    # Ray reports dead workers on stdout, which is for results.
     with _only_here(address == "local"), redirect_stdout(sys.stderr):
         _check_installed()
         with _session(address == "local", folder) as session, _joined(address, count, session):
@@ -55,7 +55,7 @@ def workers(
 
 @contextmanager
 def _only_here(local: bool) -> Iterator[None]:
-    """Have Ray listen on the loopback interface alone, as where it knows no clusters. Read when Ray is imported."""
+    """Make Ray listen on the loopback interface only, as on platforms without clusters. Read when Ray is imported."""
     name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
     before = os.environ.get(name)
     if local:
@@ -71,12 +71,12 @@ def _only_here(local: bool) -> Iterator[None]:
 
 @contextmanager
 def _session(local: bool, folder: Path | None) -> Iterator[Path | None]:
-    """A folder for a Ray that is started here, which only its owner may enter: Ray opens what it makes to everybody.
+    """A folder for a Ray started here, which only its owner can enter: Ray makes its own files readable by everybody.
 
-    However the command ends, another process (`ray_guard.py`) ends what is left of Ray and removes the folder, and the
+    However the command ends, another process (`ray_guard.py`) ends the rest of Ray and removes this folder and the
     marker in the folder that workers share.
     """
-    # Sockets are in it, whose paths may have 107 characters.
+    # It holds sockets, whose paths may have at most 107 characters.
     place = "/tmp" if Path("/tmp").is_dir() else None
     made = Path(tempfile.mkdtemp(prefix="hr-", dir=place)) if local else None
     words = [str(made or ""), str(folder.absolute() if folder else ""), f"{MARKER}{os.getpid()}-"]
@@ -85,7 +85,7 @@ def _session(local: bool, folder: Path | None) -> Iterator[Path | None]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is not for it
+        start_new_session=True,  # Ctrl-C must not end it
     )
     try:
         yield made
@@ -98,7 +98,7 @@ def _session(local: bool, folder: Path | None) -> Iterator[Path | None]:
 def _check_installed() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when Ray is imported
     try:
-        import ray  # noqa: F401 (only to see whether it can be had)
+        import ray  # noqa: F401 (only to see whether it is installed)
     except ImportError:
         raise UsageError(
             "the engine 'ray' needs Ray, which is not installed: `python -m pip install 'adapter-harness[ray]'`"
@@ -107,13 +107,13 @@ def _check_installed() -> None:
 
 @contextmanager
 def _joined(address: str, count: int | None, session: Path | None) -> Iterator[None]:
-    """Ray, for as long as the block lasts. Workers' own output is in Ray's logs; what they raise comes back."""
+    """Ray, for as long as the block lasts. Workers' own output goes to Ray's logs; their exceptions come back."""
     import ray
     from ray._private import ray_constants
 
     if address != "local":
         _check_reachable(address)
-    ray_constants.ENABLE_RAY_CLUSTER = address != "local"  # where Ray was imported before
+    ray_constants.ENABLE_RAY_CLUSTER = address != "local"  # in case Ray was imported before
     on_sigterm = signal.getsignal(signal.SIGTERM)
     # Workers look for modules where Ray is started: not in the folder of the call, unless the command does so itself.
     called_in = str(Path.cwd())
@@ -132,7 +132,7 @@ def _joined(address: str, count: int | None, session: Path | None) -> Iterator[N
                 )
             else:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        with suppress(ValueError):  # in another thread than the main one, where Ray sets no handler either
+        with suppress(ValueError):  # not in the main thread, where Ray sets no handler either
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's ends with 1, which would mean that a gate failed
         yield
     finally:
@@ -151,7 +151,7 @@ except Exception as problem:
 
 
 def _check_reachable(address: str) -> None:
-    """Join once in another process, which can be ended: where nobody answers, Ray tries for minutes.
+    """Join once in another process, which can be stopped: if nobody answers, Ray tries for minutes.
 
     Raises:
         UsageError: there is no such cluster, or one that this Ray cannot join.
@@ -166,6 +166,6 @@ def _check_reachable(address: str) -> None:
             return
         reason = (done.stdout.splitlines() or [f"Ray ended with {done.returncode}"])[-1]
     raise UsageError(
-        f"{address}: no Ray cluster could be joined there ({reason}); see that it is up and that this is its address; "
-        "if it asks for a token, set RAY_AUTH_MODE=token"
+        f"{address}: cannot join a Ray cluster there ({reason}); check that it is running and that this is its "
+        "address; if it requires a token, set RAY_AUTH_MODE=token"
     )

@@ -1,10 +1,11 @@
-"""What clears up after a Ray that a command started: a process of its own, which outlives the command by seconds.
+"""Cleanup after a Ray that a command started, in a process that outlives the command by seconds.
 
 A command that is killed cannot end its Ray, and Ray itself takes up to 90 seconds to notice. This process waits until
-the command closes its end of a pipe, as any end of it does, then ends Ray's processes and removes its session.
+the command's end of a pipe is closed, which happens however the command ends, then ends Ray's processes and removes its
+session.
 
-It is started by its path and imports nothing but Python's own: `ray_guard.py SESSION FOLDER PREFIX`. Each of the first
-two may be empty.
+It is started by its path and imports only the standard library: `ray_guard.py SESSION FOLDER PREFIX`. Each of the
+first two may be empty.
 """
 
 import os
@@ -21,13 +22,13 @@ _PAUSE_SECONDS = 0.1
 
 
 def clear(session: str, folder: str, prefix: str, spared: Collection[int]) -> None:
-    """End the processes that have files of a session open, remove it, and the command's marker in a folder.
+    """End the processes that have files of a session open, and remove the session and the command's marker.
 
     Args:
-        session: a folder, or nothing.
-        folder: where the marker is, or nothing.
+        session: a folder, or empty.
+        folder: the folder of the marker, or empty.
         prefix: of the marker's name.
-        spared: processes that are left alone.
+        spared: processes to leave alone.
     """
     if folder:
         for marker in Path(folder).glob(f"{prefix}*"):
@@ -35,7 +36,7 @@ def clear(session: str, folder: str, prefix: str, spared: Collection[int]) -> No
     until = time.monotonic() + PATIENCE_SECONDS
     while session and (left := set(users_of(session)) - set(spared)) and time.monotonic() < until:
         for pid in left:
-            with suppress(ProcessLookupError):  # it ended by itself
+            with suppress(ProcessLookupError):  # it has ended already
                 os.kill(pid, signal.SIGKILL)
         time.sleep(_PAUSE_SECONDS)
     if session:
@@ -43,9 +44,9 @@ def clear(session: str, folder: str, prefix: str, spared: Collection[int]) -> No
 
 
 def users_of(folder: str) -> Iterator[int]:
-    """Processes of this user that have a file of the folder open. They are known on Linux alone."""
+    """Processes of this user that have a file of the folder open. Known on Linux only."""
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it is gone, or another user's
+        with suppress(OSError):  # it has ended, or is another user's
             if any(_leads_into(file, folder) for file in (process / "fd").iterdir()):
                 yield int(process.name)
 

@@ -1,9 +1,9 @@
-"""Ray actors that do tasks: one at a time each, whoever is free; done again elsewhere where an actor dies.
+"""Ray actors that do tasks, one at a time each; a task whose actor dies is done again by another.
 
-An actor is a process of one core and one thread. Before its first task, and again after a death nearby, it says that it
-is there, and that it finds what the command finds: packages, code and folders. An actor that dies costs the task that
-it was at. The task is given to another one, after a pause that doubles, at most `TRIES` times in all; then it comes to
-`WorkerLost`, and the others go on. Ray restarts nothing by itself, so that tries are counted in one place.
+An actor is a process of one core and one thread. Before its first task, and again after another actor's death, it
+reports that it is alive and that it finds the same packages, code and folders as the command. If an actor dies, its
+task is given to another one, after a pause that doubles, at most `TRIES` times in all; then the task yields
+`WorkerLost`, and the others go on. Ray restarts nothing by itself, so that attempts are counted in one place.
 """
 
 import os
@@ -29,20 +29,20 @@ from harness.progress import Progress
 T = TypeVar("T")
 R = TypeVar("R")
 TRIES = 3
-"""How many actors may die of a task."""
+"""Number of actors that a task may kill before it is given up."""
 START_SECONDS = 120
-"""How long none of the actors may be there: starting them takes seconds, waiting for taken cores takes for ever."""
+"""Time limit for having no live actor: starting one takes seconds, waiting for occupied cores may never end."""
 _BACK_OFF_SECONDS = 1.0
-"""Before a task is tried again, or an actor started again; twice as long the next time."""
+"""Pause before a task is retried or another actor started; it doubles each time."""
 _POLL_SECONDS = 0.2
 
 
 @contextmanager
 def workers(count: int | None, progress: Progress, folder: Path | None) -> Iterator[MapUnordered]:
-    """Actors of the cluster that was joined, started when there is something to do.
+    """Open actors on the joined cluster, started when there is work.
 
     Raises:
-        UsageError: there are fewer cores than that, or nothing may be written to the folder.
+        UsageError: the cluster has fewer cores than `count`, or the folder is not writable.
     """
     fitting = sum(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
     if (count or 1) > fitting:
@@ -54,7 +54,7 @@ def workers(count: int | None, progress: Progress, folder: Path | None) -> Itera
                 folder.mkdir(parents=True, exist_ok=True)
                 file = tempfile.NamedTemporaryFile(dir=folder.absolute(), prefix=f"{MARKER}{os.getpid()}-")  # noqa: SIM115 (on the stack)
             except OSError as problem:
-                raise UsageError(f"{folder}: nothing can be written there ({problem.strerror})") from None
+                raise UsageError(f"{folder}: is not writable ({problem.strerror}); choose another folder") from None
             marker = stack.enter_context(file).name
         pool = _Pool(count or fitting, progress, Surroundings.of_command(marker))
         stack.callback(pool.close)
@@ -63,7 +63,7 @@ def workers(count: int | None, progress: Progress, folder: Path | None) -> Itera
 
 @dataclass(slots=True)
 class _Hand:
-    """A worker as the command knows it."""
+    """A worker as the command sees it."""
 
     actor: Any
     number: int
@@ -79,7 +79,7 @@ class _Attempt(Generic[T]):
 
 
 class _Pool:
-    """Workers that live until closed, so that what they imported serves one batch of items after another."""
+    """Workers that live until closed, so that their imports serve several batches of items."""
 
     def __init__(self, count: int, progress: Progress, surroundings: Surroundings) -> None:
         self.count, self.progress, self.surroundings = count, progress, surroundings
@@ -98,7 +98,7 @@ class _Pool:
     def map_unordered(
         self, function: Callable[[T, Progress], R], items: Sequence[T]
     ) -> Iterator[tuple[T, R | WorkerLost]]:
-        """Hand the items to the workers, one each, and yield results as they come."""
+        """Give the items to the workers, one at a time each, and yield results as they arrive."""
         waiting = deque(_Attempt(item) for item in items)
         self._look_round_again()
         self.alone_since = time.monotonic()
@@ -121,7 +121,7 @@ class _Pool:
                 hand.shown.close()
 
     def _look_round_again(self) -> None:
-        """Whoever is idle must answer before it is given something: its node may be gone."""
+        """Require an answer from each idle worker before it gets a task: its node may be gone."""
         while self.idle:
             self._ask(self.idle.pop())
 
@@ -129,7 +129,7 @@ class _Pool:
         self.starting[hand.actor.look_round.remote(self.surroundings)] = hand
 
     def _staff(self, tasks: int) -> None:
-        """As many workers as there is work for."""
+        """Start as many workers as there is work for."""
         while len(self.hands) < min(self.count, tasks) and time.monotonic() >= self.no_start_before:
             self.hired += 1
             hand = _Hand(self.hire(self.hired, self.news), self.hired, Shown(self.progress))
@@ -146,7 +146,7 @@ class _Pool:
             self.busy[hand.actor.work.remote(function, due.item)] = hand, due
 
     def _wait(self) -> list[Any]:
-        """What is done, if anything is within a moment."""
+        """The references that are done, after waiting a moment; possibly none."""
         refs = [*self.starting, *self.busy]
         if refs:
             done, _ = ray.wait(refs, num_returns=1, timeout=_POLL_SECONDS)
@@ -163,12 +163,12 @@ class _Pool:
             free = ray.available_resources().get("CPU", 0)
             raise RunError(
                 f"no worker could be started within {START_SECONDS} s: the cluster has {free:g} cores free; "
-                "try again when others are done, or with fewer --workers"
+                "try again when other jobs have finished, or with fewer --workers"
             )
         return done
 
     def _arrived(self, done: Any) -> None:
-        """A worker said what it finds, or died before."""
+        """Handle a worker that reported its environment, or died before that."""
         hand = self.starting.pop(done)
         try:
             hand.node, problem = ray.get(done)
@@ -186,11 +186,11 @@ class _Pool:
         self.idle.append(hand)
 
     def _finished(self, done: Any, waiting: deque[_Attempt[T]]) -> Iterator[tuple[T, Any]]:
-        """A task came to something, or its worker died."""
+        """Handle a task that finished, or whose worker died."""
         hand, attempt = self.busy.pop(done)
         try:
             result = ray.get(done)
-        except (RayTaskError, RaySystemError) as problem:  # the task, or what it gave, could not be sent
+        except (RayTaskError, RaySystemError) as problem:  # the task or its result could not be sent
             raise RunError(f"node {hand.node}: {problem}") from None
         except RayError:
             self._dismiss(hand)
@@ -208,14 +208,14 @@ class _Pool:
         yield attempt.item, result
 
     def _dismiss(self, hand: _Hand) -> None:
-        """A worker that is not heard of may still be there: it must not go on beside the one that does its task."""
+        """Kill a worker. One that does not answer may still be running, and must not duplicate its task elsewhere."""
         del self.hands[hand.number]
         hand.shown.close()
         with suppress(RayError):
             ray.kill(hand.actor)
 
     def close(self) -> None:
-        """Let all workers go, at once."""
+        """Stop all workers immediately."""
         for hand in list(self.hands.values()):
             self._dismiss(hand)
         with suppress(RayError):

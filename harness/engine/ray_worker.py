@@ -1,4 +1,4 @@
-"""What runs on the nodes of a cluster: a process that does tasks, and one that gathers what they report."""
+"""The processes on the nodes of a cluster: workers that do tasks, and one that collects their progress messages."""
 
 import os
 import platform
@@ -22,15 +22,15 @@ from harness.progress import Advance, Progress
 T = TypeVar("T")
 R = TypeVar("R")
 PATIENCE_SECONDS = 5.0
-"""With what only bars depend on."""
+"""Time limit for calls that only progress bars depend on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What workers must find as the command does."""
+    """The environment that workers must share with the command."""
 
     folder: str
-    """Where the command was called: what its relative paths are relative to."""
+    """The command's working directory, to which its relative paths refer."""
     marker: str | None
     """A file in the folder that must be shared."""
     versions: Mapping[str, str]
@@ -40,9 +40,9 @@ class Surroundings:
         return cls(str(Path.cwd()), marker, _versions())
 
     def problem(self) -> str | None:
-        """In a worker: go to the command's folder, and say what is not as there."""
+        """In a worker: change to the command's folder, and report the first difference from its environment."""
         if self.marker is not None and not Path(self.marker).is_file():
-            return f"does not see {Path(self.marker).parent}, or not what the command sees; mount it there on all nodes"
+            return f"does not see the command's {Path(self.marker).parent}; mount the same folder there on all nodes"
         try:
             os.chdir(self.folder)
         except OSError as problem:
@@ -51,7 +51,7 @@ class Surroundings:
         for name in sorted({*self.versions, *found}):
             here, there = found.get(name, "not installed"), self.versions.get(name, "not installed")
             if here != there:
-                return f"{name} is {here}, and where the command runs {there}; install the same on all nodes"
+                return f"{name} is {here}, but {there} where the command runs; install the same version on all nodes"
         return None
 
 
@@ -60,38 +60,38 @@ def _versions() -> dict[str, str]:
 
 
 class News:
-    """What the workers report, until it is taken. Lives where the command runs, and takes no core."""
+    """Progress messages of the workers, until they are taken. Runs beside the command, and occupies no core."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[int, Message]] = []
+        self.messages: list[tuple[int, Message]] = []
 
-    def tell(self, number: int, message: Message) -> None:
-        self.told.append((number, message))
+    def add(self, number: int, message: Message) -> None:
+        self.messages.append((number, message))
 
     def take(self) -> list[tuple[int, Message]]:
-        told, self.told = self.told, []
-        return told
+        taken, self.messages = self.messages, []
+        return taken
 
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """What a task raised, in place of what it would have given."""
+    """An exception of a task, in place of its result."""
 
     problem: BaseException
 
 
 class Worker:
-    """The process that does tasks, on whatever node."""
+    """A process that does tasks, on any node."""
 
     def __init__(self, number: int, news: Any) -> None:
         self.number, self.news = number, news
 
     def look_round(self, surroundings: Surroundings) -> tuple[str, str | None]:
-        """The node's name, and what is wrong there."""
+        """The node's name, and the problem found there, if any."""
         return platform.node(), surroundings.problem()
 
     def work(self, function: Callable[[T, Progress], R], item: T) -> R | Raised:
-        """Do a task. What it raises comes back as a value, so that it comes out as itself."""
+        """Do a task. An exception is returned as a value, so that it can be raised unchanged."""
         try:
             return function(item, self.report)
         except Exception as problem:  # noqa: BLE001 (raised again where the command runs)
@@ -99,24 +99,24 @@ class Worker:
 
     @contextmanager
     def report(self, label: str, total: int) -> Iterator[Advance]:
-        """A `Progress` that tells the command."""
+        """A `Progress` that reports to the command."""
 
-        def tell(total: int | None, units: int, note: str) -> Any:
-            return self.news.tell.remote(self.number, (label, total, units, note))
+        def send(total: int | None, units: int, note: str) -> Any:
+            return self.news.add.remote(self.number, (label, total, units, note))
 
-        tell(total, 0, "")
-        yield lambda units, note: tell(total, units, note)
+        send(total, 0, "")
+        yield lambda units, note: send(total, units, note)
         with suppress(RayError):
-            ray.get(tell(None, 0, ""), timeout=PATIENCE_SECONDS)  # so that it is shown before the task is done
+            ray.get(send(None, 0, ""), timeout=PATIENCE_SECONDS)  # so that it is shown before the task is done
 
 
 def _portable(problem: Exception) -> Exception:
-    """The exception as it can be sent: with its traceback as a note, if it was not made for people."""
-    told = "".join(traceback.format_exception(problem))
+    """The exception in a form that can be sent, with its traceback as a note unless it is a `HarnessError`."""
+    trace = "".join(traceback.format_exception(problem))
     try:
         sent: Exception = cloudpickle.loads(cloudpickle.dumps(problem))
-    except Exception:  # noqa: BLE001 (whatever a class does that cannot be copied)
-        return RunError(told)
+    except Exception:  # noqa: BLE001 (a class that cannot be pickled may raise anything)
+        return RunError(trace)
     if not isinstance(sent, HarnessError):
-        sent.add_note(f"on {platform.node()}:\n{told}")
+        sent.add_note(f"on {platform.node()}:\n{trace}")
     return sent

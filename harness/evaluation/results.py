@@ -144,13 +144,13 @@ def _of_run(run: Run, job: Job, answered: reader.Answers | None, sums: reader.Su
     mine = (job.model.id, job.split.split_id, job.split.digest, job.seed, job.configuration)
     its = (run.model_id, run.split_id, run.split_digest, run.seed, run.configuration)
     if answered is None:
-        fault = "its predictions are not one for each example"
+        fault = "its predictions are not exactly one per example"
     elif sums is None or sums.record is None:
         fault = "has no checksum, so nothing shows that it is as it was stored"
     elif sums.predictions != answered.checksum():
-        fault = "its predictions are not those that were stored"
+        fault = "its predictions have changed since they were stored"
     elif checksum.of_record(run, sums.predictions) != sums.record:
-        fault = "what is recorded of it is not what was stored"
+        fault = "its record has changed since it was stored"
     elif its != mine or digest.of_json(run.spec) != run.run_key:
         fault = "its key is not that of what is recorded of it"
     else:
@@ -193,7 +193,7 @@ def outcomes_of(connection: Connection, run: Run) -> Outcomes:
     """
     found, sums = reader.outcomes(connection, run.run_id), reader.sums(connection, [run.run_id]).get(run.run_id)
     if sums is not None and sums.predictions != checksum.of_predictions(found.predicted, found.scores):
-        raise StoreError(f"{_named(run)}: its predictions are not those that were stored; {AGAIN}")
+        raise StoreError(f"{_named(run)}: its predictions have changed since they were stored; {AGAIN}")
     check_records(connection, [run.run_id])
     return found
 
@@ -208,7 +208,7 @@ def check_records(connection: Connection, run_ids: Collection[str]) -> None:
     for run in reader.runs_of(connection, run_ids):
         found = sums.get(run.run_id)
         if found is not None and found.record not in (None, checksum.of_record(run, found.predictions)):
-            raise StoreError(f"{_named(run)}: what is recorded of it is not what was stored; {AGAIN}")
+            raise StoreError(f"{_named(run)}: its record has changed since it was stored; {AGAIN}")
 
 
 def of(connection: Connection, jobs: Sequence[Job], baselines: Mapping[str, Baseline] | None = None) -> Evidence:

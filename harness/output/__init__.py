@@ -1,1 +1,1 @@
-"""Output for people: bars and messages on a terminal, and text made fit to be shown anywhere."""
+"""Output for people: progress bars and messages on a terminal, and text made safe to display anywhere."""

@@ -1,4 +1,4 @@
-"""How the command line speaks: bars and warnings on stderr, JSON results on stdout."""
+"""Terminal output: progress bars and warnings on stderr, results and JSON on stdout."""
 
 import codecs
 import io
@@ -19,15 +19,15 @@ from harness.progress import Advance
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Leave it to the caller: rich would end the process with 1, which means that a gate failed."""
-        raise  # rich calls this where it has caught the error
+        """Leave it to the caller: rich would exit with 1, which means that a gate failed."""
+        raise  # rich calls this in the handler of the error
 
 
 stderr = _Console(stderr=True, highlight=False)
 
 
 class Bars:
-    """A `Progress` that draws bars on a terminal; elsewhere, as in CI, it writes a line for each task done."""
+    """A `Progress` that draws bars on a terminal; elsewhere, such as in CI, it writes a line for each finished task."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -60,7 +60,7 @@ class Bars:
 
 
 def say(message: str) -> None:
-    """One line of progress or warning, on stderr, as it is."""
+    """Print a line of progress or a warning on stderr, without markup."""
     stderr.print(visible(message), markup=False, soft_wrap=True)
 
 
@@ -76,7 +76,7 @@ _PLAIN = {"−": "-", "–": "-", "…": "...", "·": ".", "→": "->", "↓": "
 
 
 def write_in_any_encoding() -> None:
-    """Have stdout and stderr write what their encoding lacks in plain characters, or else by its code."""
+    """Make stdout and stderr replace characters missing in their encoding by plain ones, or else by their codes."""
     codecs.register_error("harness.plain", _plainly)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -91,10 +91,10 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
 
 
 def show(line: str) -> None:
-    """One line of a result for people, on stdout."""
+    """Print a line of a result for people on stdout."""
     sys.stdout.write(f"{visible(line)}\n")
 
 
 def print_json(value: Any) -> None:
-    """A result for programs, on stdout."""
+    """Print a result for programs on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")

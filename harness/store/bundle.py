@@ -1,14 +1,14 @@
-"""Runs on their way from one store to another: one file of Parquet tables with a manifest of their digests.
+"""Export and import of runs: one file of Parquet tables with a manifest of their digests.
 
-    told = write(connection, path, suites)        # successful runs, with all that they refer to
-    taken = take_in(db, path)                     # all of them, or nothing and a reason
+    exported = write(connection, path, suites)    # successful runs, with all that they refer to
+    taken = take_in(db, path)                     # all of them, or none and an error
 
-A bundle is from somebody else. Nothing of it is believed before it was looked at: `bundle_file` bounds the file, here
-its tables are made into a store of their own, which is verified as a whole; only then does the other store take them
-in, in one transaction. What contradicts what is there is refused.
+A bundle comes from somebody else, and nothing in it is trusted before it is checked: `bundle_file` bounds the file;
+this module loads its tables into a store of their own, which is verified as a whole; only then are they imported, in
+one transaction. Anything that contradicts the receiving store is rejected.
 
-Weights, verdicts, audits, expectations, parity checks and runs that failed stay where they are. Texts are in a bundle
-where they are in the store, which is where their suite says `store = true`.
+Weights, verdicts, audits, expectations, parity checks and failed runs are not exported. Texts are in a bundle if they
+are in the store, that is, if their suite says `store = true`.
 """
 
 import tempfile
@@ -34,7 +34,7 @@ from harness.store.reader import CLOCK_SLACK
 from harness.store.verify import verify
 
 FIRST_SCHEMA = 7
-"""The first that has bundles."""
+"""The first schema with bundles."""
 _CHOSEN = "status = 'success' AND ($all OR list_contains($suites, suite))"
 TABLES = {
     "split": f"(split_id, digest) IN (SELECT (split_id, split_digest) FROM run WHERE {_CHOSEN})",  # noqa: S608 (constant)
@@ -45,44 +45,46 @@ TABLES = {
     "metric": f"run_id IN (SELECT run_id FROM run WHERE {_CHOSEN})",  # noqa: S608 (constant)
     "checksum": f"run_id IN (SELECT run_id FROM run WHERE {_CHOSEN})",  # noqa: S608 (constant)
 }
-"""The tables of a bundle, in the order in which they are taken in, and which of their rows."""
+"""The tables of a bundle in the order of import, and the condition on their rows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What is in a bundle."""
+class Exported:
+    """The content of a bundle."""
 
     bytes: int
     rows: dict[str, int]
     """By table."""
     texts: int
-    """Examples whose text it holds."""
+    """Number of examples with text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a store took from a bundle: rows by table, without those that it had."""
+    """The result of an import."""
 
     rows: dict[str, int]
+    """New rows by table, without those that the store had already."""
     in_bundle: dict[str, int]
+    """All rows of the bundle by table."""
 
 
-def write(connection: Connection, path: Path, suites: Collection[str] = ()) -> Told:
+def write(connection: Connection, path: Path, suites: Collection[str] = ()) -> Exported:
     """Write the successful runs of a store, and all that they refer to, as a bundle.
 
     Args:
         connection: may be read-only.
-        path: a file that is not there yet.
-        suites: only those of these names; all where empty.
+        path: a file that does not exist yet.
+        suites: names of the suites to export; all if empty.
 
     Raises:
-        UsageError: the file is there, or its folder is not, or there is nothing to write.
+        UsageError: the file exists, its folder does not, or there is nothing to write.
         StoreError: there is no room for it.
     """
     if path.exists():
-        raise UsageError(f"{path}: is there already; give another name, or delete it first")
+        raise UsageError(f"{path}: exists already; choose another name, or delete it first")
     if not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}")
+        raise UsageError(f"{path}: the folder {path.parent} does not exist; create it first")
     chosen = {"all": not suites, "suites": list(suites)}
     ((n_runs,),) = connection.execute(f"SELECT count(*) FROM run WHERE {_CHOSEN}", chosen).fetchall()  # noqa: S608 (constant)
     if not n_runs:
@@ -95,11 +97,11 @@ def write(connection: Connection, path: Path, suites: Collection[str] = ()) -> T
         f"SELECT count(content) FROM example WHERE {TABLES['example']}",  # noqa: S608 (constant)
         chosen,
     ).fetchall()
-    return Told(path.stat().st_size, rows, texts)
+    return Exported(path.stat().st_size, rows, texts)
 
 
 def _write_table(connection: Connection, table: str, folder: Path, chosen: dict[str, Any]) -> int:
-    """The chosen rows of a table as Parquet, JSON as text."""
+    """Write the chosen rows of a table as Parquet, with JSON as text."""
     columns = ", ".join(
         f'"{name}"::VARCHAR AS "{name}"' if kind == "JSON" else f'"{name}"'
         for name, kind in bundle_tables.columns_of(connection, table).items()
@@ -113,13 +115,13 @@ def _write_table(connection: Connection, table: str, folder: Path, chosen: dict[
 
 
 def take_in(db: Path, path: Path, now: datetime | None = None) -> Taken:
-    """Take the runs of a bundle into a store, made where it is absent; what it has already it keeps.
+    """Import the runs of a bundle into a store, created if absent. Rows that the store has already stay unchanged.
 
     Args:
-        now: UTC, without time zone; the present where it is None.
+        now: UTC, without time zone; None for the current time.
 
     Raises:
-        UsageError: the bundle is damaged, is no bundle, contradicts itself, or contradicts the store. Nothing was
+        UsageError: the bundle is damaged, is not a bundle, contradicts itself, or contradicts the store. Nothing was
             stored.
         StoreError: the store cannot be written, or there is no room. Nothing was stored.
     """
@@ -129,7 +131,7 @@ def take_in(db: Path, path: Path, now: datetime | None = None) -> Taken:
             manifest = bundle_file.unpack(path, Path(made), list(TABLES))
             if not FIRST_SCHEMA <= manifest.schema <= latest_schema():
                 raise UsageError(
-                    f"{path}: was made by a newer release (schema {manifest.schema}); upgrade adapter-harness"
+                    f"{path}: was written by a newer release (schema {manifest.schema}); upgrade adapter-harness"
                 )
             alone = Path(made) / "bundle.duckdb"
             with made_new(alone, manifest.schema) as bundle:
@@ -140,11 +142,11 @@ def take_in(db: Path, path: Path, now: datetime | None = None) -> Taken:
             with opened(db) as connection:
                 return _merge(connection, alone, path)
     except (OSError, MemoryError) as problem:
-        raise StoreError(f"{db}: cannot take {path} in ({problem or 'out of memory'}); nothing was stored") from None
+        raise StoreError(f"{db}: cannot import {path} ({problem or 'out of memory'}); nothing was stored") from None
 
 
 def _check(alone: Path, path: Path, now: datetime) -> None:
-    """Hold a bundle to itself."""
+    """Check that a bundle is consistent in itself."""
     with opened(alone, read_only=True) as bundle:
         problems = verify(bundle, now).problems
         others = bundle.execute(
@@ -153,33 +155,33 @@ def _check(alone: Path, path: Path, now: datetime) -> None:
         ).fetchall()
     for run_id, finished_at in others:
         raise UsageError(
-            f"{path}: run {run_id} is no success, or of the future ({finished_at}); "
-            "it would count as the latest of its key; nothing was stored"
+            f"{path}: run {run_id} did not succeed, or ended in the future ({finished_at}), "
+            "so it would count as the latest of its key; nothing was stored"
         )
     if problems:
         raise UsageError(f"{path}: contradicts itself; {len(problems)} problems, the first: {problems[0]}")
 
 
 _CONTRADICTIONS = {
-    "example": """SELECT 'split ' || digest || ' has an example ' || example_id || ' with another label or text'
+    "example": """SELECT 'split ' || digest || ' has an example ' || example_id || ' with a different label or text'
         FROM bundle.example new JOIN example old USING (digest, example_id)
         WHERE (new.label, new.position, new.text_digest) IS DISTINCT FROM (old.label, old.position, old.text_digest)
            OR new.cluster IS DISTINCT FROM old.cluster""",
-    "adapter": """SELECT 'adapter ' || adapter_digest || ' is of another method, size or training split'
+    "adapter": """SELECT 'adapter ' || adapter_digest || ' has a different method, size or training split'
         FROM bundle.adapter new JOIN adapter old USING (adapter_digest)
         WHERE new.method <> old.method OR new.size_bytes <> old.size_bytes OR new.trained_on <> old.trained_on""",
-    "run": """SELECT 'run ' || run_id || ' is another run'
+    "run": """SELECT 'run ' || run_id || ' has a different record'
         FROM bundle.run new JOIN run old USING (run_id)
         WHERE hash(new) <> hash(old)""",
-    "metric": """SELECT 'run ' || run_id || ' has another ' || name
+    "metric": """SELECT 'run ' || run_id || ' has a different ' || name
         FROM bundle.metric new FULL JOIN metric old USING (run_id, name)
         WHERE run_id IN (SELECT run_id FROM bundle.run) AND run_id IN (SELECT run_id FROM run)
           AND hash(new) IS DISTINCT FROM hash(old)""",
-    "prediction": """SELECT 'run ' || run_id || ' has other predictions'
+    "prediction": """SELECT 'run ' || run_id || ' has different predictions'
         FROM bundle.prediction new JOIN prediction old USING (run_id, example_id)
         WHERE new.predicted <> old.predicted OR new.score <> old.score""",
 }
-"""What is in a bundle under a key under which the store has something else."""
+"""Contradictions by table: rows for which the store has other values under the same key."""
 _KEYS = {
     "split": "split_id, digest",
     "example": "digest, example_id",
@@ -192,14 +194,14 @@ _KEYS = {
 
 
 def _merge(connection: Connection, alone: Path, path: Path) -> Taken:
-    """Take a verified bundle in, all or nothing."""
+    """Import a verified bundle, all or nothing."""
     escaped = str(alone).replace("'", "''")
     connection.execute(f"ATTACH '{escaped}' AS bundle (READ_ONLY)")
     try:
         with transaction(connection):
             for sql in _CONTRADICTIONS.values():
                 for (problem,) in connection.execute(f"{sql} LIMIT 1").fetchall():
-                    raise UsageError(f"{path}: {problem} than in the store; nothing was stored")
+                    raise UsageError(f"{path}: {problem} in the store; nothing was stored")
             rows = {table: _insert_new(connection, table) for table in TABLES}
         counted = {
             table: connection.execute(f"SELECT count(*) FROM bundle.{table}").fetchall()  # noqa: S608 (constant)

@@ -1,7 +1,7 @@
-"""A bundle as a file: a zip archive of uncompressed members, bounded and held to the digests of its manifest.
+"""A bundle as a file: a zip archive of uncompressed members, bounded and checked against the digests in its manifest.
 
-The members are Parquet, which is compressed itself. So nothing is decompressed here, and what comes out of a member is
-never larger than the file.
+The members are Parquet files, which are compressed internally. So nothing is decompressed here, and an extracted member
+is never larger than the archive.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ FORMAT = "adapter-harness runs"
 MANIFEST = "manifest.json"
 LARGEST_MANIFEST_BYTES = 100_000
 LARGEST_BUNDLE_BYTES = 2**32 - 2**16
-"""So that the archive needs no zip64 records: a reader that knows none of them cannot be misled by them."""
+"""Keeps the archive free of zip64 records, so that none can mislead the reader."""
 LARGEST_ROWS = 2**31
-"""Of a table."""
+"""Limit for one table."""
 _LARGEST_DIRECTORY_BYTES = 10_000
 _CHUNK_BYTES = 2**20
 _END = struct.Struct("<4s4H2LH")
@@ -31,19 +31,19 @@ _END = struct.Struct("<4s4H2LH")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a bundle says of itself."""
+    """A bundle's description of itself."""
 
     schema: int
-    """Of the store that it was made from."""
+    """Schema of the store that it was exported from."""
     rows: Mapping[str, int]
-    """By table."""
+    """Number of rows by table."""
 
 
 def pack(folder: Path, rows: Mapping[str, int], schema: int, path: Path) -> None:
-    """Make a bundle of a folder's tables. It appears when it is whole.
+    """Pack a folder's tables into a bundle, which appears only when it is complete.
 
     Args:
-        rows: by table, whose file is `TABLE.parquet`.
+        rows: number of rows by table; each table's file is `TABLE.parquet`.
     """
     files = {
         f"{table}.parquet": {"sha256": digest.of_file(folder / f"{table}.parquet"), "rows": n}
@@ -55,13 +55,13 @@ def pack(folder: Path, rows: Mapping[str, int], schema: int, path: Path) -> None
     try:
         with zipfile.ZipFile(unfinished, "x", zipfile.ZIP_STORED, allowZip64=False) as packed:
             for name in (MANIFEST, *files):
-                info = zipfile.ZipInfo(name)  # with the same date always: the same runs give the same bytes
+                info = zipfile.ZipInfo(name)  # always with the same date, so that the same runs give the same bytes
                 info.external_attr = 0o644 << 16
                 _add(packed, info, folder / name)
     except zipfile.LargeZipFile:
         raise UsageError(f"{path}: would be larger than 4 GiB; export one suite at a time with --suite") from None
     except OSError as problem:
-        raise StoreError(f"{path}: cannot be written ({problem.strerror}); nothing is there now") from None
+        raise StoreError(f"{path}: cannot be written ({problem.strerror}); nothing was left there") from None
     unfinished.replace(path)
 
 
@@ -73,10 +73,10 @@ def _add(packed: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> None:
 
 
 def unpack(path: Path, folder: Path, tables: Sequence[str]) -> Manifest:
-    """Copy a bundle's tables into a folder, each as `TABLE.parquet`, their digests those of the manifest.
+    """Extract a bundle's tables into a folder, each as `TABLE.parquet`, and check their digests.
 
     Raises:
-        UsageError: it is no bundle, truncated, damaged, too large, or has other members than a bundle has.
+        UsageError: it is not a bundle, truncated, damaged, too large, or has unexpected members.
     """
     expected = [MANIFEST, *(f"{table}.parquet" for table in tables)]
     try:
@@ -88,38 +88,38 @@ def unpack(path: Path, folder: Path, tables: Sequence[str]) -> Manifest:
                 for name in expected[1:]:
                     _copy_member(packed, name, folder / name, sums[name], path)
     except (zipfile.BadZipFile, struct.error, NotImplementedError, RuntimeError, UnicodeError, EOFError) as problem:
-        raise UsageError(f"{path}: is no bundle, or damaged ({problem}); get it anew") from None
+        raise UsageError(f"{path}: is not a bundle, or damaged ({problem}); get a new copy") from None
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
     except IsADirectoryError:
-        raise UsageError(f"{path}: is a folder, and not a bundle") from None
+        raise UsageError(f"{path}: is a folder, not a bundle") from None
     return manifest
 
 
 def _check_end(file: IO[bytes], path: Path, members: int) -> None:
-    """Bound what zipfile will read into memory: the archive's directory, as its last record tells."""
+    """Bound the archive's directory, which zipfile reads into memory, by the size stated in the last record."""
     size = file.seek(0, 2)
     if size > LARGEST_BUNDLE_BYTES:
-        raise UsageError(f"{path}: has {size:,} bytes, and a bundle at most {LARGEST_BUNDLE_BYTES:,}")
+        raise UsageError(f"{path}: has {size:,} bytes, but a bundle has at most {LARGEST_BUNDLE_BYTES:,}")
     file.seek(max(0, size - _END.size - 20))
     tail = file.read()
     if len(tail) < _END.size or tail[-_END.size :][:4] != b"PK\5\6" or tail[:4] == b"PK\6\7":
-        raise UsageError(f"{path}: is no bundle, or ends early; get it anew")
+        raise UsageError(f"{path}: is not a bundle, or is truncated; get a new copy")
     _, _, _, _, entries, directory_bytes, _, comment = _END.unpack(tail[-_END.size :])
     if entries != members or directory_bytes > _LARGEST_DIRECTORY_BYTES or comment:
-        raise UsageError(f"{path}: is no bundle: {entries} members, where a bundle has {members}")
+        raise UsageError(f"{path}: is not a bundle: it has {entries} members, a bundle has {members}")
     file.seek(0)
 
 
 def _check_members(packed: zipfile.ZipFile, expected: Sequence[str], path: Path) -> None:
     found = packed.infolist()
     if sorted(info.filename for info in found) != sorted(expected):
-        raise UsageError(f"{path}: is no bundle: its members are not {', '.join(expected)}")
+        raise UsageError(f"{path}: is not a bundle: its members are not {', '.join(expected)}")
     for info in found:
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
-            raise UsageError(f"{path}: {info.filename} is compressed or encrypted, which a bundle's members are not")
+            raise UsageError(f"{path}: {info.filename} is compressed or encrypted; a bundle's members never are")
     if sum(info.file_size for info in found) > LARGEST_BUNDLE_BYTES:
-        raise UsageError(f"{path}: its members claim more bytes than it has")
+        raise UsageError(f"{path}: its members claim more bytes than the file has; get a new copy")
 
 
 def _manifest(packed: zipfile.ZipFile, tables: Sequence[str], path: Path) -> tuple[Manifest, dict[str, str]]:
@@ -128,16 +128,16 @@ def _manifest(packed: zipfile.ZipFile, tables: Sequence[str], path: Path) -> tup
     try:
         if len(data) > LARGEST_MANIFEST_BYTES:
             raise ValueError("it is too large")
-        told: Any = json.loads(data)
-        if told["format"] != FORMAT or type(told["schema"]) is not int or told["schema"] < 1:
-            raise ValueError("it is of another format")
-        files = {table: told["files"][f"{table}.parquet"] for table in tables}
+        stated: Any = json.loads(data)
+        if stated["format"] != FORMAT or type(stated["schema"]) is not int or stated["schema"] < 1:
+            raise ValueError("it has another format")
+        files = {table: stated["files"][f"{table}.parquet"] for table in tables}
         rows = {table: file["rows"] for table, file in files.items()}
         if not all(type(n) is int and 0 <= n <= LARGEST_ROWS for n in rows.values()):
             raise ValueError("its numbers of rows are impossible")
-        return Manifest(told["schema"], rows), {f"{table}.parquet": str(files[table]["sha256"]) for table in tables}
+        return Manifest(stated["schema"], rows), {f"{table}.parquet": str(files[table]["sha256"]) for table in tables}
     except (ValueError, KeyError, TypeError, RecursionError) as problem:
-        raise UsageError(f"{path}: its {MANIFEST} cannot be understood ({problem}); get it anew") from None
+        raise UsageError(f"{path}: its {MANIFEST} is invalid ({problem}); get a new copy") from None
 
 
 def _copy_member(packed: zipfile.ZipFile, name: str, target: Path, expected: str, path: Path) -> None:
@@ -147,4 +147,4 @@ def _copy_member(packed: zipfile.ZipFile, name: str, target: Path, expected: str
             whole.update(chunk)
             file.write(chunk)
     if whole.hexdigest() != expected:
-        raise UsageError(f"{path}: {name} is damaged: its digest is not the manifest's; get it anew")
+        raise UsageError(f"{path}: {name} is damaged: its digest is not the manifest's; get a new copy")

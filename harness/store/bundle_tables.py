@@ -1,4 +1,4 @@
-"""Tables that somebody else wrote, as Parquet, into the tables of a store that is made for them alone."""
+"""Import of untrusted Parquet tables into the tables of a temporary store."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +13,9 @@ from harness.store.connection import Connection
 
 ROWS_AT_ONCE = 65_536
 LARGE_ROWS_AT_ONCE = 128
-"""Of tables with free text: few, since a dictionary may name one long text in every row."""
+"""Batch size of tables with free text: small, since a dictionary may refer to one long text in every row."""
 LARGEST_BATCH_BYTES = 64 * 2**20
-"""Of a batch in memory, unpacked."""
+"""Limit for an unpacked batch in memory."""
 LARGEST_FOOTER_STRING_BYTES = 2**20
 LARGEST_FOOTER_LIST = 100_000
 _LARGE = ("example", "run", "split", "adapter")
@@ -30,12 +30,12 @@ _ARROW = {
     "TIMESTAMP": pa.timestamp("us"),
 }
 _NAMED = ("run", "split", "adapter", "metric")
-"""Tables whose words are names and digests, and never text of several lines."""
+"""Tables whose strings are names and digests, never text of several lines."""
 _PRINTED = ("packages", "hardware")
-"""Columns of JSON that are printed where a machine answers otherwise than another did."""
+"""JSON columns that are printed when two machines give different answers."""
 _CONTROL = r"[\x00-\x1f\x7f-\x9f]"
 _ESCAPED_CONTROL = r"(^|[^\\])(\\\\)*\\([bfnrt]|u00([01]|7[fF]|[89]))"
-"""In JSON; backslashes before it are pairs, each a backslash of the text."""
+"""Escapes in JSON, after an even number of backslashes, which stand for backslashes of the text."""
 
 
 def columns_of(connection: Connection, table: str) -> dict[str, str]:
@@ -53,12 +53,12 @@ def read_table(connection: Connection, table: str, folder: Path, rows: int, path
     """Fill an empty table from `TABLE.parquet` of a folder.
 
     Args:
-        rows: how many there must be.
+        rows: number of rows stated in the manifest.
         path: of the bundle, for messages.
 
     Raises:
         UsageError: it is not Parquet, is damaged, has other columns or another number of rows, is too large in memory,
-            or holds what the table's own constraints forbid.
+            or violates the table's constraints.
     """
     columns, read = columns_of(connection, table), 0
     where = f"{path}: table {table}"
@@ -74,13 +74,14 @@ def read_table(connection: Connection, table: str, folder: Path, rows: int, path
             if table in _NAMED and (kind == "VARCHAR" or column in _PRINTED):
                 _check_names(connection, table, column, where)
     except (duckdb.ConstraintException, duckdb.ConversionException, duckdb.InvalidInputException) as problem:
-        raise UsageError(f"{where} holds what cannot be ({str(problem).splitlines()[0]}); nothing was stored") from None
+        reason = str(problem).splitlines()[0]
+        raise UsageError(f"{where} holds impossible values ({reason}); nothing was stored") from None
     if read != rows:
-        raise UsageError(f"{where} has {read:,} rows, and says {rows:,}; get it anew")
+        raise UsageError(f"{where} has {read:,} rows, but states {rows:,}; get a new copy")
 
 
 def _batches(file: Path, table: str, columns: dict[str, str], rows: int, where: str) -> Iterator[Any]:
-    """What a Parquet file holds, in batches of a bounded size, each checked for being what it says."""
+    """The rows of a Parquet file in batches of bounded size, each validated."""
     expected = [(name, _ARROW[kind]) for name, kind in columns.items()]
     try:
         with pq.ParquetFile(
@@ -91,22 +92,22 @@ def _batches(file: Path, table: str, columns: dict[str, str], rows: int, where: 
             arrow_extensions_enabled=False,
         ) as parquet:
             if parquet.metadata.num_rows != rows:
-                raise UsageError(f"{where} has {parquet.metadata.num_rows:,} rows, and says {rows:,}; get it anew")
+                raise UsageError(f"{where} has {parquet.metadata.num_rows:,} rows, but states {rows:,}; get a new copy")
             if [(field.name, field.type) for field in parquet.schema_arrow] != expected:
-                raise UsageError(f"{where} has other columns than this release's; have it exported anew")
+                raise UsageError(f"{where} has other columns than this release's; have it exported again")
             at_once = LARGE_ROWS_AT_ONCE if table in _LARGE else ROWS_AT_ONCE
             for batch in parquet.iter_batches(at_once, use_threads=False):
                 if batch.nbytes > LARGEST_BATCH_BYTES:
                     raise UsageError(f"{where} holds texts that are too long; nothing was stored")
-                batch.validate(full=True)  # that text is UTF-8, among others: DuckDB would take our word for it
+                batch.validate(full=True)  # among other things, that text is UTF-8: DuckDB would not check
                 yield batch
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:  # the last: of a column's name
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:  # the last: from a column's name
         reason = " ".join(str(problem).split()).rstrip(".")
-        raise UsageError(f"{where} is not readable as Parquet ({reason}); get it anew") from None
+        raise UsageError(f"{where} is not readable as Parquet ({reason}); get a new copy") from None
 
 
 def _check_names(connection: Connection, table: str, column: str, where: str) -> None:
-    """No control characters, as they are or escaped: names are printed to terminals."""
+    """Reject control characters, literal or escaped, since names are printed to terminals."""
     patterns = [_CONTROL, _ESCAPED_CONTROL] if column in _PRINTED else [_CONTROL]
     ((count,),) = connection.execute(
         f"SELECT count(*) FROM {table} WHERE regexp_matches({column}::VARCHAR, ?)",  # noqa: S608 (constant)

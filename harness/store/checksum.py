@@ -1,4 +1,4 @@
-"""Digests that a run is held to whenever it is read: of its predictions, and of all that is recorded of it."""
+"""Digests that a run is checked against whenever it is read: of its predictions, and of its whole record."""
 
 import hashlib
 from dataclasses import asdict
@@ -13,8 +13,8 @@ from harness.records import Run
 def of_predictions(predicted: NDArray[np.integer], scores: NDArray[np.float64]) -> str:
     """Hex SHA-256 of a run's answers in the order of its split (64 characters).
 
-    Over the predicted labels, a byte each, and then the scores as float64, little-endian. Which examples they are of is
-    in the split's own digest.
+    It covers the predicted labels, a byte each, and then the scores as float64, little-endian. The split's own digest
+    covers the examples.
 
     Args:
         predicted: shape (n,), 0 or 1.
@@ -26,7 +26,7 @@ def of_predictions(predicted: NDArray[np.integer], scores: NDArray[np.float64]) 
 
 
 def of_record(run: Run, predictions: str) -> str:
-    """Hex SHA-256 of all that the store records of a run: its columns, its metrics and its predictions (64 characters).
+    """Hex SHA-256 of everything the store records about a run: columns, metrics and predictions (64 characters).
 
     Args:
         predictions: `of_predictions` of its answers.

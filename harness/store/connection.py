@@ -1,4 +1,4 @@
-"""Opening the DuckDB file, copying it, and bringing its tables to this release's form."""
+"""Opening and copying the DuckDB file, and migrating it to this release's schema."""
 
 import logging
 import re
@@ -18,13 +18,13 @@ import duckdb
 from harness.errors import StoreError
 
 Connection: TypeAlias = duckdb.DuckDBPyConnection
-"""What `opened` yields; the other modules of the harness take the type from here and do not know DuckDB."""
+"""The connection that `opened` yields; other modules import the type from here and do not depend on DuckDB."""
 
 LOCK_WAIT_SECONDS = 5.0
-"""How long to wait for another process that holds the file; each of ours holds it for well under a second."""
+"""Time to wait for another process that holds the file; the harness itself holds it for well under a second."""
 
 SNAPSHOT_PREFIX, IMPORT_PREFIX = ".store-copy-", ".store-import-"
-"""How temporary folders beside the store begin: of copies that are read, and of bundles that are checked."""
+"""Prefixes of temporary folders beside the store: copies for reading, and bundles being checked."""
 
 
 @contextmanager
@@ -34,19 +34,19 @@ def opened(
     """A connection to the store, closed at the end of the block.
 
     Args:
-        path: the DuckDB file; made where it is absent, unless `read_only`.
-        read_only: several readers may have the file open at once.
-        lock_wait_seconds: how long to wait for another process that holds the file.
+        path: the DuckDB file; created if absent, unless `read_only`.
+        read_only: several readers may have the file open simultaneously.
+        lock_wait_seconds: time to wait for another process that holds the file.
 
     Raises:
-        StoreError: no such file to read, not a store, written by a newer release, or held by another process. Within
-            the block: the file is damaged, or there is no room on the disk or in memory.
+        StoreError: there is no file to read, or it is not a store, was written by a newer release, or is held by
+            another process. Within the block: the file is damaged, or there is no room on the disk or in memory.
     """
     if read_only and not path.is_file():
         raise StoreError(f"{path}: there is no store here yet; run `harness evaluate SUITE` first")
     connection = _connect(path, read_only, lock_wait_seconds)
     try:
-        with _faults_told(path):
+        with _store_errors(path):
             _migrate(connection, path, read_only)
             yield connection
     finally:
@@ -55,14 +55,14 @@ def opened(
 
 @contextmanager
 def made_new(path: Path, schema: int) -> Iterator[Connection]:
-    """A connection to a new store as the release of this schema made it, closed at the end of the block.
+    """A connection to a new store with this schema, closed at the end of the block.
 
     Raises:
-        StoreError: as `opened`.
+        StoreError: as for `opened`.
     """
     connection = _connect(path, read_only=False, lock_wait_seconds=0)
     try:
-        with _faults_told(path):
+        with _store_errors(path):
             bring_to(connection, schema)
             yield connection
     finally:
@@ -71,13 +71,13 @@ def made_new(path: Path, schema: int) -> Iterator[Connection]:
 
 @contextmanager
 def snapshot(path: Path) -> Iterator[Connection]:
-    """A connection to a copy of the store, for reading that takes long: the store itself is held only to copy it.
+    """A connection to a copy of the store, for long reads: the store itself is held only while it is copied.
 
-    The copy lies beside the store while the block lasts. Where there is no room for it, or nothing may be written, the
-    store itself is read, and held meanwhile.
+    The copy is in a folder beside the store while the block lasts. If there is no room for it, or the folder is not
+    writable, the store itself is read, and held meanwhile.
 
     Raises:
-        StoreError: as `opened`.
+        StoreError: as for `opened`.
     """
     with ExitStack() as stack:
         with opened(path, read_only=True):
@@ -85,17 +85,17 @@ def snapshot(path: Path) -> Iterator[Connection]:
         if copied is None:
             yield stack.enter_context(opened(path, read_only=True))
             return
-        with _faults_told(path):
+        with _store_errors(path):
             connection = stack.enter_context(_connect(copied, read_only=True, lock_wait_seconds=0))
             yield connection
 
 
 def _copied_aside(path: Path, stack: ExitStack) -> Path | None:
-    """A copy of a store that this process holds, removed with the stack; None where there can be none."""
+    """A copy of a store that this process holds, removed with the stack; None if it cannot be made."""
     try:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=SNAPSHOT_PREFIX, dir=path.parent)))
         log = _write_ahead_log(path)
-        if log.exists():  # of a process that was killed: it has what is not in the file yet
+        if log.exists():  # left by a killed process: it holds changes that are not in the file yet
             _copy(log, _write_ahead_log(folder / path.name))
         _copy(path, folder / path.name)
     except OSError:
@@ -108,7 +108,7 @@ def _write_ahead_log(path: Path) -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file that this process holds. Another process does it: a lock ends when its process closes the file."""
+    """Copy a file that this process holds, in another process: closing the file here would release the lock."""
     code = "import shutil, sys; shutil.copyfile(*sys.argv[1:])"
     command = [sys.executable, "-I", "-S", "-c", code, str(source), str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -118,18 +118,18 @@ def _copy(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _faults_told(path: Path) -> Iterator[None]:
-    """What goes wrong with the file or the machine, and is nobody's bug, as StoreError."""
+def _store_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the file or the machine, which are not bugs, into a StoreError."""
     try:
         yield
     except duckdb.Error as error:
         first_line = str(error).splitlines()[0]
         if isinstance(error, duckdb.OutOfMemoryException):
-            problem = f"{path}: there is not enough memory for this ({first_line}); nothing of it was stored"
+            problem = f"{path}: there is not enough memory for this ({first_line}); nothing was stored"
         elif "No space left" in str(error) or "File too large" in str(error):
-            problem = f"{path}: there is no room on the disk ({first_line}); what was stored before stays; make room"
+            problem = f"{path}: there is no room on the disk ({first_line}); earlier results are unchanged; make room"
         elif "Corrupt database file" in str(error) or isinstance(error, duckdb.IOException):
-            problem = f"{path}: is damaged ({first_line}); `harness store verify` says more; take a whole copy of it"
+            problem = f"{path}: is damaged ({first_line}); see `harness store verify`, and restore a backup"
         else:
             raise
         raise StoreError(problem) from None
@@ -137,7 +137,7 @@ def _faults_told(path: Path) -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
-    """All of the block's statements or none of them."""
+    """Run all of the block's statements or none of them."""
     connection.begin()
     try:
         yield
@@ -154,10 +154,12 @@ def _connect(path: Path, read_only: bool, lock_wait_seconds: float) -> Connectio
             if not read_only:
                 path.parent.mkdir(parents=True, exist_ok=True)
             connection = duckdb.connect(str(path), read_only=read_only)
-            connection.execute("SET enable_progress_bar = false")  # it would be drawn on stdout, where results go
+            connection.execute("SET enable_progress_bar = false")  # it would be drawn on stdout, which is for results
             return connection
         except (duckdb.Error, OSError) as error:
-            locked = "Could not set lock on file" in str(error).partition('"')[0]  # after the quote is a path: anything
+            locked = (
+                "Could not set lock on file" in str(error).partition('"')[0]
+            )  # after the quote comes a path, which may be anything
             if locked and time.monotonic() < deadline:
                 time.sleep(0.1)
             elif locked:
@@ -188,7 +190,7 @@ def _migrate(connection: Connection, path: Path, read_only: bool) -> None:
         raise StoreError(f"{path}: was written by a newer release (schema {max(applied)}); upgrade adapter-harness")
     missing = sorted(set(known) - applied)
     if missing and read_only:
-        raise StoreError(f"{path}: has an older schema; a command that writes, such as evaluate, brings it up to date")
+        raise StoreError(f"{path}: has an older schema; a command that writes, such as evaluate, migrates it")
     if not missing:
         return
     kept = _keep_as_it_was(connection, path, max(applied)) if applied else None
@@ -196,15 +198,15 @@ def _migrate(connection: Connection, path: Path, read_only: bool) -> None:
         bring_to(connection, max(known))
     except duckdb.Error as error:
         first_line = str(error).splitlines()[0]
-        raise StoreError(f"{path}: cannot be brought to schema {max(known)} ({first_line}); it is as it was") from None
+        raise StoreError(f"{path}: cannot be migrated to schema {max(known)} ({first_line}); it is unchanged") from None
     if kept is not None:
         logging.getLogger(__name__).warning(
-            "%s: brought from schema %s to %s; as it was it is kept in %s", path, max(applied), max(known), kept
+            "%s: migrated from schema %s to %s; a copy of the old store is in %s", path, max(applied), max(known), kept
         )
 
 
 def bring_to(connection: Connection, schema: int) -> None:
-    """Apply the migrations up to this one that were not applied yet, all or none."""
+    """Apply the missing migrations up to this schema, all or none."""
     with transaction(connection):
         connection.execute(
             "CREATE TABLE IF NOT EXISTS migration (version INTEGER PRIMARY KEY, applied_at TIMESTAMP NOT NULL)"
@@ -222,17 +224,17 @@ def latest_schema() -> int:
 
 
 def _keep_as_it_was(connection: Connection, path: Path, schema: int) -> Path:
-    """The store beside itself under the name of its schema; one that is there already stays."""
+    """Copy the store to a file beside it, named after its schema; an existing copy is kept."""
     kept = path.with_name(f"{path.name}.schema-{schema}")
     if not kept.exists():
         unfinished = kept.with_name(f"{kept.name}.partial")
         try:
-            connection.execute("CHECKPOINT")  # so that the file alone is the whole store
+            connection.execute("CHECKPOINT")  # so that the file alone holds the whole store
             _copy(path, unfinished)
             unfinished.replace(kept)
         except OSError as problem:
             raise StoreError(
-                f"{path}: has schema {schema} and cannot be copied before it is brought up to date ({problem}); "
-                "it is as it was; make room"
+                f"{path}: has schema {schema} and cannot be copied before its migration ({problem}); "
+                "it is unchanged; make room"
             ) from None
     return kept

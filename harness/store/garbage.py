@@ -1,9 +1,8 @@
-"""What a store and the folders beside it hold that nothing will ever need again.
+"""Garbage collection of a store and the folders beside it.
 
-Successful runs are never removed, superseded ones neither: baselines find them by commit and time, and the board shows
-how scores moved. Splits stay too, since an evaluation that is under way may be about to store runs on them. Finished
-weights, verdicts, expectations and audits stay. Old parts of runs go: what they were scored for is stored by now, or
-was given up.
+Successful runs are never removed, not even superseded ones: baselines find them by commit and time, and the board shows
+how scores changed. Splits stay too, since a running evaluation may be about to store runs on them. Finished weights,
+verdicts, expectations and audits stay. Old shards of runs are removed: by now their run is stored, or was given up.
 """
 
 import shutil
@@ -18,29 +17,29 @@ from filelock import FileLock, Timeout
 from harness.store.connection import IMPORT_PREFIX, SNAPSHOT_PREFIX, Connection, opened, transaction
 
 KEPT_DAYS = 7
-"""Of what was broken off, since that long ago somebody may still go on with it or ask why."""
+"""Time for which interrupted work is kept, since somebody may still resume or investigate it."""
 LEFT_HOURS = 24
-"""No command of ours needs a temporary folder for so long."""
+"""Age from which temporary folders are removed; no command of the harness needs one for so long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """Something that can go, and why."""
+    """Something that can be removed, and why."""
 
     what: str
     where: str
-    """Runs by id, or a folder."""
+    """A run's id, or a folder."""
     bytes: int | None
-    """On disk; None for rows of the store."""
+    """Size on disk; None for rows of the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """What was removed, or would be."""
+    """The garbage that was removed, or would be."""
 
     found: tuple[Garbage, ...]
     freed_bytes: int
-    """Of folders and of the store's file; what the file gives back depends on where in it the rows lay."""
+    """Bytes freed in folders and in the store's file; the latter depends on where in it the rows were."""
 
 
 _CUT = f"status IN ('cancelled', 'started') AND finished_at < $now::TIMESTAMP - INTERVAL {KEPT_DAYS} DAY"
@@ -57,11 +56,11 @@ _ROWS = {
 
 
 def clear(db: Path, now: datetime, *, dry_run: bool) -> Cleared:
-    """Remove what nothing needs from a store and the folders beside it.
+    """Remove garbage from a store and the folders beside it.
 
     Args:
         now: UTC, without time zone.
-        dry_run: only say what would be removed.
+        dry_run: only report what would be removed.
 
     Raises:
         StoreError: the store cannot be read or written.
@@ -85,10 +84,10 @@ def _rows(connection: Connection, now: datetime) -> Iterator[Garbage]:
 
 
 def _delete(db: Path, now: datetime) -> int:
-    """Delete the rows, looked for again: the store was free in between.
+    """Find the rows again, since the store was not held in between, and delete them.
 
     Returns:
-        By how many bytes its file became smaller.
+        The number of bytes by which the file shrank.
     """
     before = db.stat().st_size
     with opened(db) as connection:
@@ -126,7 +125,7 @@ def _is_own(folder: Path) -> bool:
 
 
 def _nobody_trains(folder: Path) -> bool:
-    """Whether no process holds the lock of a training."""
+    """True if no process holds the lock of a training."""
     try:
         with _lock_of(folder):
             return True
@@ -135,7 +134,7 @@ def _nobody_trains(folder: Path) -> bool:
 
 
 def _lock_of(folder: Path) -> FileLock:
-    """As `harness.training.train` takes it."""
+    """The lock that `harness.training.train` takes."""
     return FileLock(folder.with_suffix(".lock"), blocking=False)
 
 
@@ -146,17 +145,17 @@ def _remove(folder: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
             else:
                 folder.unlink(missing_ok=True)
-    except Timeout:  # somebody went on with it just now
+    except Timeout:  # somebody has just resumed it
         return
 
 
 def _changed(folder: Path) -> datetime:
-    """When something in a folder last changed; UTC, without time zone."""
+    """Time of the last change in a folder; UTC, without time zone."""
     newest = max(path.lstat().st_mtime for path in [folder, *folder.rglob("*")])
     return datetime.fromtimestamp(newest, UTC).replace(tzinfo=None)
 
 
 def _size(place: Path) -> int:
-    """Of a file, or of all files of a folder."""
+    """Size in bytes of a file, or of all files in a folder."""
     found = [place, *place.rglob("*")]
     return sum(path.lstat().st_size for path in found if path.is_file() and not path.is_symlink())

@@ -1,4 +1,4 @@
-"""Records out of the store."""
+"""Reading records from the store."""
 
 import json
 from collections.abc import Collection, Iterator
@@ -27,19 +27,19 @@ from harness.store.connection import Connection
 
 _RUN_FIELDS = [name for name in Run.__dataclass_fields__ if name != "metrics"]
 _RUN_COLUMNS = ", ".join(_RUN_FIELDS)
-_ROWS_AT_ONCE = 1_000_000  # predictions in one answer: about 30 MB
+_ROWS_AT_ONCE = 1_000_000  # predictions in one result: about 30 MB
 _ADAPTER_FIELDS = list(AdapterRecord.__dataclass_fields__)
 _PARITY_FIELDS = list(Parity.__dataclass_fields__)
 CLOCK_SLACK = timedelta(days=1)
-"""How far in the future a run may have ended: clocks of two machines differ."""
+"""Tolerance for runs that ended in the future, since the clocks of two machines differ."""
 
 
 def latest_runs(connection: Connection, run_keys: Collection[str], now: datetime | None = None) -> dict[str, Run]:
-    """The latest success of each key, by run key; keys that never succeeded are absent.
+    """The latest successful run of each key, by run key; keys that never succeeded are absent.
 
     Args:
-        now: UTC, without time zone: a run that ended more than a day later does not count, since it would stay the
-            latest whatever is scored after it. None: all count.
+        now: UTC, without time zone: a run that ended more than a day later is ignored, since it would stay the latest
+            whatever is scored after it. None: all count.
     """
     rows = connection.execute(
         f"""SELECT {_RUN_COLUMNS} FROM run
@@ -61,7 +61,7 @@ def runs_of(connection: Connection, run_ids: Collection[str]) -> list[Run]:
 
 
 class Sums(NamedTuple):
-    """What a run was when it was stored; None where an earlier release did not say."""
+    """A run's checksums from when it was stored; None where an earlier release recorded none."""
 
     predictions: str
     record: str | None
@@ -76,20 +76,20 @@ def sums(connection: Connection, run_ids: Collection[str]) -> dict[str, Sums]:
 
 
 class Answers(NamedTuple):
-    """What a run answered, in the order of its split; each of shape (n,)."""
+    """A run's answers, in the order of its split; each of shape (n,)."""
 
     predicted: NDArray[np.int64]
     scores: NDArray[np.float64]
 
     def checksum(self) -> str:
-        """As `checksum.predictions` has it."""
+        """The checksum of these answers, as stored in `checksum.predictions`."""
         return checksum.of_predictions(self.predicted, self.scores)
 
 
 def answers(connection: Connection, split: Split, run_ids: Collection[str]) -> dict[str, Answers | None]:
-    """The predictions of runs on a split by run id, in the split's own order, whatever order the store has.
+    """The predictions of runs on a split by run id, in the split's own order, whatever the order in the store.
 
-    None where they are not one for each example of the split.
+    None for a run without exactly one prediction for each example of the split.
     """
     ids, n = list(run_ids), len(split.examples)
     found: dict[str, Answers | None] = {}
@@ -124,7 +124,7 @@ def answers(connection: Connection, split: Split, run_ids: Collection[str]) -> d
 
 
 def differing(connection: Connection, split: Split) -> int:
-    """How many examples of a split have another label, cluster, text or place in the store than in the split."""
+    """Number of examples whose label, cluster, text or position in the store differs from that in the split."""
     rows = pa.table(
         {
             "example_id": pa.array([example.example_id for example in split.examples], pa.string()),
@@ -155,7 +155,7 @@ def _registered(connection: Connection, name: str, rows: pa.Table) -> Iterator[N
 
 
 def all_runs(connection: Connection, run_id_prefix: str = "") -> list[Run]:
-    """Every run whose id begins so, of whatever status, the newest first."""
+    """Every run whose id begins with this prefix, whatever its status, newest first."""
     rows = connection.execute(
         f"SELECT {_RUN_COLUMNS} FROM run WHERE starts_with(run_id, ?) ORDER BY started_at DESC, run_id",  # noqa: S608 (constant)
         [run_id_prefix],
@@ -164,7 +164,7 @@ def all_runs(connection: Connection, run_id_prefix: str = "") -> list[Run]:
 
 
 def successes(connection: Connection, suite: str) -> list[Run]:
-    """Every successful run of the suites of this name, whatever its key."""
+    """Every successful run of suites with this name, whatever its key."""
     rows = connection.execute(
         f"SELECT {_RUN_COLUMNS} FROM run WHERE suite = ? AND status = 'success'",  # noqa: S608 (constant)
         [suite],
@@ -173,7 +173,7 @@ def successes(connection: Connection, suite: str) -> list[Run]:
 
 
 def scores_over_commits(connection: Connection, suite: str, metric: str) -> list[tuple[Any, ...]]:
-    """Successful runs, the newest first, of models that the suites of this name scored at more than one commit.
+    """Successful runs, newest first, of models that suites with this name scored at more than one commit.
 
     Returns:
         run_id, model_id, split_id, seed, git_commit, git_dirty, evaluation_id, finished_at, and the metric's value,
@@ -194,7 +194,7 @@ def scores_over_commits(connection: Connection, suite: str, metric: str) -> list
 def last_attempt(
     connection: Connection, run_key: str, suite: str, model_id: str, split_id: str, seed: int | None
 ) -> Run | None:
-    """The last run, of whatever status, of a model with a seed on a split; one with this key comes before others."""
+    """The last run of a model with a seed on a split, whatever its status; one with this key is preferred."""
     rows = connection.execute(
         f"""SELECT {_RUN_COLUMNS} FROM run
             WHERE suite = $suite AND model_id = $model AND split_id = $split AND seed IS NOT DISTINCT FROM $seed
@@ -205,7 +205,7 @@ def last_attempt(
 
 
 def times_scored(connection: Connection, split_digest: str) -> int:
-    """How many configurations have been scored on these rows, current ones and those that were tried before."""
+    """Number of configurations scored on these rows, both current and earlier ones."""
     rows = connection.execute(
         "SELECT count(DISTINCT configuration) FROM run WHERE split_digest = ? AND status = 'success'", [split_digest]
     ).fetchall()
@@ -213,7 +213,7 @@ def times_scored(connection: Connection, split_digest: str) -> int:
 
 
 def first_seen(connection: Connection, digests: Collection[str]) -> dict[str, datetime]:
-    """When the store first saw these expectations, by digest; those that it never saw are absent."""
+    """Times at which the store first saw these expectations, by digest; those that it never saw are absent."""
     rows = connection.execute(
         "SELECT digest, first_seen_at FROM expectation WHERE list_contains(?, digest)", [list(digests)]
     ).fetchall()
@@ -241,7 +241,7 @@ def outcomes(connection: Connection, run_id: str) -> Outcomes:
 
 
 def outcomes_of_runs(connection: Connection, run_ids: Collection[str]) -> dict[str, Outcomes]:
-    """The `outcomes` of many runs by run id. Those of one split share the arrays that are about its examples."""
+    """The `outcomes` of many runs by run id. Runs on one split share the arrays about its examples."""
     rows = connection.execute(
         """SELECT split_digest, list(run_id ORDER BY run_id) FROM run
            WHERE list_contains(?, run_id) AND status = 'success' GROUP BY split_digest ORDER BY split_digest""",
@@ -288,7 +288,7 @@ def _outcomes_on(
 
 
 def adapters(connection: Connection, adapter_digests: Collection[str]) -> dict[str, AdapterRecord]:
-    """What is known of these adapters, by digest."""
+    """The records of these adapters, by digest."""
     rows = connection.execute(
         f"SELECT {', '.join(_ADAPTER_FIELDS)} FROM adapter WHERE list_contains(?, adapter_digest)",  # noqa: S608 (constant)
         [list(adapter_digests)],
@@ -298,7 +298,7 @@ def adapters(connection: Connection, adapter_digests: Collection[str]) -> dict[s
 
 
 def moved(connection: Connection, adapter_digests: Collection[str]) -> list[Forgetting]:
-    """How far these adapters moved their bases, the latest of each adapter, split and name."""
+    """The latest measured forgetting of these adapters, for each adapter, split and name."""
     columns = ", ".join(Forgetting.__dataclass_fields__)
     rows = connection.execute(
         f"""SELECT {columns} FROM forgetting WHERE list_contains(?, adapter_digest)
@@ -311,7 +311,7 @@ def moved(connection: Connection, adapter_digests: Collection[str]) -> list[Forg
 
 
 def forgetting(connection: Connection, keys: Collection[str]) -> list[Forgetting]:
-    """How far adapters moved their bases, under these keys."""
+    """Measured forgetting under these keys."""
     columns = ", ".join(Forgetting.__dataclass_fields__)
     rows = connection.execute(
         f"SELECT {columns} FROM forgetting WHERE list_contains(?, key) ORDER BY key, name DESC",  # noqa: S608 (constant)
@@ -323,7 +323,7 @@ def forgetting(connection: Connection, keys: Collection[str]) -> list[Forgetting
 def parities(
     connection: Connection, *, parity_keys: Collection[str] = (), adapter_digests: Collection[str] = ()
 ) -> list[Parity]:
-    """How variants of trained models answer beside their references, the latest first: by key, or by weights."""
+    """Comparisons of trained models' variants with their references, latest first: by key, or by weights."""
     rows = connection.execute(
         f"""SELECT {", ".join(_PARITY_FIELDS)} FROM parity
             WHERE list_contains($keys, parity_key) OR list_contains($digests, adapter_digest)
@@ -344,7 +344,7 @@ def examples(connection: Connection, split_digest: str) -> list[Example]:
 
 
 def latest_verdicts(connection: Connection, suite_digest: str) -> list[Verdict]:
-    """The verdicts of the last time that this suite was judged, in the order of its rules' ids."""
+    """The verdicts from the last time this suite was judged, in the order of its rules' ids."""
     rows = connection.execute(
         """SELECT suite_digest, gate_id, judged_at, outcome, numbers FROM verdict
            WHERE suite_digest = $suite

@@ -1,5 +1,4 @@
-"""Every metric of a run once more, in SQL, from predictions joined with examples: nothing of `harness.stats.metrics` is
-used.
+"""Recomputation of every metric in SQL, from predictions joined with examples, independent of `harness.stats.metrics`.
 
 So a mistake there, or in a stored metric, cannot confirm itself.
 """
@@ -9,7 +8,7 @@ from collections.abc import Collection
 from harness.store.connection import Connection
 
 Numbers = dict[str, float | None]
-"""By metric, and `n`, `true_positive`, `false_positive`, `false_negative`, `true_negative`; None where undefined."""
+"""Values by metric, with `n` and the four counts of the confusion matrix (`true_positive`, …); None where undefined."""
 
 NAMES = (
     "n", "true_positive", "false_positive", "false_negative", "true_negative",
@@ -56,6 +55,6 @@ FROM counted
 
 
 def metrics_of(connection: Connection, run_ids: Collection[str]) -> dict[str, Numbers]:
-    """What the stored predictions of these runs come to, by run id; runs without predictions are absent."""
+    """Metrics recomputed from the stored predictions of these runs, by run id; runs without predictions are absent."""
     rows = connection.execute(_SQL, {"run_ids": sorted(run_ids)}).fetchall()
     return {run_id: dict(zip(NAMES, values, strict=True)) for run_id, *values in rows}

@@ -1,14 +1,14 @@
-"""Whether a store is whole: everything in it that follows from something else in it is derived once more and compared.
+"""Verification of a store: everything that follows from other content is derived again and compared.
 
-    report = verify(connection, now)     # reads only; `report.problems` is empty where all is as it must be
+    report = verify(connection, now)     # only reads; `report.problems` is empty if the store is consistent
 
-Recomputed are: the digest of every split from its rows, the ids of every example whose text is stored, the key of every
-run and of every parity check from its spec, the checksum of every run's predictions, and every metric of every run, in
-SQL. Nothing of `harness.data` and `harness.stats.metrics` is used, so that a mistake there cannot confirm itself.
-Intervals are not recomputed: they are resampled, which takes as long as the evaluation did.
+It recomputes the digest of every split from its rows, the ids of every example whose text is stored, the key of every
+run and parity check from its spec, the checksum of every run's predictions, and every metric of every run, in SQL.
+Nothing from `harness.data` and `harness.stats.metrics` is used, so that a mistake there cannot confirm itself.
+Intervals are not recomputed: they are resampled, which takes as long as in the evaluation.
 
-Every column of every table is read, so DuckDB holds every block of data to its own checksum. Blocks of indexes and free
-ones are not read.
+Every column of every table is read, so DuckDB checks every data block against its checksum. Index blocks and free
+blocks are not read.
 """
 
 import hashlib
@@ -47,21 +47,21 @@ class Problem:
 
 ID_DIGITS = 32
 _EXAMPLES_AT_ONCE = 100_000
-_WHOLE = "take a whole copy of the store"
+_WHOLE = "restore a backup of the store"
 
 
 def check_examples(connection: Connection) -> Iterator[Problem]:
-    """What is wrong with the splits: their number of examples, their order, their digest, their examples' ids.
+    """Find problems of splits: in the number and order of examples, the digest, and the examples' ids.
 
-    The id of an example is derived from its label and text, and the split's digest from ids and clusters. Where texts
-    are not stored, ids and so labels cannot be recomputed.
+    The id of an example is derived from its label and text, and the split's digest from ids and clusters. If texts are
+    not stored, ids cannot be recomputed, so labels cannot be checked.
     """
     splits = connection.execute("SELECT split_id, digest, n FROM split ORDER BY ALL").fetchall()
     for split_id, split_digest, n in splits:
         ((found,),) = connection.execute("SELECT count(*) FROM example WHERE digest = ?", [split_digest]).fetchall()
         if found != n:
             where = f"split {split_id} {split_digest}"
-            yield Problem("has not as many examples as it says", where, f"{found:,}, not {n:,}", _WHOLE)
+            yield Problem("its number of examples is not the recorded one", where, f"{found:,}, not {n:,}", _WHOLE)
     known = {split_digest for _, split_digest, _ in splits}
     for (split_digest,) in connection.execute("SELECT DISTINCT digest FROM example ORDER BY ALL").fetchall():
         if split_digest not in known:
@@ -78,7 +78,7 @@ def _check_split(connection: Connection, split_digest: str) -> Iterator[Problem]
     whole, seen, number, misplaced, mislabelled = hashlib.sha256(b"["), Counter[str](), 0, 0, 0
     while rows := cursor.fetchmany(_EXAMPLES_AT_ONCE):
         for example_id, cluster, position, label, text_digest, title, content in rows:
-            # As `digest.of_json` of the whole list, without holding it.
+            # Like `digest.of_json` of the whole list, without keeping it in memory.
             whole.update(b"," * (number > 0) + json.dumps([example_id, cluster], separators=(",", ":")).encode())
             misplaced += position != number
             number += 1
@@ -91,38 +91,38 @@ def _check_split(connection: Connection, split_digest: str) -> Iterator[Problem]
     whole.update(b"]")
     where = f"split {split_digest}"
     if misplaced:
-        yield Problem("examples do not stand in a row", where, f"{misplaced:,} of {number:,}", _WHOLE)
+        yield Problem("positions of examples are not consecutive", where, f"{misplaced:,} of {number:,}", _WHOLE)
     if whole.hexdigest() != split_digest:
-        yield Problem("its digest is not that of its examples", where, "", _WHOLE)
+        yield Problem("its digest does not match its examples", where, "", _WHOLE)
     if mislabelled:
         detail = f"{mislabelled:,} of {number:,}"
-        yield Problem("ids of examples are not those of their labels and texts", where, detail, _WHOLE)
+        yield Problem("ids of examples do not match their labels and texts", where, detail, _WHOLE)
 
 
 ROWS_AT_ONCE = 1_000_000
-"""Predictions that are held at once, at most, unless a single run has more: about 100 MB."""
+"""Largest number of predictions in memory, unless a single run has more: about 100 MB."""
 TOLERANCE = 1e-9
-"""Relative, of metrics that are sums of floats. Those that are made of counts must be equal."""
+"""Relative tolerance for metrics that are sums of floats. Those computed from counts must be equal."""
 _OF_COUNTS = ("accuracy", "precision", "recall", "f1", "mcc")
 DEEPEST_JSON = 50
 _SPECS_AT_ONCE = 1000
-_AGAIN = "take a whole copy of the store, or score it again with `harness evaluate --fresh`: the later run counts"
+_AGAIN = "restore a backup of the store, or score it again with `harness evaluate --fresh`: the later run counts"
 _GC = "`harness store gc` removes them"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a verification looked at and found."""
+    """The result of a verification."""
 
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
-    """What is no problem but should be known, such as runs whose checksum is unknown."""
+    """Remarks that are not problems, such as runs whose checksum is unknown."""
     counts: dict[str, int]
     """Rows by table."""
 
 
 def verify(connection: Connection, now: datetime) -> Report:
-    """Hold a store to itself.
+    """Check that a store is consistent in itself.
 
     Args:
         now: UTC, without time zone.
@@ -130,7 +130,7 @@ def verify(connection: Connection, now: datetime) -> Report:
     counts: dict[str, int] = {}
     try:
         _read_all(connection, counts)
-    except duckdb.Error as error:  # what comes after such a one is not to be trusted, and DuckDB may refuse it
+    except duckdb.Error as error:  # nothing after it can be trusted, and DuckDB may refuse further statements
         first_line = str(error).splitlines()[0]
         problem = Problem("cannot be read", f"table {list(counts)[-1]}", first_line, _WHOLE)
         return Report((problem,), (), {name: count for name, count in counts.items() if count >= 0})
@@ -140,7 +140,7 @@ def verify(connection: Connection, now: datetime) -> Report:
 
 
 def _read_all(connection: Connection, counts: dict[str, int]) -> None:
-    """Read every value of every table; counts rows, -1 for the table at which it failed."""
+    """Read every value of every table and count its rows; -1 marks the table at which reading failed."""
     tables = connection.execute(
         "SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE' ORDER BY table_name"
     ).fetchall()
@@ -155,21 +155,21 @@ _ORPHANS = {
     ("metrics without their run", _GC): "SELECT DISTINCT run_id FROM metric ANTI JOIN run USING (run_id)",
     ("a checksum without its run", _GC): "SELECT run_id FROM checksum ANTI JOIN run USING (run_id)",
     (
-        "predictions or metrics, though it did not succeed",
-        "delete them, or take a whole copy of the store",
+        "has predictions or metrics, although it did not succeed",
+        "delete them, or restore a backup of the store",
     ): """SELECT run_id FROM run WHERE status <> 'success'
           AND (run_id IN (SELECT run_id FROM prediction) OR run_id IN (SELECT run_id FROM metric))""",
     ("its split is not stored", _AGAIN): """SELECT run_id FROM run
           WHERE status = 'success' AND (split_id, split_digest) NOT IN (SELECT (split_id, digest) FROM split)""",
-    ("its adapter is not stored", "evaluate the suite: that tells the store again"): """SELECT run_id FROM run
+    ("its adapter is not stored", "evaluate the suite, which stores it again"): """SELECT run_id FROM run
           WHERE status = 'success' AND adapter_digest IS NOT NULL
           AND adapter_digest NOT IN (SELECT adapter_digest FROM adapter)""",
     ("a prediction that is not 0 or 1 with a score from 0 to 1", _AGAIN): """SELECT DISTINCT run_id FROM prediction
           WHERE (predicted IN (0, 1) AND score BETWEEN 0 AND 1) IS NOT TRUE""",
-    ("an interval whose ends are not in order", _AGAIN): """SELECT DISTINCT run_id FROM metric
+    ("an interval whose ends are in the wrong order", _AGAIN): """SELECT DISTINCT run_id FROM metric
           WHERE ci_low > ci_high OR isnan(value) OR isnan(ci_low) OR isnan(ci_high)""",
 }
-"""What must not be there, and what to do: the ids of the runs that have it."""
+"""Queries for the ids of runs with a problem, by the problem and its remedy."""
 
 
 def _orphans(connection: Connection) -> Iterator[Problem]:
@@ -184,44 +184,44 @@ _JSON = {
     "run": ("run_id", ("spec", "packages", "hardware")),
     "parity": ("parity_key", ("spec", "hardware")),
 }
-"""Columns of JSON by table, after what names a row. Each value is an object."""
+"""JSON columns by table, after the expression that names a row. Each value must be an object."""
 _OF_CONFIGURATION = ("model", "adapter", "base", "train", "text")
-"""What of a run's spec its configuration is the digest of."""
+"""The parts of a run's spec that its configuration is the digest of."""
 
 
 def _specs(connection: Connection) -> Iterator[Problem]:
-    """Objects that are none, and keys that are not the digests of what they are said to be of."""
+    """Find JSON columns that hold no objects, and keys that do not match the digests of their specs."""
     for table, (name, columns) in _JSON.items():
         cursor = connection.execute(f"SELECT {name}, {', '.join(columns)} FROM {table} ORDER BY 1")  # noqa: S608 (constant)
         while rows := cursor.fetchmany(_SPECS_AT_ONCE):
             for key, *texts in rows:
                 for column, text in zip(columns, texts, strict=True):
                     if _object(text) is None:
-                        yield Problem(f"{column} is no JSON object", f"{table} {key}", "", _WHOLE)
+                        yield Problem(f"{column} is not a JSON object", f"{table} {key}", "", _WHOLE)
     for key, text in connection.execute("SELECT parity_key, spec FROM parity ORDER BY ALL").fetchall():
         if digest.of_json(_object(text)) != key:
-            yield Problem("its key is not that of its spec", f"parity {key}", "", _WHOLE)
+            yield Problem("its key does not match its spec", f"parity {key}", "", _WHOLE)
     for key, flips, positive, negative, p_value in connection.execute(
         """SELECT parity_key, flips, turned_positive, turned_negative, p_value FROM parity
            WHERE turned_positive IS NOT NULL ORDER BY parity_key"""
     ).fetchall():
         if positive + negative != flips or not _same("p_value", p_value, inference.mcnemar(positive, negative)):
-            yield Problem("its flips and p are not those of its turned texts", f"parity {key}", "", _WHOLE)
+            yield Problem("its flips and p-value do not match its turned texts", f"parity {key}", "", _WHOLE)
     cursor = connection.execute(
         """SELECT run_id, run_key, configuration, spec, model_id, seed, adapter_digest, split_id, split_digest
            FROM run ORDER BY run_id"""
     )
     while rows := cursor.fetchmany(_SPECS_AT_ONCE):
-        for run_id, run_key, configuration, text, *told in rows:
+        for run_id, run_key, configuration, text, *recorded in rows:
             spec = _object(text)
             if digest.of_json(spec) != run_key:
-                yield Problem("its key is not that of its spec", f"run {run_id}", "", _AGAIN)
-            elif (differing := _differing(spec, configuration, told)) is not None:
-                yield Problem("is not what its spec says", f"run {run_id}", differing, _AGAIN)
+                yield Problem("its key does not match its spec", f"run {run_id}", "", _AGAIN)
+            elif (differing := _differing(spec, configuration, recorded)) is not None:
+                yield Problem("does not match its spec", f"run {run_id}", differing, _AGAIN)
 
 
 def _object(text: str) -> dict[str, Any] | None:
-    """A JSON object of which a digest can be made; None where it is something else, or as deep as none of ours."""
+    """A JSON object that can be digested; None if it is something else, or nested too deeply."""
     try:
         value = json.loads(text)
         digest.of_json(value)
@@ -237,26 +237,26 @@ def _deeper(value: Any, levels: int) -> bool:
     return levels == 0 or any(_deeper(one, levels - 1) for one in inner)
 
 
-def _differing(spec: object, configuration: str, told: list[object]) -> str | None:
-    """The first column of a run that says otherwise than its spec."""
+def _differing(spec: object, configuration: str, recorded: list[object]) -> str | None:
+    """The first difference between a run's columns and its spec; None if there is none."""
     try:
         assert isinstance(spec, dict)
         split = spec["split"]
         of_spec = [spec["model"]["id"], spec["seed"], spec["adapter_digest"], split["id"], split["digest"]]
         of_configuration = digest.of_json({name: spec[name] for name in _OF_CONFIGURATION})
     except (AssertionError, KeyError, TypeError):
-        return "the spec lacks what every run's has"
+        return "the spec lacks a required entry"
     names = ("model_id", "seed", "adapter_digest", "split_id", "split_digest")
-    for name, column, value in zip(names, told, of_spec, strict=True):
+    for name, column, value in zip(names, recorded, of_spec, strict=True):
         if column != value:
-            return f"{name} is {column!r}, in the spec {value!r}"
-    return None if of_configuration == configuration else "configuration is not the digest of its part of the spec"
+            return f"{name} is {column!r}, but {value!r} in the spec"
+    return None if of_configuration == configuration else "configuration does not match its part of the spec"
 
 
 def _runs(connection: Connection) -> Iterator[Problem]:
-    """Predictions that are not one for each example, or not those that were stored; and metrics that they do not give.
+    """Find predictions that are missing or have changed, and metrics that do not follow from them.
 
-    Runs are taken in portions, so that memory does not grow with the store.
+    Runs are read in portions, so that memory does not grow with the store.
     """
     rows = connection.execute(
         """SELECT split_digest, list(run_id ORDER BY run_id), (SELECT count(*) FROM example WHERE digest = split_digest)
@@ -273,7 +273,7 @@ def _runs(connection: Connection) -> Iterator[Problem]:
 
 
 def _predictions(connection: Connection, split_digest: str, run_ids: list[str], n: int) -> Iterator[Problem]:
-    """Those of some runs of one split of n examples."""
+    """Find problems in the predictions of runs on one split of n examples."""
     columns = connection.execute(
         """WITH wanted AS (SELECT unnest($ids) AS run_id, unnest(range(len($ids))) AS place),
                 row AS (SELECT example_id, row_number() OVER (ORDER BY position) - 1 AS number
@@ -287,7 +287,7 @@ def _predictions(connection: Connection, split_digest: str, run_ids: list[str], 
     counted = np.zeros((len(run_ids), n), dtype=np.int8)
     predicted, scores = np.zeros((len(run_ids), n), dtype=np.int8), np.zeros((len(run_ids), n))
     at = place[known], number[known]
-    counted[at] = 1  # the table's own key lets no example be there twice
+    counted[at] = 1  # the table's key rules out duplicates
     predicted[at], scores[at] = np.asarray(columns["predicted"])[known], np.asarray(columns["score"])[known]
     strangers = np.bincount(place[~known], minlength=len(run_ids))
     stored = dict(
@@ -298,10 +298,10 @@ def _predictions(connection: Connection, split_digest: str, run_ids: list[str], 
     for i, run_id in enumerate(run_ids):
         missing = n - int(counted[i].sum())
         if missing or strangers[i] or not n:
-            detail = f"{missing:,} of {n:,} are missing, {strangers[i]:,} are of no example of its split"
-            yield Problem("predictions are not one for each example", f"run {run_id}", detail, _AGAIN)
+            detail = f"{missing:,} of {n:,} are missing, {strangers[i]:,} belong to no example of its split"
+            yield Problem("predictions are not exactly one per example", f"run {run_id}", detail, _AGAIN)
         elif stored.get(run_id) not in (None, checksum.of_predictions(predicted[i], scores[i])):
-            yield Problem("predictions are not those that were stored", f"run {run_id}", "", _AGAIN)
+            yield Problem("predictions have changed since they were stored", f"run {run_id}", "", _AGAIN)
 
 
 def _metrics(connection: Connection, run_ids: list[str]) -> Iterator[Problem]:
@@ -313,11 +313,11 @@ def _metrics(connection: Connection, run_ids: list[str]) -> Iterator[Problem]:
         numbers = recounted[run_id]
         if n != numbers["n"]:
             yield Problem(
-                f"n of {name} is not that of its examples", f"run {run_id}", f"{n}, not {numbers['n']}", _AGAIN
+                f"n of {name} is not the number of its examples", f"run {run_id}", f"{n}, not {numbers['n']}", _AGAIN
             )
         elif name in numbers and not _same(name, value, numbers[name]):
             detail = f"{value} is stored, {numbers[name]} recomputed"
-            yield Problem(f"{name} is not what its predictions give", f"run {run_id}", detail, _AGAIN)
+            yield Problem(f"{name} does not follow from its predictions", f"run {run_id}", detail, _AGAIN)
 
 
 def _same(name: str, stored: float | None, recomputed: float | None) -> bool:
@@ -327,10 +327,10 @@ def _same(name: str, stored: float | None, recomputed: float | None) -> bool:
 
 
 def _records(connection: Connection, named: Collection[str]) -> Iterator[Problem]:
-    """Runs of which something else is recorded than was when they were stored.
+    """Find runs whose record has changed since it was stored.
 
     Args:
-        named: where there are other problems: what such a run holds may be nothing that can be decoded.
+        named: places with other problems; a run among them may be impossible to decode, and is skipped.
     """
     cursor = connection.execute(
         """SELECT run_id, predictions, record FROM checksum SEMI JOIN run USING (run_id)
@@ -338,16 +338,16 @@ def _records(connection: Connection, named: Collection[str]) -> Iterator[Problem
     )
     stored = [row for row in cursor.fetchall() if f"run {row[0]}" not in named]
     for start in range(0, len(stored), _SPECS_AT_ONCE):
-        some = {run_id: told for run_id, *told in stored[start : start + _SPECS_AT_ONCE]}
+        some = {run_id: sums for run_id, *sums in stored[start : start + _SPECS_AT_ONCE]}
         for run in reader.runs_of(connection, some):
             predictions, record = some[run.run_id]
             if checksum.of_record(run, predictions) != record:
-                yield Problem("what is recorded of it is not what was stored", f"run {run.run_id}", "", _AGAIN)
+                yield Problem("its record has changed since it was stored", f"run {run.run_id}", "", _AGAIN)
 
 
 def _notes(connection: Connection, now: datetime) -> Iterator[str]:
     counted = {
-        "runs were stored by an earlier release without a checksum of all of them: whether they changed is unknown": (
+        "runs were stored by an earlier release without a complete checksum: it is unknown whether they have changed": (
             "SELECT count(*) FROM run LEFT JOIN checksum USING (run_id) WHERE status = 'success' AND record IS NULL",
             [],
         ),
@@ -355,11 +355,11 @@ def _notes(connection: Connection, now: datetime) -> Iterator[str]:
             "SELECT count(*) FROM run WHERE finished_at < started_at",
             [],
         ),
-        "runs are of the future: they count as the latest of their keys until then": (
+        "runs ended in the future: they count as the latest of their keys until then": (
             "SELECT count(*) FROM run WHERE finished_at > ?",
             [now + CLOCK_SLACK],
         ),
-        "metrics are not recomputed, since no SQL for them is known": (
+        "metrics are not recomputed, since there is no SQL for them": (
             "SELECT count(*) FROM metric WHERE NOT list_contains(?, name)",
             [list(sql_metrics.NAMES)],
         ),

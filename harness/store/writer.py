@@ -1,4 +1,4 @@
-"""Records into the store. Rows go in as Arrow batches; a run appears with all its predictions or not at all."""
+"""Writing records to the store. Rows go in as Arrow batches; a run appears with all its predictions or not at all."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,11 +17,10 @@ from harness.store.connection import Connection, transaction
 
 
 def write_split(connection: Connection, suite: str, split: Split, *, with_text: bool) -> None:
-    """Store a split and its examples, unless exactly these are there. Texts only where the suite allows it.
+    """Store a split and its examples, unless exactly these are stored. Texts are stored only where the suite allows it.
 
-    A split that was stored without texts gains them when a suite that allows it brings the same rows, and one that was
-    stored with them loses them when the suite no longer does. Examples that were changed in the store become what the
-    split says.
+    A split stored without texts gains them when a suite that allows it has the same rows, and one stored with texts
+    loses them when the suite no longer allows it. Examples that were changed in the store are restored.
     """
     rows = pa.table(
         {
@@ -55,7 +54,7 @@ def write_split(connection: Connection, suite: str, split: Split, *, with_text: 
 
 
 def write_adapter(connection: Connection, adapter: AdapterRecord) -> None:
-    """Store what an adapter is and, where it is known, how it was trained, unless these weights are known."""
+    """Store an adapter's record with, if known, its training, unless these weights are stored already."""
     row = asdict(adapter)
     row["params"], row["card"] = _json(adapter.params), _json(adapter.card)
     with transaction(connection):
@@ -65,11 +64,11 @@ def write_adapter(connection: Connection, adapter: AdapterRecord) -> None:
 def write_run(connection: Connection, run: Run, predictions: Sequence[Prediction]) -> None:
     """Store a run, its predictions (in any order, one for each example of its split), their checksum and its metrics.
 
-    Only a success has predictions; those of a run with another status are not kept.
+    Only a successful run has predictions; those of a run with another status are dropped.
 
     Raises:
-        ValueError: the predictions are not those of the run's split, one each, or not 0 or 1 with a score in [0, 1].
-            Nothing is stored then.
+        ValueError: the predictions do not match the examples of the run's split one to one, or are not 0 or 1 with a
+            score in [0, 1]. Nothing is stored then.
     """
     row = {name: getattr(run, name) for name in Run.__dataclass_fields__ if name != "metrics"}
     row |= {name: _json(row[name]) for name in ("spec", "packages", "hardware")}
@@ -93,7 +92,7 @@ def write_run(connection: Connection, run: Run, predictions: Sequence[Prediction
 
 
 def _in_order(connection: Connection, run: Run) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Predicted classes and scores of `new_rows` in the order of the run's split, each of shape (n,), once checked."""
+    """Validated predicted classes and scores of `new_rows` in the order of the run's split, each of shape (n,)."""
     columns = connection.execute(
         """SELECT position IS NULL OR run_id IS NULL AS alone, position, predicted, score
            FROM (SELECT example_id, position FROM example WHERE digest = ?) FULL JOIN new_rows USING (example_id)
@@ -112,8 +111,8 @@ def _in_order(connection: Connection, run: Run) -> tuple[NDArray[Any], NDArray[A
 def _registered(connection: Connection, rows: pa.Table) -> Iterator[None]:
     """The rows as a table `new_rows`, for as long as the block lasts.
 
-    A transaction goes inside the block, not around it: nothing can be unregistered while a failed transaction waits for
-    its rollback, and the error would be lost.
+    A transaction must be inside the block, not around it: nothing can be unregistered while a failed transaction waits
+    for its rollback, and the error would be lost.
     """
     connection.register("new_rows", rows)
     try:
@@ -134,10 +133,10 @@ def write_verdicts(connection: Connection, verdicts: Sequence[Verdict]) -> None:
 def write_expectations(
     connection: Connection, suite: str, rules: Mapping[str, str], seen_at: datetime, git_commit: str | None
 ) -> None:
-    """Note what a suite's authors expect, unless it was noted before: the first time counts.
+    """Record the expectations of a suite's authors, unless they are recorded already: the first time counts.
 
     Args:
-        rules: in words, by digest.
+        rules: the expectations in words, by digest.
         seen_at: UTC, without time zone.
     """
     with transaction(connection):
@@ -147,17 +146,17 @@ def write_expectations(
 
 
 def write_forgetting(connection: Connection, found: Sequence[Forgetting]) -> None:
-    """Store how far an adapter moved its base, unless it is stored."""
+    """Store an adapter's measured forgetting, unless it is stored already."""
     with transaction(connection):
         for moved in found:
             _insert(connection, "forgetting", asdict(moved), ignore=True)
 
 
 def write_audit(connection: Connection, findings: Sequence[Finding]) -> None:
-    """Store an audit in place of the last one of the same suite file.
+    """Store an audit, replacing the last one of the same suite file.
 
     Args:
-        findings: of one suite and one time.
+        findings: all of one suite and one time.
     """
     rows = pa.table(
         {
@@ -170,7 +169,7 @@ def write_audit(connection: Connection, findings: Sequence[Finding]) -> None:
         }
     )
     with _registered(connection, rows), transaction(connection):
-        # Replaced first and cleared after: DuckDB counts a key that was deleted within a transaction as still there.
+        # Replace first and delete after: to DuckDB, a key deleted within a transaction still exists.
         connection.execute("INSERT OR REPLACE INTO audit SELECT * FROM new_rows")
         connection.execute(
             """DELETE FROM audit WHERE suite_digest IN (SELECT suite_digest FROM new_rows)
@@ -179,7 +178,7 @@ def write_audit(connection: Connection, findings: Sequence[Finding]) -> None:
 
 
 def write_parities(connection: Connection, parities: Sequence[Parity]) -> None:
-    """Store what came of holding variants to their reference, in place of what stands under the same keys."""
+    """Store comparisons of variants with their references, replacing any with the same keys."""
     with transaction(connection):
         for parity in parities:
             row = {name: getattr(parity, name) for name in Parity.__dataclass_fields__}
@@ -191,7 +190,7 @@ def write_parities(connection: Connection, parities: Sequence[Parity]) -> None:
 
 
 def _insert(connection: Connection, table: str, *rows: Mapping[str, Any], ignore: bool = False) -> None:
-    """Rows into a table whose columns they name, all the same; names come from our records, never from input."""
+    """Insert rows that all have the same columns; their names come from the harness's records, never from input."""
     if not rows:
         return
     columns, marks = ", ".join(rows[0]), ", ".join("?" * len(rows[0]))
@@ -201,5 +200,5 @@ def _insert(connection: Connection, table: str, *rows: Mapping[str, Any], ignore
 
 
 def _json(value: Any) -> str:
-    """As the store keeps it. A number that is not one raises ValueError: what is absent is None."""
+    """JSON as the store keeps it. NaN raises ValueError: an absent number is None."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)

@@ -1,1 +1,1 @@
-"""A suite file: its schema, its checks, and the rules it states."""
+"""Suite files: their schema, their checks, and the rules they state."""

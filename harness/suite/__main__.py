@@ -1,4 +1,4 @@
-"""`python -m harness.suite`: the JSON Schema of suite files, for editors (`suites/suite.schema.json`)."""
+"""`python -m harness.suite`: print the JSON Schema of suite files, for editors (`suites/suite.schema.json`)."""
 
 import sys
 

@@ -1,8 +1,8 @@
 """Params that may reach PEFT, from a suite or from an adapter's own configuration.
 
-Numbers and switches are open, within bounds, so that a new method needs no code here. Text is closed: PEFT takes some
-of it for paths, for names on a hub, for modules to import and for regular expressions, so only these params may hold
-text, and only text of their kind.
+Numbers and switches are allowed everywhere, within bounds, so that a new method needs no code here. Text is restricted,
+since PEFT interprets some of it as paths, names on a hub, modules to import or regular expressions: only the params
+listed here may hold text, and only of their kind.
 """
 
 import math
@@ -18,9 +18,9 @@ WORDS = frozenset({
     "direction", "encoder_reparameterization_type", "init_lora_weights", "init_type", "init_weights", "mask_type",
     "opt_weighted_loss_type", "poly_type", "prompt_tuning_init", "psoft_svd", "scale", "variant", "wavelet_family",
 })  # fmt: skip
-"""Params that choose among options, each a word."""
+"""Params that choose among options, which are single words."""
 PATTERNS = frozenset({"exclude_modules", "feedforward_modules", "layers_pattern", "target_modules"})
-"""Params whose text PEFT takes for a regular expression over the names of a network's modules."""
+"""Params whose text PEFT uses as a regular expression over the names of a network's modules."""
 ELSEWHERE = frozenset({
     "adapters", "auto_map", "auto_mapping", "base_model_name_or_path", "cache_file", "covariance_file",
     "megatron_config", "megatron_core", "peft_type", "prompt_tuning_init_state_dict_path", "prompt_tuning_init_text",
@@ -28,24 +28,24 @@ ELSEWHERE = frozenset({
 })  # fmt: skip
 """Params that name files, modules or models, and those that the harness sets itself."""
 _AS_IT_IS = {"megatron_core": "megatron.core", "shadow_model": "mirror"}
-"""What PEFT itself writes for some of these, which names nothing."""
+"""Harmless defaults that PEFT itself writes for some of these."""
 _LARGE = (
     "alpha", "beta", "deltaT", "final_warmup", "init_warmup", "interval", "key", "seed", "step", "tfinal", "tinit",
 )  # fmt: skip
-"""Endings of params whose size takes no memory and no time."""
+"""Suffixes of params whose size costs neither memory nor time."""
 _SIZES = (
     "r", "block_num", "depth", "dim", "layers", "num_virtual_tokens", "rank", "ranks", "rank_pattern", "size", "skills",
     "splits", "tasks",
 )  # fmt: skip
-"""Params, and endings of params after a `_`, that ask for memory in proportion, often in every layer."""
+"""Params, and suffixes of params after a `_`, that need memory in proportion, often in every layer."""
 MOST_LAYERS = 1000
-"""That `layer_replication` may come to."""
+"""Largest number of layers that `layer_replication` may create."""
 _LARGEST_SIZE, _LARGEST_NUMBER, _LARGEST = 16_384, 1_000_000, sys.float_info.max
 _LONGEST_WORD, _LONGEST_PATTERN, _MOST_ITEMS, _DEEPEST = 200, 2000, 10_000, 3
 _MOST_PATTERNS = 500
-"""In one table: PEFT holds each of them to each module. Python keeps 512 compiled."""
+"""Limit for one table: PEFT tests each pattern on each module. Python caches 512 compiled patterns."""
 _LONGEST_MODULE, _MOST_STEPS, _FEW = 64, 3_000_000, 8
-"""A match may take so many steps, on a module's name of so many characters: tens of milliseconds."""
+"""Limits for a match: steps, on a module's name of this length; they take tens of milliseconds."""
 
 _REPEATS = (regex.MAX_REPEAT, regex.MIN_REPEAT, regex.POSSESSIVE_REPEAT)
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
@@ -53,13 +53,13 @@ _NAME = re.compile(r"[\w.-]+")
 
 
 def problems(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Params that are not given to PEFT: their place, such as `rank_pattern.query`, and why."""
+    """Params that are not passed to PEFT: their place, such as `rank_pattern.query`, and the reason."""
     for name, value in params.items():
         if name in ELSEWHERE:
-            if value not in (None, _AS_IT_IS.get(name)):  # an empty one is enough for PEFT to import a module
+            if value not in (None, _AS_IT_IS.get(name)):  # even an empty value makes PEFT import a module
                 yield (
                     name,
-                    "names code, files or models from elsewhere, or is set by the harness; it is never read here",
+                    "refers to code, files or models from elsewhere, or is set by the harness; remove it",
                 )
         elif name == "layer_replication":
             yield from _replication_problems(name, value)
@@ -81,12 +81,12 @@ def _problems(
         if isinstance(value, float) and not math.isfinite(value):
             yield place, f"must be a finite number, not {value}"
         elif abs(value) > most:
-            yield place, f"is {str(value)[:40]} where at most {most} is supported"
+            yield place, f"is {str(value)[:40]}, but at most {most} is supported"
     elif isinstance(value, list | tuple | dict):
         if depth == _DEEPEST:
             yield place, f"is nested more than {_DEEPEST} levels deep"
         elif len(value) > (_MOST_PATTERNS if isinstance(value, dict) or name == "layers_pattern" else _MOST_ITEMS):
-            yield place, f"has {len(value):,} items, which are too many to be meant"
+            yield place, f"has {len(value):,} items, which is too many"
         elif isinstance(value, dict):
             yield from _table_problems(place, name, value, depth + 1)
         else:
@@ -97,7 +97,7 @@ def _problems(
 
 
 def _table_problems(place: str, name: str, value: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, str]]:
-    """Of a table by modules, such as `rank_pattern`, or of settings, such as `corda_config`."""
+    """Problems of a table by modules, such as `rank_pattern`, or of settings, such as `corda_config`."""
     for key, item in value.items():
         if not isinstance(key, str):
             yield place, "has a key that is not text"
@@ -106,11 +106,11 @@ def _table_problems(place: str, name: str, value: Mapping[Any, Any], depth: int)
         elif key not in ELSEWHERE:
             yield from _problems(f"{place}.{key}", key if name.endswith("_config") else name, item, depth)
         elif item is not None:
-            yield f"{place}.{key}", "names a file from elsewhere; remove it"
+            yield f"{place}.{key}", "refers to a file from elsewhere; remove it"
 
 
 def _text_problem(name: str, value: str, share: int, *, is_listed: bool) -> str | None:
-    """Why text is not given to PEFT, or None where it is. In a list, it names modules."""
+    """The reason why text is not passed to PEFT, or None if it is. In a list, it names modules."""
     shown = repr(value[:50])
     if name in PATTERNS and (name == "layers_pattern" or not is_listed):
         return _pattern_problem(value, share)
@@ -119,7 +119,7 @@ def _text_problem(name: str, value: str, share: int, *, is_listed: bool) -> str 
             return f"{shown} is not the name of a module: letters, digits and _ . - only"
         return None
     if name not in WORDS:
-        return f"= {shown}: text is not supported there; it could name a file or a model"
+        return f"= {shown}: text is not supported here, since it could name a file or a model"
     if _WORD.fullmatch(value) is None or len(value) > _LONGEST_WORD:
         return f"= {shown} is not one of its options, which are single words"
     return None
@@ -137,11 +137,11 @@ def _replication_problems(name: str, value: Any) -> Iterator[tuple[str, str]]:
     if layers is None:
         yield name, "must be a list of pairs of whole numbers: the first layer, and the one after the last"
     elif layers > MOST_LAYERS:
-        yield name, f"comes to {layers:,} layers; at most {MOST_LAYERS:,} are supported"
+        yield name, f"yields {layers:,} layers; at most {MOST_LAYERS:,} are supported"
 
 
 def replicated_layers(value: Any) -> int | None:
-    """How many layers `layer_replication` comes to, 0 where it is not set; None where it is malformed."""
+    """Number of layers that `layer_replication` yields, 0 where it is not set; None where it is malformed."""
     if value is None:
         return 0
     try:
@@ -155,33 +155,33 @@ def replicated_layers(value: Any) -> int | None:
 
 
 def _pattern_problem(pattern: str, share: int = 1) -> str | None:
-    """Why a regular expression over module names is not evaluated, or None where it cannot take long.
+    """The reason why a regular expression over module names is not evaluated, or None if it cannot take long.
 
     Args:
-        share: of how many that are all evaluated it is one.
+        share: number of patterns that are evaluated together.
     """
     if _NAME.fullmatch(pattern) and len(pattern) <= _LONGEST_WORD:
         return None
     shown = repr(pattern[:50])
     if len(pattern) > _LONGEST_PATTERN:
-        return f"{shown} has {len(pattern):,} characters; a pattern of at most {_LONGEST_PATTERN:,} is supported"
+        return f"{shown} has {len(pattern):,} characters; a pattern may have at most {_LONGEST_PATTERN:,}"
     try:
         effort = _effort(_parser.parse(pattern))
     except (re.error, RecursionError, OverflowError) as problem:
         return f"{shown} is not a regular expression ({problem})"
     if effort is None or _steps(*effort) > _MOST_STEPS // share:
-        return f"{shown} is a regular expression that can take very long; list the modules' names instead"
+        return f"{shown} is a regular expression that can take very long; list the names of the modules instead"
     return None
 
 
 def _steps(repeats: int, ways: int) -> int:
-    """Of a match on a module's name, at most; PEFT puts one more open repetition before some patterns."""
+    """Largest number of steps of a match on a module's name; PEFT adds an open repetition before some patterns."""
     return math.comb(_LONGEST_MODULE + repeats + 1, repeats + 1) * ways
 
 
 def _effort(parsed: Any) -> tuple[int, int] | None:
-    """How many open repetitions a match goes through, and among how many ways it chooses besides; None where what is
-    repeated varies itself, which can take exponential time."""
+    """Number of a pattern's open repetitions, and of its other alternatives; None if a repeated part itself varies,
+    which can take exponential time."""
     repeats, ways = 0, 1
     for kind, details in parsed:
         found: tuple[int, int] | None = (0, 1)

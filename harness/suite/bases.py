@@ -1,4 +1,4 @@
-"""Weights that are found and not trained: foundation models, and adapters from elsewhere."""
+"""Declarations of weights that are not trained here: foundation models, and adapters from elsewhere."""
 
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, TypeAlias
@@ -10,7 +10,7 @@ from harness.suite.splits import COMMIT_PATTERN, DATASET_PATTERN
 
 
 class PackageBase(Closed):
-    """A foundation model that an installed Python package carries."""
+    """A foundation model contained in an installed Python package."""
 
     id: Id
     source: Literal["package"]
@@ -20,7 +20,7 @@ class PackageBase(Closed):
     path: Name
     """Folder with `config.json`, relative to site-packages."""
     sha256: Sha256
-    """Of its `model.safetensors`."""
+    """Digest of its `model.safetensors`."""
 
 
 class PathBase(Closed):
@@ -30,7 +30,7 @@ class PathBase(Closed):
     source: Literal["path"]
     path: Name
     sha256: Sha256
-    """Of its `model.safetensors`."""
+    """Digest of its `model.safetensors`."""
 
 
 class HubBase(Closed):
@@ -47,7 +47,7 @@ Base: TypeAlias = Annotated[PackageBase | PathBase | HubBase, Field(discriminato
 
 
 class PathAdapter(Closed):
-    """A PEFT adapter that somebody else trained, in a folder below the suite file's."""
+    """A PEFT adapter that somebody else trained, in a folder below the suite file's folder."""
 
     id: Id
     base: Id
@@ -55,15 +55,15 @@ class PathAdapter(Closed):
     path: Name
     """Folder, relative to the suite file."""
     sha256: Sha256
-    """Of its `adapter_model.safetensors`."""
+    """Digest of its `adapter_model.safetensors`."""
     trials: Trials = None
-    """Settings that its authors tried before they chose this one, which counts too; absent where they do not say."""
+    """Number of settings that its authors tried, including the chosen one; absent if unknown."""
 
     @field_validator("path")
     @classmethod
     def _stays_below(cls, path: str) -> str:
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\\" in path:
-            raise ValueError("must be a folder below the suite file's: relative, without .. and backslashes")
+            raise ValueError("must be a folder below the suite file's: a relative path without .. and backslashes")
         return path
 
 
@@ -76,11 +76,11 @@ class HubAdapter(Closed):
     name: Annotated[str, Field(pattern=DATASET_PATTERN)]
     """Repository: owner/name."""
     revision: Annotated[str, Field(pattern=COMMIT_PATTERN)]
-    """The adapter's own; its base has another."""
+    """The adapter's own commit; its base has another."""
     sha256: Sha256 | None = None
-    """Of its `adapter_model.safetensors`, to be sure; the commit says as much."""
+    """Digest of its `adapter_model.safetensors`; optional, since the commit determines the file."""
     trials: Trials = None
-    """Settings that its authors tried before they chose this one, which counts too; absent where they do not say."""
+    """Number of settings that its authors tried, including the chosen one; absent if unknown."""
 
 
 ForeignAdapter: TypeAlias = PathAdapter | HubAdapter

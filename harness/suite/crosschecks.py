@@ -1,4 +1,4 @@
-"""What crosses the tables of a suite file, found on the raw ones: it is listed even when a shape is wrong too."""
+"""Checks across the tables of a suite file, on the raw tables, so that problems are listed despite wrong shapes."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
@@ -10,7 +10,7 @@ from harness.suite.schema import WITHOUT_PEFT
 
 
 def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What crosses the tables of a raw suite, as place and message."""
+    """Problems across the tables of a raw suite, as place and message."""
     tables = {name: _tables(data, name) for name in ("split", "base", "adapter", "model", "metric", "gate", "expect")}
     ids: dict[str, set[str]] = {}
     for name, rows in tables.items():
@@ -49,25 +49,25 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if method is not None and method not in WITHOUT_PEFT and backend == "transformer":
             yield f"model[{i}].backend", f"method {method!r} is a PEFT adapter; use backend 'peft'"
         if "source" in used and backend == "transformer":
-            yield f"model[{i}].backend", f"adapter {_text(used, 'id')!r} comes from elsewhere; use backend 'peft'"
+            yield f"model[{i}].backend", f"adapter {_text(used, 'id')!r} was trained elsewhere; use backend 'peft'"
         yield from _form_problems(f"model[{i}].precision", model, used)
     yield from dangling("primary_metric", "metric", _text(data, "primary_metric"))
     yield from _rule_problems(tables, trained_on, dangling)
     if ids["split"] and not ids["split"] - trained_on:
-        yield "split", "every split is trained on; none is left to score"
+        yield "split", "every split is used for training; add one to score"
 
 
 def _form_problems(place: str, model: Mapping[str, Any], adapter: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """A precision that cannot be had, or not be decided."""
+    """Problems of a precision that is unsupported, or that `auto` cannot choose."""
     precision = _text(model, "precision")
     untrained = _text(model, "backend") == "transformer" and _text(model, "adapter") is None
     if precision == "int8" and _text(model, "runtime") != "openvino":
         yield place, "int8 needs runtime = 'openvino'; torch's own quantisation is deprecated, so it is not used"
     elif precision == "int8" and (untrained or "source" in adapter):
-        whose = "an untrained head" if untrained else f"adapter {_text(adapter, 'id')!r}, which comes from elsewhere,"
-        yield place, f"int8 is calibrated on the rows that weights were trained on; {whose} has none here"
+        whose = "an untrained head" if untrained else f"adapter {_text(adapter, 'id')!r}, which was trained elsewhere,"
+        yield place, f"int8 is calibrated on the weights' training rows; {whose} has none here; use fp32 or bf16"
     elif precision == "auto" and untrained:
-        yield place, "'auto' is decided by how trained weights answer; for an untrained head, say fp32 or bf16"
+        yield place, "'auto' is chosen by the answers of trained weights; for an untrained head, use fp32 or bf16"
 
 
 _COMPARED = ("non_inferior_to", "superior_to", "max_flips", "min_throughput")
@@ -80,7 +80,7 @@ def _rule_problems(
     trained_on: set[str | None],
     dangling: Callable[[str, str, str | None], Iterator[tuple[str, str]]],
 ) -> Iterator[tuple[str, str]]:
-    """What gates and expectations name that is not there, is no fair comparison, or stands twice."""
+    """Problems of gates and expectations: missing references, unfair comparisons, and duplicate rules."""
     models = {_text(model, "id"): model for model in tables["model"]}
     twins = {name: {key: value for key, value in model.items() if key != "id"} for name, model in models.items()}
     splits = {_text(split, "id"): split for split in tables["split"]}
@@ -94,21 +94,24 @@ def _rule_problems(
                 yield from dangling(f"{place}.{key}", key, _text(row, key))
             candidate, split = _text(row, "model"), _text(row, "split")
             if split is not None and split in trained_on:
-                yield f"{place}.split", f"{split!r} is trained on; {_a(word)} needs a split that no model has seen"
+                yield (
+                    f"{place}.split",
+                    f"{split!r} is used for training; {_a(word)} needs a split that no model has seen",
+                )
             if (name := _text(row, "slice")) is not None:
                 yield from _slice_problems(f"{place}.slice", name, sliced.get(split, {}))
             elsewhere = _text(_table(row, "max_drop_out_of_domain"), "split")
             yield from dangling(f"{place}.max_drop_out_of_domain.split", "split", elsewhere)
             if elsewhere is not None and (elsewhere == split or elsewhere in trained_on):
-                why = "is the gate's own split" if elsewhere == split else "is trained on"
-                yield f"{place}.max_drop_out_of_domain.split", f"{elsewhere!r} {why}; name one of another domain"
+                why = "is the gate's own split" if elsewhere == split else "is used for training"
+                yield f"{place}.max_drop_out_of_domain.split", f"{elsewhere!r} {why}; name a split of another domain"
             if "max_train_seconds" in row or "max_size_bytes" in row:
                 model = models.get(candidate, {})
                 if candidate in models and _text(model, "adapter") is None:
                     yield f"{place}.model", f"{candidate!r} has no adapter whose size or training could be limited"
                 elif "max_train_seconds" in row and _text(model, "adapter") in foreign:
-                    why = "its adapter comes from elsewhere"
-                    yield f"{place}.model", f"{candidate!r} has no training whose time could be limited: {why}"
+                    why = "its adapter was trained elsewhere"
+                    yield f"{place}.model", f"{candidate!r} has no training time to limit: {why}"
             for rule in _COMPARED:
                 other = _text(_table(row, rule), "model")
                 yield from dangling(f"{place}.{rule}.model", "model", other)
@@ -128,7 +131,7 @@ def _a(word: str) -> str:
 
 
 def _slice_problems(place: str, name: str, own: Mapping[str, None]) -> Iterator[tuple[str, str]]:
-    """A slice that no example can be in."""
+    """Problems of a slice that no example can be in."""
     family, _, value = name.partition("=")
     if family in SLICE_VALUES:
         if value not in SLICE_VALUES[family]:
@@ -139,7 +142,7 @@ def _slice_problems(place: str, name: str, own: Mapping[str, None]) -> Iterator[
 
 
 def _own_slices(split: Mapping[str, Any]) -> dict[str, None]:
-    """The columns that a split is sliced by, in order."""
+    """The columns by which a split is sliced, in order."""
     columns = split.get("slice_columns")
     named = columns if isinstance(columns, list) else []
     return dict.fromkeys(column for column in named if isinstance(column, str))
@@ -149,13 +152,13 @@ _NAMED = 50
 
 
 def _some(names: Collection[str]) -> str:
-    """Names in a row, if there are not too many."""
+    """A list of names, shortened if there are many."""
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     return ", ".join(islice(names, _NAMED)) + more
 
 
 def _hashable(value: Any) -> Any:
-    """A value as TOML has them, equal to those that are equal to it."""
+    """A hashable form of a TOML value; equal values have equal forms."""
     if isinstance(value, dict):
         return frozenset((name, _hashable(inner)) for name, inner in value.items())
     return tuple(map(_hashable, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""What the tables of a suite file share: their strictness, ids, digests and seeds."""
+"""Parts shared by the tables of a suite file: strictness, ids, digests and seeds."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 
 def repeated(items: Iterable[T]) -> list[T]:
-    """What stands more than once, in the order in which it first stands."""
+    """The items that occur more than once, in order of their first occurrence."""
     return [item for item, times in Counter(items).items() if times > 1]
 
 
 def _are_distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    """A seed that stands twice would pass one training off as two."""
+    """Reject repeated seeds, which would pass one training off as two."""
     if twice := repeated(seeds):
-        raise ValueError(f"has {twice[0]} more than once")
+        raise ValueError(f"lists {twice[0]} more than once")
     return seeds
 
 
@@ -30,7 +30,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000), AfterValidator(_are_distinct)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Trials = Annotated[int | None, Field(ge=1, exclude_if=lambda value: value is None)]
-"""How many settings were tried before one was chosen, the chosen one included. Left out, it is in no dump."""
+"""Number of settings tried before one was chosen, including the chosen one. If omitted, it is in no dump."""
 
 
 class Closed(BaseModel):

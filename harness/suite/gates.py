@@ -1,4 +1,4 @@
-"""What a suite says must hold (`[[gate]]`), and what its authors expect to find (`[[expect]]`)."""
+"""Declarations of gates, which must hold (`[[gate]]`), and of the authors' expectations (`[[expect]]`)."""
 
 from typing import Annotated, Literal, TypeAlias
 
@@ -14,7 +14,7 @@ SLICE_VALUES = {
     "title": ("absent", "present"),
     "negation": ("absent", "present"),
 }
-"""The slices that every split has, by family; `harness.stats.slices` says which examples are in them."""
+"""The slices that every split has, by family; `harness.stats.slices` assigns the examples."""
 Slice: TypeAlias = Annotated[str, Field(pattern=SLICE_PATTERN)]
 """A part of a split, as `family=value`: `negation=present`."""
 
@@ -29,12 +29,12 @@ class _Reference(Closed):
     @model_validator(mode="after")
     def _is_one_of_two(self) -> "_Reference":
         if (self.model is None) == (self.baseline is None):
-            raise ValueError("give model or baseline, one of the two")
+            raise ValueError("give either model or baseline")
         return self
 
     @property
     def words(self) -> str:
-        """What it is, for people."""
+        """The reference in words."""
         return f"baseline {self.baseline}" if self.baseline is not None else str(self.model)
 
 
@@ -42,27 +42,27 @@ class Against(_Reference):
     """A comparison of a metric."""
 
     margin: Annotated[float, Field(ge=0)]
-    """In the metric's own unit, for the better direction."""
+    """Margin in the metric's own unit, towards the better direction."""
 
 
 class FlipLimit(_Reference):
-    """How many examples may get worse, even where others get better."""
+    """Limit on examples that get worse, even if others get better."""
 
     share: Annotated[float, Field(ge=0, lt=1)]
-    """Of all examples: those that the reference gets right and the model wrong."""
+    """Share of all examples that the reference gets right and the model gets wrong."""
 
 
 class DropLimit(Closed):
-    """How much of a metric may be lost on another domain."""
+    """Limit on a metric's loss on another domain."""
 
     split: Id
     """The other domain's split."""
     drop: Annotated[float, Field(ge=0)]
-    """In the metric's own unit, for the worse direction."""
+    """Loss in the metric's own unit, towards the worse direction."""
 
 
 class ThroughputLimit(Closed):
-    """How slow scoring may be, beside a competitor that was scored in the same evaluation."""
+    """Lower limit on scoring speed, relative to a competitor scored in the same evaluation."""
 
     model: Id
     ratio: Annotated[float, Field(gt=0)]
@@ -70,7 +70,7 @@ class ThroughputLimit(Closed):
 
 
 class Expectation(Closed):
-    """What the authors of a suite expect of a model on a split, written down before the run."""
+    """An expectation of the suite's authors about a model on a split, written down before the run."""
 
     model: Id
     split: Id
@@ -93,12 +93,12 @@ class Expectation(Closed):
 
 
 class Gate(Closed):
-    """What must hold for one model on one split. Each rule is judged on its own."""
+    """Rules that must hold for one model on one split. Each is judged separately."""
 
     model: Id
     split: Id
     metric: MetricName | None = None
-    """What min, max, non_inferior_to, superior_to and max_drop_out_of_domain are about."""
+    """The metric of min, max, non_inferior_to, superior_to and max_drop_out_of_domain."""
     slice: Slice | None = None
     """Only this part of the split's examples."""
     min: float | None = None
@@ -110,9 +110,9 @@ class Gate(Closed):
     max_flips: FlipLimit | None = None
     max_drop_out_of_domain: DropLimit | None = None
     max_size_bytes: Annotated[int, Field(ge=0)] | None = None
-    """Of the adapter's weights and configuration on disk; the largest of its seeds."""
+    """Limit on the size on disk of the adapter's weights and configuration, for the largest of its seeds."""
     max_train_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Of the adapter's slowest seed, on the machine that trained it."""
+    """Limit on the training time of the adapter's slowest seed, on the machine that trained it."""
     min_throughput: ThroughputLimit | None = None
     on_inconclusive: Literal["fail", "warn"]
 
@@ -123,9 +123,9 @@ class Gate(Closed):
         if all(rule is None for rule in (*of_metric, self.max_flips, *costs)):
             raise ValueError("a gate needs a rule, such as min, non_inferior_to or max_flips")
         if self.metric is None and any(rule is not None for rule in of_metric):
-            raise ValueError("needs metric, which its rule is about")
+            raise ValueError("needs metric for its rule")
         if self.slice is not None and any(rule is not None for rule in (self.max_drop_out_of_domain, *costs)):
-            raise ValueError("slice does not go with costs or max_drop_out_of_domain; give those a gate of their own")
+            raise ValueError("slice cannot be combined with costs or max_drop_out_of_domain; use a separate gate")
         _can_hold(self.min, self.max)
         return self
 

@@ -1,8 +1,8 @@
-"""A suite file: the one place that says which models are scored on which rows, and what must hold.
+"""Loading a suite file, the only place that declares models, the rows they are scored on, and rules that must hold.
 
 `load` reads TOML and returns a frozen `Suite`, or raises one `SuiteError` that lists every problem as
-`file: path: message`. Nothing is inherited and nothing is looked up elsewhere: unknown keys, dangling references and
-impossible values are errors.
+`file: path: message`. Nothing is inherited or looked up elsewhere: unknown keys, dangling references and impossible
+values are errors.
 
     suite = load(Path("suites/quickstart.toml"))
     suite.model[0].id, suite.digest
@@ -36,7 +36,7 @@ from harness.suite.schema import (
 
 
 def by_id(items: Any, wanted: str) -> Any:
-    """The item of a suite's table that has this id; the suite was checked, so it is there."""
+    """The item with this id in a table of a checked suite, so it exists."""
     return next(item for item in items if item.id == wanted)
 
 
@@ -44,7 +44,7 @@ def load(path: Path) -> Suite:
     """Read and check a suite file.
 
     Raises:
-        SuiteError: with every problem of the file, each as `file: path: message`.
+        SuiteError: the file has problems; lists all of them, each as `file: path: message`.
     """
     try:
         return _checked(tomllib.loads(_read(path)), path)
@@ -56,26 +56,26 @@ def load(path: Path) -> Suite:
         problem = f"is not UTF-8 (byte {error.start})"
     except RecursionError:
         problem = "is nested too deeply"
-    except ValueError as error:  # TOMLDecodeError is one; so is an integer of thousands of digits
+    except ValueError as error:  # a TOMLDecodeError, or an integer of thousands of digits
         problem = f"is not TOML: {error}"
     raise SuiteError([f"{path}: file: {problem}"])
 
 
 MOST_BYTES = 1_000_000
-"""Of a suite file. Ten thousand adapters fit."""
+"""Largest size of a suite file. Ten thousand adapters fit."""
 MOST_PROBLEMS = 200
-"""That are listed of one file."""
+"""Number of problems listed for one file."""
 _STRING = re.compile(r""""(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'""")
 _DEEP_KEY = re.compile(r"(?<![\w. \t-])(?:[\w-]+[ \t]*\.[ \t]*){17}")
-"""A key of more parts than any of a suite has: tomllib takes time by the square of their number."""
+"""A key with more parts than any key of a suite; tomllib's time grows with the square of their number."""
 
 
 def _read(path: Path) -> str:
-    """The file's text, if it is of a size and a depth that can be read at once. A byte order mark is left out."""
+    """The file's text without a byte order mark, if its size and depth are within bounds."""
     with path.open("rb") as file:
         data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
-        raise ValueError(f"it is larger than {MOST_BYTES:,} bytes; divide it into several suites")
+        raise ValueError(f"it is larger than {MOST_BYTES:,} bytes; split it into several suites")
     text = data.decode("utf-8").removeprefix("\ufeff")
     if _DEEP_KEY.search(_STRING.sub("x", text)):
         raise RecursionError
@@ -83,7 +83,7 @@ def _read(path: Path) -> str:
 
 
 def _checked(data: dict[str, Any], file: Path) -> Suite:
-    """The suite that these tables declare; each place in the file is reported at most once."""
+    """The suite declared by these tables; each place in the file is reported at most once."""
     data.pop("$schema", None)
     suite, problems = None, dict(_value_problems(data))
     try:
@@ -96,7 +96,7 @@ def _checked(data: dict[str, Any], file: Path) -> Suite:
     if problems or suite is None:
         listed = [f"{file}: {place}: {message}" for place, message in islice(problems.items(), MOST_PROBLEMS)]
         if (more := len(problems) - len(listed)) > 0:
-            listed.append(f"{file}: file: has {more:,} more problems; correct these first")
+            listed.append(f"{file}: file: has {more:,} more problems; fix these first")
         raise SuiteError(listed)
     return suite
 
@@ -119,28 +119,28 @@ _PLAIN_MESSAGES = {
     "string_too_long": "must have at most {max_length} characters",
     "string_too_short": "must not be empty",
     "string_type": "must be a string",
-    "too_long": "has too many items; at most {max_length} are possible",
-    "too_short": "has too few items; at least {min_length} needed",
+    "too_long": "has too many items; at most {max_length} allowed",
+    "too_short": "has too few items; at least {min_length} required",
     "tuple_type": "must be a list",
     "union_tag_invalid": "must be one of {expected_tags}",
     "union_tag_not_found": "is required",
     "value_error": "{error}",
 }
-"""In words of the suite file, by pydantic's type of error; any other keeps pydantic's words."""
+"""Messages in terms of the suite file, by pydantic's error type; other types keep pydantic's message."""
 
 _PATTERNS = {
     ID_PATTERN: "must be lower-case letters, digits and . _ + - only, beginning with a letter or digit",
     DATASET_PATTERN: "must be a dataset's name on the hub: owner/name",
-    COMMIT_PATTERN: "must be a whole commit: 40 hex digits in lower case",
+    COMMIT_PATTERN: "must be a full commit: 40 hex digits in lower case",
     PROJECT_PATTERN: "must be a project's name: letters, digits and . _ - only, beginning with a letter or digit",
     SHA256_PATTERN: "must be a SHA-256 digest: 64 hex digits in lower case",
     SLICE_PATTERN: "must be a family and a value, such as negation=present",
-    TEMPLATE_PATTERN: "must hold {content}, where the review goes",
+    TEMPLATE_PATTERN: "must contain {content}, which stands for the review",
 }
 
 
 def _place(steps: Sequence[str | int]) -> str:
-    """Where in the file, as `split[0].take`; keys that TOML would quote are quoted."""
+    """The place in the file, such as `split[0].take`; keys that need quotes in TOML are quoted."""
     place = ""
     for step in steps:
         if isinstance(step, int):
@@ -152,7 +152,7 @@ def _place(steps: Sequence[str | int]) -> str:
 
 
 def _value_problems(value: Any, steps: tuple[str | int, ...] = ()) -> Iterator[tuple[str, str]]:
-    """Values that TOML has and a suite cannot keep, wherever they stand: dates and times, nan, inf."""
+    """Problems of values that TOML allows but a suite does not, wherever they occur: dates and times, nan, inf."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _value_problems(item, (*steps, key))
@@ -162,11 +162,11 @@ def _value_problems(value: Any, steps: tuple[str | int, ...] = ()) -> Iterator[t
     elif isinstance(value, float) and not math.isfinite(value):
         yield _place(steps), f"must be a finite number, not {value}"
     elif not isinstance(value, str | int | float):
-        yield _place(steps), f"must not be a date or time; write it in quotes if it is meant as text: {str(value)!r}"
+        yield _place(steps), f"must not be a date or time; if it is meant as text, quote it: {str(value)!r}"
 
 
 def _shape_problems(error: ValidationError, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Unknown keys, missing keys and impossible values, in the words of the suite file."""
+    """Unknown keys, missing keys and impossible values, in terms of the suite file."""
     problems = error.errors(include_url=False)
     with_problems_inside = {problem["loc"][:n] for problem in problems for n in range(len(problem["loc"]))}
     for problem in problems:
@@ -174,7 +174,7 @@ def _shape_problems(error: ValidationError, data: Mapping[str, Any]) -> Iterator
         if kind == "too_short" and problem["loc"] in with_problems_inside:
             continue  # wrong items, not too few of them
         if steps[:1] in (["split"], ["base"], ["adapter"], ["model"]):
-            del steps[2:3]  # the table's kind, which is no key
+            del steps[2:3]  # the table's kind, which is not a key
         if kind.startswith("union_tag"):
             steps.append(context["discriminator"].strip("'"))
         if kind == "unknown_source":

@@ -1,4 +1,4 @@
-"""Models: what competes, in which precision, and what computes it."""
+"""Declarations of the competing models, with their precision and runtime."""
 
 from typing import Annotated, Literal, TypeAlias
 
@@ -7,18 +7,18 @@ from pydantic import Field, model_validator
 from harness.suite.fields import Closed, Id, Name, Seeds
 
 Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
-"""In which a model's weights are multiplied, once `auto` is decided."""
+"""Precision in which a model computes, once `auto` is decided."""
 Runtime: TypeAlias = Literal["torch", "openvino"]
-"""What computes a model."""
+"""The library that computes a model."""
 
 
 def _is_torch(runtime: str) -> bool:
-    """Whether a runtime is the one that there was before there were two: left out, it is in no digest."""
+    """True for the runtime that was once the only one; it is omitted from dumps, so that digests stay the same."""
     return runtime == "torch"
 
 
 class MajorityModel(Closed):
-    """The training split's larger class, always."""
+    """Always the training split's larger class."""
 
     id: Id
     backend: Literal["majority"]
@@ -39,12 +39,12 @@ class TfidfModel(Closed):
     @model_validator(mode="after")
     def _ngrams_are_a_range(self) -> "TfidfModel":
         if not 1 <= self.ngram_range[0] <= self.ngram_range[1]:
-            raise ValueError("ngram_range must rise from at least 1")
+            raise ValueError("ngram_range must be two numbers with 1 <= first <= second")
         return self
 
 
 class ProbeModel(Closed):
-    """Logistic regression over the frozen base's mean token state: what the base knows before any fine-tuning."""
+    """Logistic regression over the frozen base's mean token state, which shows what it knows without fine-tuning."""
 
     id: Id
     backend: Literal["probe"]
@@ -55,7 +55,7 @@ class ProbeModel(Closed):
 
 
 class TransformerModel(Closed):
-    """The base with an untrained head (one per seed), or with weights that were trained without PEFT (`adapter`)."""
+    """The base with an untrained head (one per seed), or with weights trained without PEFT (`adapter`)."""
 
     id: Id
     backend: Literal["transformer"]
@@ -63,56 +63,56 @@ class TransformerModel(Closed):
     seeds: Seeds | None = None
     adapter: Id | None = None
     precision: Literal["fp32", "bf16", "int8", "auto"]
-    """`auto`: the fastest whose answers are those of the reference on this machine, else fp32."""
+    """`auto`: the fastest precision that gives the reference's answers on this machine, else fp32."""
     runtime: Runtime = Field(default="torch", exclude_if=_is_torch)
-    """torch where it is absent."""
+    """Defaults to torch."""
 
     @model_validator(mode="after")
     def _is_one_of_two(self) -> "TransformerModel":
         if self.adapter is None and (self.base is None or self.seeds is None):
             raise ValueError("give base and seeds for an untrained head, or adapter for trained weights")
         if self.adapter is not None and (self.base is not None or self.seeds is not None):
-            raise ValueError("adapter already says base and seeds; remove them here")
+            raise ValueError("adapter already determines base and seeds; remove them here")
         return self
 
 
 class PeftModel(Closed):
-    """A base with a PEFT adapter on it, one per seed of its training."""
+    """A base with a PEFT adapter, one per seed of its training."""
 
     id: Id
     backend: Literal["peft"]
     adapter: Id
     precision: Literal["fp32", "bf16", "int8", "auto"]
-    """`auto`: the fastest whose answers are those of the reference on this machine, else fp32."""
+    """`auto`: the fastest precision that gives the reference's answers on this machine, else fp32."""
     runtime: Runtime = Field(default="torch", exclude_if=_is_torch)
-    """torch where it is absent."""
+    """Defaults to torch."""
 
 
 class CheckpointLabels(Closed):
-    """Which outputs of a finished classifier stand for which class."""
+    """Assignment of a finished classifier's outputs to the two classes."""
 
     negative: Annotated[tuple[Name, ...], Field(min_length=1, max_length=1)]
-    """Names of outputs, as the checkpoint's `id2label` has them."""
+    """Names of outputs, as in the checkpoint's `id2label`."""
     positive: Annotated[tuple[Name, ...], Field(min_length=1, max_length=1)]
 
     @model_validator(mode="after")
     def _are_apart(self) -> "CheckpointLabels":
         if set(self.negative) & set(self.positive):
-            raise ValueError("the same output cannot be negative and positive")
+            raise ValueError("the same output cannot be both negative and positive")
         return self
 
 
 class CheckpointModel(Closed):
-    """A finished classifier with two outputs, as its checkpoint has it."""
+    """A finished classifier with two outputs, used as its checkpoint defines it."""
 
     id: Id
     backend: Literal["checkpoint"]
     base: Id
     labels: CheckpointLabels | None = Field(default=None, exclude_if=lambda value: value is None)
-    """Needed where the names of its outputs do not plainly say which is negative and which positive."""
+    """Required if the names of its outputs do not show clearly which is negative and which positive."""
     precision: Literal["fp32", "bf16"]
     runtime: Runtime = Field(default="torch", exclude_if=_is_torch)
-    """torch where it is absent."""
+    """Defaults to torch."""
 
 
 Model: TypeAlias = Annotated[

@@ -1,4 +1,4 @@
-"""What a suite says must hold, one rule at a time and in words."""
+"""The rules of a suite's gates and expectations, one at a time and in words."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Kind: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One thing that must hold, or is expected; a `[[gate]]` of the suite declares one or more."""
+    """One condition that must hold, or is expected; a `[[gate]]` of the suite declares one or more."""
 
     gate_id: str
     """The rule in words."""
@@ -41,7 +41,7 @@ class Rule:
 
     @property
     def other_side(self) -> str | None:
-        """What the model is held against, in words."""
+        """The other side of the comparison, in words."""
         return self.reference if self.baseline is None else f"baseline {self.baseline}"
 
 

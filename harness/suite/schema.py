@@ -1,7 +1,7 @@
 """The tables of a suite file as closed, strict pydantic models: unknown keys and impossible values are errors.
 
-Each field says what it means where it stands; `docs/suites.md` is the same for readers. `harness.suite.load.load` reads
-a file into a `Suite` and checks what crosses tables.
+Each field is documented below it; `docs/suites.md` is the guide for readers. `harness.suite.load.load` reads a file
+into a `Suite` and checks references across tables.
 """
 
 from typing import Annotated, Any, Literal, TypeAlias
@@ -51,41 +51,41 @@ WITHOUT_PEFT = ("full", "bitfit", "head")
 
 
 class EarlyStopping(Closed):
-    """When training ends before its last epoch; the weights kept are those of the best epoch."""
+    """Condition for ending the training before its last epoch; the weights of the best epoch are kept."""
 
     share: Annotated[float, Field(gt=0, lt=1)]
-    """Part of the training clusters (rows, where there are none) that is held out and never trained on."""
+    """Share of the training clusters (or rows, without clusters) that is held out and never trained on."""
     patience: Annotated[int, Field(ge=1)]
-    """Epochs in a row without a smaller loss on the held-out rows after which it ends."""
+    """Number of consecutive epochs without a smaller loss on the held-out rows after which training ends."""
 
 
 class Training(Closed):
-    """How weights are trained. One adapter is trained per seed."""
+    """Training settings. One adapter is trained per seed."""
 
     split: Id
     epochs: Annotated[int, Field(ge=1, le=1000)]
     learning_rate: Annotated[float, Field(gt=0, lt=1)]
-    """Peak; it rises linearly over the warm-up and falls linearly to zero."""
+    """Peak learning rate; it rises linearly during the warm-up and then falls linearly to zero."""
     batch_size: Annotated[int, Field(ge=1)]
     warmup_share: Share | None = None
     """Warm-up as a share of all steps."""
     warmup_steps: Annotated[int, Field(ge=0)] | None = None
-    """Warm-up in steps; with more of them than the training has, the learning rate never reaches its peak."""
+    """Warm-up in steps; with more steps than the training has, the learning rate never reaches its peak."""
     weight_decay: Annotated[float, Field(ge=0)]
     max_grad_norm: Annotated[float, Field(gt=0)]
     precision: Literal["fp32", "bf16", "auto"]
-    """`auto`: bf16 autocast over fp32 master weights where the processor has it, else fp32."""
-    # Keys that came later: left out, they are in no dump, and so in no digest of what was trained before.
+    """`auto`: bf16 autocast over fp32 master weights if the processor supports it, else fp32."""
+    # Keys added later: if omitted, they are in no dump, so that the digests of earlier trainings stay the same.
     accumulate: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
-    """Batches whose gradients make one step of the optimizer; 1 where it is absent."""
+    """Number of batches per optimizer step, whose gradients are accumulated; defaults to 1."""
     early_stopping: EarlyStopping | None = Field(default=None, exclude_if=lambda value: value is None)
-    """Every epoch is trained where it is absent."""
+    """If absent, every epoch is trained."""
     seeds: Seeds
 
     @model_validator(mode="after")
     def _has_one_warmup(self) -> "Training":
         if (self.warmup_share is None) == (self.warmup_steps is None):
-            raise ValueError("give warmup_share or warmup_steps, one of the two")
+            raise ValueError("give either warmup_share or warmup_steps")
         return self
 
 
@@ -99,14 +99,14 @@ class Adapter(Closed):
     params: dict[str, Any]
     """Keyword arguments of that method's configuration class."""
     trials: Trials = None
-    """Settings that its authors tried before they chose this one, which counts too; absent where they do not say."""
+    """Number of settings that its authors tried, including the chosen one; absent if unknown."""
     train: Training
 
 
 def _kind_of_adapter(declared: Any) -> str:
-    """An adapter without `source` is trained; one that comes from elsewhere says from where."""
-    told = declared.get("source", "none") if isinstance(declared, dict) else getattr(declared, "source", "none")
-    return str(told)
+    """An adapter's `source`; `none` for one that is trained here."""
+    source = declared.get("source", "none") if isinstance(declared, dict) else getattr(declared, "source", "none")
+    return str(source)
 
 
 AnyAdapter: TypeAlias = Annotated[
@@ -114,7 +114,7 @@ AnyAdapter: TypeAlias = Annotated[
     Discriminator(
         _kind_of_adapter,
         custom_error_type="unknown_source",
-        custom_error_message="must be 'path' or 'hub', or left out where the weights are trained",
+        custom_error_message="must be 'path' or 'hub'; omit it if the weights are trained here",
     ),
 ]
 
@@ -126,18 +126,18 @@ class MetricSpec(Closed):
 
 
 class Audit(Closed):
-    """What the splits are held to before anything is scored."""
+    """Checks of the splits before anything is scored."""
 
     exact_overlap: Literal["forbid", "report"]
-    """A text that stands both in a split that is trained on and in one that is scored."""
+    """Treatment of texts that occur both in a training split and in a scored one."""
     near_overlap: Literal["forbid", "report"]
     """The same for nearly equal texts."""
     near_threshold: Annotated[float, Field(gt=0, le=1)]
-    """Jaccard similarity of word 3-grams from which two texts are nearly equal."""
+    """Smallest Jaccard similarity of word 3-grams at which two texts count as nearly equal."""
     normalised_overlap: Literal["forbid", "report"] = "report"
-    """The same for texts that differ only in how they are written: case, blanks, punctuation, entities, look-alikes."""
+    """The same for texts that differ only in spelling: case, blanks, punctuation, entities, look-alike letters."""
     repeated_texts: Literal["cluster", "drop", "forbid", "independent"] = "cluster"
-    """Rows of one text in a split that is scored: one cluster, kept once, refused, or taken as independent."""
+    """Treatment of rows with the same text in a scored split: one cluster, kept once, rejected, or independent."""
 
 
 class Suite(Closed):
@@ -156,7 +156,7 @@ class Suite(Closed):
     gate: tuple[Gate, ...] = ()
     expect: tuple[Expectation, ...] = ()
     audit: Audit = Audit(exact_overlap="forbid", near_overlap="report", near_threshold=0.8)
-    """Where a suite has no `[audit]`: equal texts are forbidden across the line, nearly equal ones reported."""
+    """Without `[audit]`, texts shared by training and scored splits are forbidden, and nearly equal ones reported."""
 
     @field_validator("version", mode="before")
     @classmethod
@@ -172,19 +172,19 @@ class Suite(Closed):
 
     @property
     def train_split_ids(self) -> frozenset[str]:
-        """Splits that something is trained on; the others are scored."""
+        """Splits used for training; the others are scored."""
         fitted = {m.train_split for m in self.model if isinstance(m, (MajorityModel, TfidfModel, ProbeModel))}
         return frozenset(fitted | {adapter.train.split for adapter in self.trained_adapters})
 
     @property
     def timed_model_ids(self) -> frozenset[str]:
-        """Models whose speed a gate is about."""
+        """Models whose speed a gate compares."""
         rules = [(gate.model, gate.min_throughput.model) for gate in self.gate if gate.min_throughput is not None]
         return frozenset(model for both in rules for model in both)
 
     @property
     def trained_adapters(self) -> tuple[Adapter, ...]:
-        """The adapters that are trained here; the others come from elsewhere."""
+        """The adapters that are trained here; the others were trained elsewhere."""
         return tuple(adapter for adapter in self.adapter if isinstance(adapter, Adapter))
 
 

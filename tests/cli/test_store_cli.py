@@ -50,10 +50,10 @@ def test_problems_are_named_with_exit_code_1_and_notes_go_to_stderr(
     result = harness("store", "verify")
     assert result.code == 1
     problem, verdict = result.out.splitlines()
-    assert "predictions are not one for each example (1 of " in problem
+    assert "predictions are not exactly one per example (1 of " in problem
     assert "harness evaluate --fresh" in problem
     assert verdict.endswith(": 1 problems")
-    assert "note: 1 runs were stored by an earlier release without a checksum" in result.err
+    assert "note: 1 runs were stored by an earlier release without a complete checksum" in result.err
     assert harness("store", "verify", "--json").json()["problems"][0]["to_do"]
 
 

@@ -169,7 +169,7 @@ def test_a_planted_exact_and_a_planted_near_duplicate_are_found_by_name(
     # Title and content are 32 words with 30 shingles, of which three hold the changed word.
     assert similarity == 27 / 33
     assert f"trained on 1 of the 22 rows of split 'test' ({train_ids[3]} = {test_ids[20]})" in done.stderr
-    assert f"texts that nearly equal 1 of the 22 rows of split 'test' ({train_ids[7]} ~ {test_ids[21]}" in done.stderr
+    assert f"texts nearly equal to 1 of the 22 rows of split 'test' ({train_ids[7]} ~ {test_ids[21]}" in done.stderr
     assert path.with_suffix(".lock").is_file(), "rows are pinned before they are judged"
     with opened(db, read_only=True) as connection:
         stored = {(f.split_id, f.name): f for f in reader.latest_audit(connection, load(path).digest)}
@@ -280,9 +280,9 @@ def test_long_lists_are_cut_on_the_terminal_and_whole_in_json(harness: Command, 
     [
         ({}, 2, "was trained on 1 of the 22 rows"),
         ({"exact": "forbid"}, 2, "was trained on 1 of the 22 rows"),
-        ({"exact": "report"}, 0, "warning: what uses split 'train' was trained on 1 of the 22 rows"),
-        ({"exact": "report", "near": "forbid"}, 2, "was trained on texts that nearly equal 1 of the 22 rows"),
-        ({"exact": "report", "near": "forbid", "threshold": 0.9}, 0, "warning: what uses split 'train'"),
+        ({"exact": "report"}, 0, "warning: models that use split 'train' were trained on 1 of the 22 rows"),
+        ({"exact": "report", "near": "forbid"}, 2, "were trained on texts nearly equal to 1 of the 22 rows"),
+        ({"exact": "report", "near": "forbid", "threshold": 0.9}, 0, "warning: models that use split 'train'"),
     ],
     ids=str,
 )

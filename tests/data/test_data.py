@@ -152,7 +152,7 @@ def test_examples_without_columns_share_one_mapping(load: Callable[..., Any]) ->
 
 
 def test_a_split_without_rows_is_refused(load: Callable[..., Any]) -> None:
-    with pytest.raises(DataError, match="its source has no rows that the rule takes"):
+    with pytest.raises(DataError, match="its source has no rows that match the rule"):
         load([])
 
 
@@ -180,7 +180,7 @@ def test_a_lock_round_trips_and_names_what_differs(load: Callable[..., Any], tmp
     assert pinned == {"rows": lock.Locked(split.digest, 8, 4)}
     lock.check(path, pinned, [split])
     with pytest.raises(
-        DataError, match=r"split 'rows' has other rows than were pinned: .*n 7, 3 positive.*n 8, 4 positive"
+        DataError, match=r"split 'rows' does not have the pinned rows: .*n 7, 3 positive.*n 8, 4 positive"
     ):
         lock.check(path, pinned, [data.first(split, 7)])
     lock.check(path, {}, [split])

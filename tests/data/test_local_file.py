@@ -551,7 +551,7 @@ def test_a_bomb_of_many_lines_is_refused_by_what_it_unpacks_to(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("rows", "text", "problem"),
     [
-        (20_000_000, "abc", r"says that it has 20,000,000 rows in [\d,]+ bytes"),
+        (20_000_000, "abc", r"claims 20,000,000 rows in [\d,]+ bytes"),
         (100_000, "a" * MIB, r"row \d+: unpacks to more than 20 times its size"),
         (1_000, "a" * (48 * MIB), r"row \d: unpacks to more than 20 times its size"),
     ],
@@ -684,12 +684,12 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "a footer that counts more rows than its row groups": (
         "x.parquet",
         GOOD_PARQUET.replace(b"\x16\x06\x19\x1c", b"\x16\x08\x19\x1c"),
-        "its row groups have 3 rows, its footer says 4",
+        "its row groups have 3 rows, but its footer states 4",
     ),
     "a footer that counts fewer rows than its row groups": (
         "x.parquet",
         GOOD_PARQUET.replace(b"\x16\x06\x19\x1c", b"\x16\x04\x19\x1c"),
-        "its row groups have 3 rows, its footer says 2",
+        "its row groups have 3 rows, but its footer states 2",
     ),
     "a column name that is not UTF-8": (
         "x.parquet",
@@ -736,11 +736,11 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     ),
     "no content column": ("x.parquet", columns(content=None), "has no column 'content'"),
     "content twice": ("x.parquet", twice_named(), "has 2 columns 'content'"),
-    "text labels": ("x.parquet", columns(label=["1", "0"]), "column 'label' is string, must be whole numbers"),
-    "float labels": ("x.parquet", columns(label=[1.0, 0.5]), "column 'label' is double, must be whole numbers"),
-    "bool labels": ("x.parquet", columns(label=[True, False]), "column 'label' is bool, must be whole numbers"),
-    "binary contents": ("x.parquet", columns(content=[b"c", b"d"]), "column 'content' is binary, must be strings"),
-    "number titles": ("x.parquet", columns(title=[1, 2]), "column 'title' is int64, must be strings"),
+    "text labels": ("x.parquet", columns(label=["1", "0"]), "column 'label' is string, but must be whole numbers"),
+    "float labels": ("x.parquet", columns(label=[1.0, 0.5]), "column 'label' is double, but must be whole numbers"),
+    "bool labels": ("x.parquet", columns(label=[True, False]), "column 'label' is bool, but must be whole numbers"),
+    "binary contents": ("x.parquet", columns(content=[b"c", b"d"]), "column 'content' is binary, but must be strings"),
+    "number titles": ("x.parquet", columns(title=[1, 2]), "column 'title' is int64, but must be strings"),
     "label 3 in parquet": ("x.parquet", columns(label=[1, 3]), "row 2: label 3 is neither 0"),
     "label -1 in parquet": ("x.parquet", columns(label=[-1, 1]), "row 1: label -1 is neither 0"),
     "label 3 in a later group": ("x.parquet", grouped([1, 0, 1, 0, 3, 1]), "row 5: label 3 is neither 0"),
@@ -759,7 +759,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "class x": ("x.csv", GOOD_CSV + b'"x","a","b"\n', "line 4: class 'x' is neither 1 "),
     "class missing": ("x.csv", b'"","a","b"\n', "line 1: class '' is neither 1 "),
     "header": ("x.csv", b'"label","title","content"\n' + GOOD_CSV, "line 1: class 'label' .* has no header line"),
-    "semicolons": ("x.csv", b"2;a;b\n", "line 1: is separated by semicolons; this format takes commas"),
+    "semicolons": ("x.csv", b"2;a;b\n", "line 1: is separated by semicolons; this format needs commas"),
     "quotes and semicolons": ("x.csv", b'"2";"a, b";"c"\n', "line 1: is separated by semicolons"),
     "a header of semicolons": ("x.csv", b"label;title;content\n2;a;b\n", "line 1: is separated by semicolons"),
     "tabs": ("x.csv", b"2\ta\tb, c, d\n", "line 1: is separated by tabs"),
@@ -789,24 +789,24 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "number as content": (
         "x.jsonl",
         json_lines('{"label": 1, "content": 5}'),
-        "line 2: content must be a string, is a number",
+        "line 2: content must be a string, not a number",
     ),
     "null as content": (
         "x.jsonl",
         json_lines('{"label": 1, "content": null}'),
-        "line 2: content must be a string, is null",
+        "line 2: content must be a string, not null",
     ),
     "list as title": (
         "x.jsonl",
         json_lines('{"label": 1, "title": [], "content": ""}'),
-        "line 2: title must be a string, is an array",
+        "line 2: title must be a string, not an array",
     ),
     "label 2 in json": ("x.jsonl", json_lines('{"label": 2, "content": "b"}'), "line 2: label 2 is neither 0 "),
     "label text": ("x.jsonl", json_lines('{"label": "1", "content": "b"}'), 'line 2: label "1" is neither 0 '),
     "label true": ("x.jsonl", json_lines('{"label": true, "content": "b"}'), "line 2: label true is neither 0 "),
     "label 1.0": ("x.jsonl", json_lines('{"label": 1.0, "content": "b"}'), "line 2: label 1.0 is neither 0 "),
     "label null": ("x.jsonl", json_lines('{"label": null, "content": "b"}'), "line 2: label null is neither 0 "),
-    "label nan": ("x.jsonl", json_lines('{"label": NaN, "content": "b"}'), "line 2: NaN is no JSON"),
+    "label nan": ("x.jsonl", json_lines('{"label": NaN, "content": "b"}'), "line 2: NaN is not JSON"),
     "label of many digits": (
         "x.jsonl",
         json_lines('{"label": ' + "9" * 5000 + ', "content": ""}'),
@@ -998,8 +998,12 @@ def test_a_suite_that_takes_more_rows_than_there_are_is_refused(
 @pytest.mark.parametrize(
     ("cluster", "in_parquet", "in_json"),
     [
-        ("holed", "row 2: holed is null", "line 2: holed must be a string, is null"),
-        ("price", "column 'price' is double, must be strings or whole", "line 1: price must be a string, is a number"),
+        ("holed", "row 2: holed is null", "line 2: holed must be a string, not null"),
+        (
+            "price",
+            "column 'price' is double, but must be strings or whole",
+            "line 1: price must be a string, not a number",
+        ),
         ("absent", "has no column 'absent'", "line 1: has no 'absent'"),
     ],
 )
@@ -1024,12 +1028,12 @@ SLICED = [{"label": 1, "content": "a", "tags": ["x"], "bad": "\0"}, {"label": 0,
             r"has no column 'text' \(found: label, title, content, stars, kind, price, verified\)",
             r"line 1: has no 'text' \(found: 'label', 'title', 'content', 'stars', 'kind', 'price', 'verified'\)",
         ),
-        (NO_TEXT, {"text": JOINED}, "row 2: text is null", "line 2: text must be a string, is null"),
+        (NO_TEXT, {"text": JOINED}, "row 2: text is null", "line 2: text must be a string, not null"),
         (
             [{"label": 1, "text": 5}],
             {"text": JOINED},
-            "column 'text' is int64, must be strings",
-            "line 1: text must be a string, is a number",
+            "column 'text' is int64, but must be strings",
+            "line 1: text must be a string, not a number",
         ),
         ([{"label": 1, "text": "a\0"}], {"text": JOINED}, "row 1: text contains a NUL", "line 1: text contains a NUL"),
         (
@@ -1041,8 +1045,8 @@ SLICED = [{"label": 1, "content": "a", "tags": ["x"], "bad": "\0"}, {"label": 0,
         (
             SLICED,
             {"slice_columns": ("tags",)},
-            "column 'tags' is list<.*>, must be strings, whole numbers, fractions, truth values or nulls",
-            "line 1: tags must be a string, a number, true, false or null, is an array",
+            "column 'tags' is list<.*>, but must be strings, whole numbers, fractions, truth values or nulls",
+            "line 1: tags must be a string, a number, true, false or null, not an array",
         ),
         (SLICED, {"slice_columns": ("bad",)}, "row 1: bad contains a NUL", "line 1: bad contains a NUL"),
         (STARS, {"slice_columns": ("kind",), "cluster": "kind"}, "row 2: kind is null", "line 2: kind must be a str"),
@@ -1089,7 +1093,7 @@ def test_a_file_that_is_off_by_one_row_is_held_against_the_lock(
     assert [harness("data", suite).code for _ in range(2)] == [0, 0]
     (suite.parent / "rows").write_bytes(WRITERS[format](change(rows)))
     message = refused("rows", format)
-    assert re.search(rf"split 'test' has other rows than were pinned: .*{told}.* against .*n 9, 4 positive", message)
+    assert re.search(rf"split 'test' does not have the pinned rows: .*{told}.* pinned .*n 9, 4 positive", message)
     assert "`harness data SUITE --update-lock`" in message
     assert "split 'train'" not in message
 

@@ -389,7 +389,7 @@ def test_evaluate_audits_once_and_evaluate_and_gate_name_nearly_equal_texts(
     path = suite_of([(" ".join(changed), 1), *((f"row {i}", 1) for i in range(99))])
     with (path.parent / "train.jsonl").open("a") as file:
         file.write(json.dumps({"label": 1, "title": "", "content": " ".join(words)}) + "\n")
-    complaint = "texts that nearly equal 1 of the 100 rows of split 'test'"
+    complaint = "texts nearly equal to 1 of the 100 rows of split 'test'"
     first = harness("evaluate", path, "--workers", "1")
     assert first.code == 0, first.err
     assert "audit of 2 splits, once: 111 in" in first.err

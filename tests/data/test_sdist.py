@@ -118,7 +118,7 @@ def test_an_index_that_is_not_http_is_passed_over_and_said(
     configured: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "file:///nowhere")
-    with pytest.raises(FetchError, match="only http and https"):
+    with pytest.raises(FetchError, match="only http and https indexes are supported"):
         sdist.read(rule(configured), tmp_path)
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", configured.url)
     assert sdist.read(rule(configured), tmp_path)

@@ -191,7 +191,7 @@ def test_a_node_that_differs_is_named_with_both_versions(tmp_path: Path) -> None
     assert here.problem() is None
     other = Surroundings(here.folder, None, {**here.versions, "torch": "1.0"})
     assert "torch is 2." in str(other.problem())
-    assert "and where the command runs 1.0; install the same on all nodes" in str(other.problem())
+    assert "but 1.0 where the command runs; install the same version on all nodes" in str(other.problem())
     assert "does not see" in str(Surroundings(here.folder, str(tmp_path / "marker"), here.versions).problem())
     absent = Surroundings(str(tmp_path / "absent"), None, here.versions)
     assert str(absent.problem()).startswith(f"cannot enter {tmp_path / 'absent'} (No such file or directory)")
@@ -206,7 +206,9 @@ def test_a_worker_that_is_not_like_the_command_ends_it_and_is_named(
     with ray_pool.workers(1, silent, tmp_path) as two_folders:
         (marker,) = tmp_path.glob(".workers-*")
         marker.rename(tmp_path / "kept")
-        with pytest.raises(UsageError, match=f"^node .*: does not see {tmp_path}, or not what the command sees"):
+        with pytest.raises(
+            UsageError, match=f"^node .*: does not see the command's {tmp_path}; mount the same folder there"
+        ):
             list(two_folders(_raise, ["fine"]))
         (tmp_path / "kept").rename(marker)
     assert list(tmp_path.iterdir()) == []
@@ -216,7 +218,7 @@ def test_a_worker_that_is_not_like_the_command_ends_it_and_is_named(
         pytest.raises(UsageError, match=r"^node .* is .* runs ") as it,
     ):
         list(two_releases(_raise, ["fine"]))
-    assert "adapter-harness is 0.1.0, and where the command runs not installed" in str(it.value)
+    assert "adapter-harness is 0.1.0, but not installed where the command runs" in str(it.value)
     with pytest.raises(UsageError, match="--workers 9: the cluster has cores for 2"), ray_pool.workers(9, silent, None):
         pass
 
@@ -242,7 +244,7 @@ def test_an_address_is_refused_without_a_cluster_engine_and_where_no_cluster_is(
     nowhere = harness("evaluate", suite_path, "--engine", "ray", "--address", "no:such:place")
     assert nowhere.code == 2
     last = nowhere.err.splitlines()[-1]  # before it may be what Ray says of the workers of other tests
-    assert last.startswith("no:such:place: no Ray cluster could be joined there (Invalid address format")
+    assert last.startswith("no:such:place: cannot join a Ray cluster there (Invalid address format")
     assert not (tmp_path / "runs").exists()
 
 

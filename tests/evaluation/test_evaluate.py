@@ -164,7 +164,7 @@ def test_a_lock_that_does_not_agree_stops_everything(harness: Command, suite_pat
     suite_path.write_text(text.replace("stop = 1.0", "stop = 0.9"))
     result = harness("evaluate", suite_path, "--workers", "1")
     assert result.code == 2
-    assert "split 'test' has other rows than were pinned" in result.err
+    assert "split 'test' does not have the pinned rows" in result.err
     assert query(db, "SELECT count(*) FROM split") == [(0,)], "only the audit is in the store"
     assert harness("data", suite_path).code == 2
     assert harness("data", suite_path, "--update-lock").code == 0
@@ -175,7 +175,7 @@ def test_scoring_rows_that_are_trained_on_is_refused(harness: Command, suite_pat
     suite_path.write_text(suite_path.read_text().replace("start = 0.6, stop = 1.0", "start = 0.5, stop = 1.0"))
     result = harness("evaluate", suite_path, "--workers", "1")
     assert result.code == 2
-    assert "what uses split 'train' was trained on" in result.err
+    assert "models that use split 'train' were trained on" in result.err
     assert not db.exists()
 
 

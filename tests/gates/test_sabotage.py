@@ -192,7 +192,7 @@ def test_a_truncated_split(world: World) -> None:
     write_rows(world.suite.parent / "test.jsonl", rows(100, 1000)[:-1])
     result = world.command("gate", world.suite)
     assert result.exit_code == 2
-    assert "split 'test' has other rows than were pinned" in result.stderr
+    assert "split 'test' does not have the pinned rows" in result.stderr
 
 
 def test_a_truncated_split_without_a_lock(world: World) -> None:
@@ -210,7 +210,7 @@ def test_an_edited_lock(world: World) -> None:
     lock.write_text(json.dumps(pinned))
     result = world.command("gate", world.suite)
     assert result.exit_code == 2
-    assert "split 'test' has other rows than were pinned" in result.stderr
+    assert "split 'test' does not have the pinned rows" in result.stderr
 
 
 def test_test_rows_in_the_training_split(world: World) -> None:
@@ -218,4 +218,4 @@ def test_test_rows_in_the_training_split(world: World) -> None:
     world.suite.with_suffix(".lock").unlink()
     result = world.command("gate", world.suite)
     assert result.exit_code == 2
-    assert "what uses split 'train' was trained on" in result.stderr
+    assert "models that use split 'train' were trained on" in result.stderr

@@ -42,24 +42,24 @@ IN_STORE: dict[str, tuple[Callable[[World], None], str]] = {
             f"""UPDATE prediction SET predicted = label, score = label FROM run, example WHERE {LORA}
                 AND example.digest = split_digest AND example.example_id = prediction.example_id"""  # noqa: S608
         ),
-        "its predictions are not those that were stored",
+        "its predictions have changed since they were stored",
     ),
     "scores moved, classes kept": (
         sql(f"UPDATE prediction SET score = score * 0.999 FROM run WHERE {LORA}"),  # noqa: S608
-        "its predictions are not those that were stored",
+        "its predictions have changed since they were stored",
     ),
     "wrong predictions deleted": (
         sql(
             f"""DELETE FROM prediction USING run, example WHERE {LORA} AND example.digest = split_digest
                 AND example.example_id = prediction.example_id AND predicted = label AND position < 3"""  # noqa: S608
         ),
-        "its predictions are not one for each example",
+        "its predictions are not exactly one per example",
     ),
     "predictions doubled": (
         sql(f"INSERT INTO prediction SELECT prediction.* FROM prediction JOIN run ON {LORA}"),  # noqa: S608
-        "its predictions are not one for each example",
+        "its predictions are not exactly one per example",
     ),
-    "predictions of a better run": (swap_runs, "its predictions are not those that were stored"),
+    "predictions of a better run": (swap_runs, "its predictions have changed since they were stored"),
     "labels": (
         sql("UPDATE example SET label = 1 - label WHERE position < 5"),
         "the store has other examples of test than the rows that were just loaded: 5 of 100 differ",
@@ -69,22 +69,22 @@ IN_STORE: dict[str, tuple[Callable[[World], None], str]] = {
     "examples deleted": (sql("DELETE FROM example WHERE position > 50"), "the store has other examples of test"),
     "a run's timing": (
         sql("UPDATE run SET seconds = seconds / 100 WHERE model_id = 'tiny+lora'"),
-        "what is recorded of it is not what was stored",
+        "its record has changed since it was stored",
     ),
     "an interval that was stored": (
         sql(
             "UPDATE metric SET value = 0.99, ci_low = 0.98 FROM run WHERE metric.run_id = run.run_id AND"
             " model_id = 'tiny+lora' AND name = 'accuracy'"
         ),
-        "what is recorded of it is not what was stored",
+        "its record has changed since it was stored",
     ),
     "when it was scored": (
         sql("UPDATE run SET started_at = started_at - INTERVAL 1 DAY WHERE model_id = 'tiny+lora'"),
-        "what is recorded of it is not what was stored",
+        "its record has changed since it was stored",
     ),
     "the commit": (
         sql("UPDATE run SET git_commit = repeat('a', 40), git_dirty = false WHERE model_id = 'tiny+lora'"),
-        "what is recorded of it is not what was stored",
+        "its record has changed since it was stored",
     ),
     "another run under a current key": (
         sql(
@@ -101,7 +101,7 @@ IN_STORE: dict[str, tuple[Callable[[World], None], str]] = {
     ),
     "a failed run called a success": (
         sql(f"DELETE FROM prediction USING run WHERE {LORA}"),  # noqa: S608
-        "its predictions are not one for each example",
+        "its predictions are not exactly one per example",
     ),
     "training time on the card": (
         lambda world: change_card(world, train_seconds=0.01),
@@ -237,10 +237,10 @@ def test_files_that_were_changed_fail_the_gate_and_the_page_says_why(
 
 
 PINNED: dict[str, tuple[Callable[[World], Any], str]] = {
-    "labels of the data": (relabel, "split 'test' has other rows than were pinned"),
+    "labels of the data": (relabel, "split 'test' does not have the pinned rows"),
     "the lock": (
         lambda world: overwrite(world.suite.with_suffix(".lock"), '"n": 100', '"n": 101'),
-        "split 'test' has other rows than were pinned",
+        "split 'test' does not have the pinned rows",
     ),
     "the base's weights": (
         lambda world: shutil.copy(

@@ -131,17 +131,17 @@ def test_a_store_that_keeps_no_texts_of_a_split_is_given_none(
 
 
 def test_a_file_that_is_there_is_not_written_over(store: Connection, exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         bundle.write(store, exported)
-    with pytest.raises(UsageError, match="there is no folder"):
+    with pytest.raises(UsageError, match="does not exist; create it"):
         bundle.write(store, tmp_path / "nowhere" / "file")
 
 
 CONTRADICTIONS = {
-    "run run-0 is another run": "UPDATE run SET seconds = 7 WHERE run_id = 'run-0'",
-    "run run-0 has another accuracy": "DELETE FROM metric WHERE run_id = 'run-0' AND name = 'accuracy'",
-    "run run-1 has other predictions": "UPDATE prediction SET score = 0.123 WHERE run_id = 'run-1'",
-    "adapter " + "a" * 64 + " is of another method": "UPDATE adapter SET method = 'ia3'",
+    "run run-0 has a different record": "UPDATE run SET seconds = 7 WHERE run_id = 'run-0'",
+    "run run-0 has a different accuracy": "DELETE FROM metric WHERE run_id = 'run-0' AND name = 'accuracy'",
+    "run run-1 has different predictions": "UPDATE prediction SET score = 0.123 WHERE run_id = 'run-1'",
+    "adapter " + "a" * 64 + " has a different method": "UPDATE adapter SET method = 'ia3'",
     "has an example": "UPDATE example SET label = 1 - label WHERE content IS NULL",
 }
 
@@ -226,7 +226,7 @@ FORGED: dict[str, tuple[Callable[[Members], Members], str]] = {
     "a newer schema": (reseal(f'"schema": {latest_schema()}', '"schema": 9999'), "newer release"),
     "an older schema than there are bundles": (reseal(f'"schema": {latest_schema()}', '"schema": 2'), "schema 2"),
     "rows without end": (reseal('"rows": 2', '"rows": 99999999999'), "impossible"),
-    "another number of rows": (reseal('"rows": 2', '"rows": 3'), "and says 3"),
+    "another number of rows": (reseal('"rows": 2', '"rows": 3'), "but states 3"),
     "rows that are no number": (reseal('"rows": 2', '"rows": true'), "impossible"),
     "a manifest that is a list": (lambda m: m, ""),
     "no Parquet": (lambda m: m | {"run.parquet": b"not Parquet" * 9}, "not readable as Parquet"),
@@ -240,17 +240,20 @@ FORGED: dict[str, tuple[Callable[[Members], Members], str]] = {
         forged("metric", lambda t: t.set_column(5, "n", pa.array(["1"] * t.num_rows))),
         "other columns",
     ),
-    "no columns": (forged("run", lambda t: t.select([])), "and says|other columns"),
-    "a run twice": (forged("run", lambda t: pa.concat_tables([t, t.slice(0, 1)])), "holds what cannot be"),
-    "a score of seven": (forged("prediction", with_column("score", 7.0)), "holds what cannot be"),
-    "a score that is not a number": (forged("prediction", with_column("score", float("nan"))), "holds what cannot be"),
+    "no columns": (forged("run", lambda t: t.select([])), "but states|other columns"),
+    "a run twice": (forged("run", lambda t: pa.concat_tables([t, t.slice(0, 1)])), "holds impossible values"),
+    "a score of seven": (forged("prediction", with_column("score", 7.0)), "holds impossible values"),
+    "a score that is not a number": (
+        forged("prediction", with_column("score", float("nan"))),
+        "holds impossible values",
+    ),
     "a prediction that is absent": (forged("prediction", lambda t: t.slice(1)), "contradicts itself"),
     "scores that the metrics are not of": (forged("prediction", with_column("score", 0.5)), "contradicts itself"),
     "a metric that is better": (forged("metric", with_column("value", 1.0)), "contradicts itself"),
     "labels that are not those of the texts": (forged("example", with_column("label", 1)), "contradicts itself"),
-    "a spec that is no JSON": (forged("run", with_column("spec", "{")), "holds what cannot be"),
+    "a spec that is no JSON": (forged("run", with_column("spec", "{")), "holds impossible values"),
     "a spec that is a list": (forged("run", with_column("spec", "[]")), "contradicts itself"),
-    "hardware that is very deep": (forged("run", with_column("hardware", DEEP)), "contradicts itself|cannot be"),
+    "hardware that is very deep": (forged("run", with_column("hardware", DEEP)), "contradicts itself|impossible"),
     "a model that speaks to the terminal": (forged("run", with_column("suite", "\x1b]0;evil\x07")), "control char"),
     "hardware that speaks to the terminal": (
         forged("run", with_column("hardware", '{"processor": "\\\\\\u001b]0;evil"}')),
@@ -261,9 +264,9 @@ FORGED: dict[str, tuple[Callable[[Members], Members], str]] = {
         "control characters in packages",
     ),
     "a package of two lines": (forged("run", with_column("packages", '{"torch": "\\n"}')), "control char"),
-    "a run of the future": (forged("run", with_column("finished_at", datetime(2999, 1, 1))), "of the future"),  # noqa: DTZ001
-    "a run that failed": (forged("run", with_column("status", "cancelled")), "no success|contradicts itself"),
-    "a status that there is not": (forged("run", with_column("status", "splendid")), "holds what cannot be"),
+    "a run of the future": (forged("run", with_column("finished_at", datetime(2999, 1, 1))), "ended in the future"),  # noqa: DTZ001
+    "a run that failed": (forged("run", with_column("status", "cancelled")), "did not succeed|contradicts itself"),
+    "a status that there is not": (forged("run", with_column("status", "splendid")), "holds impossible values"),
     "a text without end": (forged("example", with_column("content", "x" * 3_000_000)), "texts that are too long"),
 }
 
@@ -277,7 +280,7 @@ def test_a_forged_bundle_is_refused_and_nothing_is_stored(
         with zipfile.ZipFile(bad, "w") as archive:
             for name, data in (members_of(exported) | {"manifest.json": b"[]"}).items():
                 archive.writestr(name, data)
-        said = "cannot be understood"
+        said = "manifest.json is invalid"
     other = tmp_path / "deep" / "other.duckdb"
     with pytest.raises(UsageError, match=said) as caught:
         bundle.take_in(other, bad, NOW)
@@ -315,7 +318,7 @@ def test_a_directory_of_many_entries_is_not_read(exported: Path, tmp_path: Path)
     zip64 = data[:-22] + b"PK\6\7" + b"\0" * 16 + data[-22:]
     for name, bad in {"huge": huge, "zip64": zip64}.items():
         (tmp_path / name).write_bytes(bad)
-        with pytest.raises(UsageError, match="is no bundle"):
+        with pytest.raises(UsageError, match="is not a bundle"):
             bundle.take_in(tmp_path / "other.duckdb", tmp_path / name, NOW)
 
 
@@ -323,7 +326,7 @@ def test_a_truncated_bundle_is_refused_wherever_it_ends(exported: Path, tmp_path
     data, cut = exported.read_bytes(), tmp_path / "cut.bundle"
     for end in [0, 1, 21, 22, *range(100, len(data), len(data) // 20), len(data) - 1]:
         cut.write_bytes(data[:end])
-        with pytest.raises(UsageError, match=r"is no bundle, or"):
+        with pytest.raises(UsageError, match=r"is not a bundle, or"):
             bundle.take_in(tmp_path / "other.duckdb", cut, NOW)
     assert not (tmp_path / "other.duckdb").exists()
 

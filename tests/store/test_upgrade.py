@@ -68,10 +68,10 @@ def test_a_store_of_every_earlier_schema_keeps_its_runs_and_a_copy_of_itself(
         assert (run.run_id, run.evaluation_id) == ("run-1", None)
         assert list(reader.latest_runs(store, ["key-1"])) == ["key-1"]
         assert reader.outcomes(store, "run-1").scores.tolist() == [0.75] * 6
-        assert any("without a checksum" in note for note in verify(store, NOW).notes)
+        assert any("without a complete checksum" in note for note in verify(store, NOW).notes)
         writer.write_run(store, make_run(split, run_id="run-2"), predictions_of(split))
     kept = path.with_name(f"harness.duckdb.schema-{schema}")
-    said = f"{path}: brought from schema {schema} to {latest_schema()}; as it was it is kept in {kept}"
+    said = f"{path}: migrated from schema {schema} to {latest_schema()}; a copy of the old store is in {kept}"
     assert caplog.messages == [said]
     assert told(kept) == before
     assert sorted(file.name for file in path.parent.iterdir()) == ["harness.duckdb", kept.name]
@@ -107,8 +107,8 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(
     before = told(path)
     with pytest.raises(StoreError) as caught, opened(path):
         pass
-    assert "cannot be brought to schema" in str(caught.value)
-    assert str(caught.value).endswith("it is as it was")
+    assert "cannot be migrated to schema" in str(caught.value)
+    assert str(caught.value).endswith("it is unchanged")
     assert told(path) == before == told(path.with_name("harness.duckdb.schema-2"))
 
 
@@ -118,7 +118,7 @@ def test_a_store_that_cannot_be_copied_is_not_migrated(
     filled(path, 2, make_split(), make_run(make_split()))
     before = told(path)
     path.with_name("harness.duckdb.schema-2.partial").mkdir()  # in the way of the copy
-    with pytest.raises(StoreError, match="cannot be copied before it is brought up to date"), opened(path):
+    with pytest.raises(StoreError, match="cannot be copied before its migration"), opened(path):
         pass
     assert told(path) == before
 

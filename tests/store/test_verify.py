@@ -48,47 +48,47 @@ def test_an_empty_store_is_clean(path: Path) -> None:
 DAMAGE = {
     "a prediction is lost": (
         "DELETE FROM prediction WHERE run_id = 'run-0' AND example_id = (SELECT min(example_id) FROM prediction)",
-        ["run run-0: predictions are not one for each example"],
+        ["run run-0: predictions are not exactly one per example"],
     ),
     "all predictions are lost": (
         "DELETE FROM prediction",
-        [f"run run-{i}: predictions are not one for each example" for i in (0, 1)],
+        [f"run run-{i}: predictions are not exactly one per example" for i in (0, 1)],
     ),
     "a prediction of nothing": (
         "INSERT INTO prediction VALUES ('run-0', 'stranger', 1, 0.5)",
-        ["run run-0: predictions are not one for each example"],
+        ["run run-0: predictions are not exactly one per example"],
     ),
     "a prediction is of another example": (
         "UPDATE prediction SET example_id = 'x' WHERE example_id = (SELECT max(example_id) FROM prediction)"
         " AND run_id = 'run-0'",
-        ["run run-0: predictions are not one for each example"],
+        ["run run-0: predictions are not exactly one per example"],
     ),
     "a score moved a little": (
         "UPDATE prediction SET score = score + 1e-15 WHERE run_id = 'run-0' AND score = 0.3",
-        ["run run-0: predictions are not those that were stored"],
+        ["run run-0: predictions have changed since they were stored"],
     ),
     "two predictions are swapped": (
         """UPDATE prediction SET example_id = CASE WHEN example_id = a THEN b ELSE a END
            FROM (SELECT arg_min(example_id, score) AS a, arg_max(example_id, score) AS b
                  FROM prediction WHERE run_id = 'run-0')
            WHERE run_id = 'run-0' AND example_id IN (a, b)""",
-        ["run run-0: predictions are not those that were stored"],
+        ["run run-0: predictions have changed since they were stored"],
     ),
     "a timing": (
         "UPDATE run SET seconds = seconds / 2 WHERE run_id = 'run-1'",
-        ["run run-1: what is recorded of it is not what was stored"],
+        ["run run-1: its record has changed since it was stored"],
     ),
     "when it ended": (
         "UPDATE run SET finished_at = finished_at + INTERVAL 1 minute WHERE run_id = 'run-1'",
-        ["run run-1: what is recorded of it is not what was stored"],
+        ["run run-1: its record has changed since it was stored"],
     ),
     "an end of an interval": (
         "UPDATE metric SET ci_low = ci_low + 1e-15 WHERE run_id = 'run-0' AND name = 'ece'",
-        ["run run-0: what is recorded of it is not what was stored"],
+        ["run run-0: its record has changed since it was stored"],
     ),
     "a metric that is gone": (
         "DELETE FROM metric WHERE run_id = 'run-0' AND name = 'ece'",
-        ["run run-0: what is recorded of it is not what was stored"],
+        ["run run-0: its record has changed since it was stored"],
     ),
     "predictions without a run": (
         "INSERT INTO prediction VALUES ('nobody', 'x', 1, 0.5)",
@@ -104,51 +104,51 @@ DAMAGE = {
     ),
     "a failed run has predictions": (
         "INSERT INTO prediction VALUES ('run-2', 'x', 1, 0.5)",
-        ["run run-2: predictions or metrics, though it did not succeed"],
+        ["run run-2: has predictions or metrics, although it did not succeed"],
     ),
     "a metric is a little off": (
         "UPDATE metric SET value = value + 1e-12 WHERE run_id = 'run-1' AND name = 'accuracy'",
-        ["run run-1: accuracy is not what its predictions give"],
+        ["run run-1: accuracy does not follow from its predictions"],
     ),
     "a metric of floats is off": (
         "UPDATE metric SET value = value + 1e-7 WHERE run_id = 'run-1' AND name = 'ece'",
-        ["run run-1: ece is not what its predictions give"],
+        ["run run-1: ece does not follow from its predictions"],
     ),
     "a metric vanished": (
         "UPDATE metric SET value = NULL WHERE run_id = 'run-1' AND name = 'brier'",
-        ["run run-1: brier is not what its predictions give"],
+        ["run run-1: brier does not follow from its predictions"],
     ),
     "a metric is of fewer": (
         "UPDATE metric SET n = 3 WHERE run_id = 'run-1' AND name = 'f1'",
-        ["run run-1: n of f1 is not that of its examples"],
+        ["run run-1: n of f1 is not the number of its examples"],
     ),
     "an interval is turned round": (
         "UPDATE metric SET ci_low = 1, ci_high = 0.5 WHERE run_id = 'run-1' AND name = 'f1'",
-        ["run run-1: an interval whose ends are not in order"],
+        ["run run-1: an interval whose ends are in the wrong order"],
     ),
     "the spec changed": (
         """UPDATE run SET spec = '{"seed": 7}' WHERE run_id = 'run-1'""",
-        ["run run-1: its key is not that of its spec"],
+        ["run run-1: its key does not match its spec"],
     ),
     "the key changed": (
         "UPDATE run SET run_key = 'another' WHERE run_id = 'run-1'",
-        ["run run-1: its key is not that of its spec"],
+        ["run run-1: its key does not match its spec"],
     ),
     "the model was renamed": (
         "UPDATE run SET model_id = 'better' WHERE run_id = 'run-1'",
-        ["run run-1: is not what its spec says"],
+        ["run run-1: does not match its spec"],
     ),
     "the configuration changed": (
         "UPDATE run SET configuration = 'c' WHERE run_id = 'run-1'",
-        ["run run-1: is not what its spec says"],
+        ["run run-1: does not match its spec"],
     ),
     "packages are no object": (
         "UPDATE run SET packages = '[]' WHERE run_id = 'run-1'",
-        ["run run-1: packages is no JSON object"],
+        ["run run-1: packages is not a JSON object"],
     ),
     "its adapter is unknown": (
         "UPDATE run SET adapter_digest = 'gone' WHERE run_id = 'run-1'",
-        ["run run-1: its adapter is not stored", "run run-1: is not what its spec says"],
+        ["run run-1: its adapter is not stored", "run run-1: does not match its spec"],
     ),
 }
 
@@ -170,28 +170,28 @@ def test_every_problem_says_what_to_do(store: Connection) -> None:
 OF_SPLITS = {
     "a label is turned round": (
         "UPDATE example SET label = 1 - label WHERE position = 3 AND content IS NOT NULL",
-        ["ids of examples are not those of their labels and texts"],
+        ["ids of examples do not match their labels and texts"],
     ),
     "a text changed": (
         "UPDATE example SET content = 'other' WHERE position = 3 AND content IS NOT NULL",
-        ["ids of examples are not those of their labels and texts"],
+        ["ids of examples do not match their labels and texts"],
     ),
     "a text's digest changed": (
         "UPDATE example SET text_digest = 'other' WHERE position = 3 AND content IS NOT NULL",
-        ["ids of examples are not those of their labels and texts"],
+        ["ids of examples do not match their labels and texts"],
     ),
     "a cluster changed": (
         "UPDATE example SET cluster = 'other' WHERE position = 3 AND content IS NOT NULL",
-        ["its digest is not that of its examples"],
+        ["its digest does not match its examples"],
     ),
     "a place changed": (
         "UPDATE example SET position = 99 WHERE position = 39 AND content IS NOT NULL",
-        ["examples do not stand in a row"],
+        ["positions of examples are not consecutive"],
     ),
     "the split is gone": ("DELETE FROM split WHERE n = 40", ["examples without their split"]),
     "the split is longer": (
         "UPDATE split SET n = 41 WHERE split_id = 'again'",
-        ["has not as many examples as it says"],
+        ["its number of examples is not the recorded one"],
     ),
 }
 
@@ -212,7 +212,7 @@ def test_a_parity_check_is_held_to_its_spec(store: Connection) -> None:
     assert problems(store) == []
     store.execute("UPDATE parity SET turned_negative = 0")
     (told,) = problems(store)
-    assert told == f"parity {digest.of_json(spec)}: its flips and p are not those of its turned texts"
+    assert told == f"parity {digest.of_json(spec)}: its flips and p-value do not match its turned texts"
     store.execute("UPDATE parity SET turned_negative = 1, p_value = 0.05")
     assert problems(store) == [told]
     store.execute("UPDATE parity SET flips = 8, p_value = ?", [20 / 2**9])
@@ -220,7 +220,7 @@ def test_a_parity_check_is_held_to_its_spec(store: Connection) -> None:
     store.execute("UPDATE parity SET turned_positive = NULL, turned_negative = NULL, p_value = NULL")
     assert problems(store) == [], "of an earlier release, which did not count them apart"
     store.execute("""UPDATE parity SET spec = '{"form": "torch fp32"}'""")
-    assert problems(store) == [f"parity {digest.of_json(spec)}: its key is not that of its spec"]
+    assert problems(store) == [f"parity {digest.of_json(spec)}: its key does not match its spec"]
 
 
 def test_what_cannot_be_known_is_a_note_and_no_problem(store: Connection) -> None:

@@ -399,7 +399,7 @@ def test_of_very_many_problems_the_rest_is_counted(tmp_path: Path) -> None:
     with pytest.raises(SuiteError) as error:
         load(path)
     assert error.value.problems[0] == f"{path}: k0: unknown key"
-    assert error.value.problems[-1] == f"{path}: file: has 9,800 more problems; correct these first"
+    assert error.value.problems[-1] == f"{path}: file: has 9,800 more problems; fix these first"
 
 
 def test_long_lists_and_dotted_names_in_strings_are_no_deep_keys(tmp_path: Path) -> None:

@@ -518,9 +518,9 @@ def test_a_head_that_is_longer_than_the_split_is_refused(online: dict[str, Outco
     [
         (
             "no dataset",
-            "split test: dataset own/nothing at commit 111111111111: the hub does not know it, or it is private",
+            "split test: dataset own/nothing at commit 111111111111: does not exist on the hub, or is private",
         ),
-        ("no newest", "split test: dataset own/nothing: the hub does not know it, or it is private"),
+        ("no newest", "split test: dataset own/nothing: does not exist on the hub, or is private"),
         ("no commit", "dataset own/reviews at commit 333333333333: the hub has no such commit; look up its commits"),
         ("no split", "has no split 'validation' (found: train, test); correct `split`"),
         ("texts", "has no column 'content' (found: label, text, label_text)"),
@@ -528,20 +528,20 @@ def test_a_head_that_is_longer_than_the_split_is_refused(online: dict[str, Outco
         ("no joined column", "has no column 'text' (found: label, title, content)"),
         ("no slice column", "has no column 'kind' (found: label, title, content)"),
         ("stars", "row 151: label 4 is neither 0 (negative) nor 1 (positive)"),
-        ("script", "runs a script (script.py), which is never done"),
+        ("script", "requires running a script (script.py), which is never done"),
         ("broken", "cannot be read by `datasets`: "),
         ("misnamed head", "cannot be read by `datasets`: 'utf-8' codec can't decode byte 0xf2"),
         ("gated", "is gated: accept its terms on its page at the hub, then set HF_TOKEN"),
         ("barred", "is gated: accept its terms on its page at the hub, then set HF_TOKEN"),
         ("forbidden", "the hub refuses access (403): check that HF_TOKEN is valid"),
         ("failing", "the hub answers 501; try again later"),
-        ("overrun", "it is busy (429) and asks to wait 3600 seconds; try again then"),
-        ("overrun-later", "it is busy (429) and asks to wait 3600 seconds; try again then"),
-        ("limited", "it is busy (429) and asks to wait 299 seconds; try again then"),
+        ("overrun", "it is busy (429) and asks to wait 3600 seconds; try again after that"),
+        ("overrun-later", "it is busy (429) and asks to wait 3600 seconds; try again after that"),
+        ("limited", "it is busy (429) and asks to wait 299 seconds; try again after that"),
         ("severed", "test-00000-of-00002.parquet: the connection broke ("),
         ("falsified", "test-00000-of-00002.parquet has the sha256 digest "),
         ("hanging", "the hub did not answer in time (HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_ETAG_TIMEOUT)"),
-        ("nothing model", "base tiny: model own/nothing at commit 111111111111: the hub does not know it"),
+        ("nothing model", "base tiny: model own/nothing at commit 111111111111: does not exist on the hub"),
         (
             "pickled model",
             "has no model.safetensors (weights found: pytorch_model.bin); pickled weights are never read",
@@ -612,17 +612,17 @@ def test_a_copy_may_have_title_and_content_apart_or_joined_as_the_hub_has_them(a
 
 
 def test_a_copy_without_the_columns_to_slice_by_is_passed_over(again: dict[str, Outcome]) -> None:
-    assert_refused(again["copies without slices"], "absent/reviews: the hub does not know it")
+    assert_refused(again["copies without slices"], "absent/reviews: does not exist on the hub")
 
 
 def test_copies_of_other_rows_are_passed_over_and_the_hub_is_asked(again: dict[str, Outcome], place: Workplace) -> None:
     assert again["copies disagree"].code == 0, again["copies disagree"]
     assert (place.folder / "elsewhere" / "cache" / "hub" / "files" / "datasets--own--reviews").is_dir()
-    assert_refused(again["copies disagree, no hub"], "absent/reviews at commit 111111111111: the hub does not know it")
+    assert_refused(again["copies disagree, no hub"], "absent/reviews at commit 111111111111: does not exist on the hub")
 
 
 def test_without_a_lock_no_copy_stands_in(again: dict[str, Outcome]) -> None:
-    assert_refused(again["unlocked"], "absent/reviews at commit 111111111111: the hub does not know it")
+    assert_refused(again["unlocked"], "absent/reviews at commit 111111111111: does not exist on the hub")
 
 
 def test_a_lock_of_some_splits_is_completed_and_not_changed(
