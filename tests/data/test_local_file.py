@@ -717,7 +717,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
         "not readable as zstd after line 0",
     ),
     "gz without suffix": ("x.csv", gzip.compress(GOOD_CSV), "line 1: (contains a NUL byte|is not UTF-8)"),
-    "packed parquet": ("x.parquet.gz", gzip.compress(GOOD_PARQUET), r"Parquet compresses its own columns .* unpack it"),
+    "packed parquet": ("x.parquet.gz", gzip.compress(GOOD_PARQUET), r"is compressed internally .* unpack the file"),
     "one endless line": ("x.jsonl.gz", gzip.compress(b" " * (40 * MIB), 1), "line 1: is longer than 16 MiB"),
     "endless nul": ("x.csv.zst", zstd(bytes(40 * MIB)), "line 1: is longer than 16 MiB"),
     "latin-1": ("x.csv", GOOD_CSV + '"1","café","déjà"\n'.encode("latin-1"), r"line 4: is not UTF-8 \(byte 9\)"),
@@ -773,7 +773,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "mark inside": ("x.csv", GOOD_CSV + b"\xef\xbb\xbf" + GOOD_CSV, "line 4: begins with a byte order mark"),
     # JSON Lines.
     "not json": ("x.jsonl", json_lines("{label: 1}"), r"line 2: is not one JSON object \(.*, column 2\)"),
-    "array": ("x.jsonl", json_lines('[1, "a", "b"]'), "line 2: must be a JSON object .* is an array"),
+    "array": ("x.jsonl", json_lines('[1, "a", "b"]'), "line 2: must be a JSON object .*, not an array"),
     "no label": ("x.jsonl", json_lines('{"content": "b"}'), "line 2: has no 'label'"),
     "no content": (
         "x.jsonl",
@@ -940,7 +940,7 @@ ELSEWHERE = {
     "unset": Elsewhere("$HARNESS_DATA/rows.csv", "HARNESS_DATA is not set; set it to the folder", None, None),
     "empty variable": Elsewhere("$HARNESS_DATA/rows.csv", "HARNESS_DATA is not set; set it to the folder", None, ""),
     "local copies absent": Elsewhere(
-        "$HARNESS_DATA/rows.csv", "HARNESS_DATA is .*gone, which is no folder", None, "gone"
+        "$HARNESS_DATA/rows.csv", "HARNESS_DATA is .*gone, which is not a folder", None, "gone"
     ),
 }
 
