@@ -179,7 +179,7 @@ def polarity(name: str) -> int | None:
 
 
 def _are_turned(names: Mapping[int, str]) -> bool:
-    """Detect labels of which one plainly states that 0 is positive or 1 negative, and neither states the contrary."""
+    """True if a label plainly states that 0 is positive or 1 negative, and neither label states the contrary."""
     zero, one = polarity(names.get(0, "")), polarity(names.get(1, ""))
     return (zero == 1 or one == 0) and zero != 0 and one != 1
 

@@ -147,7 +147,7 @@ def _check_size(config: Any, on_disk: Tensors, folder: Path) -> None:
     ranks = {f"rank_pattern.{name}": rank for name, rank in (getattr(config, "rank_pattern", None) or {}).items()}
     for name, asked in {"r": getattr(config, "r", None), **ranks}.items():
         if isinstance(asked, int | float) and asked > largest:  # AdaLoRA's are lists with a flag for each rank
-            raise AdapterError(f"{folder / CONFIG}: {name} = {asked!r}, but no tensor of {WEIGHTS} has so many rows")
+            raise AdapterError(f"{folder / CONFIG}: {name} = {asked!r}, but no tensor of {WEIGHTS} has that many rows")
     virtual, width = getattr(config, "num_virtual_tokens", None) or 0, getattr(config, "token_dim", None) or 1
     if not isinstance(virtual, int) or not isinstance(width, int) or virtual * width > most:
         raise AdapterError(

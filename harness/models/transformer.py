@@ -43,7 +43,7 @@ def reused(shared: shared_layers.SharedLayers | None, encoded: Encoded) -> Abstr
 
 
 class SequenceClassifier:
-    """A sequence classification model with two labels, in whatever variant.
+    """A sequence classification model with two labels, in any variant.
 
     Args:
         model: maps `input_ids` and `attention_mask` of shape (batch, tokens) to an object with `logits`, (batch, 2).
@@ -92,7 +92,7 @@ def untrained(
     attention: str = "sdpa",
     head: Literal["fresh", "refused", "kept"] = "fresh",
 ) -> torch.nn.Module:
-    """The base in float32 with a two-label head drawn from `seed`; the global generator is left as it was.
+    """The base in float32 with a two-label head drawn from `seed`; the global generator is left unchanged.
 
     Args:
         attention: the kernel, if the architecture has it; else the one that every architecture has.

@@ -41,11 +41,11 @@ def run(
     """
     how = job.adapter.train
     steps = batching.steps(how, len(rows.trained))
-    course = _begun(network, how, steps)
+    state = _initial_state(network, how, steps)
     kept = checkpoint.read(folder, job.key)
     if kept is not None:
-        course.restore(*kept)
-    position = course.position
+        state.restore(*kept)
+    position = state.position
     before_seconds, began = position.seconds + below.seconds, time.perf_counter()
 
     def note_time() -> None:
@@ -63,25 +63,25 @@ def run(
                     continue
                 if group[0] is order[0]:
                     position.said = [0, 0]
-                loss = course.step(below, [rows.trained[batch].tolist() for batch in group], job, steps)
+                loss = state.step(below, [rows.trained[batch].tolist() for batch in group], job, steps)
                 advance(1, f"loss {loss:.3f}")
                 if pace.is_due():
                     started = time.perf_counter()
                     note_time()
-                    course.keep(folder, job.key)
+                    state.keep(folder, job.key)
                     pace.wrote(started)
             if how.early_stopping is not None:
                 if len(position.held_out) < epoch:
-                    course.judge(below, rows.held_out.tolist(), job, epoch)
+                    state.judge(below, rows.held_out.tolist(), job, epoch)
                 if _is_over(position.held_out, how.early_stopping):
                     break
     note_time()
-    course.take_best()
+    state.take_best()
     _check_not_constant(position, job)
     return position
 
 
-def _begun(network: Any, how: Training, steps: int) -> "TrainState":
+def _initial_state(network: Any, how: Training, steps: int) -> "TrainState":
     parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     optimizer = torch.optim.AdamW(list(parameters.values()), lr=how.learning_rate, weight_decay=how.weight_decay)
     schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]  # untyped there

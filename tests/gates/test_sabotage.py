@@ -23,7 +23,7 @@ def test_before_anything_is_broken_every_gate_is_green(world: World) -> None:
 
 
 def test_a_random_head(world: World) -> None:
-    """Weights that were overwritten are not the ones that the card is about."""
+    """Weights that were overwritten are not the ones that the card describes."""
     file = world.adapter("lora", 1) / "adapter_model.safetensors"
     tensors = load_file(file)
     head = [name for name in tensors if "classifier" in name]

@@ -69,10 +69,10 @@ def settle(network: Any, trial: Mapping[str, torch.Tensor]) -> bool:
 def _is_proven(network: Any, layer: Any, of_first: type, trial: Mapping[str, torch.Tensor]) -> bool:
     """Check that the head reads the first token alone and that its output is unchanged; converts the layer."""
     with torch.no_grad():
-        answers, whole = _asked(network, layer, trial, lambda given: given)
-        with_nonsense, _ = _asked(network, layer, trial, _nonsense)
+        answers, whole = _answers_and_output(network, layer, trial, lambda given: given)
+        with_nonsense, _ = _answers_and_output(network, layer, trial, _nonsense)
         layer.__class__ = of_first
-        _, first = _asked(network, layer, trial, lambda given: given)
+        _, first = _answers_and_output(network, layer, trial, lambda given: given)
     expected = whole[:, :1]
     allowed = ROUNDING * torch.finfo(whole.dtype).eps * expected.abs().max()
     is_alike = first.shape == expected.shape and bool((first - expected).abs().max() <= allowed)
@@ -89,7 +89,7 @@ def _nonsense(given: torch.Tensor) -> torch.Tensor:
     return torch.cat([given[:, :1], torch.full_like(given[:, 1:], torch.nan)], dim=1)
 
 
-def _asked(
+def _answers_and_output(
     network: Any,
     layer: torch.nn.Module,
     trial: Mapping[str, torch.Tensor],
