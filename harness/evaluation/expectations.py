@@ -1,4 +1,4 @@
-"""What a suite's authors expect (`[[expect]]`), told to the store before the runs that answer it."""
+"""Expectations of a suite's authors (`[[expect]]`), stored before the runs that answer them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,13 +14,13 @@ from harness.suite.schema import Suite
 
 
 def stated(suite: Suite, jobs: Sequence[Job]) -> dict[str, str]:
-    """A suite's expectations in words, by digest: other rows make another expectation."""
+    """Map the digest of each expectation to its wording; the digest changes with the rows of its split."""
     splits = {job.split.split_id: job.split for job in jobs}
     return {digest_of(rule, splits): rule.gate_id for rule in of_expectations(suite) if rule.split in splits}
 
 
 def note(suite: Suite, jobs: Sequence[Job], workspace: Workspace) -> None:
-    """Tell the store what is expected, before it is known."""
+    """Store the expectations before their answers are known."""
     rules = stated(suite, jobs)
     if rules:
         commit, _ = provenance.git(workspace.suite_path.resolve().parent)
@@ -29,9 +29,9 @@ def note(suite: Suite, jobs: Sequence[Job], workspace: Workspace) -> None:
 
 
 def digest_of(rule: Rule, splits: Mapping[str, Split]) -> str:
-    """What the store knows an expectation by.
+    """Digest that identifies an expectation in the store.
 
     Args:
-        splits: by id; the rule's is among them.
+        splits: by id, including the rule's.
     """
     return digest.of_json([rule.gate_id, splits[rule.split].digest])

@@ -1,17 +1,17 @@
-"""Forgetting: how far an adapted encoder moved from its base, beside how well it does its task.
+"""Forgetting: how far an adapted encoder moved from its base, besides how well it does its task.
 
-An adapter that answers well may have unlearned the rest of what its base knew. Three views of that:
+An adapter that answers well may have unlearned the rest of what its base knew. Three measures of that:
 
-- the similarity of embeddings: of each text, the cosine of the mean token state with the adapter and without it;
+- the similarity of embeddings: for each text, the cosine of the mean token state with the adapter and without it;
 - the masked-language-model loss of the adapted encoder under the base's own head, where the base has one, beside the
   base's own loss;
-- accuracy on out-of-domain splits, which are splits as any other.
+- accuracy on out-of-domain splits, which are splits like any other.
 
-    for measurement in wanted(jobs, known):     # one for each adapter, with the splits that it is to be measured on
+    for measurement in wanted(jobs, known):     # one for each adapter, with the splits on which to measure it
         measure(measurement, progress)          # → one or three `Forgetting` for each split
 
-Measured on the first texts of a split in an order drawn from its digest; labels do not matter. In float32, whatever
-precision scores the suite.
+It is measured on the first texts of a split in an order drawn from its digest; labels do not matter. It always runs in
+float32, whatever the precision of scoring.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -29,11 +29,11 @@ from harness.stats import inference
 from harness.stats.inference import Floats
 
 VERSION = 1
-"""Raised when a number is defined anew."""
+"""Incremented when the definition of a number changes."""
 SAMPLE = 50
-"""Texts of each split."""
+"""Number of texts of each split."""
 MASKED_SHARE = 0.15
-"""Of a text's tokens, special ones excepted (Devlin et al. 2019); one at least."""
+"""Masked share of a text's tokens, special ones excepted (Devlin et al. 2019); at least one token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class Sample:
     """Some texts of a split."""
 
     key: str
-    """Digest of all that the numbers of an adapter on these texts depend on."""
+    """Digest of everything that determines an adapter's numbers on these texts."""
     split_digest: str
     texts: tuple[str, ...]
     units: tuple[int, ...]
-    """For each text the number of its cluster, or its own."""
+    """For each text the number of its cluster, or a number of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,15 @@ class Measurement:
     adapter_digest: str
     ingredients: ModelInputs
     is_peft: bool
-    """Whether the weights are an adapter's, and not a whole model's."""
+    """True for the weights of an adapter, false for those of a whole model."""
     samples: tuple[Sample, ...]
 
 
 def wanted(jobs: Iterable[Job], known: Collection[str]) -> list[Measurement]:
-    """What is still to be measured: each of the jobs' adapters once, on the splits on which it was not yet.
+    """List the measurements to make: each adapter of the jobs once, on the splits where it was not measured yet.
 
     Args:
-        known: keys that the store has.
+        known: keys of the stored measurements.
     """
     by_adapter: dict[str, dict[str, Job]] = {}
     for job in jobs:
@@ -74,7 +74,7 @@ def wanted(jobs: Iterable[Job], known: Collection[str]) -> list[Measurement]:
 
 
 def key_of(job: Job) -> str:
-    """The digest of all that the numbers of a job with weights depend on (64 hex digits)."""
+    """Digest everything that determines the numbers of a job with weights (64 hex digits)."""
     assert job.adapter is not None
     return digest.of_json(
         {
@@ -118,8 +118,8 @@ def measure(measurement: Measurement, progress: Progress) -> list[Forgetting]:
     """Measure one adapter on its samples.
 
     Returns:
-        For each sample `similarity` in [-1, 1], and where the base has a masked-language-model head, and the adapter
-        does not work by prompts, `mlm_loss` and `mlm_loss_of_base` in nats per masked token.
+        For each sample `similarity` in [-1, 1], and where the base has a masked-language-model head and the adapter
+        does not use prompts, `mlm_loss` and `mlm_loss_of_base` in nats per masked token.
 
     Raises:
         AdapterError: the weights cannot be loaded.
@@ -145,7 +145,7 @@ def measure(measurement: Measurement, progress: Progress) -> list[Forgetting]:
                 masked = encoder.masked(texts, MASKED_SHARE, _generator(sample.split_digest))
                 values["mlm_loss_of_base"] = encoder.masked_losses(language_model, base, masked)
                 values["mlm_loss"] = encoder.masked_losses(language_model, adapted, masked)
-            found += [_moved(measurement.adapter_digest, sample, name, of_texts) for name, of_texts in values.items()]
+            found += [_mean(measurement.adapter_digest, sample, name, of_texts) for name, of_texts in values.items()]
     return found
 
 
@@ -155,8 +155,8 @@ def cosines(one: Floats, other: Floats) -> Floats:
     return np.asarray((one * other).sum(axis=1) / norms)
 
 
-def _moved(adapter_digest: str, sample: Sample, name: str, values: Floats) -> Forgetting:
-    """The mean over the texts that have a value, with its interval over clusters (or texts)."""
+def _mean(adapter_digest: str, sample: Sample, name: str, values: Floats) -> Forgetting:
+    """Average over the texts that have a value, with an interval over clusters (or texts)."""
     there = np.isfinite(values)
     values, units = values[there], np.unique(np.array(sample.units)[there], return_inverse=True)[1]
     interval: tuple[float, float] | None = None

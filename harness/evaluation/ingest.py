@@ -1,12 +1,12 @@
-"""The one place where runs go into the store: what workers send, in any order and in parts, whole runs in one piece.
+"""The only writer of runs: takes results from workers in any order and in parts, and stores whole runs.
 
     ingester = Ingester(jobs, tasks, …)
     for task, done in …:
-        ingester.take(task, done)      # stores what is whole, unless it did so a moment ago
+        ingester.take(task, done)      # stores complete runs, unless it did so a moment ago
     ingester.store()                   # stores the rest
 
-Opening the file costs more than storing a run, so runs that are done within a moment are stored together. What waits is
-kept in its shards: of a command that is killed meanwhile nothing is scored again.
+Opening the file costs more than storing a run, so runs that finish within a moment of each other are stored together.
+Waiting runs are kept in their shards: if the command is killed meanwhile, nothing needs to be scored again.
 """
 
 import time
@@ -28,7 +28,7 @@ from harness.store.connection import opened
 
 @dataclass(slots=True)
 class Report:
-    """What an evaluation did."""
+    """Outcome of an evaluation."""
 
     scored: list[Run] = field(default_factory=list)
     reused: list[Run] = field(default_factory=list)
@@ -38,13 +38,13 @@ class Report:
     notes: list[str] = field(default_factory=list)
     """The variants that `precision = "auto"` resolved to, and why."""
     damaged: list[str] = field(default_factory=list)
-    """Files of scored parts that were not what they were, and were scored again."""
+    """Files of scored parts that were damaged, so the parts were scored again."""
     results: list[dict[str, Any]] = field(default_factory=list)
-    """The primary metric of every model on every split that was asked for, as far as stored."""
+    """The primary metric of every requested model on every requested split, as far as stored."""
 
     @property
     def reasons(self) -> list[str]:
-        """Why runs failed, a line each."""
+        """One line for each failed run, with the reason."""
         lines = []
         for run in self.failed:
             seed = "" if run.seed is None else f" seed {run.seed}"
@@ -54,16 +54,16 @@ class Report:
 
 
 HOLD_SECONDS = 1.0
-"""How long after it was opened the file is not opened again while there is more to come."""
+"""Shortest time between two openings of the file while more results are expected."""
 
 
 class Ingester:
-    """Stores each run once: when all of its parts are there, or with the first reason why they will not be.
+    """Store each run once: when all of its parts are there, or with the first reason why they never will be.
 
     Args:
-        jobs: what is to be scored.
-        tasks: all of it.
-        evaluation_id: of the runs that were not scored at all.
+        jobs: all jobs to be scored.
+        tasks: all tasks of these jobs.
+        evaluation_id: recorded for runs that were not scored at all.
     """
 
     def __init__(
@@ -72,17 +72,17 @@ class Ingester:
         self.jobs = {job.run_key: job for job in jobs}
         self.unsettled = set(self.jobs)
         self.lacking = Counter[str]()
-        """Shards, by run."""
+        """Number of shards still missing, by run key."""
         for piece in (piece for task in tasks for piece in task.pieces):
             self.lacking[piece.job.run_key] += len(piece.shards)
         self.workspace, self.evaluation_id, self.report = workspace, evaluation_id, report
         self.began = provenance.now()
         self.waiting = deque[Scored]()
-        """Runs to be stored."""
+        """Runs waiting to be stored."""
         self.opened_at = -HOLD_SECONDS
 
     def take(self, task: Task, done: Done) -> None:
-        """Store what is whole with this task, now or soon."""
+        """Store the runs that this task completes, now or soon."""
         scored, failed = list(done.scored), {one.run.run_key for one in done.scored if one.run.status != "success"}
         for piece in task.pieces:
             key = piece.job.run_key
@@ -94,17 +94,20 @@ class Ingester:
         self._add(scored)
 
     def lost(self, task: Task, reason: str) -> list[Task]:
-        """What to do in place of a task whose workers died each time: its shards one by one, so that one that kills
-        its worker is found; for such a one nothing, and its run is stored as failed."""
+        """Replace a task whose workers died each time.
+
+        Its shards are retried one by one, to find the one that kills its worker. A single shard that does so is not
+        retried, and its run is stored as failed.
+        """
         if sum(len(piece.shards) for piece in task.pieces) > 1:
-            return shards.singly(task)
+            return shards.one_shard_each(task)
         (piece,) = task.pieces
-        what = RunError(f"{reason}, each time it scored {_named(piece.shards[0])}")
-        self._add([scoring.unfinished(piece.job, self.began, "error", what)])
+        problem = RunError(f"{reason}, each time it scored {_named(piece.shards[0])}")
+        self._add([scoring.unfinished(piece.job, self.began, "error", problem)])
         return []
 
     def cancel(self, tasks: Sequence[Task], interruption: BaseException) -> None:
-        """Have the runs that were under way stored as cancelled; parts that were scored are kept."""
+        """Store the runs that were under way as cancelled; scored parts are kept."""
         pieces = [piece for task in tasks for piece in task.pieces]
         self._add([scoring.unfinished(piece.job, self.began, "cancelled", interruption) for piece in pieces])
 
@@ -120,7 +123,7 @@ class Ingester:
             self.store()
 
     def store(self) -> None:
-        """Store what waits, each run in a transaction of its own."""
+        """Store the waiting runs, each in a transaction of its own."""
         if not self.waiting:
             return
         with opened(self.workspace.db) as connection:

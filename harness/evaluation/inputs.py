@@ -1,4 +1,4 @@
-"""What a suite names, found on disk or fetched, and verified before anything is trained or scored."""
+"""Inputs of a suite, found on disk or fetched, and verified before anything is trained or scored."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ from harness.store.connection import opened
 from harness.suite.schema import Suite
 
 AUDITED_UNASKED = 100_000
-"""Rows that `evaluate` audits: half a minute. More of them wait for `harness data`."""
+"""Most rows that `evaluate` audits, which takes half a minute. Larger suites are left to `harness data`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Where things are on disk: everything that is made lives beside the store."""
+    """Places on disk: everything that is produced lives beside the store."""
 
     suite_path: Path
     db: Path
@@ -34,39 +34,39 @@ class Workspace:
 
     @property
     def shards(self) -> Path:
-        """What was scored, in parts."""
+        """Scored parts of runs."""
         return self.db.parent / "shards"
 
     @property
     def cache(self) -> Path:
-        """What was fetched once."""
+        """Fetched files."""
         return self.db.parent / "cache"
 
     @property
     def places(self) -> Places:
-        """Where splits are read from."""
+        """Places from which splits are read."""
         local = os.environ.get("HARNESS_DATA")
         return Places(self.cache, self.suite_path.parent, Path(local) if local else None)
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedInputs:
-    """What a suite names, found and verified."""
+    """The splits and bases of a suite, verified."""
 
     splits: Mapping[str, Split]
     bases: Mapping[str, ResolvedBase]
     unpinned: tuple[str, ...]
-    """Splits that no lock pins."""
+    """Ids of splits that no lock pins."""
     warnings: tuple[str, ...] = ()
-    """Repeated texts, and overlap of training and scored splits, that the suite wants reported, not forbidden."""
+    """Repeated texts, and overlap of training and scored splits, that the suite reports rather than forbids."""
 
 
 def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
     """Load and verify every split and base, and make sure that no model would be scored on rows it is trained on.
 
     Raises:
-        DataError: something cannot be had or is not what was pinned, or repeats texts where the suite forbids it.
-        LeakError: a scored split shares texts with one that is trained on, and the suite forbids it.
+        DataError: an input is unavailable or differs from its pin, or repeats texts where the suite forbids it.
+        LeakError: a scored split shares texts with a training split, and the suite forbids it.
     """
     lock_path = lock.path_for(workspace.suite_path)
     pinned = lock.read(lock_path) or {}
@@ -75,7 +75,7 @@ def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
     settled = repeats.settle(suite, drawn)
     settled.refuse()
     splits = settled.splits
-    # Nearly equal texts take seconds to find: where they are only reported, the audit does it, once.
+    # Nearly equal texts take seconds to find: where they are only reported, the audit finds them once.
     found = audit.overlaps(suite, splits, look_for_near=suite.audit.near_overlap == "forbid")
     judged = audit.judge(suite.audit, found)
     audit.refuse(judged)
@@ -84,18 +84,18 @@ def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
 
 
 def examine(suite: Suite, splits: Sequence[Split], workspace: Workspace) -> tuple[audit.Audited, tuple[str, ...]]:
-    """Audit a suite's splits, and store what was found.
+    """Audit a suite's splits and store the findings.
 
     Returns:
-        What was found, and warnings: overlap that the suite wants reported, and what could not be found out. What the
-        suite forbids is not refused here.
+        The audit, and warnings: overlap that the suite reports, and what could not be determined. Findings that the
+        suite forbids are not refused here.
     """
     audited, problems = _examined(suite, splits, workspace)
     return audited, (*problems, *audit.judge(suite.audit, audited.overlaps).reported)
 
 
 def _examined(suite: Suite, splits: Sequence[Split], workspace: Workspace) -> tuple[audit.Audited, list[str]]:
-    """What was found, once it is stored, and what could not be found out."""
+    """Audit and store the findings; return them with the reasons why some could not be determined."""
     counters, problems = _token_counters(suite, workspace)
     audited = audit.audit(suite, {split.split_id: split for split in splits}, counters)
     now = provenance.now()
@@ -110,19 +110,19 @@ def _examined(suite: Suite, splits: Sequence[Split], workspace: Workspace) -> tu
 
 
 def audit_once(suite: Suite, splits: Mapping[str, Split], workspace: Workspace, progress: Progress) -> list[str]:
-    """Audit a suite's splits unless the store holds an audit of just these rows.
+    """Audit a suite's splits unless the store holds an audit of exactly these rows.
 
-    Equal texts, and those that read the same, are found by `inputs` every time.
+    `gather` finds equal texts, and those that read the same, every time.
 
     Returns:
-        Warnings: texts that are nearly equal on both sides, and whatever could not be found out.
+        Warnings: texts that are nearly equal on both sides, and what could not be determined.
     """
     problems: list[str] = []
     if (found := stored_overlaps(suite, splits, workspace)) is None:
         rows = sum(len(split.examples) for split in splits.values())
         if rows > AUDITED_UNASKED:
             path = workspace.suite_path
-            return [f"{path}: not audited, for it has {rows:,} rows; `harness data {path}` audits them"]
+            return [f"{path}: not audited, because it has {rows:,} rows; `harness data {path}` audits them"]
         with progress(f"audit of {len(splits)} splits, once", rows) as advance:
             audited, problems = _examined(suite, list(splits.values()), workspace)
             advance(rows, "")
@@ -131,7 +131,7 @@ def audit_once(suite: Suite, splits: Mapping[str, Split], workspace: Workspace, 
 
 
 def stored_overlaps(suite: Suite, splits: Mapping[str, Split], workspace: Workspace) -> list[audit.Overlap] | None:
-    """The overlaps of these splits as the last audit found them; None where it was of other rows, or there is none."""
+    """Overlaps that the last audit of these splits found; None if it covered other rows, or there was none."""
     if not workspace.db.is_file():
         return None
     with opened(workspace.db, read_only=True) as connection:
@@ -143,12 +143,12 @@ def stored_overlaps(suite: Suite, splits: Mapping[str, Split], workspace: Worksp
 
 
 def nearly_equal(found: Sequence[audit.Overlap]) -> list[str]:
-    """Sentences about nearly equal texts on both sides; those where the suite forbids them were refused before."""
+    """Describe nearly equal texts on both sides; where the suite forbids them they were refused before."""
     return [complaint for overlap in found if (complaint := overlap.complaints.get("near")) is not None]
 
 
 def _token_counters(suite: Suite, workspace: Workspace) -> tuple[dict[str, audit.CountTokens | None], list[str]]:
-    """What counts the tokens of texts, by base id, None where a tokenizer cannot be had; and for each of these why."""
+    """Make a token counter for each base id, None without a tokenizer; also return why a tokenizer is missing."""
     found: dict[str, audit.CountTokens | None] = {}
     problems = []
     for base in suite.base:

@@ -1,8 +1,8 @@
-"""Variants of trained models, held to a reference: which there are, what they are allowed, and the checks themselves.
+"""Parity of variants of trained models with a reference: the variants, their tolerances and the checks.
 
-The reference is torch in fp32, nothing merged. Another variant of the same weights is used only where it gives nearly
-all texts of a fixed sample the same class, and moves no log-odds far. Labels are never read. A check is made once and
-stored; planning needs no torch, making a check does.
+The reference is torch in fp32, nothing merged. Another variant of the same weights is used only if it assigns nearly
+all texts of a fixed sample to the same class and moves no log-odds far. Labels are never read. A check is made once and
+stored; planning needs no torch, but making a check does.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,19 +28,19 @@ from harness.store.connection import opened
 from harness.suite.schema import CheckpointModel, Model, PeftModel, Suite, TransformerModel
 
 SAMPLE = 256
-"""Texts of the scored splits that a variant is asked."""
+"""Number of texts of the scored splits on which variants are compared."""
 CLIP = 1e-9
-"""Log-odds are of probabilities this far from 0 and 1, at least: nearer, float64 has not the digits for 1 - p."""
+"""Least distance of a probability from 0 and 1 in log-odds: float64 lacks the digits of 1 - p below it."""
 REFERENCE = "torch fp32"
 RELOADED, MERGED = "reloaded", "torch fp32 merged"
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What a variant may do otherwise than the reference and still pass."""
+    """Largest deviation from the reference with which a variant passes."""
 
     flips: float
-    """Largest share of the sample of which another class is said."""
+    """Largest share of the sample that gets another class."""
     move: float
     """Largest difference of a log-odds."""
 
@@ -53,30 +53,30 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "openvino bf16": Tolerance(0.01, 0.5),
     "openvino int8": Tolerance(0.02, 2.0),
 }
-"""By variant; docs/precision.md says why. A table of all variants, too: what a model declares is
+"""By variant; docs/precision.md explains the values. The keys are all variants; a model declares one as
 `runtime precision`."""
 AUTO = Tolerance(0.004, 0.5)
-"""What `auto` allows a variant besides: one text of the sample. Who leaves the choice open wants the same answers."""
+"""Additional limit for `auto`: one text of the sample. A suite that leaves the choice open wants equal answers."""
 _FASTEST_FIRST = {"torch": ("bf16",), "openvino": ("int8", "bf16")}
-"""What `auto` may come to besides fp32."""
+"""Precisions that `auto` may choose besides fp32."""
 
 
 def has_variants(model: Model) -> TypeGuard[PeftModel | TransformerModel]:
-    """Whether a model has trained weights, so that a variant of it could be held to its reference."""
+    """Report whether a model has trained weights, so that its variants can be checked against the reference."""
     return isinstance(model, PeftModel) or (isinstance(model, TransformerModel) and model.adapter is not None)
 
 
 def as_variant(model: Model, variant: str) -> Model:
-    """A model, declared in one of the variants that can be declared."""
+    """Declare a model in one of the declarable variants."""
     runtime, precision = variant.split()
     return model.model_copy(update={"runtime": runtime, "precision": precision})
 
 
 def wanted(model: Model, *, can_calibrate: bool) -> list[str]:
-    """The variants that a model needs held to the reference before it is scored; with `auto`, the fastest first.
+    """List the variants to check before a model is scored; with `auto`, the fastest first.
 
     Args:
-        can_calibrate: whether there are the rows that its weights were trained on.
+        can_calibrate: the rows on which its weights were trained are available.
     """
     if not has_variants(model):
         return []
@@ -89,7 +89,7 @@ def wanted(model: Model, *, can_calibrate: bool) -> list[str]:
 
 
 def sample(suite: Suite, splits: Mapping[str, Split]) -> tuple[str, ...]:
-    """Texts of the splits that are scored, drawn by a fixed seed: where a flip would count. Labels stay unread."""
+    """Draw texts from the scored splits, where a flip would count, with a fixed seed. Labels stay unread."""
     scored = [split for split in splits.values() if split.split_id not in suite.train_split_ids]
     rows = [example for split in scored for example in split.examples]
     drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[:SAMPLE])
@@ -98,16 +98,16 @@ def sample(suite: Suite, splits: Mapping[str, Split]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Trained weights whose variants are held to their reference."""
+    """Trained weights whose variants are checked against the reference."""
 
     adapter: AdapterRecord
     base_digest: str
     train: Split | None
-    """What they were trained on; None where they come from elsewhere."""
+    """Split on which they were trained; None if they come from elsewhere."""
 
 
 def spec(weights: Weights, variant: str, texts: Sequence[str], max_length: int) -> dict[str, Any]:
-    """All that goes into a parity check, the processor included: variants round otherwise on another one."""
+    """Collect the inputs of a parity check, including the processor: variants round differently on another one."""
     tolerance, hardware = TOLERANCES[variant], provenance.hardware()
     return {
         "form": variant,
@@ -124,46 +124,48 @@ def spec(weights: Weights, variant: str, texts: Sequence[str], max_length: int) 
 
 
 def packages(runtime: str) -> dict[str, str | None]:
-    """The packages whose releases can change what a runtime answers."""
+    """Versions of the packages whose releases can change the answers of a runtime."""
     names = (*provenance.SCORING_PACKAGES, *(provenance.RUNTIME_PACKAGES if runtime == "openvino" else ()))
     return {name: provenance.packages().get(name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A trained model, some of whose variants are to be held to its reference."""
+    """A trained model, and the variants to check against its reference."""
 
     suite: Suite
     model: PeftModel | TransformerModel
     weights: Weights
     ingredients: ModelInputs
     texts: tuple[str, ...]
-    """`sample`."""
+    """The texts that `sample` drew."""
     specs: Mapping[str, Mapping[str, Any]]
-    """By variant."""
+    """Inputs of the check, by variant."""
     cache: Path
-    """The workspace's."""
+    """Cache folder of the workspace."""
 
     @property
     def keys(self) -> dict[str, str]:
-        """Under which the parity of each variant is stored."""
+        """Keys under which the parity of each variant is stored."""
         return {variant: digest.of_json(spec) for variant, spec in self.specs.items()}
 
 
 def in_runtime(
     ingredients: ModelInputs, model: Model, base_digest: str | None, weights: Weights | None, suite: Suite, cache: Path
 ) -> ModelInputs:
-    """What a model is made from, with the place of its converted variant and the rows that calibrate it; for torch,
-    with the place of states that models on one base share, unless a rule is about its speed.
+    """Complete the inputs of a model for its runtime.
+
+    OpenVINO gets the folder of the converted variant and the rows that calibrate it. Torch gets the folder of states
+    that models on one base share, unless a rule is about the model's speed.
 
     Args:
-        model: in the variant that is wanted.
-        base_digest: of its base.
-        weights: None for an untrained head, and for a base's own.
-        cache: the workspace's.
+        model: the model in the variant to be scored.
+        base_digest: digest of its base.
+        weights: None for an untrained head, and for a head that the base brings.
+        cache: cache folder of the workspace.
     """
     if getattr(model, "runtime", "torch") != "openvino":
-        is_timed = model.id in suite.timed_model_ids  # what others computed for it would leave it without a timing
+        is_timed = model.id in suite.timed_model_ids  # work shared with other models would leave it without a timing
         return ingredients if is_timed else replace(ingredients, states_dir=cache / "states")
     assert isinstance(model, PeftModel | TransformerModel | CheckpointModel)
     train = weights.train if weights is not None and model.precision == "int8" else None
@@ -183,12 +185,12 @@ def in_runtime(
 def measured(
     weights: Weights, variant: str, described: Mapping[str, Any], n: int, answers: tuple[Floats, Floats] | str
 ) -> Parity:
-    """What came of holding a variant to its reference.
+    """Compare the answers of a variant with those of the reference.
 
     Args:
-        described: `spec`.
-        n: texts that they were to be asked.
-        answers: the reference's and the variant's probabilities of class 1, each of shape (n,), or why there are none.
+        described: the check's inputs, from `spec`.
+        n: number of texts of the check.
+        answers: probabilities of class 1 by reference and variant, each of shape (n,), or why there are none.
     """
     tolerance, flips, low, high, move = TOLERANCES[variant], None, None, None, None
     turned_positive, turned_negative, p_value = None, None, None
@@ -225,18 +227,18 @@ def measured(
 
 
 def log_odds(probabilities: Floats) -> Floats:
-    """Shape as given; at most about 20.7 in size."""
+    """Convert probabilities to log-odds of the same shape, at most about 20.7 in absolute value."""
     inside = np.clip(probabilities, CLIP, 1 - CLIP)
     return np.asarray(np.log(inside / (1 - inside)), dtype=np.float64)
 
 
 def describe(parity: Parity, allowed: Tolerance) -> str:
-    """One sentence with the numbers."""
+    """Describe the numbers of a check in one sentence."""
     if parity.problem is not None:
-        return f"{parity.form} cannot be held to {REFERENCE}: {parity.problem}"
+        return f"{parity.form} cannot be compared with {REFERENCE}: {parity.problem}"
     seed = "" if parity.seed is None else f" of seed {parity.seed}"
     return (
-        f"{parity.form}{seed} says another class than {REFERENCE} of {parity.flips} of {parity.n} texts "
+        f"{parity.form}{seed} gives {parity.flips} of {parity.n} texts another class than {REFERENCE} "
         f"({100 * allowed.flips:g} % allowed) and moves a log-odds by up to {parity.largest_move:.2g} "
         f"({allowed.move:g} allowed)"
     )
@@ -244,22 +246,22 @@ def describe(parity: Parity, allowed: Tolerance) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The variant in which a model is scored, whatever the seed."""
+    """The variant in which all seeds of a model are scored."""
 
     model: Model
-    """Its precision is no longer `auto`."""
+    """The model in that variant; its precision is no longer `auto`."""
     blocked: str | None = None
-    """Why it cannot be scored in it."""
+    """Reason why it cannot be scored in that variant."""
     why: str | None = None
-    """What `auto` came to, and why not to something faster."""
+    """The variant that `auto` chose, and why it chose none that is faster."""
 
 
 def choose_variant(model: Model, variants: Sequence[str], found: Mapping[str, Sequence[Parity | None]]) -> Decision:
-    """The variant of a model: the declared one, or for `auto` the fastest in which all of its seeds pass.
+    """Choose the variant of a model: the declared one, or for `auto` the fastest in which all of its seeds pass.
 
     Args:
-        variants: `wanted`.
-        found: by variant, what is stored of each seed; None where nothing is.
+        variants: the variants to choose from, as `wanted` lists them.
+        found: by variant, the stored check of each seed; None if it is not stored.
     """
     if not has_variants(model):
         return Decision(model)
@@ -269,7 +271,7 @@ def choose_variant(model: Model, variants: Sequence[str], found: Mapping[str, Se
     unfit: list[str] = []
     for variant in variants:
         if None in found[variant]:
-            reason = "what precision = 'auto' comes to on this processor is not decided yet; evaluate the suite first"
+            reason = "precision = 'auto' is not resolved for this processor yet; evaluate the suite first"
             return Decision(as_variant(model, fp32), reason)
         failing = _failing(found[variant], AUTO if variant != fp32 else None)
         if failing is None:
@@ -278,15 +280,15 @@ def choose_variant(model: Model, variants: Sequence[str], found: Mapping[str, Se
     return Decision(as_variant(model, fp32), unfit[-1] if fp32 in variants else None, _why(fp32, unfit))
 
 
-def _failing(found: Iterable[Parity | None], besides: Tolerance | None = None) -> str | None:
-    """The first that does not pass, or does more than is allowed besides, in words."""
+def _failing(found: Iterable[Parity | None], extra: Tolerance | None = None) -> str | None:
+    """Describe the first check that does not pass, or exceeds the additional tolerance."""
     for one in found:
         if one is not None and not one.passed:
             return (
                 f"{describe(one, Tolerance(one.flips_allowed, one.move_allowed))}; choose another precision or runtime"
             )
-        if one is not None and besides is not None and not _is_within(one, besides):
-            return describe(one, besides)
+        if one is not None and extra is not None and not _is_within(one, extra):
+            return describe(one, extra)
     return None
 
 
@@ -304,10 +306,10 @@ def _why(variant: str, unfit: Sequence[str]) -> str:
 
 
 def bring_up_to_date(checks: Sequence[Check], workspace: Workspace, map_unordered: MapUnordered) -> list[Parity]:
-    """Make the checks that are not stored, or had no numbers; each is stored as soon as it is made.
+    """Make the checks that are not stored or have no numbers, and store each as soon as it is made.
 
     Args:
-        map_unordered: an opened engine.
+        map_unordered: an open engine.
 
     Returns:
         All of them, in the order of the checks and their variants.
@@ -317,7 +319,7 @@ def bring_up_to_date(checks: Sequence[Check], workspace: Workspace, map_unordere
     keys = list(dict.fromkeys(key for check in checks for key in check.keys.values()))
     with opened(workspace.db) as connection:
         stored = {one.parity_key: one for one in reader.parities(connection, parity_keys=keys) if one.problem is None}
-    for check, made in map_unordered(_made, _missing(checks, stored)):
+    for check, made in map_unordered(_check, _missing(checks, stored)):
         found = _unanswered(check, made.reason) if isinstance(made, WorkerLost) else made
         with opened(workspace.db) as connection:
             writer.write_parities(connection, found)
@@ -326,7 +328,7 @@ def bring_up_to_date(checks: Sequence[Check], workspace: Workspace, map_unordere
 
 
 def _missing(checks: Iterable[Check], stored: Iterable[str]) -> list[Check]:
-    """The checks without the variants that are stored, and without those that an earlier one has too."""
+    """Drop variants from checks that are stored already, or that an earlier check covers."""
     todo, known = [], set(stored)
     for check in checks:
         specs = {variant: spec for variant, spec in check.specs.items() if check.keys[variant] not in known}
@@ -340,17 +342,19 @@ def _unanswered(check: Check, reason: str) -> list[Parity]:
     return [measured(check.weights, variant, spec, len(check.texts), reason) for variant, spec in check.specs.items()]
 
 
-def _made(check: Check, progress: Progress) -> list[Parity]:
-    """In a worker: ask the reference and every variant the same texts. A variant that fails is an outcome, no
-    exception."""
+def _check(check: Check, progress: Progress) -> list[Parity]:
+    """Score the same texts with the reference and every variant, in a worker.
+
+    A variant that fails is an outcome, not an exception.
+    """
     from threadpoolctl import threadpool_limits
 
     seed = "" if check.weights.adapter.seed is None else f" seed {check.weights.adapter.seed}"
     label = f"parity of {check.weights.adapter.adapter_id}{seed}"
-    n, asked = len(check.texts), [variant for variant in check.specs if variant != RELOADED]
+    n, scored = len(check.texts), [variant for variant in check.specs if variant != RELOADED]
     reference: Floats | None = None
     made = []
-    with threadpool_limits(1), progress(label, n * (len(asked) + bool(asked))) as advance:
+    with threadpool_limits(1), progress(label, n * (len(scored) + bool(scored))) as advance:
         for variant, spec in check.specs.items():
             answers: tuple[Floats, Floats] | str
             try:
@@ -368,7 +372,7 @@ def _made(check: Check, progress: Progress) -> list[Parity]:
 
 
 def _answers(check: Check, variant: str, advance: Advance) -> Floats:
-    """A variant's probabilities of class 1, by the way on which it is scored; shape (n,)."""
+    """Score the texts with a variant as an evaluation would: probabilities of class 1, shape (n,)."""
     if variant == MERGED:
         from harness.models.transformer import SequenceClassifier
         from harness.models.variants import merged
@@ -392,11 +396,11 @@ def _network(check: Check) -> Any:
 
 
 def _reloaded(check: Check) -> tuple[Floats, Floats]:
-    """What training's network said of the probe texts before it was saved, and what the loaded one says."""
+    """Scores of the probe texts by the network in training before it was saved, and by the loaded network."""
     from harness.models.transformer import probe_scores
 
     before = check.weights.adapter.card.get("probe_scores")
     if before is None:
-        raise AdapterError("it has no card that tells what it answered in memory")
+        raise AdapterError("its card records no probe scores from training, so the loaded weights cannot be checked")
     assert check.ingredients.base_dir is not None
     return np.array(before), np.array(probe_scores(_network(check), check.ingredients.base_dir))

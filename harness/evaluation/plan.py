@@ -1,7 +1,7 @@
-"""What there is to score: every model, seed and split of a suite, with the key under which its run is stored.
+"""The scoring plan: every model, seed and split of a suite, with the key under which its run is stored.
 
-Made without torch: digests of files and declarations are all it takes, so a second evaluation that has nothing to do
-says so at once.
+Planning needs no torch, only digests of files and declarations, so a second evaluation that has nothing to do reports
+that immediately.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -32,13 +32,13 @@ def plan(
     limit: int | None = None,
     untrainable: Mapping[tuple[str, int], str] | None = None,
 ) -> list[Job]:
-    """Every model, seed and scored split of the suite, with the key under which its run is or will be stored.
+    """List every model, seed and scored split of the suite, with the key under which its run is or will be stored.
 
     Args:
         model_ids: only these models; all where empty.
         split_ids: only these splits; all that nothing is trained on where empty.
-        limit: only the first so many examples of each split.
-        untrainable: why weights are absent, by adapter id and seed, as training said.
+        limit: score only this many examples from the start of each split.
+        untrainable: why weights are absent, by adapter id and seed, as training reported it.
     """
     scored = [
         split if limit is None else data.first(split, limit)
@@ -71,21 +71,21 @@ def checks(
     variants: Sequence[str] = (),
     untrainable: Mapping[tuple[str, int], str] | None = None,
 ) -> list[Check]:
-    """What is to be held to its reference: each trained model and seed, in the variants that the suite uses it in.
+    """List the parity checks: each trained model and seed, in the variants in which the suite uses it.
 
     Args:
         model_ids: only these models; all where empty.
-        variants: these in place of the ones that the suite uses, as far as a model can have them.
+        variants: check these instead of the ones that the suite uses, as far as a model supports them.
         untrainable: why weights are absent, as for `plan`.
     """
     found: list[Check] = []
     for model in suite.model:
         can_calibrate = evaluation_weights.can_calibrate(suite, model)
-        asked = [variant for variant in variants if can_calibrate or not variant.endswith("int8")]
-        asked = asked if variants else parity.wanted(model, can_calibrate=can_calibrate)
-        if asked and parity.has_variants(model) and (not model_ids or model.id in model_ids):
+        chosen = [variant for variant in variants if can_calibrate or not variant.endswith("int8")]
+        chosen = chosen if variants else parity.wanted(model, can_calibrate=can_calibrate)
+        if chosen and parity.has_variants(model) and (not model_ids or model.id in model_ids):
             by_seed = evaluation_weights.of(suite, model, materials, workspace, untrainable)
-            found += _checks(suite, model, by_seed, asked, materials, workspace)
+            found += _checks(suite, model, by_seed, chosen, materials, workspace)
     return found
 
 
@@ -97,7 +97,7 @@ def _checks(
     materials: ResolvedInputs,
     workspace: Workspace,
 ) -> list[Check]:
-    """One for each seed whose weights are there."""
+    """Make one check for each seed whose weights are available."""
     if not variants or not parity.has_variants(model):
         return []
     texts, length = parity.sample(suite, materials.splits), suite.text.max_length
@@ -117,7 +117,7 @@ def _checks(
 
 
 def _stored(keys: Collection[str], workspace: Workspace) -> dict[str, Parity]:
-    """What is stored of these checks, by key."""
+    """Read the stored results of these checks, by key."""
     if not keys or not workspace.db.is_file():
         return {}
     with opened(workspace.db, read_only=True) as connection:
@@ -125,12 +125,15 @@ def _stored(keys: Collection[str], workspace: Workspace) -> dict[str, Parity]:
 
 
 def current_keys(jobs: Iterable[Job]) -> list[str]:
-    """The keys whose stored runs count: not those of jobs that are blocked now, whatever was scored before."""
+    """Keys whose stored runs count. A job that is blocked now is left out, even if it was scored before."""
     return [job.run_key for job in jobs if job.blocked is None]
 
 
 def _leak(weights: TrainedWeights | None, seed: int | None, split: Split) -> str | None:
-    """What of a split the weights were trained on. Their folder may be another than the one the suite would train."""
+    """Describe the rows of a split that the weights were trained on; None if there are none.
+
+    The weights may come from another folder than the one that the suite would train into.
+    """
     if weights is None or weights.trained_on is None:
         return None
     who = f"adapter {weights.adapter.id!r}" + ("" if seed is None else f" seed {seed}")
@@ -161,11 +164,11 @@ def _job(
     model, weights = decision.model, recipe.weights
     record = weights.record if weights else None
     known, base = recipe.parity_weights, recipe.base_digest
-    # How many trials there were is told of the adapter; it is no input.
-    unsaid: Mapping[str, bool | set[str]] = {"train": {"seeds"}, "path": True, "trials": True}
+    # The number of trials describes how the adapter was chosen; it is no input of its predictions.
+    left_out: Mapping[str, bool | set[str]] = {"train": {"seeds"}, "path": True, "trials": True}
     configuration = {
         "model": model.model_dump(mode="json", exclude_none=True, exclude={"seeds"}),
-        "adapter": weights and weights.adapter.model_dump(mode="json", exclude=unsaid),
+        "adapter": weights and weights.adapter.model_dump(mode="json", exclude=left_out),
         "base": recipe.base_digest,
         "train": recipe.train_digest,
         "text": {"template": suite.text.template, "max_length": suite.text.max_length},

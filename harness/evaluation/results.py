@@ -1,12 +1,12 @@
-"""What the store holds for a plan, held to what it must be; and of what it does not hold, why.
+"""The stored results of a plan, verified, with a reason for each result that is missing or refused.
 
-    found = stored(connection, jobs, now)     # runs, what they answered, and what of it was refused
+    found = stored(connection, jobs, now)     # runs, their predictions, and what was refused
     evidence = of(connection, jobs)           # the same by model and split, ready to be judged
 
-Everything that gates, boards, comparisons and baselines say of a plan comes through here. Labels and clusters are those
-of the splits that were just loaded, not the store's; the store's must be the same. Of a run, its key must be the digest
-of its spec, its predictions must be one for each example and have the checksum that they were stored with, and so must
-all that is recorded of it. Of weights, the store and the card beside them must say the same.
+Everything that gates, boards, comparisons and baselines report about a plan comes through here. Labels and clusters are
+taken from the splits that were just loaded, and those in the store must equal them. The key of a run must be the digest
+of its spec, there must be one prediction for each example, and the predictions and the record of the run must match the
+checksums that were stored with them. For weights, the store and the card beside them must agree.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ RESTORE = "restore it, or delete that folder to train anew"
 
 
 class Refusal(NamedTuple):
-    """Why a stored run is not believed."""
+    """The reason for refusing a stored run, and the remedy."""
 
     fault: str
     remedy: str
@@ -42,14 +42,14 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The stored results of a plan, as far as they hold."""
+    """The stored results of a plan that passed verification, and the refusals."""
 
     runs: Mapping[str, Run]
     """By run key."""
     outcomes: Mapping[str, Outcomes]
-    """By run id, beside the labels and clusters of the plan's splits."""
+    """By run id, with the labels and clusters of the plan's splits."""
     adapters: Mapping[str, AdapterRecord]
-    """By digest, the weights of those runs, as their folders say."""
+    """The weights of those runs by digest, as recorded in their folders."""
     refused: Mapping[str, Refusal]
     """By run key."""
 
@@ -60,10 +60,10 @@ class Stored:
 
 
 def stored(connection: Connection, jobs: Sequence[Job], now: datetime | None = None) -> Stored:
-    """The latest success of every run of a plan, verified.
+    """Read and verify the latest successful run for every job of a plan.
 
     Args:
-        now: UTC, without time zone; the present where it is None.
+        now: UTC, without time zone; the current time if None.
     """
     keys = current_keys(jobs)
     latest = reader.latest_runs(connection, keys, now or provenance.now())
@@ -105,7 +105,7 @@ def _by_split(jobs: Sequence[Job]) -> list[tuple[Split, list[Job]]]:
 
 
 def _truth(split: Split) -> Outcomes:
-    """A split's examples, whose arrays all runs on it share; without answers."""
+    """Build the outcomes of a split without predictions; all runs on the split share these arrays."""
     clusters, nothing = [example.cluster for example in split.examples], np.zeros(0)
     return Outcomes(
         example_ids=tuple(example.example_id for example in split.examples),
@@ -140,7 +140,7 @@ def _of_examples(split: Split, altered: int) -> Refusal | None:
 
 
 def _of_run(run: Run, job: Job, answered: reader.Answers | None, sums: reader.Sums | None) -> Refusal | None:
-    """Why a run is not what was scored for this job; None where it is."""
+    """Check that a run is the one that was scored for this job; None if it is."""
     mine = (job.model.id, job.split.split_id, job.split.digest, job.seed, job.configuration)
     its = (run.model_id, run.split_id, run.split_digest, run.seed, run.configuration)
     if answered is None:
@@ -159,13 +159,13 @@ def _of_run(run: Run, job: Job, answered: reader.Answers | None, sums: reader.Su
 
 
 _MEASURED = ("method", "n_trainable", "train_seconds", "peak_bytes", "size_bytes", "trained_on")
-"""Fields of an adapter's record that gates and boards show."""
+"""Fields of an adapter's record that gates and boards use."""
 
 
 def _of_weights(job: Job, records: Mapping[str, AdapterRecord]) -> Refusal | None:
-    """Why what is known of a job's weights is not believed; None where store, card and folder agree.
+    """Check that store, card and folder agree on a job's weights; None if they do.
 
-    The same weights may have been trained twice, which takes another time: then the card is of another training.
+    Training the same weights twice takes a different time, so a card of another training is not compared.
     """
     mine, folder = job.adapter, job.ingredients.adapter_dir
     if mine is None or folder is None:
@@ -186,10 +186,10 @@ def _of_weights(job: Job, records: Mapping[str, AdapterRecord]) -> Refusal | Non
 
 
 def outcomes_of(connection: Connection, run: Run) -> Outcomes:
-    """What a stored run answered, whatever plan it is of, held to its checksums where it has any.
+    """Read the predictions of a stored run of any plan, and verify them against its checksums where it has any.
 
     Raises:
-        StoreError: it is not what was stored.
+        StoreError: the predictions or the record differ from what was stored.
     """
     found, sums = reader.outcomes(connection, run.run_id), reader.sums(connection, [run.run_id]).get(run.run_id)
     if sums is not None and sums.predictions != checksum.of_predictions(found.predicted, found.scores):
@@ -199,10 +199,10 @@ def outcomes_of(connection: Connection, run: Run) -> Outcomes:
 
 
 def check_records(connection: Connection, run_ids: Collection[str]) -> None:
-    """Hold what is recorded of stored runs, whatever plan they are of, to its checksums where there are any.
+    """Verify the records of stored runs of any plan against their checksums where they have any.
 
     Raises:
-        StoreError: of one, it is not what was stored.
+        StoreError: a record differs from what was stored.
     """
     sums = reader.sums(connection, run_ids)
     for run in reader.runs_of(connection, run_ids):
@@ -212,14 +212,14 @@ def check_records(connection: Connection, run_ids: Collection[str]) -> None:
 
 
 def of(connection: Connection, jobs: Sequence[Job], baselines: Mapping[str, Baseline] | None = None) -> Evidence:
-    """The stored outcomes of a plan, by model and split, where none of its runs is missing or refused."""
-    return judged_on(connection, jobs, stored(connection, jobs), baselines)
+    """Collect the stored outcomes by model and split, for each place where no run is missing or refused."""
+    return evidence_from(connection, jobs, stored(connection, jobs), baselines)
 
 
-def judged_on(
+def evidence_from(
     connection: Connection, jobs: Sequence[Job], found: Stored, baselines: Mapping[str, Baseline] | None = None
 ) -> Evidence:
-    """`of`, from what was read already."""
+    """Do what `of` does with results that were already read."""
     missing: dict[Place, str] = {}
     present: dict[Place, list[Run]] = {}
     for job in jobs:
@@ -236,7 +236,7 @@ def judged_on(
 
 
 def _why_missing(connection: Connection, job: Job) -> str:
-    """In one sentence, from the last run of the same suite, model, split and seed."""
+    """Explain in one sentence, from the last run of the same suite, model, split and seed."""
     stand = (job.suite.name, job.model.id, job.split.split_id, job.seed)
     last = reader.last_attempt(connection, job.run_key, *stand)
     if last is None:
@@ -251,7 +251,7 @@ def _why_missing(connection: Connection, job: Job) -> str:
 
 
 def _changed(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """Where two specs differ, as `adapter.params.r`."""
+    """Yield the paths at which two specs differ, such as `adapter.params.r`."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted({*old, *new}):
             yield from _changed(old.get(key), new.get(key), f"{path}.{key}" if path else key)

@@ -1,4 +1,4 @@
-"""Scoring one model on one split. Knows no database and no other models.
+"""Scoring of one model on one split, independent of the store and of other models.
 
 job = Job(…)                          # everything that can change the predictions, digested in `run_key`
 classifier = load(job)
@@ -36,53 +36,53 @@ class Job:
     split: Split
     ingredients: ModelInputs
     adapter: AdapterRecord | None
-    """What is known of its weights."""
+    """Record of its weights."""
     configuration: str
     run_key: str
     spec: Mapping[str, Any]
-    """What `run_key` is the digest of."""
+    """The inputs of which `run_key` is the digest."""
     git_commit: str | None
     git_dirty: bool | None
     blocked: str | None = None
-    """Why it cannot be scored, such as an adapter whose training failed or that was trained on rows of the split."""
+    """Reason why it cannot be scored, such as an adapter whose training failed or that saw rows of the split."""
     warning: str | None = None
-    """What whoever reads its score must know: that its adapter was trained on rows of the split, where that may be."""
+    """Caveat for readers of its score, such as an adapter that may have been trained on rows of the split."""
     note: str | None = None
-    """What `precision = "auto"` came to, and why."""
+    """The variant that `precision = "auto"` chose, and why."""
 
     @property
     def label(self) -> str:
-        """For people: model, seed and split."""
+        """Model, seed and split, for display."""
         seed = "" if self.seed is None else f" seed {self.seed}"
         return f"{self.model.id}{seed} on {self.split.split_id}"
 
 
 class Answers(NamedTuple):
-    """What a model said of n consecutive examples of a split."""
+    """Scores of a model for n consecutive examples of a split."""
 
     scores: Floats
     """Shape (n,), probability of class 1, in the order of the examples."""
     tokens: int | None
-    """Tokens read; None without a tokenizer."""
+    """Number of tokens read; None without a tokenizer."""
     truncated: int | None
-    """Texts that were cut; None without a tokenizer."""
+    """Number of truncated texts; None without a tokenizer."""
     seconds: float | None
-    """Wall time of prediction, what was tokenized before counted in; None where another model computed some of it."""
+    """Wall time of prediction, including earlier tokenizing; None where another model computed part of the work."""
     started_at: datetime
     """UTC, without time zone."""
     evaluation_id: str | None = None
-    """The call of `harness evaluate` that it was scored in."""
+    """The call of `harness evaluate` in which it was scored."""
 
 
 class Scored(NamedTuple):
-    """A run and what it predicted, in the order of the split; no predictions unless it succeeded."""
+    """A run and its predictions in the order of the split; there are none unless it succeeded."""
 
     run: Run
     predictions: tuple[Prediction, ...]
 
 
 def load(job: Job) -> Classifier:
-    """The job's model, ready to predict."""
+    """Load the job's model, ready to predict."""
     if job.blocked is not None:
         raise RunError(job.blocked)
     return models.load(job.model, job.ingredients)
@@ -110,10 +110,10 @@ def answer(job: Job, classifier: Classifier, examples: Sequence[Example], advanc
 
 
 def finished(job: Job, parts: Sequence[Answers]) -> Scored:
-    """The run that parts of it make, with the suite's metrics.
+    """Combine the parts of a run, and compute the suite's metrics.
 
     Args:
-        parts: of all examples of the split, in its order.
+        parts: these cover all examples of the split, in its order.
     """
     scores = np.concatenate([part.scores for part in parts])
     predictions = tuple(
@@ -132,20 +132,20 @@ def finished(job: Job, parts: Sequence[Answers]) -> Scored:
         tokens=_sum([part.tokens for part in parts]),
         truncated=_sum([part.truncated for part in parts]),
         metrics=values,
-        # Timings of several evaluations are no timing of one.
+        # Timings from several evaluations do not add up to a timing of one.
         evaluation_id=evaluations.pop() if len(evaluations) == 1 else uuid.uuid4().hex,
     )
     return Scored(run, predictions)
 
 
 def _sum(counts: Sequence[int | None]) -> int | None:
-    """None where one is not known."""
+    """Add counts; None if any of them is unknown."""
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
 
 
 def unfinished(job: Job, started_at: datetime, status: Status, problem: BaseException) -> Scored:
-    """The record of a run that failed or was cancelled."""
+    """Record a run that failed or was cancelled."""
     text = str(problem) if isinstance(problem, HarnessError) else "".join(traceback.format_exception(problem))
     return Scored(_run(job, started_at, status, text or type(problem).__name__), ())
 

@@ -1,16 +1,16 @@
-"""A run in parts: some consecutive examples of a split at a time, each part scored alone and kept as one file.
+"""Shards of a run: consecutive examples of a split, scored independently and kept as one file each.
 
-    for task in cut(jobs, folder, evaluation_id):      # one model and seed each, a few shards
-        done = score(task, progress)                   # in a worker: reads what is kept, keeps what it scores
-    scored = joined(job, folder)                       # where a run was shared among tasks
+    for task in make_tasks(jobs, folder, evaluation_id):      # one model and seed each, a few shards
+        done = score(task, progress)                          # in a worker: reads kept shards, keeps new ones
+    scored = joined(job, folder)                              # where a run was divided among tasks
 
-A shard is named by all that its answers follow from: the model, the seed, the weights, the code, the packages and the
-examples, though not the split. So what was scored before a command was killed is not scored again, and of a split that
-grew only the shards that changed are. Texts are batched within a shard alone: answers do not depend on how many workers
-share a run.
+A shard is named by everything that determines its answers: the model, the seed, the weights, the code, the packages and
+the examples, but not the split. So nothing is scored again after a command was killed, and when a split grows, only the
+shards that changed are scored. Texts are batched within a shard only: answers do not depend on how many workers share a
+run.
 
 A file appears under its name whole or not at all, and is never changed. Its columns are `example_id` and `score`; its
-footer says what it is of, and has a checksum. A file that is not what it was is told of, and scored again.
+footer describes its contents and has a checksum. A damaged file is reported, and its shard scored again.
 """
 
 import json
@@ -43,12 +43,12 @@ from harness.training import card
 T = TypeVar("T")
 
 EXAMPLES = 1000
-"""In a shard, at most: what a killed worker loses."""
+"""Most examples in a shard, which a killed worker loses."""
 SHARDS_PER_TASK = 2
-"""What a worker takes at a time, at most: loading a model should take far less than what follows."""
+"""Most shards that a worker takes at a time: loading a model should take far less time than scoring them."""
 FOOTER = b"harness"
 PARTIAL = ".partial-"
-"""How the names of files begin that are not whole yet."""
+"""Prefix of the names of incomplete files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class Shard:
     """Consecutive examples of a split, to be scored by one model."""
 
     key: str
-    """Digest of all that the answers follow from (64 hex digits)."""
+    """Digest of everything that determines the answers (64 hex digits)."""
     examples: tuple[Example, ...]
     path: Path
-    """Where its answers are kept."""
+    """File of its answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +67,33 @@ class Piece:
     """Shards of one job."""
 
     job: Job
-    """Without its split's examples unless the piece is all of it: they would be sent to every worker."""
+    """Without its split's examples unless the piece is the whole job: they would be sent to every worker."""
     shards: tuple[Shard, ...]
     is_all: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker takes at a time: pieces of one model with one seed."""
+    """Unit of work for a worker: pieces of jobs with one model and one seed."""
 
     pieces: tuple[Piece, ...]
     evaluation_id: str
     fresh: bool
-    """Whether what another evaluation scored does not count."""
+    """True to score again what another evaluation scored."""
 
 
 @dataclass(slots=True)
 class Done:
-    """What came of a task."""
+    """Outcome of a task."""
 
     scored: list[Scored] = field(default_factory=list)
-    """Runs that the task had all of, and failed ones."""
+    """Runs that the task scored completely, and failed ones."""
     damaged: list[str] = field(default_factory=list)
-    """Files that were not what they were, and were scored again."""
+    """Descriptions of damaged files, whose shards were scored again."""
 
 
 def shards_of(job: Job, folder: Path) -> list[Shard]:
-    """A job in parts, in the order of its split."""
+    """Divide a job into shards, in the order of its split."""
     model = digest.of_json(_without_split(job))
     found = []
     for examples in _batched(job.split.examples, EXAMPLES):
@@ -103,7 +103,7 @@ def shards_of(job: Job, folder: Path) -> list[Shard]:
 
 
 def _without_split(job: Job) -> Mapping[str, Any]:
-    """All that a job's answers follow from but the examples."""
+    """Everything that determines a job's answers, except the examples."""
     return {name: value for name, value in job.spec.items() if name != "split"}
 
 
@@ -113,7 +113,7 @@ def _batched(things: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:
 
 
 def make_tasks(jobs: Sequence[Job], folder: Path, evaluation_id: str, *, fresh: bool = False) -> list[Task]:
-    """What there is to do, in tasks of one model and seed each; small splits share a task, large ones take several."""
+    """Group jobs into tasks of one model and seed each; small splits share a task, large ones take several."""
     tasks: list[list[Piece]] = []
     for _, same_weights in groupby(jobs, key=lambda job: (job.model.id, job.seed)):
         room = 0
@@ -130,8 +130,8 @@ def make_tasks(jobs: Sequence[Job], folder: Path, evaluation_id: str, *, fresh: 
     return [Task(tuple(pieces), evaluation_id, fresh) for pieces in tasks]
 
 
-def singly(task: Task) -> list[Task]:
-    """The same, a shard at a time."""
+def one_shard_each(task: Task) -> list[Task]:
+    """Split a task into tasks of one shard each."""
     return [
         replace(task, pieces=(Piece(piece.job, (shard,), piece.is_all and len(piece.shards) == 1),))
         for piece in task.pieces
@@ -140,7 +140,9 @@ def singly(task: Task) -> list[Task]:
 
 
 def score(task: Task, progress: Progress) -> Done:
-    """In a worker: score what is not kept, and keep it. A run that fails is an outcome, not an exception.
+    """Score the shards that are not kept yet, and keep them. A run that fails is an outcome, not an exception.
+
+    This runs in a worker.
 
     Raises:
         StoreError: a file cannot be written.
@@ -168,13 +170,13 @@ def score(task: Task, progress: Progress) -> Done:
                 done.scored.append(scoring.finished(job, [part for part in parts if part is not None]))
         except StoreError:
             raise
-        except Exception as problem:  # noqa: BLE001 (whatever a model does, it is stored and the others go on)
+        except Exception as problem:  # noqa: BLE001 (whatever a model raises is stored, and the others go on)
             done.scored.append(scoring.unfinished(job, began, "error", problem))
     return done
 
 
 def _label(piece: Piece) -> str:
-    """Of a run that is shared among tasks, which part."""
+    """Label of a piece; it names the part of a run that is divided among tasks."""
     return piece.job.label if piece.is_all else f"{piece.job.label} [{piece.shards[0].key[:6]}]"
 
 
@@ -186,7 +188,7 @@ _latest: tuple[str, Classifier] | None = None
 
 
 def _classifier(job: Job, evaluation_id: str) -> Classifier:
-    """The job's model, as it was loaded for the task before, if it was."""
+    """Load the job's model, or take it from the previous task if that had the same."""
     global _latest
     name = digest.of_json([evaluation_id, _without_split(job)])
     if _latest is None or _latest[0] != name:
@@ -196,18 +198,18 @@ def _classifier(job: Job, evaluation_id: str) -> Classifier:
 
 
 def _loaded(job: Job) -> Classifier:
-    """The job's model, made of the weights that its key is about."""
+    """Load the job's model, and check that its weights are those of its key."""
     classifier = scoring.load(job)
     folder, record = job.ingredients.adapter_dir, job.adapter
     if folder is not None and record is not None:
         found = (card.adapter_digest(folder), identity(folder))  # trained here, or from elsewhere
         if record.adapter_digest not in found:
-            raise AdapterError(f"{folder}: was replaced since it was looked at; evaluate the suite again")
+            raise AdapterError(f"{folder}: was replaced after it was checked; evaluate the suite again")
     return classifier
 
 
 def kept(shard: Shard, task: Task, done: Done) -> Answers | None:
-    """What is kept of a shard and counts; None where it is to be scored."""
+    """Read the kept answers of a shard; None if it must be scored."""
     try:
         answers = read(shard)
     except RunError as problem:
@@ -218,13 +220,13 @@ def kept(shard: Shard, task: Task, done: Done) -> Answers | None:
 
 
 def write(shard: Shard, answers: Answers, model: Mapping[str, Any]) -> None:
-    """Keep a shard's answers: whole, or not at all, also where the power fails.
+    """Keep a shard's answers, whole or not at all, even if the power fails.
 
     Args:
-        model: what the answers follow from besides the examples.
+        model: everything besides the examples that determines the answers.
 
     Raises:
-        StoreError: there is no room, or nothing may be written there.
+        StoreError: there is no room, or the folder is not writable.
     """
     ids = [example.example_id for example in shard.examples]
     footer = {
@@ -254,16 +256,16 @@ def write(shard: Shard, answers: Answers, model: Mapping[str, Any]) -> None:
                 partial.unlink(missing_ok=True)
     except OSError as problem:
         raise StoreError(
-            f"{shard.path.parent}: what was scored cannot be kept ({problem.strerror or problem}); make room there or "
-            "let it be written; what was stored before stays"
+            f"{shard.path.parent}: scores cannot be written ({problem.strerror or problem}); free some space or make "
+            "the folder writable; what was stored before stays"
         ) from problem
 
 
 def read(shard: Shard) -> Answers | None:
-    """What is kept of a shard; None where nothing is.
+    """Read the file of a shard; None if there is none.
 
     Raises:
-        RunError: the file is damaged, or of something else.
+        RunError: the file is damaged, or belongs to another shard.
     """
     if not shard.path.is_file():
         return None
@@ -293,15 +295,15 @@ def _checksum(scores: np.ndarray[Any, np.dtype[np.float64]]) -> str:
 
 
 def joined(job: Job, folder: Path) -> Scored:
-    """The run that its shards make.
+    """Combine the shards of a job into its run.
 
     Raises:
-        RunError: one is damaged, or gone.
+        RunError: a shard is damaged or missing.
     """
     parts = []
     for shard in shards_of(job, folder):
         answers = read(shard)
         if answers is None:
-            raise RunError(f"{shard.path}: was there and is gone; evaluate the suite again")
+            raise RunError(f"{shard.path}: was removed during the evaluation; evaluate the suite again")
         parts.append(answers)
     return scoring.finished(job, parts)

@@ -1,6 +1,6 @@
-"""What one model with one seed is made from, whatever the split: base, trained weights, rows that it is fitted on.
+"""Ingredients of a model with a seed, independent of the split: base, trained weights and training rows.
 
-Weights are trained by the suite or come from elsewhere; both end as the same record.
+Weights are trained by the suite or come from elsewhere; both are described by the same record.
 """
 
 from collections.abc import Mapping
@@ -36,27 +36,27 @@ from harness.training import card, plan
 
 @dataclass(frozen=True, slots=True)
 class ForeignWeights:
-    """An adapter on this machine."""
+    """An adapter from elsewhere, on this machine."""
 
     folder: Path
     record: AdapterRecord
     trained_on: frozenset[str] | None
-    """Digests of the texts that it has seen, as its own folder says; None where that is unknown."""
+    """Digests of the texts that it has seen, according to its own folder; None if unknown."""
     made_on: str | None
     """The base that its configuration names, if any."""
 
 
 def find_foreign(declared: ForeignAdapter, base: ResolvedBase, suite_dir: Path, cache: Path) -> ForeignWeights:
-    """A declared adapter, verified as far as that needs no torch.
+    """Find a declared adapter, and verify all of it that can be verified without torch.
 
     Args:
-        base: what the suite puts it on.
-        suite_dir: what a path is relative to.
-        cache: where files of the hub are kept.
+        base: the base on which the suite puts it.
+        suite_dir: the folder to which paths are relative.
+        cache: the folder for files from the hub.
 
     Raises:
         FetchError: the hub does not serve it.
-        AdapterError: it cannot be used, or its card tells of another base.
+        AdapterError: it cannot be used, or its card names another base.
     """
     folder = adapter_files.find(declared, suite_dir, cache, also=(card.TRAINED_ON,))
     config = adapter_files.configuration(folder)
@@ -67,7 +67,7 @@ def find_foreign(declared: ForeignAdapter, base: ResolvedBase, suite_dir: Path, 
         record = _record(folder)
         if record.base_digest != base.digest:
             raise AdapterError(
-                f"adapter {declared.id}: {folder / CARD} tells of training on another base (digest "
+                f"adapter {declared.id}: {folder / CARD} records training on another base (digest "
                 f"{record.base_digest[:12]}) than {declared.base!r} (digest {base.digest[:12]})"
             )
         return ForeignWeights(folder, record, card.trained_on(folder, record), made_on)
@@ -90,7 +90,7 @@ def find_foreign(declared: ForeignAdapter, base: ResolvedBase, suite_dir: Path, 
 
 
 def doubt_of(declared: ForeignAdapter, made_on: str | None, base: Base) -> str | None:
-    """That an adapter's configuration names another base than the suite's. There may be good reasons."""
+    """Warn of an adapter whose configuration names another base than the suite's, which may have good reasons."""
     names = (base.id, *(getattr(base, key, None) for key in ("name", "package", "path")))
     if not made_on or _last(made_on) in {_last(name) for name in names if name}:
         return None
@@ -101,12 +101,12 @@ def doubt_of(declared: ForeignAdapter, made_on: str | None, base: Base) -> str |
 
 
 def _last(name: str) -> str:
-    """Of a path or a repository."""
+    """Last part of a path or a repository name, in lower case."""
     return name.rstrip("/").rpartition("/")[2].lower()
 
 
 def _record(folder: Path) -> AdapterRecord:
-    """From a card that somebody else may have written."""
+    """Read a card that somebody else may have written."""
     try:
         return TypeAdapter(AdapterRecord).validate_python(asdict(card.read(folder)))
     except ValidationError as problem:
@@ -119,41 +119,41 @@ def _record(folder: Path) -> AdapterRecord:
 
 @dataclass(frozen=True, slots=True)
 class TrainedWeights:
-    """What is known of the weights that a model is scored with."""
+    """The weights with which a model is scored, and their provenance."""
 
     adapter: AnyAdapter
     base: ResolvedBase
     train: Split | None
-    """What the suite would train them on; None where they come from elsewhere."""
+    """Split on which the suite trains them; None if they come from elsewhere."""
     folder: Path | None
     record: AdapterRecord | None
     trained_on: frozenset[str] | None
-    """Digests of the texts that they have seen, as their own folder says; None where that is unknown."""
+    """Digests of the texts that they have seen, according to their own folder; None if unknown."""
     blocked: str | None
     doubt: str | None = None
-    """Why they may not belong to the base that the suite puts them on."""
+    """Reason why they may not fit the base on which the suite puts them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What one model with one seed is made from, whatever the split."""
+    """Ingredients of one model with one seed, independent of the split."""
 
     ingredients: ModelInputs
     weights: TrainedWeights | None
     base_digest: str | None
     train_digest: str | None
-    """Digest of the rows that it learns from."""
+    """Digest of its training rows."""
 
     @property
     def parity_weights(self) -> parity.Weights | None:
-        """Its trained weights as parity checks know them; None where there are none."""
+        """Its trained weights in the form that parity checks take; None if it has none."""
         if self.weights is None or self.weights.record is None or self.weights.blocked is not None:
             return None
         return parity.Weights(self.weights.record, self.weights.base.digest, self.weights.train)
 
 
 def adapter_of(suite: Suite, model: Model) -> AnyAdapter | None:
-    """The adapter that a model names."""
+    """Look up the adapter that a model names, if any."""
     if isinstance(model, PeftModel | TransformerModel) and model.adapter is not None:
         adapter: AnyAdapter = by_id(suite.adapter, model.adapter)
         return adapter
@@ -176,16 +176,16 @@ def of(
     workspace: Workspace,
     untrainable: Mapping[tuple[str, int], str] | None,
 ) -> dict[int | None, Recipe]:
-    """By seed, what a model is made from.
+    """Make the recipe of a model for each of its seeds.
 
     Args:
-        untrainable: why weights are absent, by adapter id and seed, as training said.
+        untrainable: why weights are absent, by adapter id and seed, as training reported it.
     """
     return {seed: _recipe(suite, model, seed, materials, workspace, untrainable or {}) for seed in _seeds(suite, model)}
 
 
 def can_calibrate(suite: Suite, model: Model) -> bool:
-    """Whether there are the rows that a model's weights were trained on."""
+    """Report whether the rows on which a model's weights were trained are available."""
     return isinstance(adapter_of(suite, model), Adapter)
 
 
@@ -207,7 +207,7 @@ def _trained_here(
             read = card.read(job.folder)
             card.check_is(job, read)
             seen, record = card.trained_on(job.folder, read), read
-            if seen is None:  # the key, which names the split, says as much
+            if seen is None:  # the key names the split, which is just as good
                 seen = frozenset(example.text_digest for example in job.split.examples)
         except AdapterError as problem:
             blocked = str(problem)

@@ -1,1 +1,1 @@
-"""From stored runs to verdicts: rules judged, baselines, comparisons, sample sizes, reports."""
+"""From stored runs to verdicts: judging, baselines, comparisons, sample sizes and reports."""

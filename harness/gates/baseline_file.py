@@ -1,9 +1,10 @@
-"""An earlier evaluation as a small Parquet file beside the suite, made to be committed.
+"""Baseline files: an earlier evaluation as a small Parquet file beside the suite, to be committed with it.
 
     write(path_of(suite_path, "main"), of_stored(suite, workspace, model_ids, split_ids))
-    kept = read(path_of(suite_path, "main"), suite.name)    # held to the digest that was written into it
+    kept = read(path_of(suite_path, "main"), suite.name)    # verified against the digest in the file
 
-It holds ids of examples, predicted labels and scores; neither texts nor labels. `docs/baselines.md` has its schema.
+A file holds ids of examples, predicted labels and scores, but neither texts nor true labels. `docs/baselines.md` has
+the schema.
 """
 
 import json
@@ -30,9 +31,9 @@ from harness.suite.rules import of_expectations, of_gates
 from harness.suite.schema import ID_PATTERN, Suite
 
 FOLDER = "baselines"
-"""Beside the suite file."""
+"""Folder beside the suite file."""
 VERSION = 1
-"""Of the files' schema."""
+"""Version of the files' schema."""
 SCHEMA = pa.schema(
     {
         "model": pa.string(),
@@ -44,17 +45,17 @@ SCHEMA = pa.schema(
     }
 )
 ABOUT, DIGEST = b"harness.gates.baseline_file", b"harness.sha256"
-"""Keys of the file's metadata: all that is no prediction, as JSON; SHA-256 over that and the predictions."""
+"""Keys of the file's metadata: everything but the predictions as JSON, and the SHA-256 of that and the predictions."""
 
-NO_KEPT = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
-"""What comes of JSON that is none, nests too deep, or is not what `_kept` expects."""
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""Exceptions raised by invalid or too deeply nested JSON, or by JSON of another shape than `_kept` expects."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What a terminal would obey, and what cannot be printed at all; names are printed, a run's specification is not."""
+"""Control characters and unprintable ones, which names must not hold because they are printed."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineRun:
-    """What a baseline keeps of a run: what went in, what it ran on and what it said. The fields are those of `Run`."""
+    """Part of a run that a baseline keeps: inputs, environment and predictions. The fields are those of `Run`."""
 
     run_id: str
     run_key: str
@@ -73,29 +74,29 @@ class BaselineRun:
 
 @dataclass(frozen=True, slots=True)
 class BaselineFile:
-    """All that a baseline's file holds."""
+    """Contents of a baseline file."""
 
     suite: str
     suite_digest: str
     created_at: datetime
     """UTC, without time zone."""
     git_commit: str | None
-    """Of the suite's folder when the file was made."""
+    """Commit of the suite's folder when the file was made."""
     git_dirty: bool | None
     runs: tuple[BaselineRun, ...]
 
 
 class Unreadable(Exception):
-    """Why a file is not taken for what was evaluated; it stands after the baseline's name."""
+    """Reason for rejecting a baseline file; it is printed after the baseline's name."""
 
 
 def path_of(suite_path: Path, name: str) -> Path:
-    """Where a suite's baseline of this name is kept."""
+    """Path of the suite's baseline of this name."""
     return suite_path.parent / FOLDER / f"{suite_path.stem}.{name}.parquet"
 
 
 def names(suite_path: Path) -> list[str]:
-    """The baselines that a suite has as files."""
+    """List the baselines that a suite has as files."""
     begin, end = path_of(suite_path, "\n").name.split("\n")
     files = [path.name for path in (suite_path.parent / FOLDER).glob("*")]
     found = [file.removeprefix(begin).removesuffix(end) for file in files if file.startswith(begin)]
@@ -103,7 +104,7 @@ def names(suite_path: Path) -> list[str]:
 
 
 def wanted(suite: Suite) -> tuple[list[str], list[str]]:
-    """The models and splits that a suite's gates and expectations name: what a rule may be held against."""
+    """List the models and splits that a suite's gates and expectations name, which a baseline needs by default."""
     models: dict[str, None] = {}
     splits: dict[str, None] = {}
     for rule in [*of_gates(suite), *of_expectations(suite)]:
@@ -115,14 +116,14 @@ def wanted(suite: Suite) -> tuple[list[str], list[str]]:
 def of_stored(
     suite: Suite, workspace: Workspace, model_ids: Collection[str], split_ids: Collection[str]
 ) -> BaselineFile:
-    """A baseline of the suite's current runs.
+    """Make a baseline of the suite's current runs.
 
     Args:
-        model_ids: these models.
-        split_ids: on these splits.
+        model_ids: models to include.
+        split_ids: splits to include.
 
     Raises:
-        UsageError: some of these runs are not stored as they would be scored now.
+        UsageError: some of these runs are not stored with the inputs that they would have now.
         StoreError: there is no store.
     """
     jobs = plan(suite, gather(suite, workspace), workspace, model_ids=model_ids, split_ids=split_ids)
@@ -131,7 +132,7 @@ def of_stored(
     if found.missing:
         raise UsageError("\n".join(["a baseline needs all of its runs:", *found.missing.values()]))
     runs = [
-        kept_of(run, outcomes)
+        reduce_run(run, outcomes)
         for place, many in found.runs.items()
         for run, outcomes in zip(many, found.outcomes[place], strict=True)
     ]
@@ -139,15 +140,15 @@ def of_stored(
     return BaselineFile(suite.name, suite.digest, provenance.now(), git_commit, git_dirty, tuple(runs))
 
 
-def kept_of(run: Run, outcomes: Outcomes) -> BaselineRun:
-    """What is kept of a run."""
-    said = zip(outcomes.example_ids, outcomes.predicted.tolist(), outcomes.scores.tolist(), strict=True)
+def reduce_run(run: Run, outcomes: Outcomes) -> BaselineRun:
+    """Reduce a run and its outcomes to the part that a baseline keeps."""
+    rows = zip(outcomes.example_ids, outcomes.predicted.tolist(), outcomes.scores.tolist(), strict=True)
     fields = {name: getattr(run, name) for name in BaselineRun.__dataclass_fields__ if name != "predictions"}
-    return BaselineRun(**fields, predictions=tuple(Prediction(*one) for one in said))
+    return BaselineRun(**fields, predictions=tuple(Prediction(*row) for row in rows))
 
 
 def write(path: Path, kept: BaselineFile) -> None:
-    """Keep a baseline as a file, which appears whole or not at all. The same content gives the same bytes.
+    """Write a baseline file, whole or not at all. The same content gives the same bytes.
 
     Raises:
         UsageError: the file cannot be written.
@@ -186,13 +187,14 @@ def write(path: Path, kept: BaselineFile) -> None:
 
 
 def read(path: Path, suite: str) -> BaselineFile:
-    """A baseline's file, held to the digest that was written into it.
+    """Read a baseline file, and verify it against the digest in it.
 
     Args:
-        suite: name of the suite that it must be of.
+        suite: name of the suite to which it must belong.
 
     Raises:
-        Unreadable: it is no baseline, has another release's schema, is damaged, was edited, or is of another suite.
+        Unreadable: it is no baseline, has the schema of another release, is damaged, was edited, or belongs to another
+            suite.
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -205,7 +207,7 @@ def read(path: Path, suite: str) -> BaselineFile:
             columns = file.read().to_pydict()
         whole = metadata[DIGEST].decode() == _digest(about, columns)
         kept = _kept(about, columns) if whole else None
-    except (pa.ArrowException, OSError, *NO_KEPT) as problem:
+    except (pa.ArrowException, OSError, *MALFORMED) as problem:
         reason = (str(problem).splitlines() or [""])[0]
         raise Unreadable(f"{path} is damaged or is no baseline ({reason}); restore it or set it anew") from None
     if kept is None:
@@ -216,7 +218,7 @@ def read(path: Path, suite: str) -> BaselineFile:
 
 
 def _about(kept: BaselineFile) -> dict[str, Any]:
-    """All but the predictions, as JSON-able values."""
+    """Convert everything but the predictions to values that JSON can hold."""
     runs = [
         {name: getattr(run, name) for name in BaselineRun.__dataclass_fields__ if name != "predictions"}
         for run in kept.runs
@@ -226,27 +228,27 @@ def _about(kept: BaselineFile) -> dict[str, Any]:
 
 
 def _kept(about: Mapping[str, Any], columns: Mapping[str, list[Any]]) -> BaselineFile:
-    """What `_about` and the columns were made of. Whoever wrote the digest may have written anything else too."""
+    """Validate and rebuild the contents of a file. A forged file may have a matching digest, so nothing is trusted."""
     printed = [{name: value for name, value in run.items() if name != "spec"} for run in about["runs"]]
     if any(CONTROL.search(text) for text in _texts([{**about, "runs": printed}, columns["example_id"]])):
         raise ValueError("a name holds control characters")
-    said: dict[tuple[Any, ...], list[Prediction]] = {}
+    by_run: dict[tuple[Any, ...], list[Prediction]] = {}
     for *run, example_id, predicted, score in zip(*columns.values(), strict=True):
         if predicted not in (0, 1) or not 0 <= score <= 1:
             raise ValueError(f"predicted {predicted!r} with {score!r}: not a class, or not a probability")
-        said.setdefault(tuple(run), []).append(Prediction(example_id, predicted, score))
-    for place, predictions in said.items():
+        by_run.setdefault(tuple(run), []).append(Prediction(example_id, predicted, score))
+    for place, predictions in by_run.items():
         ids = {prediction.example_id for prediction in predictions}
         if None in ids or len(ids) < len(predictions):
-            raise ValueError(f"{place[0]} says something of one example twice, or of none")
+            raise ValueError(f"{place[0]} has two predictions for one example, or one without an example")
     runs = [
-        run | {"predictions": said.get((run["model_id"], run["seed"], run["split_id"]), [])} for run in about["runs"]
+        run | {"predictions": by_run.get((run["model_id"], run["seed"], run["split_id"]), [])} for run in about["runs"]
     ]
     return TypeAdapter(BaselineFile).validate_python({**about, "runs": runs})
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every string in a JSON value, keys included."""
+    """Yield every string in a JSON value, including keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What rules that name a baseline are held against: a file beside the suite, or what the command line asks for instead.
+"""Lookup of the baselines that rules name: a file beside the suite, or the substitute that the command line names.
 
 found = find(connection, suite, workspace, jobs, rules, ref="v1.2")
 found["main"].baseline, found["main"].runs
@@ -27,7 +27,7 @@ from harness.suite.schema import ID_PATTERN, Suite
 
 
 class Found(NamedTuple):
-    """A baseline, and the runs that it is made of."""
+    """A baseline and its runs."""
 
     baseline: Baseline
     runs: tuple[BaselineRun, ...]
@@ -41,14 +41,14 @@ def find(
     rules: Iterable[Rule],
     ref: str | None = None,
 ) -> dict[str, Found]:
-    """The baselines that rules name, by that name. One that is missing or no good says so in its `problem`.
+    """Find the baselines that rules name, by name. A missing or unusable one says why in its `problem`.
 
     Args:
         jobs: the suite's plan.
-        ref: what stands in for each of them: a file, a baseline's name, a commit or tag, or a time.
+        ref: substitute for each of them: a file, the name of a baseline, a commit or tag, or a time.
 
     Raises:
-        UsageError: no rule names a baseline, or nothing is what `ref` asks for.
+        UsageError: no rule names a baseline, or nothing matches `ref`.
     """
     split_of = {(rule.baseline, rule.split) for rule in rules if rule.baseline is not None}
     named = sorted({name for name, _ in split_of})
@@ -59,15 +59,15 @@ def find(
     if not named:
         line = 'non_inferior_to = { baseline = "main", margin = 0.02 }'
         raise UsageError(
-            f"{workspace.suite_path}: gate: no rule is about a baseline, so --baseline {ref} has no use; "
+            f"{workspace.suite_path}: gate: no rule is about a baseline, so --baseline {ref} has no effect; "
             f"add a line to a gate, such as {line}"
         )
-    asked = _asked(ref, connection, suite, workspace, splits)
-    return dict.fromkeys(named, asked)
+    substitute = _substitute(ref, connection, suite, workspace, splits)
+    return dict.fromkeys(named, substitute)
 
 
 def _named(name: str, suite: Suite, workspace: Workspace, splits: Mapping[str, Split]) -> Found:
-    """A file beside the suite."""
+    """Find a baseline file beside the suite."""
     path = baseline_file.path_of(workspace.suite_path, name)
     if path.is_file():
         return _in_file(name, path, suite, splits)
@@ -87,8 +87,10 @@ def _in_file(name: str, path: Path, suite: Suite, splits: Mapping[str, Split]) -
     return _held(name, kept.runs, splits)
 
 
-def _asked(ref: str, connection: Connection, suite: Suite, workspace: Workspace, splits: Mapping[str, Split]) -> Found:
-    """What the command line means by a baseline."""
+def _substitute(
+    ref: str, connection: Connection, suite: Suite, workspace: Workspace, splits: Mapping[str, Split]
+) -> Found:
+    """Resolve the baseline that the command line names."""
     folder = workspace.suite_path.resolve().parent
     if ref.endswith(".parquet") and Path(ref).is_file():
         return _in_file(ref, Path(ref), suite, splits)
@@ -109,19 +111,19 @@ def _asked(ref: str, connection: Connection, suite: Suite, workspace: Workspace,
         )
     if not chosen:
         raise UsageError(f"--baseline {ref}: no run of {suite.name} in {workspace.db} {wanted}")
-    runs = [baseline_file.kept_of(run, results.outcomes_of(connection, run)) for run in last_of_each(chosen, splits)]
+    runs = [baseline_file.reduce_run(run, results.outcomes_of(connection, run)) for run in last_of_each(chosen, splits)]
     return _held(ref, runs, splits)
 
 
 def _commit(ref: str, folder: Path) -> str | None:
-    """The commit that git takes this for, in the suite's folder."""
+    """Resolve a commit or tag with git, in the suite's folder."""
     if ref.startswith("-"):
         return None
     return provenance.ask_git(folder, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
 
 
 def _moment(ref: str) -> datetime | None:
-    """An ISO 8601 time in UTC, as the store keeps it; one without a zone is UTC already."""
+    """Parse an ISO 8601 time into UTC without a zone, as the store keeps it; a time without a zone is taken as UTC."""
     try:
         moment = datetime.fromisoformat(ref)
         return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
@@ -130,9 +132,9 @@ def _moment(ref: str) -> datetime | None:
 
 
 def last_of_each(runs: Iterable[Run], splits: Mapping[str, Split]) -> list[Run]:
-    """Of each model on each current split, the seeds of the configuration that was scored last.
+    """Select the seeds of the configuration that was scored last, for each model on each current split.
 
-    Runs on other rows than the split's present ones count only where there are none on these.
+    Runs on other rows than the split's current ones count only if there are none on these.
     """
     places: dict[Place, list[Run]] = {}
     of_splits = (run for run in runs if run.split_id in splits)
@@ -151,14 +153,14 @@ def _on_rows(run: Run, splits: Mapping[str, Split]) -> bool:
 
 
 def _held(name: str, runs: Sequence[BaselineRun], splits: Mapping[str, Split]) -> Found:
-    """Runs beside the truth, which is the current split's."""
+    """Combine runs with the labels of the current splits."""
     seeds: dict[Place, list[Outcomes]] = {}
     keys: dict[Place, list[str]] = {}
     other: set[Place] = set()
     for run in sorted(runs, key=lambda run: (run.seed is not None, run.seed)):
         if run.split_id in splits:
             place, split = (run.model_id, run.split_id), splits[run.split_id]
-            if {said.example_id for said in run.predictions} == {example.example_id for example in split.examples}:
+            if {one.example_id for one in run.predictions} == {example.example_id for example in split.examples}:
                 seeds.setdefault(place, []).append(_outcomes(run, split))
                 keys.setdefault(place, []).append(run.run_key)
             else:
@@ -171,8 +173,8 @@ def _held(name: str, runs: Sequence[BaselineRun], splits: Mapping[str, Split]) -
 
 
 def _outcomes(run: BaselineRun, split: Split) -> Outcomes:
-    said = {prediction.example_id: prediction for prediction in run.predictions}
-    in_order = [said[example.example_id] for example in split.examples]
+    by_example = {prediction.example_id: prediction for prediction in run.predictions}
+    in_order = [by_example[example.example_id] for example in split.examples]
     clusters = [example.cluster for example in split.examples]
     return Outcomes(
         example_ids=tuple(example.example_id for example in split.examples),

@@ -1,5 +1,6 @@
-"""The A/A canary: before a model is held against a baseline, some of the baseline is scored again, with the very same
-inputs. What comes out otherwise then is no regression of the model but the environment's doing.
+"""The A/A canary: part of a baseline is scored again with the same inputs before a model is compared with it.
+
+Scores that differ then are not a regression of the model, but are due to the environment.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -25,16 +26,16 @@ EXAMPLES = 64
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.25, "int8": 0.25}
 """Largest move of a log-odds that passes, by precision.
 
-64 examples make other batches than the whole split does, and that alone moves log-odds: on the quickstart by up to
+64 examples form other batches than the whole split does, and that alone moves log-odds: on the quickstart by up to
 0.00002 in fp32 and 0.09 in bf16, in OpenVINO's int8 by up to 0.07. An environment that rounds a little differently
 passes too.
 """
 _REMEDY = "set the baseline anew from an evaluation in this environment"
 CLIP = 1e-9
-"""Log-odds are of probabilities this far from 0 and 1, at least: nearer, float64 has not the digits for 1 - p."""
+"""Least distance of a probability from 0 and 1 in log-odds: float64 lacks the digits of 1 - p below it."""
 
 
-def sent_ahead(
+def run_canaries(
     rules: Iterable[Rule],
     evidence: Evidence,
     found: Mapping[str, Found],
@@ -43,27 +44,27 @@ def sent_ahead(
     note: Callable[[str], None],
     warn: Callable[[str], None],
 ) -> Evidence:
-    """The evidence, in which each baseline that a rule will be judged on says what came of scoring some of it again.
+    """Score part of each baseline that a rule will be compared with again, and add the outcome to the evidence.
 
     Args:
         found: the baselines of the evidence and their runs, by the same names.
         jobs: the suite's plan.
-        note: takes the outcome of scoring some of a baseline again.
-        warn: takes whatever that could not show.
+        note: receives the outcome of scoring part of a baseline again.
+        warn: receives warnings of what that could not show.
     """
     asking: dict[str, list[str]] = {}
     for rule in rules:
         if rule.baseline is not None and compared(rule, evidence) is not None:
             asking.setdefault(found[rule.baseline].baseline.name, []).append(rule.model)
-    tried: dict[str, Baseline] = {}
+    checked: dict[str, Baseline] = {}
     for baseline, runs in found.values():
-        if baseline.name in asking and baseline.name not in tried:
-            tried[baseline.name] = _tried(baseline, runs, asking[baseline.name], jobs, progress, note, warn)
-    told = {name: tried.get(baseline.name, baseline) for name, baseline in evidence.baselines.items()}
-    return replace(evidence, baselines=told)
+        if baseline.name in asking and baseline.name not in checked:
+            checked[baseline.name] = _run_canary(baseline, runs, asking[baseline.name], jobs, progress, note, warn)
+    baselines = {name: checked.get(baseline.name, baseline) for name, baseline in evidence.baselines.items()}
+    return replace(evidence, baselines=baselines)
 
 
-def _tried(
+def _run_canary(
     baseline: Baseline,
     runs: Iterable[BaselineRun],
     preferred: Collection[str],
@@ -82,7 +83,7 @@ def _tried(
     kept, job = pair
     try:
         moves = _moves(kept, job, progress)
-    except Exception as problem:  # noqa: BLE001 (whatever a model does: it was scored once, and cannot be now)
+    except Exception as problem:  # noqa: BLE001 (whatever a model raises: it was scored once, and cannot be scored now)
         reason = (str(problem).strip().splitlines() or [type(problem).__name__])[-1]
         drift = f"{job.label}, which baseline {baseline.name} has, can no longer be scored ({reason})"
         return replace(baseline, drift=f"{drift}; {_changes(kept)}; {_REMEDY}")
@@ -90,25 +91,25 @@ def _tried(
     moved, largest = int((moves > tolerance).sum()), float(moves.max())
     if moved:
         drift = (
-            f"{moved} of {len(moves)} examples of {job.label} come out otherwise than in baseline {baseline.name} with "
+            f"{moved} of {len(moves)} examples of {job.label} score differently than in baseline {baseline.name} with "
             f"the same inputs, the largest logit move is {largest:.3g} ({tolerance:g} is allowed); {_changes(kept)}; "
             f"{_REMEDY}"
         )
         return replace(baseline, drift=drift)
-    told = f"{len(moves)} examples of {job.label}"
-    note(f"baseline {baseline.name}: {told} come out as they did (largest logit move {largest:.1e})")
+    examples = f"{len(moves)} examples of {job.label}"
+    note(f"baseline {baseline.name}: {examples} score as they did (largest logit move {largest:.1e})")
     if isinstance(job.model, TfidfModel) and not all(model == job.model.id for model in preferred):
         warn(f"baseline {baseline.name}: that is all that can be scored again, and it shows nothing of torch")
-    return replace(baseline, canary=f"same: {told}, largest logit move {largest:.1e}")
+    return replace(baseline, canary=f"same: {examples}, largest logit move {largest:.1e}")
 
 
 def chosen(
     runs: Iterable[BaselineRun], jobs: Iterable[Job], preferred: Collection[str]
 ) -> tuple[BaselineRun, Job] | None:
-    """The run to score again, and how: one that has the same inputs now as then but for the code.
+    """Choose the run to score again and its job: one with the same inputs now as then, except for the code.
 
     Args:
-        preferred: ids of models that come first; then the order is that of `_cost`.
+        preferred: ids of models that come first; otherwise the order is that of `_cost`.
     """
     now = {_inputs(job.spec): job for job in jobs if job.blocked is None and _cost(job.model) is not None}
     pairs = [(kept, now[_inputs(kept.spec)]) for kept in runs if _inputs(kept.spec) in now]
@@ -120,7 +121,7 @@ def _inputs(spec: Mapping[str, Any]) -> str:
 
 
 def _cost(model: Model) -> int | None:
-    """Place in the order in which models are taken; None for one that shows nothing of the environment.
+    """Rank a model in the order of preference; None for a model that is independent of the environment.
 
     Trained weights only score 64 texts. A probe reads its whole training split first. The logits of an untrained head
     are near zero and hardly move. Counted words touch neither torch nor the base.
@@ -138,11 +139,11 @@ def _cost(model: Model) -> int | None:
 
 
 def _moves(kept: BaselineRun, job: Job, progress: Progress) -> Floats:
-    """How far the log-odds of the chosen examples are from the kept ones, each at least 0; shape (n,), n <= 64."""
+    """Score the chosen examples again: absolute moves of their log-odds from the kept ones, shape (n,), n <= 64."""
     from threadpoolctl import threadpool_limits
 
     was = {prediction.example_id: prediction.score for prediction in kept.predictions}
-    # Ids are digests of content: the smallest ones are as good as drawn by lot, and the same each time.
+    # Ids are digests of content: the smallest ones are as good as a random draw, and the same each time.
     ids = set(sorted(was)[:EXAMPLES])
     examples = tuple(example for example in job.split.examples if example.example_id in ids)
     with threadpool_limits(1), progress(f"canary: {job.label}", len(examples)) as advance:
@@ -154,13 +155,13 @@ def _moves(kept: BaselineRun, job: Job, progress: Progress) -> Floats:
 
 
 def _changes(kept: BaselineRun) -> str:
-    """What differs between the environment that scored a run and this one, in words."""
+    """Describe the differences between the environment that scored a run and this one."""
     packages, hardware = provenance.packages(), provenance.hardware()
     pairs: list[tuple[str, Any, Any]] = [
         (name, kept.packages.get(name), packages.get(name)) for name in sorted({*kept.packages, *packages})
     ]
-    # Processors that share a name, as a cloud's virtual ones do, may still round otherwise.
+    # Processors that share a name, such as virtual ones in a cloud, may still round differently.
     names = {"processor": "processor", "bf16": "bf16 in hardware", "machine": "machine", "system": "system"}
-    pairs += [(said, kept.hardware.get(name), hardware.get(name)) for name, said in names.items()]
+    pairs += [(label, kept.hardware.get(name), hardware.get(name)) for name, label in names.items()]
     changes = [f"{name} {then} then, {now} now" for name, then, now in pairs if then != now]
     return ", ".join(changes) or "packages and processor are the same as then"

@@ -1,10 +1,10 @@
-"""Two models on the same examples: metrics, tests, flips, slices and calibration, side by side. No I/O.
+"""Comparison of two models on the same examples: metrics, tests, flips, slices and calibration. No I/O.
 
     found = compare("test", examples, a, b, ["accuracy", "f1"], "accuracy")
     found.metrics, found.tests, found.only_a_right, found.slices
 
-A difference is A minus B. All draws are seeded by the runs: the other way round the numbers are the same with the sign
-turned.
+A difference is A minus B. All draws are seeded by the runs: exchanging the sides gives the same numbers of opposite
+sign.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,15 +28,15 @@ class Side:
 
     model_id: str
     seeds: tuple[int | None, ...]
-    """Of its runs; None for a model without randomness."""
+    """Seeds of its runs; None for a model without randomness."""
     run_keys: tuple[str, ...]
-    """Of the same runs."""
+    """Keys of the same runs."""
     outcomes: tuple[Outcomes, ...]
-    """Of the same runs, all on the same examples in the same order."""
+    """Outcomes of the same runs, all on the same examples in the same order."""
 
 
 def side(found: Evidence, model_id: str, split_id: str) -> Side:
-    """A model's side of a comparison, which must have its runs in the evidence."""
+    """Make a model's side of a comparison; its runs must be in the evidence."""
     runs = found.runs[model_id, split_id]
     seeds, run_keys = tuple(run.seed for run in runs), tuple(run.run_key for run in runs)
     return Side(model_id, seeds, run_keys, found.outcomes[model_id, split_id])
@@ -44,14 +44,14 @@ def side(found: Evidence, model_id: str, split_id: str) -> Side:
 
 @dataclass(frozen=True, slots=True)
 class MetricPair:
-    """A metric of both sides, means over their seeds, and the paired difference."""
+    """A metric of both sides, averaged over their seeds, and the paired difference."""
 
     name: str
     higher_is_better: bool
     a: Metric
     b: Metric
     difference: Difference | None
-    """None where the metric is undefined for a side, or where there is but one cluster."""
+    """None where the metric is undefined for a side, or where there is only one cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,11 @@ class RunTest:
     seed_a: int | None
     seed_b: int | None
     only_a: int
-    """Examples that only A's run gets right."""
+    """Number of examples that only A's run gets right."""
     only_b: int
     p_value: float
     p_adjusted: float
-    """Holm, over the comparison's pairs of runs."""
+    """Adjusted by Holm over the comparison's pairs of runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Flip:
     """Mean over A's seeds of the probability of class 1."""
     score_b: float
     votes_a: tuple[int, ...]
-    """The label that each of A's seeds predicts."""
+    """Labels that A's seeds predict."""
     votes_b: tuple[int, ...]
 
 
@@ -87,21 +87,21 @@ class SlicePair:
     """The primary metric of both sides on a part of the examples."""
 
     name: str
-    """As `family=value`."""
+    """In the form `family=value`."""
     n: int
     a: float | None
-    """Mean over A's seeds; None where it is undefined, and with fewer than `FEWEST` examples or one cluster."""
+    """Mean over A's seeds; None where it is undefined, or with fewer than `FEWEST` examples or one cluster."""
     b: float | None
     difference: Difference | None
     p_adjusted: float | None
-    """Benjamini–Hochberg, over the split's slices that have a p-value."""
+    """Adjusted by Benjamini–Hochberg over the split's slices that have a p-value."""
     differs: bool
-    """Whether that is below `ALPHA`."""
+    """True where the adjusted p-value is below `ALPHA`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What two models are to each other on one split."""
+    """Comparison of two models on one split."""
 
     split_id: str
     n: int
@@ -112,16 +112,16 @@ class Comparison:
     seeds_a: tuple[int | None, ...]
     seeds_b: tuple[int | None, ...]
     primary_metric: str
-    """What the slices are compared by."""
+    """Metric by which the slices are compared."""
     metrics: tuple[MetricPair, ...]
     tests: tuple[RunTest, ...]
     only_a_right: tuple[Flip, ...]
-    """Those whose mean scores lie farthest apart first."""
+    """Sorted by the distance of the mean scores, largest first."""
     only_b_right: tuple[Flip, ...]
     undecided: int
-    """Examples that just half of a side's seeds get right: they are on neither list."""
+    """Number of examples that exactly half of a side's seeds get right; they are on neither list."""
     slices: tuple[SlicePair, ...]
-    """Where the sides differ first."""
+    """Those that differ come first."""
     calibration_a: Calibration
     calibration_b: Calibration
 
@@ -145,8 +145,8 @@ def compare(
 
     Args:
         examples: the split's, in the order of the outcomes.
-        metric_names: keys of `METRICS`, in the order in which they are shown.
-        primary_metric: what the slices are compared by.
+        metric_names: keys of `METRICS`, in display order.
+        primary_metric: metric by which the slices are compared.
 
     Raises:
         ValueError: the outcomes are not all on these examples in this order.
@@ -188,7 +188,7 @@ def _metric(name: str, a: Side, b: Side) -> MetricPair:
 
 
 def _difference(name: str, a: Side, b: Side) -> Difference | None:
-    """A minus B; the other way round it is the same draw with the sign turned."""
+    """Estimate A minus B; exchanging the sides gives the same draws with the opposite sign."""
     if a.model_id > b.model_id:
         turned = _difference(name, b, a)
         return turned.turned if turned is not None else None
@@ -196,8 +196,9 @@ def _difference(name: str, a: Side, b: Side) -> Difference | None:
 
 
 def run_tests(a: Side, b: Side) -> tuple[RunTest, ...]:
-    """McNemar's exact test of pairs of runs: seed by seed where both sides have the same seeds, else all of A's runs
-    with all of B's.
+    """Apply McNemar's exact test to pairs of runs.
+
+    Runs are paired by seed if both sides have the same seeds; otherwise each of A's runs is paired with each of B's.
     """
     if set(a.seeds) == set(b.seeds):
         pairs = [(i, b.seeds.index(seed)) for i, seed in enumerate(a.seeds)]
@@ -212,11 +213,12 @@ def run_tests(a: Side, b: Side) -> tuple[RunTest, ...]:
 
 
 def flips(a: Sequence[Outcomes], b: Sequence[Outcomes]) -> tuple[tuple[Flip, ...], tuple[Flip, ...], int]:
-    """Examples that most of one side's seeds get right and most of the other side's wrong.
+    """Find the examples that most of one side's seeds get right and most of the other side's wrong.
 
     Returns:
-        Those that only A gets right and those that only B does, each with the farthest mean scores first and then in
-        the split's order; and how many examples are on neither list because just half of a side's seeds are right.
+        Those that only A gets right, and those that only B gets right, sorted by the distance of the mean scores,
+        largest first, and then in the split's order; and the number of examples that are on neither list because
+        exactly half of a side's seeds are right.
     """
     right_a, right_b = (np.mean([is_right(outcomes) for outcomes in side], axis=0) for side in (a, b))
     scores_a, scores_b = (np.mean([outcomes.scores for outcomes in side], axis=0) for side in (a, b))

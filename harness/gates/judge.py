@@ -1,7 +1,7 @@
-"""Rules and evidence to verdicts, without I/O: which outcomes a rule is about, and the decision on them.
+"""Judging of rules on evidence, without I/O: selection of the outcomes a rule is about, and the decision on them.
 
-Whatever is missing, stale, failed, counted twice or on other examples raises `Unjudgeable`, which fails the rule with
-its reason.
+Results that are missing, stale, failed, counted twice or on other examples raise `Unjudgeable`, which fails the rule
+with that reason.
 """
 
 import statistics
@@ -20,11 +20,11 @@ from harness.suite.schema import Suite
 
 
 class Unjudgeable(Exception):
-    """Why a rule cannot be judged."""
+    """Raised with the reason why a rule cannot be judged."""
 
 
 def candidate_of(rule: Rule, evidence: Evidence) -> tuple[Outcomes, ...]:
-    """The model's outcomes, by seed, which must be seeds indeed."""
+    """Select the model's outcomes by seed, and check that no two seeds have the same weights."""
     found = seeds_of(rule, rule.model, rule.split, evidence)
     seed_of: dict[str, int | None] = {}
     for run in evidence.runs.get((rule.model, rule.split), ()):
@@ -37,7 +37,7 @@ def candidate_of(rule: Rule, evidence: Evidence) -> tuple[Outcomes, ...]:
 
 
 def reference_of(rule: Rule, evidence: Evidence) -> tuple[Outcomes, ...]:
-    """The other side's outcomes, by seed, on the same examples."""
+    """Select the outcomes of the other side by seed, on the same examples."""
     if rule.baseline is None:
         assert rule.reference is not None
         return _in_slice(rule, seeds_of(rule, rule.reference, rule.split, evidence), evidence)
@@ -63,14 +63,14 @@ def reference_of(rule: Rule, evidence: Evidence) -> tuple[Outcomes, ...]:
 
 
 def seeds_of(rule: Rule, model: str, split: str, evidence: Evidence) -> tuple[Outcomes, ...]:
-    """A model's outcomes on a split, by seed."""
+    """Select a model's outcomes on a split, by seed."""
     if (model, split) in evidence.missing or (model, split) not in evidence.outcomes:
         raise Unjudgeable(evidence.missing.get((model, split), f"{model} was not scored on {split}"))
     return evidence.outcomes[model, split]
 
 
 def _in_slice(rule: Rule, seeds: Sequence[Outcomes], evidence: Evidence) -> tuple[Outcomes, ...]:
-    """Only the rule's slice."""
+    """Reduce outcomes to the rule's slice."""
     if rule.slice is None:
         return tuple(seeds)
     examples = evidence.examples[rule.split]
@@ -83,11 +83,11 @@ def _in_slice(rule: Rule, seeds: Sequence[Outcomes], evidence: Evidence) -> tupl
 
 
 def run_keys(rule: Rule, evidence: Evidence, *, of_reference: bool = False, elsewhere: bool = False) -> tuple[str, ...]:
-    """The keys of a side's runs, in the order of its outcomes: whatever is drawn of them is seeded by these.
+    """List the keys of a side's runs in the order of its outcomes; they seed all draws about them.
 
     Args:
-        of_reference: of the other side, and not of the model's own.
-        elsewhere: on the split of the other domain.
+        of_reference: select the other side instead of the model's own.
+        elsewhere: select the split of the other domain.
     """
     if of_reference and rule.baseline is not None:
         kept = evidence.baselines[rule.baseline].run_keys.get((rule.model, rule.split), ())
@@ -98,7 +98,7 @@ def run_keys(rule: Rule, evidence: Evidence, *, of_reference: bool = False, else
 
 
 def adapters_of(rule: Rule, evidence: Evidence) -> list[AdapterRecord]:
-    """What is known of the training of the model's weights, by seed."""
+    """List the training records of the model's weights, by seed."""
     candidate_of(rule, evidence)
     digests = [run.adapter_digest for run in evidence.runs[rule.model, rule.split]]
     found = [evidence.adapters[key] for key in digests if key is not None and key in evidence.adapters]
@@ -108,10 +108,10 @@ def adapters_of(rule: Rule, evidence: Evidence) -> list[AdapterRecord]:
 
 
 def compared(rule: Rule, evidence: Evidence) -> tuple[tuple[Outcomes, ...], tuple[Outcomes, ...]] | None:
-    """What a comparison compares, seeds of the model and of its other side, cut to the rule's slice.
+    """Select both sides of a comparison, the seeds of the model and of its other side, reduced to the rule's slice.
 
     Returns:
-        None where the rule compares nothing or cannot be judged.
+        None if the rule compares nothing or cannot be judged.
     """
     if rule.other_side is None or rule.kind == "min_throughput":
         return None
@@ -122,11 +122,11 @@ def compared(rule: Rule, evidence: Evidence) -> tuple[tuple[Outcomes, ...], tupl
 
 
 class Decision(NamedTuple):
-    """What came of one rule."""
+    """Outcome of one rule."""
 
     outcome: Outcome
     reason: str
-    """One sentence with the numbers that decided, or with what is missing."""
+    """One sentence with the numbers that decided, or that names what is missing."""
     numbers: dict[str, Any]
     """Empty where nothing could be measured."""
 
@@ -146,7 +146,7 @@ def judge(suite: Suite, evidence: Evidence, judged_at: datetime) -> list[Verdict
 
 
 def decide(rule: Rule, evidence: Evidence) -> Decision:
-    """One rule's outcome; a fail without numbers where something is missing or not comparable."""
+    """Decide one rule; it fails without numbers if something is missing or not comparable."""
     try:
         decision = KINDS[rule.kind](rule, evidence)
     except Unjudgeable as problem:
@@ -155,10 +155,10 @@ def decide(rule: Rule, evidence: Evidence) -> Decision:
 
 
 def _naming(baseline: Baseline, rule: Rule, decision: Decision) -> Decision:
-    """A decision that says which baseline it is against, since the command line may ask for another than the rule."""
+    """Name the baseline in a decision, since the command line may substitute another one for that of the rule."""
     reason = decision.reason if baseline.name == rule.baseline else f"against {baseline.name}: {decision.reason}"
-    told = {"reference": f"baseline {baseline.name}", "canary": baseline.canary}
-    return decision._replace(reason=reason, numbers=decision.numbers | told)
+    added = {"reference": f"baseline {baseline.name}", "canary": baseline.canary}
+    return decision._replace(reason=reason, numbers=decision.numbers | added)
 
 
 def _bound(rule: Rule, evidence: Evidence) -> Decision:
@@ -227,7 +227,7 @@ def _flips(rule: Rule, evidence: Evidence) -> Decision:
     def shared(draws: int) -> estimates.Flips:
         share = estimates.flip_share(*sides, estimates.seeds_generator("flips", keys), draws)
         if share is None:
-            raise Unjudgeable(f"one cluster says nothing of how clusters differ: {rule.place} has no interval")
+            raise Unjudgeable(f"{rule.place} has no interval: a single cluster does not show how clusters differ")
         return share
 
     found = shared(inference.RESAMPLES)
@@ -291,10 +291,10 @@ def _size(rule: Rule, evidence: Evidence) -> Decision:
 
 
 def _train_seconds(rule: Rule, evidence: Evidence) -> Decision:
-    told = [adapter.train_seconds for adapter in adapters_of(rule, evidence)]
-    seconds = [one for one in told if one is not None]
-    if len(seconds) < len(told):
-        raise Unjudgeable(f"nobody told how long {rule.model} was trained")
+    recorded = [adapter.train_seconds for adapter in adapters_of(rule, evidence)]
+    seconds = [one for one in recorded if one is not None]
+    if len(seconds) < len(recorded):
+        raise Unjudgeable(f"no training time is recorded for {rule.model}")
     numbers = {"value": max(seconds), "limit": rule.limit, "seeds": len(seconds)}
     reason = f"{max(seconds):.1f} s, the slowest of {len(seconds)} seeds, limit {rule.limit:g}"
     return Decision("pass" if max(seconds) <= rule.limit else "fail", reason, numbers)
@@ -308,7 +308,7 @@ def _throughput(rule: Rule, evidence: Evidence) -> Decision:
     evaluations = {run.evaluation_id for run in (*candidate, *reference)}
     again = f"`harness evaluate SUITE --fresh --model {rule.model} --model {rule.reference}`"
     if len(evaluations) > 1 or None in evaluations:
-        raise Unjudgeable(f"timed in different evaluations, which says nothing of speed; {again} times them together")
+        raise Unjudgeable(f"timed in different evaluations, which cannot be compared; {again} times them together")
     n = len(evidence.outcomes[rule.model, rule.split][0].labels)
     rates = []
     for model, runs in ((rule.model, candidate), (rule.reference, reference)):
@@ -339,7 +339,7 @@ KINDS: dict[Kind, Callable[[Rule, Evidence], Decision]] = {
 
 
 def _undecided(reason: str, numbers: dict[str, Any], gap: float, spread: estimates.Spread, n: int) -> Decision:
-    """Inconclusive, with the number of examples that would probably decide it."""
+    """Decide "inconclusive", and name the number of further examples that would probably decide the rule."""
     if not any(spread):  # no resample differs, so the interval does not come from the resamples
         error = inference.standard_error_of(numbers["value"], numbers["ci_low"], numbers["ci_high"])
         spread = estimates.Spread(error, 0.0)
@@ -354,34 +354,34 @@ def _undecided(reason: str, numbers: dict[str, Any], gap: float, spread: estimat
 
 
 def _two_digits(n: int) -> int:
-    """A sample size is an estimate: 1,234 reads 1,300."""
+    """Round a sample size up to two digits, because it is an estimate: 1,234 becomes 1,300."""
     unit = int(10 ** max(0, len(str(n)) - 2))
     return -(-n // unit) * unit
 
 
 Measured: TypeAlias = tuple[float, float, float]
-"""A value, and the ends of its 95 % interval."""
+"""A value and the ends of its 95 % interval."""
 
 
 class Settled(NamedTuple):
-    """An interval from so many draws that another draw would not change the verdict."""
+    """An interval from enough draws that drawing again would not change the verdict."""
 
     low: float
     high: float
     draws: int
     is_open: bool
-    """Whether the limit is so close to an end that not even the most draws put it on one side."""
+    """True if the limit is so close to an end that even the largest number of draws leaves its side open."""
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """What decided, where that is not the interval that is shown."""
+        """The interval that decided, if it is not the one that is shown."""
         if self.draws == inference.RESAMPLES:
             return {}
         return {"draws": self.draws, "drawn_low": self.low, "drawn_high": self.high}
 
     @property
     def words(self) -> str:
-        """The same, for people."""
+        """The same numbers in words."""
         if self.draws == inference.RESAMPLES:
             return ""
         which = "not even" if self.is_open else "as"
@@ -390,22 +390,22 @@ class Settled(NamedTuple):
         )
 
     def outcome(self, good: Callable[[float], float], *, strictly: bool = False) -> Outcome:
-        """The verdict.
+        """Decide by the position of the limit.
 
         Args:
-            good: how far a value is on the good side of the limit.
+            good: maps a value to its distance from the limit, positive on the good side.
         """
         low, high = sorted((good(self.low), good(self.high)))
         return "inconclusive" if self.is_open else _where_zero_lies(low, high, strictly=strictly)
 
 
 def _settled(measured: Callable[[int], Measured], limit: float, *, is_exact: bool) -> tuple[Measured, Settled]:
-    """The interval as it is shown everywhere, and as it decides.
+    """Compute the interval that is shown everywhere, and the one that decides.
 
     Args:
-        measured: from a number of draws.
-        limit: in the interval's own unit.
-        is_exact: whether nothing is drawn.
+        measured: maps a number of draws to a value and its interval.
+        limit: in the unit of the interval.
+        is_exact: the interval is computed, not drawn.
     """
     draws = inference.RESAMPLES
     shown = _, low, high = measured(draws)
@@ -416,7 +416,7 @@ def _settled(measured: Callable[[int], Measured], limit: float, *, is_exact: boo
 
 
 def _where_zero_lies(low: float, high: float, *, strictly: bool = False) -> Outcome:
-    """Of an interval whose positive side is good; zero is good too, unless strictly more is asked."""
+    """Decide by an interval whose positive side is good; zero is good too, unless `strictly` excludes it."""
     if low > 0 or (low == 0 and not strictly):
         return "pass"
     return "fail" if high < 0 or (high == 0 and strictly) else "inconclusive"

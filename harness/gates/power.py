@@ -1,10 +1,10 @@
-"""How many examples a suite's gates need to be decided: before anything is trained, or after a first run.
+"""Sample sizes: the examples that a suite's gates need, planned before anything is trained or after a first run.
 
-A rule is decided when the interval of its number leaves the limit out. How often that is to be expected follows from
-the gap between the supposed truth and the limit, and from the standard errors: those that `judge` finds in stored runs,
-or those of an assumption. An assumption is about accuracies, whose variance follows from it; how far any other metric
-spreads is known from stored runs alone. The normal approximation, with a little more power aimed at than is asked for
-(`inference.aimed`); docs/simulations.md has how often it keeps its promise.
+A rule is decided when the interval of its number excludes the limit. The probability of that follows from the gap
+between the assumed truth and the limit, and from the standard errors: those that `judge` finds in stored runs, or those
+of an assumption. Assumptions are about accuracies, which determine their own variance; the spread of any other metric
+is known from stored runs only. The normal approximation is used, aiming at slightly more power than requested
+(`inference.aimed`); docs/simulations.md reports how often it keeps its promise.
 
 Pure: rules, evidence and assumptions in, rows out.
 """
@@ -29,58 +29,58 @@ Seeds: TypeAlias = tuple[Outcomes, ...]
 
 @dataclass(frozen=True, slots=True)
 class Assumption:
-    """What somebody supposes to be true of accuracies; None leaves it to the stored runs."""
+    """Assumed truth about accuracies; the stored runs replace a value of None."""
 
     value: float | None = None
     """The model's accuracy, in (0, 1): for `min` and `max`."""
     difference: float | None = None
-    """Candidate minus reference, in (-1, 1): for comparisons, and with the disagreement for flips."""
+    """Candidate minus reference, in (-1, 1): for comparisons, and together with the disagreement for flips."""
     disagreement: float | None = None
     """Share of examples that exactly one of two sides gets right, in (0, 1]."""
 
     def __post_init__(self) -> None:
         if self.value is not None and not 0 < self.value < 1:
-            raise UsageError(f"--value {self.value:g}: an accuracy is supposed, above 0 and below 1")
+            raise UsageError(f"--value {self.value:g}: an accuracy must be above 0 and below 1")
         if self.difference is not None and not -1 < self.difference < 1:
-            raise UsageError(f"--difference {self.difference:g}: accuracies differ by less than 1 and more than -1")
+            raise UsageError(f"--difference {self.difference:g}: a difference must be above -1 and below 1")
         if self.disagreement is not None and not 0 < self.disagreement <= 1:
-            raise UsageError(f"--disagreement {self.disagreement:g}: a share of the examples is above 0 and at most 1")
+            raise UsageError(f"--disagreement {self.disagreement:g}: a share must be above 0 and at most 1")
         if self.difference is not None and self.disagreement is not None:
             _check_possible(self.difference, self.disagreement)
 
 
 class Stand(NamedTuple):
-    """Where a rule stands, if the truth is as supposed."""
+    """Position of a rule relative to its limit under the assumed truth."""
 
     supposed: float
     """In the rule's unit: a metric, a difference, a share of flips, a drop."""
     gap: float
-    """Supposed truth minus limit, positive where the rule would pass."""
+    """Assumed truth minus limit, positive where the rule would pass."""
     n: int
-    """Examples at hand."""
+    """Number of available examples."""
     clusters: int | None
     spread: Spread
     """Standard errors at `n`."""
     se_limit: float | None
-    """The one that the interval supposes, at `n`, where it is a score interval: as if the limit were the truth."""
+    """For a score interval, the standard error at `n` if the limit were the truth."""
     seeds: int
-    """Of the side that has more of them."""
+    """Number of seeds of the side that has more of them."""
     guessed: bool
     note: str | None = None
 
 
 def stand(rule: Rule, evidence: Evidence, assumption: Assumption) -> Stand:
-    """Where a rule that is decided by an interval stands.
+    """Compute the position of a rule that is decided by an interval.
 
     Raises:
-        Unjudgeable: too little is stored and guessed, or an assumption contradicts what is stored.
+        Unjudgeable: too little is stored or assumed, or an assumption contradicts the stored runs.
         UsageError: an assumption contradicts another.
     """
     return STANDS[rule.kind](rule, evidence, assumption)
 
 
-def at_hand(rule: Rule, evidence: Evidence) -> tuple[int | None, int | None]:
-    """How many examples a rule's split or slice has, and how many clusters; None where there are none."""
+def count_available(rule: Rule, evidence: Evidence) -> tuple[int | None, int | None]:
+    """Count the examples and the clusters of a rule's split or slice; None where there are none."""
     examples = evidence.examples.get(rule.split)
     if examples is None:
         return None, None
@@ -159,7 +159,7 @@ def _of_flips(rule: Rule, evidence: Evidence, assumption: Assumption) -> Stand:
     keys = [*run_keys(rule, evidence), *run_keys(rule, evidence, of_reference=True)]
     found = estimates.flip_share(*sides, estimates.seeds_generator("flips", keys))
     if found is None:
-        raise Unjudgeable(f"one cluster says nothing of how clusters differ: {rule.place} has no interval")
+        raise Unjudgeable(f"{rule.place} has no interval: a single cluster does not show how clusters differ")
     spread = Spread(found.se_examples, found.se_seeds)
     if share is not None:
         spread = _scaled(spread, _variance(found.value), _variance(share), found.n)
@@ -203,15 +203,15 @@ STANDS: dict[Kind, Callable[[Rule, Evidence, Assumption], Stand]] = {
 def _of_runs(
     sides: tuple[Seeds, ...], supposed: float, gap: float, spread: Spread, at_limit: float | None, *, guessed: bool
 ) -> Stand:
-    """With stored runs.
+    """Compute the position from stored runs.
 
     Args:
-        at_limit: variance per example if the truth were the limit, where there is a score interval for one seed a side
-            without clusters.
+        at_limit: variance per example if the limit were the truth; None for a metric without a score interval, which
+            needs one seed a side without clusters.
     """
     outcomes, n = sides[0][0], len(sides[0][0].labels)
     if not spread.se_examples > 0:
-        raise Unjudgeable("no resample differs from the stored runs: they do not tell how far this spreads")
+        raise Unjudgeable("no resample differs from the stored runs, so they do not show how far this spreads")
     clusters = None if outcomes.clusters is None else len(np.unique(outcomes.clusters))
     exact = at_limit is not None and clusters is None and all(len(side) == 1 for side in sides)
     se_limit = float(np.sqrt(at_limit / n)) if exact and at_limit is not None else None
@@ -221,16 +221,16 @@ def _of_runs(
 def _of_assumption(
     rule: Rule, evidence: Evidence, supposed: float, gap: float, variance: float, at_limit: float
 ) -> Stand:
-    """Without stored runs.
+    """Compute the position from an assumption alone.
 
     Args:
         variance: per example.
-        at_limit: variance per example if the truth were the limit.
+        at_limit: variance per example if the limit were the truth.
     """
-    n, clusters = at_hand(rule, evidence)
+    n, clusters = count_available(rule, evidence)
     if not n:
         raise Unjudgeable(f"there is no example of {rule.place}")
-    note = "supposes one seed a side"
+    note = "assumes one seed a side"
     if clusters is not None:
         note += f"; the design effect of {clusters:,} clusters is unknown without stored runs: more may be needed"
     se_limit = float(np.sqrt(at_limit / n)) if clusters is None else None
@@ -238,25 +238,25 @@ def _of_assumption(
 
 
 def _variance(share: float) -> float:
-    """Per example, of being right or flipping; 0 beyond what is possible."""
+    """Variance per example of being right or flipping; 0 for an impossible share."""
     return max(0.0, share * (1 - share))
 
 
 def _variance_at(limit: float, difference: float, disagreement: float) -> float:
-    """Per example, of a difference of accuracies, if it were the limit."""
+    """Variance per example of a difference of accuracies if the limit were the truth."""
     shares = (disagreement + difference) / 2, (disagreement - difference) / 2
     return inference.paired_variance(*shares, min(1.0, max(-1.0, limit)))
 
 
 def _scaled(spread: Spread, stored: float, supposed: float, n: int) -> Spread:
-    """Standard errors at another variance per example; clusters and seeds weigh as they do in the stored runs."""
+    """Scale standard errors to another variance per example; clusters and seeds have the same effect as in the runs."""
     if stored <= 0:
         return spread._replace(se_examples=float(np.sqrt(supposed / n)))
     return spread._replace(se_examples=spread.se_examples * float(np.sqrt(supposed / stored)))
 
 
 def _disagreement(candidate: Seeds, reference: Seeds) -> float:
-    """Share of examples that exactly one side gets right, over all pairs of seeds."""
+    """Share of examples that exactly one side gets right, averaged over all pairs of seeds."""
     pairs = [sum(disagreements(now, was)) for now in candidate for was in reference]
     return float(np.mean(pairs)) / len(candidate[0].labels)
 
@@ -264,15 +264,15 @@ def _disagreement(candidate: Seeds, reference: Seeds) -> float:
 def _check_possible(difference: float, disagreement: float) -> None:
     if abs(difference) > disagreement + 1e-12:
         raise UsageError(
-            f"a difference of {difference:g} cannot be where two sides disagree on {disagreement:.3g} of the examples: "
-            "state a larger --disagreement, or a smaller --difference"
+            f"a difference of {difference:g} is impossible if two sides disagree on {disagreement:.3g} of the "
+            "examples: state a larger --disagreement, or a smaller --difference"
         )
 
 
 def _nothing_known(problem: Unjudgeable, options: str | None) -> Unjudgeable:
     if options is None:
-        return Unjudgeable(f"{problem}; only stored runs tell how far this spreads")
-    return Unjudgeable(f"{problem}; or suppose something: {options}")
+        return Unjudgeable(f"{problem}; only stored runs show how far this spreads")
+    return Unjudgeable(f"{problem}; or state an assumption: {options}")
 
 
 def _metric(rule: Rule) -> str:
@@ -281,40 +281,40 @@ def _metric(rule: Rule) -> str:
 
 
 Decidable: TypeAlias = Literal["yes", "no", "never", "unknown", "measured"]
-"""With the examples at hand. `unknown`: too little is stored and guessed. `measured`: costs, which need no examples."""
+"""With the available examples. `unknown`: too little is stored or assumed. `measured`: costs, which need none."""
 
 
 @dataclass(frozen=True, slots=True)
 class PowerEstimate:
-    """What one rule needs. A field is None where there is no such number."""
+    """Sample size and power of one rule. A field is None where there is no such number."""
 
     rule: str
-    """In words."""
+    """The rule in words."""
     kind: Kind
     limit: float
     decidable: Decidable
     note: str | None
-    """What is not known, or what was supposed besides."""
+    """Missing information, or further assumptions."""
     n: int | None = None
-    """Examples at hand: rows of the split, or of its slice; of both splits where the rule is about two."""
+    """Available examples: rows of the split or its slice, or of both splits if the rule is about two."""
     clusters: int | None = None
-    """Clusters of those."""
+    """Number of their clusters."""
     supposed: float | None = None
-    """The truth that is planned for, in the rule's unit: a metric, a difference, a share of flips, a drop."""
+    """Assumed truth in the rule's unit: a metric, a difference, a share of flips, a drop."""
     source: Literal["stored", "guessed"] | None = None
-    """Where that is from: the stored runs' estimate, or an assumption."""
+    """Source of the assumed truth: the estimate of the stored runs, or an assumption."""
     expected: Literal["pass", "fail"] | None = None
-    """The verdict, if that is the truth; None where it is the limit itself."""
+    """Verdict under the assumed truth; None where that is the limit itself."""
     power: float | None = None
-    """Chance of that verdict with the examples at hand."""
+    """Probability of that verdict with the available examples."""
     needed: int | None = None
-    """Examples in all for the power that was asked for; None where none are enough."""
+    """Total number of examples for the requested power; None if no number is enough."""
     seconds: float | None = None
-    """Of scoring as many with every seed of both sides, if it goes as fast as the stored runs on this hardware."""
+    """Estimated time to score them with every seed of both sides, at the speed of the stored runs on this hardware."""
     seeds: int | None = None
-    """Of the side that has more of them, where seeds spread too far for any number of examples."""
+    """Seeds of the side that has more of them, where seeds spread too far for any number of examples."""
     seeds_needed: int | None = None
-    """How many would do, with `needed_with_seeds` examples: then half of the doubt that is allowed is theirs."""
+    """Seeds that suffice with `needed_with_seeds` examples; they then use half of the allowed variance."""
     needed_with_seeds: int | None = None
 
 
@@ -325,19 +325,19 @@ def power_of_rules(
     hardware: Mapping[str, Any],
     power: float = inference.POWER,
 ) -> list[PowerEstimate]:
-    """What each rule needs, in the order given.
+    """Estimate power and sample size of each rule, in the given order.
 
     Args:
-        evidence: the stored runs, if any, and in any case the examples of the rules' splits.
-        assumption: comes before what is stored.
-        hardware: this machine's. Only runs of the same hardware say how long scoring takes here.
-        power: the chance of a verdict that is asked for, in [0.5, 1).
+        evidence: the examples of the rules' splits, and the stored runs if there are any.
+        assumption: takes precedence over stored runs.
+        hardware: of this machine. Only runs on the same hardware show how long scoring takes here.
+        power: requested probability of a verdict, in [0.5, 1).
 
     Raises:
-        UsageError: no such power, or an assumption contradicts another or the stored runs.
+        UsageError: the power is out of range, or an assumption contradicts another or the stored runs.
     """
     if not 0.5 <= power < 1:
-        raise UsageError(f"--power {power:g}: a chance of at least 0.5 and below 1 is needed")
+        raise UsageError(f"--power {power:g}: a probability must be at least 0.5 and below 1")
     return [_power_of_rule(rule, evidence, assumption, hardware, power) for rule in rules]
 
 
@@ -351,7 +351,9 @@ def _power_of_rule(
     try:
         found = stand(rule, evidence, assumption)
     except Unjudgeable as problem:
-        return PowerEstimate(rule.gate_id, rule.kind, rule.limit, "unknown", str(problem), *at_hand(rule, evidence))
+        return PowerEstimate(
+            rule.gate_id, rule.kind, rule.limit, "unknown", str(problem), *count_available(rule, evidence)
+        )
     examples, seeds = found.spread
     power = inference.aimed(power, is_error_estimated=found.se_limit is None)
     needed = inference.examples_for(found.gap, examples, seeds, found.n, power, se_limit=found.se_limit)
@@ -377,7 +379,7 @@ def _power_of_rule(
 
 
 def _seeds_for(found: Stand, power: float) -> int | None:
-    """How many seeds spread so little that they use up half of the variance that the gap allows."""
+    """Compute the number of seeds that uses up half of the variance that the gap allows."""
     allowed = inference.allowed_error(found.gap, power) ** 2
     return math.ceil(found.seeds * 2 * found.spread.se_seeds**2 / allowed) if allowed > 0 else None
 
@@ -388,7 +390,7 @@ def _examples_with(seeds: int, found: Stand, power: float) -> int | None:
 
 
 def _seconds(rule: Rule, growth: float, evidence: Evidence, hardware: Mapping[str, Any]) -> float | None:
-    """Of scoring `growth` times the examples at hand, with every seed of both sides."""
+    """Estimate the time to score `growth` times the available examples with every seed of both sides."""
     places: list[Place] = [(rule.model, rule.split)]
     if rule.baseline is not None:  # the same model, as it was
         places *= 2
@@ -400,5 +402,5 @@ def _seconds(rule: Rule, growth: float, evidence: Evidence, hardware: Mapping[st
     here = [run.seconds for side in runs for run in side if dict(run.hardware) == dict(hardware)]
     if not all(runs) or len(here) < sum(map(len, runs)) or None in here:
         return None
-    of_split, (of_rule, _) = len(evidence.examples[rule.split]), at_hand(rule, evidence)
+    of_split, (of_rule, _) = len(evidence.examples[rule.split]), count_available(rule, evidence)
     return growth * (of_rule or 0) / of_split * sum(seconds for seconds in here if seconds is not None)

@@ -1,4 +1,4 @@
-"""What a judging came to, for continuous integration: JUnit XML for programs, Markdown for people.
+"""Reports of verdicts for continuous integration: JUnit XML for programs, Markdown for people.
 
 check_writable(path)                      before anything is judged
 judged = judge_stored(suite, workspace)
@@ -32,12 +32,12 @@ TEXT_CHARACTERS = 160
 _SIGNED: frozenset[Kind] = frozenset({"non_inferior_to", "superior_to", "max_drop_out_of_domain"})
 """Rules about a difference."""
 _MARKUP = re.compile(r"[&<>\\`*_{}\[\]|~#@$^]|:(?=\S)|(?<=www)\.", re.IGNORECASE)
-"""What GitHub's Markdown may take for HTML, emphasis, a cell's end, a link, a mention, an emoji or a formula."""
+"""Characters that GitHub's Markdown may take for HTML, emphasis, a cell's end, a link, mention, emoji or formula."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """An example that the model gets wrong and other sides right, each by its mean score over seeds."""
+    """An example that the model gets wrong and other sides get right, by their mean scores over seeds."""
 
     place: str
     """Model and split, in words."""
@@ -46,19 +46,19 @@ class Flip:
     score: float
     """The model's probability of class 1."""
     others: Mapping[str, float]
-    """The other sides' by name."""
+    """Scores of the other sides by name."""
 
     @property
     def wrongness(self) -> float:
-        """How surely wrong the model is, in [0.5, 1]: the probability that it gives the other label."""
+        """Probability that the model gives to the wrong label, in [0.5, 1]."""
         return abs(self.score - self.label)
 
 
 def check_writable(path: Path) -> None:
-    """Make the folders above a file, and sure that it can be written.
+    """Make the folders above a file, and check that the file can be written.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def check_writable(path: Path) -> None:
 
 
 def write_junit(path: Path, suite: Suite, judged: Judged) -> None:
-    """Write the verdicts as JUnit XML: the whole of it or nothing."""
+    """Write the verdicts as JUnit XML, the whole file or nothing."""
     written = junit(suite, judged)
     if path.exists() and not path.is_file():  # a pipe or a device has no name to be renamed to
         try:
@@ -83,13 +83,13 @@ def write_junit(path: Path, suite: Suite, judged: Judged) -> None:
 
 
 def append_summary(path: Path, suite: Suite, judged: Judged) -> None:
-    """Write the verdicts as Markdown, below what the file holds, as `$GITHUB_STEP_SUMMARY` wants it."""
+    """Append the verdicts to a file as Markdown, for `$GITHUB_STEP_SUMMARY`."""
     begun = path.stat().st_size if path.is_file() else 0
     added = (("\n" if begun else "") + summary(suite, judged)).encode()
     try:
         with path.open("ab", buffering=0) as file:
             written = file.write(added)
-            while written < len(added):  # a disk may take a part of it before it says that it is full
+            while written < len(added):  # a disk may take a part of it before it reports that it is full
                 written += file.write(added[written:])
     except OSError as problem:
         if path.is_file():
@@ -98,10 +98,10 @@ def append_summary(path: Path, suite: Suite, judged: Judged) -> None:
 
 
 def junit(suite: Suite, judged: Judged) -> bytes:
-    """The verdicts as JUnit XML, one case for each rule.
+    """Convert the verdicts to JUnit XML, one case for each rule.
 
-    What blocks is a failure. What is inconclusive and only warns is skipped, with its reason; the numbers that decided
-    are properties of the case.
+    A blocking verdict is a failure. An inconclusive one that only warns is skipped, with its reason. The numbers that
+    decided are properties of the case.
     """
     cases = xunit2.TestSuite(xml_text(suite.name))  # type: ignore[no-untyped-call]  # theirs has a `name=None`
     for verdict in judged.verdicts:
@@ -130,12 +130,12 @@ def _case(suite: Suite, verdict: Verdict) -> xunit2.TestCase:
 
 
 def reason(verdict: Verdict) -> str:
-    """Why a rule did not pass."""
+    """State why a rule did not pass."""
     return f"inconclusive: {verdict.reason}" if verdict.outcome == "inconclusive" else verdict.reason
 
 
 def xml_text(text: str) -> str:
-    """Text of characters that XML can hold."""
+    """Replace characters that XML cannot hold."""
     return visible(text)
 
 
@@ -144,7 +144,7 @@ def _known(numbers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary(suite: Suite, judged: Judged) -> str:
-    """The verdicts, what was expected and the worst flips, as GitHub-flavoured Markdown."""
+    """Convert verdicts, expectations and the worst flips to GitHub-flavoured Markdown."""
     return "\n".join([*_verdicts(suite, judged), *_expected(judged), *_flips(suite, judged)])
 
 
@@ -166,7 +166,7 @@ def _verdicts(suite: Suite, judged: Judged) -> Iterator[str]:
 
 
 def _numbers(rule: Rule, numbers: Mapping[str, Any]) -> list[str]:
-    """Value, interval, n and limit in words; a dash for what is absent."""
+    """Format value, interval, n and limit; a dash stands for an absent number."""
     form = "+.3f" if rule.kind in _SIGNED else {"max_size_bytes": ",", "max_train_seconds": ".1f"}.get(rule.kind, ".3f")
     value, low, high, n = (numbers.get(name) for name in ("value", "ci_low", "ci_high", "n"))
     interval = "–" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
@@ -207,15 +207,15 @@ def _flips(suite: Suite, judged: Judged) -> Iterator[str]:
     kept = columns if suite.text.store else columns[:-1]
     yield "### New flips\n"
     yield (
-        f"The {len(flips)} most surely wrong answers of models to examples that another side gets right. "
+        f"The {len(flips)} most confident wrong answers of models to examples that another side gets right. "
         "A score is the probability of a positive label, averaged over seeds.\n"
     )
-    # GitHub makes no links of what stands in code: neither names after an @ nor numbers after a #.
+    # GitHub makes no links inside code, neither of names after an @ nor of numbers after a #.
     yield _table(kept, rows, "lllrlrl"[: len(kept)], code=("example", "text"))
 
 
 def worst_flips(suite: Suite, judged: Judged) -> list[Flip]:
-    """Of all comparisons of a suite's gates and expectations, the examples on which the model is most surely wrong."""
+    """Find the examples on which models are most confidently wrong, over all comparisons of gates and expectations."""
     found: dict[tuple[str, str, str], Flip] = {}
     for rule in [*of_gates(suite), *of_expectations(suite)]:
         sides = compared(rule, judged.evidence)
@@ -232,7 +232,7 @@ def worst_flips(suite: Suite, judged: Judged) -> list[Flip]:
 
 
 def _mean(seeds: Sequence[Outcomes]) -> tuple[Any, Any]:
-    """Shape (n,) each: whether the seeds' mean score is right, and that score."""
+    """Average the seeds' scores: masks of the right ones and the scores, each of shape (n,)."""
     scores = np.mean([outcomes.scores for outcomes in seeds], axis=0)
     return (scores > 0.5) == (seeds[0].labels == 1), scores
 
@@ -243,17 +243,17 @@ def _cut(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Text as one cell of a table: one line that nobody takes for markup, whatever it holds."""
+    """Escape text for a table cell: one line without markup."""
     line = "".join(character for character in " ".join(text.split()) if character.isprintable())
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", line.strip())
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], alignment: str, *, code: Collection[str] = ()) -> str:
-    """A Markdown table.
+    """Render a Markdown table.
 
     Args:
         alignment: an l or an r for each column.
-        code: the columns that are shown as code.
+        code: columns to show as code.
     """
     lines = [columns, ["---:" if side == "r" else "---" for side in alignment]]
     for row in rows:

@@ -1,4 +1,4 @@
-"""From a suite to what its gates and expectations came to, on what is stored.
+"""Judging of a suite's gates and expectations on stored results.
 
 judged = judge_stored(suite, workspace)
 judged.verdicts, judged.expected
@@ -26,7 +26,7 @@ from harness.suite.schema import Suite
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a suite's rules came to, and what they were judged on."""
+    """Verdicts and answered expectations of a suite, and the evidence for them."""
 
     verdicts: tuple[Verdict, ...]
     expected: tuple[Expected, ...]
@@ -38,7 +38,7 @@ class Judged:
 
     @property
     def passed(self) -> bool:
-        """Whether no gate fails the command; an inconclusive verdict fails it where its gate says so."""
+        """True if no gate fails the command; an inconclusive verdict fails it where its gate is declared so."""
         return not any(verdict.blocking for verdict in self.verdicts)
 
 
@@ -49,14 +49,14 @@ def judge_stored(
     against: str | None = None,
     progress: Progress = silent,
 ) -> Judged:
-    """Judge a suite's gates and expectations on what is stored, and store the verdicts.
+    """Judge a suite's gates and expectations on stored results, and store the verdicts.
 
     Args:
-        against: what stands in for every baseline that a rule names: a file, a name, a commit or tag, a time.
+        against: substitute for every baseline that a rule names: a file, a name, a commit or tag, or a time.
 
     Raises:
-        UsageError: nothing is what `against` asks for, or no rule names a baseline.
-        DataError: what the suite names cannot be had or is not what was pinned.
+        UsageError: nothing matches `against`, or no rule names a baseline.
+        DataError: an input of the suite is unavailable or differs from its pin.
         StoreError: there is no store to judge on.
     """
     rules = [*of_gates(suite), *of_expectations(suite)]
@@ -68,7 +68,7 @@ def judge_stored(
         baselines = gates_baselines.find(connection, suite, workspace, jobs, rules, against)
         found = results.of(connection, jobs, {name: one.baseline for name, one in baselines.items()})
         seen = reader.first_seen(connection, expectations.stated(suite, jobs))
-    found = canary.sent_ahead(rules, found, baselines, jobs, progress, notes.append, warnings.append)
+    found = canary.run_canaries(rules, found, baselines, jobs, progress, notes.append, warnings.append)
     verdicts = judge.judge(suite, found, provenance.now())
     with opened(workspace.db) as connection:
         writer.write_verdicts(connection, verdicts)
@@ -81,14 +81,14 @@ _ANSWERS: dict[Outcome, Answer] = {"pass": "confirmed", "fail": "refuted", "inco
 def judge_again(
     connection: Connection, suite: Suite, workspace: Workspace, jobs: Sequence[Job], stored: Stored
 ) -> Judged:
-    """What a suite's rules come to on what an open store holds; nothing is scored or stored.
+    """Judge a suite's rules on the contents of an open store, without scoring or storing anything.
 
-    So what a page says follows from the runs that it shows, and not from what the store says was judged once. Nothing
-    of a baseline is scored again here: only `judge_stored` finds out that the environment answers otherwise.
+    So the verdicts on a page follow from the runs that it shows, not from verdicts that were stored earlier. No part of
+    a baseline is scored again here: only `judge_stored` detects that the environment scores differently.
     """
     rules = [*of_gates(suite), *of_expectations(suite)]
     baselines = gates_baselines.find(connection, suite, workspace, jobs, rules)
-    found = results.judged_on(connection, jobs, stored, {name: one.baseline for name, one in baselines.items()})
+    found = results.evidence_from(connection, jobs, stored, {name: one.baseline for name, one in baselines.items()})
     seen = reader.first_seen(connection, expectations.stated(suite, jobs))
     judged_at = max((run.finished_at for run in stored.runs.values()), default=datetime.min)  # noqa: DTZ901 (UTC)
     verdicts = judge.judge(suite, found, judged_at)
@@ -96,7 +96,7 @@ def judge_again(
 
 
 def changed_since(connection: Connection, judged: Judged) -> list[str]:
-    """Which of a suite's verdicts came out otherwise when they were last judged and stored, for people."""
+    """Describe the verdicts of a suite that differ from those stored last."""
     now = {verdict.gate_id: verdict for verdict in judged.verdicts}
     if not now:
         return []
@@ -109,10 +109,10 @@ def changed_since(connection: Connection, judged: Judged) -> list[str]:
 
 
 def expected(suite: Suite, jobs: Sequence[Job], found: Evidence, seen: Mapping[str, datetime]) -> tuple[Expected, ...]:
-    """What came of every expectation, in the file's order. One without runs is undecided.
+    """Answer every expectation, in the file's order. One without runs is undecided.
 
     Args:
-        seen: when the store first saw each, by digest.
+        seen: time at which the store first saw each expectation, by digest.
     """
     splits = {job.split.split_id: job.split for job in jobs}
     answers = []

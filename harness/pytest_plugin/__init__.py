@@ -1,6 +1,6 @@
 """`pytest suites/quickstart.toml`: a suite's rules as tests. pytest loads this in every project, so it is small.
 
-A TOML file is a suite only where it is named on pytest's command line; no other is looked at. The work is in
+Only TOML files that are named on pytest's command line are treated as suites. The work is in
 `harness.pytest_plugin.items`.
 """
 
@@ -10,14 +10,14 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The store."""
+    """Add the option for the store."""
     parser.getgroup("adapter-harness").addoption(
-        "--harness-db", metavar="FILE", help="The store of suites; HARNESS_DB or runs/harness.duckdb if unset."
+        "--harness-db", metavar="FILE", help="Store of the suites' results; HARNESS_DB or runs/harness.duckdb if unset."
     )
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """The rules of a suite that was named on the command line."""
+    """Collect the rules of a suite that was named on the command line."""
     if file_path.suffix != ".toml" or not parent.session.isinitpath(file_path):
         return None
     from harness.pytest_plugin.items import SuiteFile

@@ -1,4 +1,4 @@
-"""A suite's rules as pytest's items. The first that runs brings the evaluation up to date; all read its verdicts."""
+"""A suite's rules as pytest items. The first to run brings the evaluation up to date; all read its verdicts."""
 
 import json
 import os
@@ -16,17 +16,17 @@ from harness.suite.load import load
 from harness.suite.schema import Suite
 
 Verdicts: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""By rule in words: `outcome`, `blocking`, `reason` and `numbers` of its verdict, as JSON has them."""
+"""By rule in words: `outcome`, `blocking`, `reason` and `numbers` of its verdict, as JSON values."""
 
 
 class SuiteFile(pytest.File):
     """A suite, with an item for each of its rules."""
 
     verdicts: Verdicts | Exception | None = None
-    """Or why there are none; None before the first item ran."""
+    """The verdicts, or the reason why there are none; None before the first item has run."""
 
     def collect(self) -> Iterator["RuleItem"]:
-        """Check the file; nothing is evaluated and nothing heavy imported."""
+        """Check the file, without evaluating anything or importing heavy packages."""
         try:
             suite = load(self.path)
         except SuiteError as error:
@@ -37,19 +37,21 @@ class SuiteFile(pytest.File):
             yield RuleItem.from_parent(self, name=rule.gate_id, judge=lambda: self.judge(suite))
 
     def judge(self, suite: Suite) -> Verdicts:
-        """The verdicts of this session; judged the first time that they are asked for."""
+        """Return the verdicts of this session, judging on the first call."""
         if self.verdicts is None:
-            session = getattr(self.config, "workerinput", {}).get("testrunuid")  # pytest-xdist's, one for all workers
+            session = getattr(self.config, "workerinput", {}).get(
+                "testrunuid"
+            )  # of pytest-xdist, the same for all workers
             capture = self.config.pluginmanager.getplugin("capturemanager")
             # An evaluation takes minutes: its progress is shown, not kept for the report. The project's own filters may
-            # make errors of warnings, which is not for the libraries in here to suffer from.
+            # turn warnings into errors, which must not affect the libraries in here.
             with (
                 capture.global_and_fixture_disabled() if capture else nullcontext(),
                 warnings.catch_warnings(action="default"),
             ):
                 try:
                     self.verdicts = judge_once(suite, self.path, store_of(self.config), session)
-                except Exception as problem:  # noqa: BLE001 (told by every item; the evaluation is not tried again)
+                except Exception as problem:  # noqa: BLE001 (every item reports it; the evaluation is not tried again)
                     self.verdicts = problem
         if isinstance(self.verdicts, Exception):
             raise self.verdicts
@@ -57,7 +59,7 @@ class SuiteFile(pytest.File):
 
 
 class RuleItem(pytest.Item):
-    """One rule. It passes, fails, or is inconclusive: then it fails or is expected to, as the suite says."""
+    """One rule. It passes, fails, or is inconclusive; the suite declares whether that is a failure or an xfail."""
 
     def __init__(self, *, judge: Callable[[], Verdicts], **of_pytest: Any) -> None:
         super().__init__(**of_pytest)
@@ -76,31 +78,31 @@ class RuleItem(pytest.Item):
         self.user_properties += [(name, value) for name, value in verdict["numbers"].items() if value is not None]
         if verdict["outcome"] == "pass":
             return
-        said = "inconclusive: " if verdict["outcome"] == "inconclusive" else ""
+        prefix = "inconclusive: " if verdict["outcome"] == "inconclusive" else ""
         if verdict["blocking"]:
-            pytest.fail(said + verdict["reason"], pytrace=False)
-        pytest.xfail(said + verdict["reason"])
+            pytest.fail(prefix + verdict["reason"], pytrace=False)
+        pytest.xfail(prefix + verdict["reason"])
 
     def reportinfo(self) -> tuple[Path, None, str]:
-        """Where it stands, without a line, and its heading in a report."""
-        # Not the name alone: of a heading that a node's id ends with, pytest shows every dot as `::`.
+        """Locate the rule, without a line number, and give its heading in a report."""
+        # Not the name alone: pytest shows every dot as `::` in a heading with which a node's id ends.
         return self.path, None, f"{self.path.name}: {self.name}"
 
 
 def store_of(config: pytest.Config) -> Path:
-    """The store, from where pytest was called."""
+    """Locate the store, relative to the folder in which pytest was called."""
     named = config.getoption("--harness-db") or os.environ.get("HARNESS_DB") or "runs/harness.duckdb"
     return config.invocation_params.dir / named
 
 
 def judge_once(suite: Suite, suite_path: Path, db: Path, session: str | None) -> Verdicts:
-    """Bring the evaluation up to date and judge it, one process at a time and, within a session, only the first.
+    """Bring the evaluation up to date and judge it, in one process at a time and once per session.
 
     Args:
-        session: what processes that share their verdicts have in common; None where a process is alone.
+        session: id common to processes that share their verdicts; None for a single process.
 
     Raises:
-        HarnessError: as `bring_up_to_date` and `judge_stored`, or as the first process of the session did.
+        HarnessError: as `bring_up_to_date` and `judge_stored`, or as in the first process of the session.
     """
     from filelock import FileLock
 
@@ -129,7 +131,7 @@ def judge_once(suite: Suite, suite_path: Path, db: Path, session: str | None) ->
 
 
 def _read(shared: Path, session: str | None) -> dict[str, Any]:
-    """What the first process of this session came to, by suite."""
+    """Read the results of the first process of this session, by suite."""
     if session is None or not shared.is_file():
         return {}
     kept = json.loads(shared.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Whether a model is right as often as it says: the reliability curve, and what chance alone does to its error.
+"""Calibration of a model: the reliability curve, and the calibration error that chance alone produces.
 
     found = of(seeds, run_keys)
     found.bins, found.ece, found.ece_by_chance
@@ -17,24 +17,24 @@ from harness.stats.inference import Floats
 from harness.stats.metrics import ECE_BINS, confidence_bins, is_right
 
 DRAWS = 1000
-"""Sets of labels that `ece_by_chance` draws for each seed."""
+"""Number of sets of labels that `ece_by_chance` draws for each seed."""
 _CHUNK_CELLS = 4_000_000  # labels held at once: 32 MB of float64
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The predictions of one range of confidence, those of all seeds together."""
+    """Predictions in one range of confidence, of all seeds together."""
 
     low: float
-    """Lower edge of the range, in it."""
+    """Lower edge of the range, inclusive."""
     high: float
-    """Upper edge, in the next bin's range; 1 is in the last one's."""
+    """Upper edge, exclusive except for 1 in the last bin."""
     n: int
-    """Predictions: an example counts once for each seed that is this confident of it."""
+    """Number of predictions: an example counts once for each seed that has this confidence."""
     confidence: float
-    """Mean of the predicted class's probability, in [1/2, 1]."""
+    """Mean probability of the predicted class, in [1/2, 1]."""
     accuracy: float
-    """Share of them that are right."""
+    """Share of correct predictions."""
     ci_low: float | None
     """Lower end of the accuracy's 95 % interval; None where the split is a single cluster."""
     ci_high: float | None
@@ -42,23 +42,23 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How far a configuration's probabilities can be taken at their word. Metrics are means over its seeds."""
+    """Calibration of a configuration's probabilities. Metrics are means over its seeds."""
 
     bins: tuple[Bin, ...]
     """From the least confident to the most; empty ones are absent."""
     ece: Metric
     ece_by_chance: float
-    """The mean `ece` of a perfectly calibrated model with the same confidences on as many examples."""
+    """Mean `ece` of a perfectly calibrated model with the same confidences on the same number of examples."""
     brier: Metric
     log_loss: Metric
 
 
 def of(seeds: Sequence[Outcomes], run_keys: Sequence[str]) -> Calibration:
-    """The calibration of a configuration, its draws seeded by its runs.
+    """Measure the calibration of a configuration, with draws seeded by its runs.
 
     Args:
         seeds: the outcomes of each seed, all on the same examples in the same order.
-        run_keys: of those seeds, in the same order.
+        run_keys: keys of those seeds' runs, in the same order.
     """
     ece, brier, log_loss = (
         estimates.summarise(name, seeds, estimates.generator_for(name, run_keys))
@@ -74,11 +74,11 @@ def of(seeds: Sequence[Outcomes], run_keys: Sequence[str]) -> Calibration:
 
 
 def reliability(seeds: Sequence[Outcomes], generator: np.random.Generator) -> tuple[Bin, ...]:
-    """Accuracy against confidence, in equal-width bins of confidence (Guo et al. 2017, "On calibration of modern
-    neural networks", figure 1).
+    """Compute accuracy against confidence, in bins of equal width (Guo et al. 2017, "On calibration of modern neural
+    networks", figure 1).
 
     One seed and no clusters: Wilson intervals. Otherwise the bootstrap over clusters (or examples) and seeds; Wilson
-    again, with the bin's mean share of the clusters (or examples), where no resample differs from the value.
+    intervals again, with the bin's mean share of the clusters (or examples), where no resample differs from the value.
 
     Args:
         seeds: the outcomes of each seed, all on the same examples in the same order.
@@ -97,10 +97,11 @@ def reliability(seeds: Sequence[Outcomes], generator: np.random.Generator) -> tu
 
 
 def ece_by_chance(seeds: Sequence[Outcomes], generator: np.random.Generator) -> float:
-    """The mean `ece` that these confidences would have, if every prediction were right with just its confidence.
+    """Estimate the mean `ece` of these confidences if every prediction were right with a probability equal to them.
 
-    The labels are drawn anew from the confidences (Bröcker & Smith 2007, "Increasing the reliability of reliability
-    diagrams"), each by itself: where examples of a cluster are right or wrong together, chance does more than this.
+    The labels are drawn from the confidences (Bröcker & Smith 2007, "Increasing the reliability of reliability
+    diagrams"), independently of each other: where examples of a cluster are right or wrong together, chance alone
+    produces a larger error than this.
 
     Args:
         seeds: the outcomes of each seed; their labels are not used.
@@ -121,7 +122,11 @@ def _ece_by_chance(outcomes: Outcomes, generator: np.random.Generator) -> float:
 
 
 def _sums(seeds: Sequence[Outcomes], weights: Floats) -> Floats:
-    """Weighted predictions, right ones and confidence in every bin, shape (3, seeds, b, bins); weights are (b, n)."""
+    """Sum the weighted predictions, right ones and confidence in every bin, shape (3, seeds, b, bins).
+
+    Args:
+        weights: shape (b, n).
+    """
     each = []
     for outcomes in seeds:
         confidence, bins = confidence_bins(outcomes)
@@ -135,7 +140,7 @@ def _sums(seeds: Sequence[Outcomes], weights: Floats) -> Floats:
 def _intervals(
     seeds: Sequence[Outcomes], totals: Floats, hits: Floats, generator: np.random.Generator
 ) -> list[tuple[float, float] | None]:
-    """Of the accuracy in every bin; None in all where there is but one cluster, and in empty bins."""
+    """Intervals of the accuracy in every bin; None for empty bins, and for all if there is only one cluster."""
     units = estimates.units_of(seeds[0])
     if seeds[0].clusters is not None and units.max() == 0:
         return [None] * ECE_BINS
@@ -148,11 +153,11 @@ def _intervals(
     chosen = inference.resampled_seeds(len(seeds), by_seed.shape[2], generator)[np.newaxis, :, :, np.newaxis]
     drawn_totals, drawn_hits = np.take_along_axis(by_seed, chosen, axis=1).sum(axis=1)
     with np.errstate(invalid="ignore"):
-        resampled = drawn_hits / drawn_totals  # 0 / 0 where a resample has nothing in a bin: it does not count there
+        resampled = drawn_hits / drawn_totals  # 0 / 0 where a resample leaves a bin empty: it does not count there
     found = [inference.percentile_interval(resampled[:, k]) for k in range(ECE_BINS)]
     return [
-        by_chance if interval is None or interval[0] == interval[1] else interval
-        for interval, by_chance in zip(found, wilson, strict=True)
+        of_wilson if interval is None or interval[0] == interval[1] else interval
+        for interval, of_wilson in zip(found, wilson, strict=True)
     ]
 
 

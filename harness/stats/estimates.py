@@ -1,7 +1,7 @@
-"""What a metric is for a configuration: its mean over seeds with an interval, and paired comparisons of two of them.
+"""Estimates of metrics: means over seeds with intervals, and paired comparisons of two configurations.
 
-Nothing here defines a metric; `metrics` does. All take outcomes of one or more seeds on the same examples, and an
-explicit generator. What is undefined is None.
+Metrics themselves are defined in `metrics`. Functions take outcomes of one or more seeds on the same examples, and an
+explicit generator. An undefined result is None.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from harness.stats.inference import Floats, Ints
 from harness.stats.metrics import METRICS, Definition, disagreements, is_right
 
 MOST_KINDS = 2000
-"""Of alike examples; with more of them it is no saving to draw them by their number, and takes memory."""
+"""Most kinds of alike examples; with more of them, drawing by kind saves no time and takes memory."""
 
 
 class Difference(NamedTuple):
@@ -28,11 +28,11 @@ class Difference(NamedTuple):
     ci_high: float
     n: int
     p_value: float
-    """Two-sided, that there is no difference; not corrected for how many comparisons there are."""
+    """Two-sided p-value of no difference; not corrected for the number of comparisons."""
     se_examples: float
-    """Standard error that comes from the choice of examples."""
+    """Standard error from the choice of examples."""
     se_seeds: float
-    """Standard error that comes from the choice of seeds; 0 where both sides have one."""
+    """Standard error from the choice of seeds; 0 if both sides have one."""
 
     @property
     def turned(self) -> "Difference":
@@ -41,13 +41,13 @@ class Difference(NamedTuple):
 
 
 class Resampled(NamedTuple):
-    """A configuration's metric, and what it comes to in resamples."""
+    """A configuration's metric, and its values in resamples."""
 
     name: str
     """A key of `METRICS`."""
     seeds: tuple[Outcomes, ...]
     value: float
-    """Mean over the seeds; nan where it is undefined."""
+    """Mean over the seeds; nan if it is undefined."""
     examples_drawn: Floats
     """Shape (resamples,): the mean over all seeds in resamples of the examples alone."""
     seeds_drawn: Floats
@@ -64,7 +64,7 @@ class Spread(NamedTuple):
 
 
 def is_exact(what: str, *sides: Sequence[Outcomes]) -> bool:
-    """Whether an interval is computed, and not drawn: of accuracies and flips of one seed a side without clusters.
+    """Report whether an interval is computed, not drawn: for accuracies and flips of one seed a side without clusters.
 
     Args:
         what: a metric, or "flips".
@@ -73,9 +73,9 @@ def is_exact(what: str, *sides: Sequence[Outcomes]) -> bool:
 
 
 def generator_for(name: str, run_keys: Sequence[str]) -> np.random.Generator:
-    """The generator for a number about these runs: it has the same interval wherever it is shown.
+    """Make the generator for a number about these runs, so that it has the same interval wherever it is shown.
 
-    One run's is that of its key, as it was stored; several runs' also that of the metric.
+    For one run it is seeded by the run's key; for several runs by the metric and their keys.
     """
     seed = run_keys[0] if len(run_keys) == 1 else digest.of_json([name, *run_keys])
     return np.random.default_rng(int(seed[:16], 16))
@@ -84,18 +84,18 @@ def generator_for(name: str, run_keys: Sequence[str]) -> np.random.Generator:
 def summarise(
     name: str, seeds: Sequence[Outcomes], generator: np.random.Generator, draws: int = inference.RESAMPLES
 ) -> Metric:
-    """A metric's mean over a configuration's seeds, with a 95 % interval over examples and seeds.
+    """Average a metric over a configuration's seeds, with a 95 % interval over examples and seeds.
 
-    One seed and no clusters: Wilson for accuracy, and the posterior of the table for its like (`posterior`).
+    One seed and no clusters: Wilson for accuracy, and the posterior of the table for F1 and similar (`posterior`).
     Otherwise the bootstrap over clusters (or examples) and seeds. Where no resample differs from the value (all right,
-    all wrong), the first two take its place with as many examples as there are clusters, and admit doubt. A single
-    cluster gives no interval.
+    all wrong), the first two replace it with as many examples as there are clusters, and admit doubt. A single cluster
+    gives no interval.
 
     Args:
         name: a key of `METRICS`.
         seeds: the outcomes of each seed, all on the same examples in the same order.
         generator: source of the resampling.
-        draws: how many, where the interval is drawn.
+        draws: number of draws, where the interval is drawn.
     """
     definition, n = METRICS[name], len(seeds[0].labels)
     check_paired(seeds)
@@ -118,21 +118,21 @@ def summarise(
 
 
 def spread(name: str, seeds: Sequence[Outcomes], generator: np.random.Generator) -> Spread:
-    """The standard errors of a metric's mean over seeds, told apart by where they come from.
+    """Estimate the standard errors of a metric's mean over seeds, by their source.
 
     Args:
         name: a key of `METRICS`.
         seeds: the outcomes of each seed, all on the same examples in the same order.
         generator: source of the resampling.
     """
-    if name != "accuracy" and posterior.applies(name, tuple(seeds)):  # of an accuracy see `at_limit`
+    if name != "accuracy" and posterior.applies(name, tuple(seeds)):  # for accuracy see `at_limit`
         return Spread(float(np.nanstd(posterior.drawn(name, seeds[0]), ddof=1)), 0.0)
     values = _alone(METRICS[name], seeds, generator, inference.RESAMPLES)
     return standard_errors(values.mean(axis=0), inference.mean_over_resampled_seeds(values, generator))
 
 
 def at_limit(spread: Spread, limit: float, what: str, *sides: Sequence[Outcomes]) -> Spread:
-    """Standard errors that decide whether an interval excludes a limit.
+    """Adjust standard errors to those that decide whether an interval excludes a limit.
 
     A score interval (Wilson, Tango) takes the variance that the data would have if the limit were the truth, with as
     many examples as there are independent units. Any other interval takes the variance of the data, so `spread` is
@@ -158,10 +158,10 @@ def at_limit(spread: Spread, limit: float, what: str, *sides: Sequence[Outcomes]
 def difference(
     name: str, candidate: Sequence[Outcomes], reference: Sequence[Outcomes], generator: np.random.Generator
 ) -> Difference | None:
-    """Candidate's mean minus reference's, paired by example: both sides see the same resampled examples.
+    """Estimate the candidate's mean minus the reference's, paired by example: both sides see the same resamples.
 
     Returns:
-        None where the metric is undefined for a side, or there is but one cluster and so no interval.
+        None if the metric is undefined for a side, or there is only one cluster and so no interval.
     """
     if (found := _of_tables(name, candidate, reference)) is not None:
         return found
@@ -178,11 +178,11 @@ def difference_of_runs(
     reference_keys: Sequence[str],
     draws: int = inference.RESAMPLES,
 ) -> Difference | None:
-    """A `difference` whose draws depend on examples and runs alone: it has the same numbers wherever it is shown.
+    """Estimate a `difference` with draws that depend only on examples and runs, so it is the same wherever it is shown.
 
     Args:
         candidate_keys, reference_keys: run keys of each side's seeds.
-        draws: how many, where the interval is drawn.
+        draws: number of draws, where the interval is drawn.
     """
     if (found := _of_tables(name, candidate, reference, draws)) is not None:
         return found
@@ -192,12 +192,12 @@ def difference_of_runs(
 
 
 def examples_generator(name: str, outcomes: Outcomes) -> np.random.Generator:
-    """The generator for the resampling of these examples, whoever is compared on them."""
+    """Make the generator that resamples these examples, whichever models are compared on them."""
     return generator_for(name, ["examples", *outcomes.example_ids])
 
 
 def seeds_generator(name: str, run_keys: Sequence[str]) -> np.random.Generator:
-    """The generator for the resampling of these runs as seeds of one configuration, whoever it is compared with."""
+    """Make the generator that resamples these runs as seeds of a configuration, whatever it is compared with."""
     return generator_for(name, ["seeds", *(run_keys or [""])])
 
 
@@ -208,13 +208,13 @@ def resampled(
     training: Sequence[np.random.Generator],
     draws: int = inference.RESAMPLES,
 ) -> list[Resampled]:
-    """A metric of several configurations on one set of resampled examples: any two of them are then paired.
+    """Resample a metric of several configurations on one set of resampled examples, so that any two are paired.
 
     Args:
         name: a key of `METRICS`.
         sides: for each configuration the outcomes of its seeds, all on the same examples in the same order.
-        examples: source of the examples' resampling, the same for all.
-        training: for each configuration the source of its seeds' resampling.
+        examples: source of the resampling of examples, the same for all.
+        training: for each configuration the source of the resampling of its seeds.
     """
     many = [outcomes for side in sides for outcomes in side]
     check_paired(many)
@@ -233,15 +233,15 @@ def resampled(
 
 
 def between(candidate: Resampled, reference: Resampled) -> Difference | None:
-    """Candidate's mean minus reference's, of two that `resampled` made in one call.
+    """Estimate the candidate's mean minus the reference's, for two results of one call of `resampled`.
 
     One seed a side and no clusters: Tango's interval and McNemar's exact p-value for accuracy, and the posterior of the
-    table for its like (`posterior`). Otherwise the interval is the bootstrap's, or where no resample differs the
-    same of so many examples as there are clusters. But for McNemar's, p-values are normal, over the standard error of
-    the draws.
+    table for F1 and similar (`posterior`). Otherwise the interval is the bootstrap's, or, where no resample differs,
+    one of the former with as many examples as there are clusters. Except for McNemar's, p-values are normal, from the
+    standard error of the draws.
 
     Returns:
-        None where the metric is undefined for a side, or there is but one cluster and so no interval.
+        None if the metric is undefined for a side, or there is only one cluster and so no interval.
     """
     if candidate.name != reference.name:
         raise ValueError(f"only the same metric can be compared, not {candidate.name} with {reference.name}")
@@ -268,7 +268,7 @@ def between(candidate: Resampled, reference: Resampled) -> Difference | None:
 def _of_tables(
     name: str, candidate: Sequence[Outcomes], reference: Sequence[Outcomes], draws: int = inference.RESAMPLES
 ) -> Difference | None:
-    """The difference by the posterior of the table; None where it is another interval's business, or undefined."""
+    """Estimate the difference from the posterior of the table; None where it does not apply, or is undefined."""
     if name == "accuracy" or not posterior.applies(name, tuple(candidate), tuple(reference)):
         return None
     one, other = candidate[0], reference[0]
@@ -289,14 +289,16 @@ def check_paired(many: Sequence[Outcomes]) -> None:
 
 
 def _around(value: float, interval: tuple[float, float] | None) -> tuple[float, float]:
-    """The interval with the value in it: at a metric's bound the value is an end, as of a score interval."""
+    """Extend an interval to contain the value: at a metric's bound the value is an end, as in a score interval."""
     low, high = interval if interval is not None else (value, value)
     return min(low, value), max(high, value)
 
 
 def _of_units(name: str, value: float, outcomes: Outcomes) -> tuple[float, float] | None:
-    """The interval where no resample differs from the value, as of so many examples as there are independent units;
-    None for a metric that is none of a table."""
+    """Compute the interval where no resample differs from the value, with as many examples as independent units.
+
+    None for a metric that is not one of a table.
+    """
     units = n_units(outcomes)
     if name == "accuracy":
         return inference.wilson(round(value * units), units)
@@ -306,7 +308,7 @@ def _of_units(name: str, value: float, outcomes: Outcomes) -> tuple[float, float
 
 
 def _difference_of_units(name: str, value: float, one: Outcomes, other: Outcomes) -> tuple[float, float] | None:
-    """As `_of_units`, of a difference."""
+    """Do what `_of_units` does for a difference."""
     n, units = len(one.labels), n_units(one)
     if name == "accuracy":
         first, second = disagreements(one, other)
@@ -319,11 +321,11 @@ def _difference_of_units(name: str, value: float, one: Outcomes, other: Outcomes
 def _seed_values(
     definition: Definition, seeds: Sequence[Outcomes], examples: np.random.Generator, draws: int
 ) -> Floats:
-    """Shape (seeds, resamples): the metric of each seed, all seeds on the same resampled examples."""
+    """Compute the metric of each seed, all seeds on the same resampled examples: shape (seeds, resamples)."""
     units = units_of(seeds[0])
-    if units.max() == 0:  # one unit says nothing of how units differ
+    if units.max() == 0:  # a single unit does not show how units differ
         return np.full((len(seeds), draws), np.nan)
-    if definition is METRICS["accuracy"]:  # by unit, and one matrix product: whole numbers, so it is the same
+    if definition is METRICS["accuracy"]:  # by unit, in one matrix product: exact, since the numbers are whole
         right = np.stack([np.bincount(units, is_right(outcomes)) for outcomes in seeds]).astype(np.float64)
         n, of_units = np.bincount(units).astype(np.float64), np.arange(int(units.max()) + 1)
         drawn = inference.resampled_weights(of_units, examples, draws)
@@ -334,8 +336,11 @@ def _seed_values(
 
 
 def _alone(definition: Definition, seeds: Sequence[Outcomes], generator: np.random.Generator, draws: int) -> Floats:
-    """As `_seed_values`, of one configuration that is compared with none: where its metric is one of a table and its
-    examples are independent, those that are alike are drawn by their number, which has the same distribution."""
+    """Do what `_seed_values` does for a configuration that is not compared with another.
+
+    Where its metric is one of a table and its examples are independent, examples are drawn by kind, which has the same
+    distribution.
+    """
     n = len(seeds[0].labels)
     if not definition.of_table or seeds[0].clusters is not None or n == 1:
         return _seed_values(definition, seeds, generator, draws)
@@ -347,9 +352,9 @@ def _alone(definition: Definition, seeds: Sequence[Outcomes], generator: np.rand
 
 
 def alike(seeds: Sequence[Outcomes]) -> tuple[list[Outcomes], Ints]:
-    """One example of each kind, as each seed has it, and how many there are of the kind, shape (kinds,).
+    """Find one example of each kind, as each seed predicts it, and the size of each kind, shape (kinds,).
 
-    Examples are of one kind where they have the same label and the same predictions: at most 2^(seeds + 1) kinds.
+    Examples are of one kind if they have the same label and the same predictions: at most 2^(seeds + 1) kinds.
     """
     table = np.stack([seeds[0].labels, *(outcomes.predicted for outcomes in seeds)])
     _, first, counts = np.unique(table, axis=1, return_index=True, return_counts=True)
@@ -358,7 +363,7 @@ def alike(seeds: Sequence[Outcomes]) -> tuple[list[Outcomes], Ints]:
 
 
 def standard_errors(seeds_held: Floats, seeds_drawn: Floats) -> Spread:
-    """From resamples of the examples alone, and of the examples and the seeds; both of shape (resamples,)."""
+    """Estimate standard errors from resamples of the examples alone, and of examples and seeds; shapes (resamples,)."""
     held, drawn = (values[np.isfinite(values)] for values in (seeds_held, seeds_drawn))
     if len(held) < 2 or len(drawn) < 2:
         return Spread(float("nan"), float("nan"))
@@ -366,12 +371,12 @@ def standard_errors(seeds_held: Floats, seeds_drawn: Floats) -> Spread:
 
 
 def n_units(outcomes: Outcomes) -> int:
-    """How many independent units there are: clusters, or examples where there are none."""
+    """Count the independent units: clusters, or examples if there are none."""
     return int(units_of(outcomes).max()) + 1
 
 
 def units_of(outcomes: Outcomes) -> Ints:
-    """Shape (n,): the number, from 0, of what each example is resampled with: its cluster, or itself alone."""
+    """Number the unit, from 0, with which each example is resampled: its cluster, or itself alone. Shape (n,)."""
     if outcomes.clusters is None:
         return np.arange(len(outcomes.labels))
     return np.unique(outcomes.clusters, return_inverse=True)[1].astype(np.int64)
@@ -394,13 +399,13 @@ def flip_share(
     generator: np.random.Generator,
     draws: int = inference.RESAMPLES,
 ) -> Flips | None:
-    """How often the reference is right and the candidate wrong, over all pairs of their seeds.
+    """Estimate how often the reference is right and the candidate wrong, over all pairs of their seeds.
 
     One seed a side and no clusters: Wilson. Otherwise the bootstrap over clusters (or examples) and both sides' seeds;
-    Wilson again, of so many clusters, where no resample has any.
+    Wilson again, with the number of clusters, where no resample has a flip.
 
     Returns:
-        None where there is but one cluster and so no interval.
+        None if there is only one cluster and so no interval.
     """
     check_paired([*candidate, *reference])
     n = len(candidate[0].labels)

@@ -20,13 +20,13 @@ ALPHA = 0.05
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 POWER = 0.8
-"""Chance of a decision that planned sample sizes are for."""
+"""Probability of a decision for which sample sizes are planned."""
 AIM = 0.84
-"""The chance that `more_examples` aims at, so that it comes to 80 % although standard errors are estimates."""
+"""Probability at which `more_examples` aims, to reach 80 % although standard errors are estimates."""
 MOST_DRAWS = 64 * RESAMPLES
-"""Where a limit lies close to an end of an interval that is drawn."""
+"""Most draws, used where a limit lies close to an end of an interval that is drawn."""
 MOST_GROWTH = 1000
-"""A sample size beyond so many times the present one is not a plan."""
+"""Largest planned sample size, as a multiple of the present one."""
 _Z = 1.959963984540054
 """The standard normal quantile of (1 + CONFIDENCE) / 2."""
 _CHUNK_CELLS = 4_000_000  # weights held at once: 32 MB of float64
@@ -36,7 +36,7 @@ Ints = NDArray[np.int64]
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion (Wilson 1927), for `successes` of `n` ≥ 1 independent trials."""
+    """Compute the 95 % Wilson score interval (Wilson 1927) for `successes` in `n` ≥ 1 independent trials."""
     from scipy.stats import binomtest
 
     interval = binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
@@ -44,16 +44,16 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 
 def tango(only_first: int, only_second: int, n: int) -> tuple[float, float]:
-    """95 % score interval of a difference of paired proportions (Tango 1998, "Equivalence test and confidence interval
-    for the difference in proportions for the paired-sample design").
+    """Compute the 95 % score interval of a difference of paired proportions.
 
-    To a difference what Wilson's interval is to a proportion: the variance is the one that the data would have if the
-    truth lay at the interval's end. So it is never of zero width, and few disagreements make it wide.
+    Tango (1998), "Equivalence test and confidence interval for the difference in proportions for the paired-sample
+    design". It is the counterpart of Wilson's interval for differences: its variance is the one that the data would
+    have if the truth lay at the interval's end. So its width is never zero, and few disagreements make it wide.
 
     Args:
-        only_first: examples that only the first classifier got right.
-        only_second: examples that only the second got right.
-        n: all examples, at least 1.
+        only_first: number of examples that only the first classifier got right.
+        only_second: number of examples that only the second got right.
+        n: number of all examples, at least 1.
 
     Returns:
         (low, high) of first minus second, within [-1, 1].
@@ -63,7 +63,7 @@ def tango(only_first: int, only_second: int, n: int) -> tuple[float, float]:
     value = (only_first - only_second) / n
 
     def excess(truth: float, sign: int) -> float:
-        """Distance of estimate and truth, minus what 95 % allow of it; zero at an end of the interval."""
+        """Distance of estimate and truth, minus the distance that 95 % allow; zero at an end of the interval."""
         variance = paired_variance(only_first / n, only_second / n, truth)
         return sign * (value - truth) - _Z * float(np.sqrt(variance / n))
 
@@ -74,7 +74,7 @@ def tango(only_first: int, only_second: int, n: int) -> tuple[float, float]:
 
 
 def paired_variance(only_first: float, only_second: float, truth: float) -> float:
-    """Variance per example of a difference of paired proportions, if it were `truth` (Tango 1998).
+    """Compute the variance per example of a difference of paired proportions, if it were `truth` (Tango 1998).
 
     Args:
         only_first: share of examples that only the first classifier got right.
@@ -88,14 +88,14 @@ def paired_variance(only_first: float, only_second: float, truth: float) -> floa
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Exact two-sided p-value that two classifiers err equally often (McNemar 1947), given their disagreements.
+    """Compute the exact two-sided p-value for equal error rates of two classifiers (McNemar 1947).
 
     Args:
-        only_first: examples that only the first classifier got right.
-        only_second: examples that only the second got right.
+        only_first: number of examples that only the first classifier got right.
+        only_second: number of examples that only the second got right.
 
     Returns:
-        1 where nobody disagrees: then nothing speaks against equality.
+        1 without disagreements: then there is no evidence against equality.
     """
     from scipy.stats import binomtest
 
@@ -104,7 +104,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def mcnemar_many(only_first: Ints, only_second: Ints) -> Floats:
-    """`mcnemar` of many pairs at once: arrays of one shape in, p-values of that shape out."""
+    """Compute `mcnemar` for many pairs in one call: arrays of one shape in, p-values of that shape out."""
     from scipy.stats import binom
 
     # At a chance of one half both tails are alike, so twice the smaller one is the exact two-sided p-value.
@@ -113,12 +113,12 @@ def mcnemar_many(only_first: Ints, only_second: Ints) -> Floats:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values (Holm 1979): below α, all of them are right with probability 1 - α. In the order given."""
+    """Adjust p-values (Holm 1979): of those below α, all are right with probability 1 - α. Keeps the order."""
     return _adjusted(p_values, "holm")
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values (Benjamini & Hochberg 1995): of those below α a share of α is expected to be wrong."""
+    """Adjust p-values (Benjamini & Hochberg 1995): of those below α, a share of α is expected to be wrong."""
     return _adjusted(p_values, "fdr_bh")
 
 
@@ -129,31 +129,31 @@ def _adjusted(p_values: Sequence[float], method: str) -> list[float]:
 
 
 def two_sided_p(value: float, standard_error: float) -> float:
-    """Normal two-sided p-value that the truth is zero (Efron & Tibshirani 1993, chapter 13: bootstrap standard error).
+    """Compute the normal two-sided p-value for a true value of zero.
 
-    Bootstrap counts would do too, but no p-value below 1/2000 can come from 2,000 resamples, and a correction over many
-    comparisons needs smaller ones. Where nothing varies there is no evidence, and p = 1.
+    It divides by the bootstrap standard error (Efron & Tibshirani 1993, chapter 13). Bootstrap counts would work too,
+    but 2,000 resamples give no p-value below 1/2000, and a correction over many comparisons needs smaller ones. Where
+    nothing varies there is no evidence, and p = 1.
     """
     return 2 * _tail(abs(value) / standard_error) if standard_error > 0 else 1.0
 
 
 def more_examples(gap: float, se_examples: float, se_seeds: float, n: int, power: float = AIM) -> int | None:
-    """How many examples more make an undecided interval leave its limit out, with this probability.
+    """Compute the number of further examples with which an undecided interval probably excludes its limit.
 
-    The predictive power (Spiegelhalter, Abrams & Myles 2004, section 6.5): what is not known of the true gap is
-    averaged over, given its estimate and a flat prior; so an estimate that is close to its limit by chance asks for
-    more examples, not for infinitely many. A decision in either direction counts. The seeds stay those that were
-    trained.
+    This is the predictive power (Spiegelhalter, Abrams & Myles 2004, section 6.5): it averages over the unknown true
+    gap, given its estimate and a flat prior; so an estimate that is close to its limit by chance asks for more
+    examples, not for infinitely many. A decision in either direction counts. The seeds stay those that were trained.
 
     Args:
         gap: estimate minus limit.
-        se_examples: standard error of the estimate that comes from the choice of examples, at `n`.
-        se_seeds: the one that comes from the choice of seeds; more examples do not reduce it.
-        n: examples that the estimate is from.
-        power: the probability.
+        se_examples: standard error of the estimate from the choice of examples, at `n`.
+        se_seeds: standard error from the choice of seeds; more examples do not reduce it.
+        n: number of examples of the estimate.
+        power: the probability of a decision.
 
     Returns:
-        None where a thousand times as many would not do.
+        None if a thousand times as many examples are not enough.
     """
 
     def chance(growth: float) -> float:
@@ -174,19 +174,18 @@ def more_examples(gap: float, se_examples: float, se_seeds: float, n: int, power
 def examples_for(
     gap: float, se_examples: float, se_seeds: float, n: int, power: float = POWER, se_limit: float | None = None
 ) -> int | None:
-    """How many examples in all give a rule this power, if the true gap is what is stated.
+    """Compute the total number of examples that gives a rule this power, for a given true gap.
 
     Args:
-        gap: true value minus limit, as supposed.
+        gap: assumed true value minus limit.
         se_examples: standard error from the choice of examples, at `n`; it falls with the root of their number.
         se_seeds: standard error from the choice of seeds, which no number of examples reduces.
-        n: examples that `se_examples` is about.
+        n: number of examples to which `se_examples` belongs.
         power: the probability of a decision.
-        se_limit: the standard error at `n` that the interval supposes, where it is a score interval: as if the limit
-            were the truth. `se_seeds` is 0 then.
+        se_limit: for a score interval, the standard error at `n` if the limit were the truth. `se_seeds` is 0 then.
 
     Returns:
-        None where none are enough: the gap is zero, or the seeds alone spread too far.
+        None if no number is enough: the gap is zero, or the seeds alone spread too far.
     """
     if se_limit is not None:
         se_examples = (_Z * se_limit + _quantile(power) * se_examples) / (_Z + _quantile(power))
@@ -195,15 +194,15 @@ def examples_for(
 
 
 def allowed_error(gap: float, power: float = POWER) -> float:
-    """The standard error with which an interval leaves its limit out with this probability, if the gap is true."""
+    """Compute the standard error with which an interval excludes its limit with this probability, for a true gap."""
     return abs(gap) / (_Z + _quantile(power))
 
 
 def power_of(gap: float, se_examples: float, se_seeds: float, se_limit: float | None = None) -> float:
-    """Probability that an interval leaves its limit out, on the side on which the truth is.
+    """Compute the probability that an interval excludes its limit, on the side of the truth.
 
     Args:
-        gap: true value minus limit, as supposed.
+        gap: assumed true value minus limit.
         se_examples: standard error from the choice of examples.
         se_seeds: standard error from the choice of seeds.
         se_limit: as for `examples_for`.
@@ -213,10 +212,10 @@ def power_of(gap: float, se_examples: float, se_seeds: float, se_limit: float | 
 
 
 def aimed(power: float, *, is_error_estimated: bool) -> float:
-    """The power that a planned sample size aims at, so that it comes to the one that was asked for.
+    """Raise the power at which a planned sample size aims, so that it reaches the requested one.
 
-    The normal approximation is a little bold: a tenth of the chance of no decision is taken off, which makes 0.82 of
-    0.8. Where the standard error is itself the estimate of a bootstrap it is a fifth, which makes `AIM`.
+    The normal approximation is slightly optimistic: a tenth of the probability of no decision is taken off, which turns
+    0.8 into 0.82. Where the standard error is itself a bootstrap estimate it is a fifth, which gives `AIM`.
     """
     return power + (0.2 if is_error_estimated else 0.1) * (1 - power)
 
@@ -226,25 +225,25 @@ def _quantile(probability: float) -> float:
 
 
 def _chance_above(limit: float, mean: float, spread: float) -> float:
-    """Probability that a normal variable lies above a limit; nan where nothing varies."""
+    """Compute the probability that a normal variable lies above a limit; nan where nothing varies."""
     return _tail((limit - mean) / spread) if spread > 0 else math.nan
 
 
 def _tail(z: float) -> float:
-    """Probability that a standard normal variable is above `z`, exact far out too."""
+    """Compute the probability that a standard normal variable exceeds `z`, exact in the far tail too."""
     return math.erfc(z / math.sqrt(2)) / 2
 
 
 def standard_error_of(value: float, low: float, high: float) -> float:
-    """Standard error of a normal estimate whose 95 % interval reaches as far as the longer side of this one."""
+    """Compute the standard error of a normal estimate whose 95 % interval extends as far as the longer side."""
     return max(value - low, high - value) / _Z
 
 
 def is_near_an_end(limit: float, low: float, high: float, draws: int) -> bool:
-    """Whether another draw might put the limit on the other side of an end of a percentile interval.
+    """Report whether another draw might put the limit on the other side of an end of a percentile interval.
 
     An end is a quantile of the draws, and has an error itself: for normal draws sqrt(p (1 - p) / draws) divided by
-    their density at that quantile (Efron & Tibshirani 1993, chapter 19). Four of these errors are asked for.
+    their density at that quantile (Efron & Tibshirani 1993, chapter 19). The limit is near within four of these errors.
     """
     tail, half_width = (1 - CONFIDENCE) / 2, (high - low) / 2
     error = math.sqrt(tail * (1 - tail) / draws) / NormalDist().pdf(_Z) * half_width / _Z
@@ -254,10 +253,10 @@ def is_near_an_end(limit: float, low: float, high: float, draws: int) -> bool:
 def independent_difference(
     one: tuple[float, float, float], other: tuple[float, float, float]
 ) -> tuple[float, float, float]:
-    """One minus other, of two independent estimates, with a 95 % interval recovered from theirs.
+    """Compute one minus other for two independent estimates, with a 95 % interval recovered from theirs.
 
-    The method of variance estimates recovery (Zou & Donner 2008, "Construction of confidence limits about effect
-    measures"), for scores on different examples, which nothing pairs.
+    This is the method of variance estimates recovery (Zou & Donner 2008, "Construction of confidence limits about
+    effect measures"), for scores on different examples, which are not paired.
 
     Args:
         one: value, lower and upper end of its 95 % interval.
@@ -273,15 +272,15 @@ def independent_difference(
 
 
 def resampled_weights(units: Ints, generator: np.random.Generator, resamples: int = RESAMPLES) -> Iterator[Floats]:
-    """Bootstrap weights in chunks.
+    """Draw bootstrap weights in chunks.
 
     Args:
         units: shape (n,), for each example the number of its unit in 0…u-1.
         generator: source of the draws.
-        resamples: how many in total.
+        resamples: total number of resamples.
 
     Yields:
-        Arrays of shape (b, n), the b adding up to `resamples`: how often each example stands in each resample. Examples
+        Arrays of shape (b, n), the b adding up to `resamples`: how often each example occurs in each resample. Examples
         of one unit share their weight.
     """
     n_units = int(units.max()) + 1
@@ -293,14 +292,14 @@ def resampled_weights(units: Ints, generator: np.random.Generator, resamples: in
 
 
 def resampled_seeds(n_seeds: int, resamples: int, generator: np.random.Generator) -> Ints:
-    """Which seeds make up each resample: the upper level of a hierarchical bootstrap.
+    """Draw the seeds of each resample: the upper level of a hierarchical bootstrap.
 
-    Bootknife (Hesterberg 2004, "Unbiasing the bootstrap: bootknife sampling vs. smoothing"): one seed, drawn anew for
-    each resample, is left out, and as many as there are drawn with replacement from the rest. The variance of the mean
-    is then the unbiased one, where the plain bootstrap's is too small by a third for three seeds.
+    Bootknife (Hesterberg 2004, "Unbiasing the bootstrap: bootknife sampling vs. smoothing"): for each resample one
+    seed, drawn anew, is left out, and the original number of seeds is drawn with replacement from the rest. The
+    variance of the mean is then the unbiased one, where the plain bootstrap's is too small by a third for three seeds.
 
     Returns:
-        Shape (n_seeds, resamples), numbers in 0…n_seeds-1. With one seed there is nothing to draw.
+        Shape (n_seeds, resamples), numbers in 0…n_seeds-1. A single seed is drawn every time.
     """
     if n_seeds == 1:
         return np.zeros((1, resamples), dtype=np.int64)
@@ -310,23 +309,23 @@ def resampled_seeds(n_seeds: int, resamples: int, generator: np.random.Generator
 
 
 def mean_over_resampled_seeds(values: Floats, generator: np.random.Generator) -> Floats:
-    """Average over seeds, themselves resampled.
+    """Average over resampled seeds.
 
     Args:
         values: shape (seeds, b), a statistic of each seed in each resample of the examples.
 
     Returns:
-        Shape (b,). With one seed there is nothing to resample and it is returned as it is.
+        Shape (b,). The values of a single seed are returned unchanged.
     """
     chosen = resampled_seeds(values.shape[0], values.shape[1], generator)
     return np.asarray(np.take_along_axis(values, chosen, axis=0).mean(axis=0))
 
 
 def percentile_interval(values: Floats) -> tuple[float, float] | None:
-    """95 % percentile interval of resampled values; resamples in which the statistic is undefined do not count.
+    """Compute the 95 % percentile interval of resampled values; resamples with an undefined statistic do not count.
 
     Returns:
-        (low, high), or None where fewer than half of the resamples are defined.
+        (low, high), or None if fewer than half of the resamples are defined.
     """
     defined = values[np.isfinite(values)]
     if len(defined) < len(values) / 2 or not len(defined):

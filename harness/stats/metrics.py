@@ -1,8 +1,8 @@
-"""What is measured about predictions, each metric defined once, as a function of weighted examples.
+"""Metrics of predictions, each defined once, as a function of weighted examples.
 
-A metric maps outcomes and weights of shape (b, n) to b values: with all weights one it is the metric itself, with
-bootstrap weights it is b resamples of it at once. So a value and its interval cannot disagree on the definition. A new
-metric is a row of `METRICS`; the contract tests hold it to scikit-learn's.
+A metric maps outcomes and weights of shape (b, n) to b values: weights of one give the metric itself, bootstrap weights
+give b resamples of it at once. So a value and its interval cannot disagree on the definition. A new metric is a row of
+`METRICS`; the contract tests compare it with scikit-learn's.
 
 `nan` means undefined. Means over seeds, intervals and comparisons are in `estimates`.
 """
@@ -17,17 +17,17 @@ from harness.records import Outcomes
 from harness.stats.inference import Floats, Ints
 
 ECE_BINS = 15
-_CLIP = 1e-15  # as scikit-learn had it: a certain and wrong answer costs 34.5 nats, not infinity
+_CLIP = 1e-15  # as in scikit-learn: a certain and wrong answer costs 34.5 nats, not infinity
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A metric: its function of (outcomes, weights of shape (b, n)) to shape (b,), and which direction is good."""
+    """A metric: its function from (outcomes, weights of shape (b, n)) to shape (b,), and its good direction."""
 
     values: Callable[[Outcomes, Floats], Floats]
     higher_is_better: bool
     of_table: bool = False
-    """Whether labels and predicted classes are all that it depends on, and not scores."""
+    """True if it depends on labels and predicted classes only, not on scores."""
 
 
 def _ratio(over: Floats, under: Floats) -> Floats:
@@ -36,7 +36,7 @@ def _ratio(over: Floats, under: Floats) -> Floats:
 
 
 def _confusion(outcomes: Outcomes, weights: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """True positives, false positives, false negatives, true negatives; each of shape (b,)."""
+    """Count true positives, false positives, false negatives and true negatives; each of shape (b,)."""
     label, predicted = outcomes.labels == 1, outcomes.predicted == 1
     cells = np.stack([label & predicted, ~label & predicted, label & ~predicted, ~label & ~predicted])
     tp, fp, fn, tn = cells.astype(np.float64) @ weights.T
@@ -114,35 +114,36 @@ METRICS: dict[str, Definition] = {
 
 
 def value(name: str, outcomes: Outcomes) -> float:
-    """The metric `name` of these outcomes; nan where it is undefined."""
+    """Compute the metric `name` of these outcomes; nan where it is undefined."""
     return float(METRICS[name].values(outcomes, np.ones((1, len(outcomes.labels))))[0])
 
 
 def is_right(outcomes: Outcomes) -> NDArray[np.bool_]:
-    """Shape (n,): whether each example's predicted label is its label."""
+    """Mask the examples whose predicted label is their label: shape (n,)."""
     return np.asarray(outcomes.labels == outcomes.predicted)
 
 
 def confidence_bins(outcomes: Outcomes) -> tuple[Floats, Ints]:
-    """Each example's confidence, the predicted class's probability in [1/2, 1], and its bin in 0…`ECE_BINS` - 1.
+    """Compute each example's confidence, the probability of its predicted class in [1/2, 1], and its bin.
 
-    Bin k holds confidences from k / `ECE_BINS` up to the next bin's; the last one also holds 1. Both of shape (n,).
+    Bin k, of 0…`ECE_BINS` - 1, holds confidences from k / `ECE_BINS` up to the next bin; the last also holds 1. Both
+    have shape (n,).
     """
     confidence = np.maximum(outcomes.scores, 1 - outcomes.scores)
     return confidence, np.minimum((confidence * ECE_BINS).astype(np.int64), ECE_BINS - 1)
 
 
 def disagreements(first: Outcomes, second: Outcomes) -> tuple[int, int]:
-    """How many examples only the first gets right, and how many only the second."""
+    """Count the examples that only the first gets right, and those that only the second gets right."""
     one, other = is_right(first), is_right(second)
     return int((one & ~other).sum()), int((other & ~one).sum())
 
 
 def subset(outcomes: Outcomes, chosen: NDArray[np.bool_]) -> Outcomes:
-    """The outcomes of some of the examples.
+    """Select the outcomes of some of the examples.
 
     Args:
-        chosen: shape (n,).
+        chosen: mask of shape (n,).
     """
     return Outcomes(
         example_ids=tuple(example_id for example_id, kept in zip(outcomes.example_ids, chosen, strict=True) if kept),

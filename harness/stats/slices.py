@@ -1,7 +1,7 @@
 """Parts of a split in which a model may do worse than on the whole: short texts, negations, one label, …
 
-A slice is named `family=value`, such as `negation=present`. A family gives every example of a split a value; a new one
-is a row of `SLICES`. Besides these, each of a split's `slice_columns` is a family with the column's own values.
+A slice is named `family=value`, such as `negation=present`. A family assigns a value to every example of a split; a new
+one is a row of `SLICES`. In addition, each of a split's `slice_columns` is a family with the values of the column.
 """
 
 import re
@@ -17,7 +17,7 @@ FEWEST = 10
 """A slice with fewer examples is not measured."""
 
 MOST_VALUES = 20
-"""A column with more values than this is an identifier rather than a family: it is not cut into slices unasked."""
+"""A column with more values than this is an identifier rather than a family: it makes no slices by default."""
 
 _NEGATION = re.compile(
     r"\b(?:no|not|never|none|nothing|nobody|nowhere|neither|nor|cannot|without|hardly|barely|scarcely)\b|n['’]t\b"
@@ -29,11 +29,11 @@ def _by_label(examples: Sequence[Example]) -> list[str]:
 
 
 def _by_length(examples: Sequence[Example]) -> list[str]:
-    """Thirds of the split by words of the content, blanks between them.
+    """Thirds of the split by the number of words in the content, separated by whitespace.
 
-    Equal lengths are in one third, the one in which the middle of their ranks lies; so thirds may differ in size.
+    Equal lengths are in the same third, the one that contains the middle of their ranks; so thirds may differ in size.
     """
-    from scipy.stats import rankdata  # a second to import, and few commands cut slices
+    from scipy.stats import rankdata  # takes a second to import, and few commands need slices
 
     ranks = rankdata([len(example.content.split()) for example in examples])
     thirds = (ranks - 0.5) * 3 // len(examples)
@@ -45,9 +45,9 @@ def _by_title(examples: Sequence[Example]) -> list[str]:
 
 
 def _by_negation(examples: Sequence[Example]) -> list[str]:
-    """English words of negation in the content, and n't with either apostrophe; `dont` is not one.
+    """Presence of an English word of negation in the content, or of n't with either apostrophe, but not of `dont`.
 
-    What is negated is not understood: "not bad" and "bad, not good" are both in the slice.
+    The scope of the negation does not matter: "not bad" and "bad, not good" are both in the slice.
     """
     return ["present" if _NEGATION.search(example.content.lower()) else "absent" for example in examples]
 
@@ -61,22 +61,22 @@ SLICES: dict[str, Callable[[Sequence[Example]], list[str]]] = {
 
 
 def values(family: str, examples: Sequence[Example]) -> list[str]:
-    """Each example's value in a family: a key of `SLICES`, or a column that every example carries."""
+    """List each example's value in a family: a key of `SLICES`, or a column that every example has."""
     if family in SLICES:
         return SLICES[family](examples)
     return [example.columns[family] for example in examples]
 
 
 def chosen(name: str, examples: Sequence[Example]) -> NDArray[np.bool_]:
-    """Shape (n,): which of the examples are in the slice `family=value`."""
+    """Mask the examples in the slice `family=value`: shape (n,)."""
     family, _, value = name.partition("=")
     return np.array([found == value for found in values(family, examples)], dtype=np.bool_)
 
 
 def all_slices(examples: Sequence[Example]) -> Mapping[str, NDArray[np.bool_]]:
-    """Every slice of a split, by name, but for those that are empty or the whole split.
+    """Map every slice of a split to its mask, except slices that are empty or the whole split.
 
-    Values of a family stand in the order of `SLICE_VALUES`; a column's are sorted. Families overlap each other.
+    Values of a family are in the order of `SLICE_VALUES`; those of a column are sorted. Families overlap each other.
     """
     families = [*SLICES, *examples[0].columns] if examples else []
     found: dict[str, NDArray[np.bool_]] = {}

@@ -1,14 +1,14 @@
-"""Rates of scoring: what somebody would wait who has nothing but the model and the texts."""
+"""Rates of scoring, as experienced by a user who has only the model and the texts."""
 
 from harness.records import Run
 
 SHORTEST_SECONDS = 0.01
-"""A shorter run says more of the clock and of what else the machine did than of the model."""
+"""A shorter run reflects the clock and other load on the machine more than the model."""
 
 
 def examples_per_second(run: Run, n: int) -> float | None:
-    """How many of a run's n examples were scored in a second; None where it was not timed, or is too short to tell.
+    """Rate of scoring a run's n examples; None if the run was not timed, or is too short.
 
-    A run that used what another model had computed was not timed: the two were not computed under the same conditions.
+    A run that used what another model had computed was not timed: the two parts ran under different conditions.
     """
     return n / run.seconds if run.seconds is not None and run.seconds >= SHORTEST_SECONDS else None

@@ -63,7 +63,7 @@ def test_with_a_store_the_truth_the_spread_and_the_speed_are_those_of_its_runs(h
     assert (speed["decidable"], speed["needed"]) == ("measured", None)
     shown = harness("plan", gated)
     assert shown.code == 0
-    assert "made-up: what its gates need" in shown.out
+    assert "made-up: examples that its gates need" in shown.out
     assert f"{bound['needed']:,}" in shown.out
     assert "needs no examples: it is measured, not sampled" in shown.out
 
@@ -81,7 +81,7 @@ def test_without_a_store_guesses_are_enough_for_accuracy(harness: Command, gated
     assert not (tmp_path / "runs" / "harness.duckdb").exists()
     shown = harness("plan", gated, "--value", "0.4")
     assert f"no: needs {bound['needed']:,}" in shown.out
-    assert "or suppose something: --difference and --disagreement" in shown.out
+    assert "or state an assumption: --difference and --disagreement" in shown.out
 
 
 def test_more_power_needs_more_examples(harness: Command, gated: Path) -> None:
@@ -96,9 +96,9 @@ def test_more_power_needs_more_examples(harness: Command, gated: Path) -> None:
     ("words", "said"),
     [
         ([], "there is no store to learn from; run `harness evaluate"),
-        (["--value", "1.5"], "--value 1.5: an accuracy is supposed"),
-        (["--difference", "0.3", "--disagreement", "0.2"], "a difference of 0.3 cannot be where two sides disagree"),
-        (["--value", "0.9", "--power", "1"], "--power 1: a chance of at least 0.5 and below 1 is needed"),
+        (["--value", "1.5"], "--value 1.5: an accuracy must be above 0 and below 1"),
+        (["--difference", "0.3", "--disagreement", "0.2"], "a difference of 0.3 is impossible if two sides disagree"),
+        (["--value", "0.9", "--power", "1"], "--power 1: a probability must be at least 0.5 and below 1"),
     ],
 )
 def test_what_cannot_be_planned_ends_with_2_and_one_message(

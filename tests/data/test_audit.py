@@ -268,7 +268,7 @@ def test_long_lists_are_cut_on_the_terminal_and_whole_in_json(harness: Command, 
     rows = rows_of(range(12))
     path = suite_of([*rows, *rows], rows_of(range(100, 103)))
     table = harness("data", path).out
-    assert "and 7 more, which --json names" in table
+    assert "and 7 more, listed by --json" in table
     assert len(found_of(harness("data", path, "--json").json(), "train")["exact_duplicates"]["ids"]) == 12
 
 

@@ -251,7 +251,7 @@ def test_an_adapter_that_is_replaced_between_planning_and_loading_is_no_success_
     with ENGINES["local"](1, silent) as map_unordered:
         report = evaluate(jobs, workspace, map_unordered)
     assert [(run.seed, run.status) for run in report.failed] == [(1, "error")]
-    assert "was replaced since it was looked at" in str(report.failed[0].error)
+    assert "was replaced after it was checked" in str(report.failed[0].error)
     assert [run.seed for run in report.scored] == [2]
 
 

@@ -80,7 +80,7 @@ def test_a_form_that_answers_nothing_has_no_numbers_and_does_not_pass() -> None:
     assert not found.passed
     assert (found.flips, found.flips_low, found.flips_high, found.largest_move) == (None, None, None, None)
     assert (found.turned_positive, found.turned_negative, found.p_value) == (None, None, None)
-    assert describe(found, TOLERANCES[FORM]) == "openvino int8 cannot be held to torch fp32: no such operation"
+    assert describe(found, TOLERANCES[FORM]) == "openvino int8 cannot be compared with torch fp32: no such operation"
 
 
 def test_scores_that_are_no_numbers_do_not_pass() -> None:
@@ -137,7 +137,7 @@ def test_a_declared_form_beyond_its_tolerance_is_not_scored_and_its_numbers_are_
     bad = beside(3.0, 9)
     decision = choose_variant(model("int8"), [FORM], {FORM: [GOOD, bad]})
     assert decision.blocked == (
-        "openvino int8 of seed 13 says another class than torch fp32 of 9 of 256 texts (2 % allowed) and moves a "
+        "openvino int8 of seed 13 gives 9 of 256 texts another class than torch fp32 (2 % allowed) and moves a "
         "log-odds by up to 3 (2 allowed); choose another precision or runtime"
     )
     assert choose_variant(model("int8"), [FORM], {FORM: [GOOD, GOOD]}).blocked is None

@@ -200,7 +200,7 @@ def test_where_nothing_can_be_kept_the_command_says_so(harness: Command, large: 
     in_the_way.write_text("where the folder belongs")
     result = harness("evaluate", large, "--workers", 1)
     assert result.code == 2
-    assert "what was scored cannot be kept" in result.err
+    assert "scores cannot be written" in result.err
     assert "Traceback" not in result.err
 
 

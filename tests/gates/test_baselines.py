@@ -399,7 +399,7 @@ def test_training_again_in_another_folder_passes_and_the_canary_comes_back(
     assert numbers["reference"] == "baseline main"
     assert numbers["canary"].startswith("same: 56 examples of tiny-full seed 1 on test, largest logit move ")
     assert result.err.count("canary: tiny-full seed 1 on test: 56 in") == 1
-    assert "baseline main: 56 examples of tiny-full seed 1 on test come out as they did" in result.err
+    assert "baseline main: 56 examples of tiny-full seed 1 on test score as they did" in result.err
 
 
 def test_a_worse_training_is_a_regression_and_no_drift(harness: Command, suite_path: Path, again: Any) -> None:
@@ -422,7 +422,7 @@ def test_scores_from_another_environment_are_told_as_drift_and_not_as_a_regressi
     result = harness("gate", suite_path, "--json")
     assert (result.code, verdict(result)["outcome"]) == (1, "fail")
     assert verdict(result)["reason"] == (
-        "environment drift: 56 of 56 examples of tiny-full seed 1 on test come out otherwise than in baseline main "
+        "environment drift: 56 of 56 examples of tiny-full seed 1 on test score differently than in baseline main "
         "with the same inputs, the largest logit move is 0.05 (0.001 is allowed); torch 1.0 then, "
         f"{provenance.packages()['torch']} now, processor an abacus then, {provenance.hardware()['processor']} now, "
         f"bf16 in hardware 2 then, {provenance.hardware()['bf16']} now; "

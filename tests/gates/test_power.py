@@ -136,11 +136,11 @@ def test_a_slice_has_its_own_examples_at_hand() -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (rule("min", 0.9), "new was not scored; or suppose something: --value"),
-        (rule("superior_to", 0.0), "new was not scored; or suppose something: --difference and --disagreement"),
-        (rule("max_flips", 0.1), "new was not scored; or suppose something: --difference and --disagreement"),
-        (rule("min", 0.9, metric="f1"), "new was not scored; only stored runs tell how far this spreads"),
-        (rule("superior_to", 0.0, metric="brier"), "new was not scored; only stored runs tell how far this"),
+        (rule("min", 0.9), "new was not scored; or state an assumption: --value"),
+        (rule("superior_to", 0.0), "new was not scored; or state an assumption: --difference and --disagreement"),
+        (rule("max_flips", 0.1), "new was not scored; or state an assumption: --difference and --disagreement"),
+        (rule("min", 0.9, metric="f1"), "new was not scored; only stored runs show how far this spreads"),
+        (rule("superior_to", 0.0, metric="brier"), "new was not scored; only stored runs show how far this"),
         (rule("max_drop_out_of_domain", 0.1, elsewhere="other"), "new was not scored; only stored runs"),
     ],
 )
@@ -168,7 +168,7 @@ def test_a_guess_is_about_accuracy_alone() -> None:
         ({"disagreement": 1.1}, "--disagreement 1.1: "),
         (
             {"difference": -0.2, "disagreement": 0.1},
-            "a difference of -0.2 cannot be where two sides disagree on 0.1 of",
+            "a difference of -0.2 is impossible if two sides disagree on 0.1 of",
         ),
     ],
 )
@@ -179,7 +179,7 @@ def test_what_cannot_be_is_not_supposed(wrong: dict[str, float], words: str) -> 
 
 @pytest.mark.parametrize("power", [0.49, 1.0, -1.0, float("nan")])
 def test_a_power_below_even_odds_or_of_certainty_is_refused(power: float) -> None:
-    with pytest.raises(UsageError, match="a chance of at least"):
+    with pytest.raises(UsageError, match="a probability must be at least"):
         power_of_rules([], unscored(), Assumption(), HARDWARE, power)
 
 
@@ -231,7 +231,7 @@ def test_a_guess_comes_before_what_is_stored_and_keeps_how_clusters_weigh(scored
 
 
 def test_a_guess_that_the_stored_disagreement_forbids_is_refused(scored: Callable[..., Evidence]) -> None:
-    with pytest.raises(UsageError, match=r"a difference of 0\.6 cannot be where two sides disagree on"):
+    with pytest.raises(UsageError, match=r"a difference of 0\.6 is impossible if two sides disagree on"):
         only(rule("superior_to", 0.0), scored([0.9], [0.8]), Assumption(difference=0.6))
 
 
@@ -251,7 +251,7 @@ def test_runs_that_do_not_vary_tell_nothing_of_the_spread(scored: Callable[..., 
     need = only(rule("min", 0.8), scored([1.0]))
     assert (need.decidable, need.needed) == ("unknown", None)
     assert need.note is not None
-    assert "they do not tell how far this spreads" in need.note
+    assert "they do not show how far this spreads" in need.note
     assert only(rule("min", 0.8), scored([1.0]), Assumption(value=0.9)).decidable == "yes"
 
 

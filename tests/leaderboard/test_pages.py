@@ -404,7 +404,7 @@ def test_a_verdict_of_any_kind_is_told_by_its_rule_and_reason(bench: "Bench") ->
         "tiny+lora on test: flips against baseline main <= 0.05": more,
         "tiny+lora on test: accuracy drop to elsewhere <= 0.1": "drop +0.098 [+0.055, +0.143]",
         "tiny+lora on test: size_bytes <= 400000": "302,631 bytes, limit 400,000",
-        "tiny+lora on test: throughput >= 0.9 of tfidf": "timed in different evaluations, which says nothing of speed",
+        "tiny+lora on test: throughput >= 0.9 of tfidf": "timed in different evaluations, which cannot be compared",
         "tiny+lora on test where negation=present: accuracy >= 0.85": "0.850 [0.796, 0.899], n 247, limit 0.85",
     }
     for rule, reason in rules.items():

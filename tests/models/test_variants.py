@@ -274,7 +274,7 @@ def test_a_form_beyond_its_tolerance_is_not_scored_and_says_its_numbers(world: W
     world.sql("UPDATE parity SET passed = false, flips = 99 WHERE form = ? AND seed = 2", "openvino fp32")
     result = world.command(*words)
     assert result.exit_code == 3
-    assert "openvino fp32 of seed 2 says another class than torch fp32 of 99 of " in result.stderr
+    assert "openvino fp32 of seed 2 gives 99 of " in result.stderr
     world.sql("DELETE FROM parity WHERE form = ?", "openvino fp32")
 
 

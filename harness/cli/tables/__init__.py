@@ -1,4 +1,4 @@
-"""Results as tables on stdout: finished rows in, nothing computed. An absent number is a dash, never a stand-in."""
+"""Tables of results on stdout, rendered from finished rows. An absent number is a dash."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -9,11 +9,11 @@ from harness.records import Expected, Run, Verdict
 
 Row = Mapping[str, Any]
 LISTED = 5
-"""Examples, or groups of them, that are named for each finding."""
+"""Number of examples, or groups of them, that are listed for each finding."""
 
 
 def show_splits(suite: str, rows: Sequence[Row]) -> None:
-    """What `harness data` found."""
+    """Show the splits of `harness data`."""
     columns = ["split", "use", "n", "positive", "clusters", "digest"]
     cells = []
     for r in rows:
@@ -23,11 +23,11 @@ def show_splits(suite: str, rows: Sequence[Row]) -> None:
 
 
 def show_audit(rows: Sequence[Row], beginnings: Mapping[str, str]) -> None:
-    """What the audit found: counts by split, token lengths, overlap, and the first examples of each finding.
+    """Show the audit: counts by split, token lengths, overlap, and the first examples of each finding.
 
     Args:
         rows: each with `split` and its `audit`.
-        beginnings: how examples begin, by id; empty where texts are not to be shown.
+        beginnings: beginnings of examples, by id; empty if texts must not be shown.
     """
     texts: list[list[str]] = []
     tokens: list[list[str]] = []
@@ -55,7 +55,7 @@ def show_audit(rows: Sequence[Row], beginnings: Mapping[str, str]) -> None:
 
 
 def _nearly(found: Row) -> int:
-    """How many rows nearly equal another one, or are one that is written in another way."""
+    """Count the rows that nearly equal another one, or are a rewritten form of one."""
     pairs = [ids for *ids, _ in found["near_duplicates"]["ids"]]
     return len({one for ids in (*pairs, *found["normalised_duplicates"]["ids"]) for one in ids})
 
@@ -69,7 +69,7 @@ def _lengths(tokens: Row | None) -> list[str]:
 
 
 def _named(found: Row, beginnings: Mapping[str, str]) -> list[list[str]]:
-    """The first few examples of each finding: what it is, their ids, how they begin where that may be shown."""
+    """List the first few examples of each finding: its kind, their ids, and their beginnings if these may be shown."""
     kinds = {
         "repeated": [("", ids) for ids in found["exact_duplicates"]["ids"]],
         "of both labels": [("", ids) for ids in found["conflicting_labels"]["ids"]],
@@ -89,14 +89,12 @@ def _named(found: Row, beginnings: Mapping[str, str]) -> list[list[str]]:
             texts = ["\n".join(beginnings.get(one, "") for one in shown)] if beginnings else []
             cells.append([f"{kind} {note}".strip(), "\n".join(shown), *texts])
         if len(listed) > LISTED:
-            cells.append(
-                [kind, f"and {len(listed) - LISTED:,} more, which --json names", *([""] if beginnings else [])]
-            )
+            cells.append([kind, f"and {len(listed) - LISTED:,} more, listed by --json", *([""] if beginnings else [])])
     return cells
 
 
 def show_adapters(suite: str, rows: Sequence[Row]) -> None:
-    """What `harness train` has on disk."""
+    """Show the adapters on disk after `harness train`."""
     columns = ["adapter", "method", "seed", "trainable", "train s", "bytes", "folder"]
     cells = []
     for r in rows:
@@ -106,7 +104,7 @@ def show_adapters(suite: str, rows: Sequence[Row]) -> None:
 
 
 def show_results(suite: str, metric: str, rows: Sequence[Row]) -> None:
-    """What `harness evaluate` came to."""
+    """Show the results of `harness evaluate`."""
     columns = ["split", "model", "seeds", metric, "95 % interval", "n"]
     cells = []
     for r in rows:
@@ -116,7 +114,7 @@ def show_results(suite: str, metric: str, rows: Sequence[Row]) -> None:
 
 
 def show_verdicts(suite: str, verdicts: Sequence[Verdict]) -> None:
-    """What `harness gate` decided."""
+    """Show the verdicts of `harness gate`."""
     cells = []
     for verdict in verdicts:
         tolerated = "" if verdict.blocking or verdict.outcome == "pass" else " (warning)"
@@ -125,14 +123,14 @@ def show_verdicts(suite: str, verdicts: Sequence[Verdict]) -> None:
 
 
 def show_expected(suite: str, expected: Sequence[Expected]) -> None:
-    """What came of a suite's expectations, and whether they were stated before it was known."""
-    said = {True: "before the runs", False: "after the runs", None: "–"}
-    cells = [[one.answer, one.rule, one.reason, said[one.stated_first]] for one in expected]
+    """Show the answers to a suite's expectations, and whether these were stated before the runs."""
+    stated = {True: "before the runs", False: "after the runs", None: "–"}
+    cells = [[one.answer, one.rule, one.reason, stated[one.stated_first]] for one in expected]
     print_table(f"{suite}: expectations", ["answer", "expectation", "numbers", "stated"], cells)
 
 
 def show_baselines(suite: str, rows: Sequence[Row]) -> None:
-    """What `harness baseline` has beside the suite."""
+    """Show the baselines beside the suite."""
     columns = ["baseline", "made at (UTC)", "commit", "models", "splits", "runs", "n", "bytes"]
     cells = []
     for r in rows:
@@ -145,7 +143,7 @@ def show_baselines(suite: str, rows: Sequence[Row]) -> None:
 
 
 def show_runs(store: str, runs: Sequence[Run]) -> None:
-    """What `harness ls` lists."""
+    """Show the runs of `harness ls`."""
     columns = ["run", "status", "suite", "model", "seed", "split", "accuracy", "started (UTC)"]
     cells = []
     for run in runs:
@@ -156,7 +154,7 @@ def show_runs(store: str, runs: Sequence[Run]) -> None:
 
 
 def show_run(run: Run) -> None:
-    """What `harness show` tells of one run."""
+    """Show one run and its metrics."""
     facts = [[name, text(value)] for name, value in asdict(run).items() if name != "metrics"]
     print_table(f"run {run.run_id}", ["field", "value"], facts)
     cells = [[m.name, number(m.value), interval(m.ci_low, m.ci_high), f"{m.n:,}"] for m in run.metrics]

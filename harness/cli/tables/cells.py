@@ -1,4 +1,4 @@
-"""How tables and what stands in them are written. An absent number is a dash, never a stand-in."""
+"""Formatting of tables and their cells. An absent number is a dash."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from harness.output.visible import visible
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> None:
-    """A table on stdout.
+    """Print a table on stdout.
 
     Args:
-        numbers: columns that stand flush right.
+        numbers: columns to align right.
     """
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
@@ -26,26 +26,26 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     console = Console(highlight=False, markup=False, width=width)
     with console.capture() as printed:
         console.print(table)
-    sys.stdout.write(printed.get())  # rich would end the process with 1, a failed gate, where nobody reads any more
+    sys.stdout.write(printed.get())  # on a closed pipe, rich would exit with 1, the code of a failed gate
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A value, rounded to so many digits."""
+    """Format a value, rounded to this many digits."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Both ends."""
+    """Format both ends of an interval."""
     return "–" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
 
 
 def p_value(value: float | None) -> str:
-    """Three decimals, or that it is less."""
+    """Format a p-value with three decimals, or as `<0.001`."""
     return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def text(value: Any) -> str:
-    """Any value; a mapping has a line for each of its entries."""
+    """Format any value; a mapping becomes a line for each of its entries."""
     if isinstance(value, Mapping):
         return "\n".join(f"{name}: {text(inner)}" for name, inner in value.items())
     return "–" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""What `harness compare` prints of one split: finished records in, nothing computed."""
+"""Tables of `harness compare` for one split, rendered from finished records."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,16 +10,16 @@ from harness.stats.calibration import Bin, Calibration
 from harness.stats.estimates import Difference
 
 SHOWN_CHARACTERS = 160
-"""Of each text."""
+"""Most characters shown of each text."""
 _LABELS = ("negative", "positive")
 
 
 def show_comparison(found: Comparison, n_flips: int, texts: Mapping[str, str]) -> None:
-    """What two models are to each other on one split.
+    """Show the comparison of two models on one split.
 
     Args:
-        n_flips: how many flips of each direction are named.
-        texts: by example id; empty where they are not to be shown.
+        n_flips: number of flips to list in each direction.
+        texts: by example id; empty if they must not be shown.
     """
     _show_metrics(found)
     _show_tests(found)
@@ -42,7 +42,7 @@ def _show_metrics(found: Comparison) -> None:
 def _show_tests(found: Comparison) -> None:
     title = f"exact McNemar; Holm over {len(found.tests)}"
     if found.n_clusters is not None:
-        title += "; takes examples as independent"
+        title += "; treats examples as independent"
     columns = ["A's seed", "B's seed", "only A right", "only B right", "p", "Holm p"]
     cells = [
         [_seed(test.seed_a), _seed(test.seed_b), f"{test.only_a:,}", f"{test.only_b:,}", p_value(test.p_value),
@@ -55,12 +55,12 @@ def _show_tests(found: Comparison) -> None:
 def _show_flips(found: Comparison, n_flips: int, texts: Mapping[str, str]) -> None:
     sides = {"only A": found.only_a_right, "only B": found.only_b_right}
     cells = [[name, f"{len(flips):,}"] for name, flips in sides.items()]
-    cells.append(["just half of a side's seeds", f"{found.undecided:,}"])
+    cells.append(["exactly half of a side's seeds", f"{found.undecided:,}"])
     print_table("\nright in most of a side's seeds", ["right", "examples"], cells, numbers=["examples"])
     named = [[name, *_flip(flip, texts)] for name, flips in sides.items() for flip in flips[:n_flips]]
     if named:
         columns = ["right", "example", "label", "A's score", "B's score", *(["text"] if texts else [])]
-        title = f"flips: the first {n_flips:,} each, the farthest mean scores first (score: probability of positive)"
+        title = f"flips: the first {n_flips:,} each, largest score differences first (score: probability of positive)"
         print_table(f"\n{title}", columns, named, numbers=columns[3:5])
 
 
@@ -85,7 +85,7 @@ def _show_calibration(a: Calibration, b: Calibration) -> None:
     pairs = ((a.ece, b.ece), (a.brier, b.brier), (a.log_loss, b.log_loss))
     cells = [[_named(of_a), *_value(of_a), *_value(of_b)] for of_a, of_b in pairs]
     cells.insert(1, ["ece by chance alone", number(a.ece_by_chance), "", number(b.ece_by_chance), ""])
-    print_table("\ncalibration (↓ less is better)", columns, cells, numbers=columns[1:])
+    print_table("\ncalibration (↓ lower is better)", columns, cells, numbers=columns[1:])
     bins_a, bins_b = ({one.low: one for one in side.bins} for side in (a, b))
     edges = {one.low: one.high for one in (*a.bins, *b.bins)}
     columns = ["confidence", "A: n", "mean", "right", "95 % interval", "B: n", "mean", "right", "95 % interval"]
@@ -109,7 +109,7 @@ def _value(metric: Metric) -> list[str]:
 
 
 def _difference(difference: Difference | None) -> list[str]:
-    """Value, interval and p-value."""
+    """Format value, interval and p-value of a difference."""
     if difference is None:
         return ["–"] * 3
     signed = [f"{value:+z.3f}" for value in (difference.value, difference.ci_low, difference.ci_high)]
@@ -126,6 +126,6 @@ def _seed(seed: int | None) -> str:
 
 
 def _one_line(text: str) -> str:
-    """A text's beginning, without line breaks and control characters."""
+    """Shorten a text to its beginning, without line breaks and control characters."""
     line = visible(" ".join(text.split()))
     return line if len(line) <= SHOWN_CHARACTERS else f"{line[: SHOWN_CHARACTERS - 1]}…"

@@ -1,4 +1,4 @@
-"""What `harness plan` prints: finished rows in, nothing computed."""
+"""Tables of `harness plan`, rendered from finished rows."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from harness.gates.power import PowerEstimate
 
 
 def show_plan(suite: str, power: float, rows: Sequence[PowerEstimate]) -> None:
-    """How many examples the gates need, and what is to be said of single rules."""
+    """Show the number of examples that the gates need, and the notes on single rules."""
     of_power = f"n for {100 * power:g} %"
-    columns = ["rule", "supposed", "expected", "n", "power", of_power, "scoring s", "decidable"]
+    columns = ["rule", "assumed", "expected", "n", "power", of_power, "scoring s", "decidable"]
     cells = []
     for need in rows:
         supposed = "–" if need.supposed is None else f"{need.supposed:.3f} {need.source}"
@@ -19,7 +19,7 @@ def show_plan(suite: str, power: float, rows: Sequence[PowerEstimate]) -> None:
         needed = "–" if need.needed is None else f"{need.needed:,}"
         costs = [number(need.power, 2), needed, number(need.seconds, 1)]
         cells.append([need.rule, supposed, need.expected or "–", size, *costs, _answer(need)])
-    print_table(f"{suite}: what its gates need", columns, cells, numbers=["n", "power", of_power, "scoring s"])
+    print_table(f"{suite}: examples that its gates need", columns, cells, numbers=["n", "power", of_power, "scoring s"])
     notes = [[need.rule, need.note] for need in rows if need.note is not None]
     if notes:
         print_table("\nnotes", ["rule", "note"], notes)
@@ -31,5 +31,5 @@ def _answer(need: PowerEstimate) -> str:
     if need.decidable != "never":
         return need.decidable
     if need.seeds_needed is None:
-        return "never: the limit itself is supposed"
+        return "never: the assumed truth is the limit"
     return f"never with {need.seeds} seeds; with {need.seeds_needed:,} and {need.needed_with_seeds:,} examples"

@@ -1,4 +1,4 @@
-"""What `harness parity` prints: finished rows in, nothing computed."""
+"""Tables of `harness parity`, rendered from finished rows."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from harness.records import Parity
 
 
 def show_parities(suite: str, rows: Sequence[Parity]) -> None:
-    """How variants of trained models answer beside their reference."""
+    """Show the parity of variants of trained models with their reference."""
     columns = [
         "adapter", "seed", "form", "n", "flips", "95 % interval", "allowed", "turned + / −", "p", "largest move",
         "may be", "passed",
@@ -23,4 +23,4 @@ def show_parities(suite: str, rows: Sequence[Parity]) -> None:
     print_table(f"{suite}: forms beside torch fp32, moves in log-odds", columns, cells, numbers=columns[3:11])
     problems = [[row.adapter_id, row.form, row.problem] for row in rows if row.problem is not None]
     if problems:
-        print_table("\nwhat could not be asked", ["adapter", "form", "why"], problems)
+        print_table("\nchecks that failed", ["adapter", "form", "reason"], problems)
