@@ -118,8 +118,8 @@ def _truth(split: Split) -> Outcomes:
 
 def _of_the_future(run: Run) -> Refusal:
     return Refusal(
-        f"{_named(run)}: ended in the future ({run.finished_at} UTC) and would stay the latest whatever is scored "
-        "after it, so a clock was wrong",
+        f"{_named(run)}: ended in the future ({run.finished_at} UTC) because a clock was wrong, and would hide every "
+        "later run",
         AGAIN,
     )
 
@@ -146,13 +146,13 @@ def _of_run(run: Run, job: Job, answered: reader.Answers | None, sums: reader.Su
     if answered is None:
         fault = "its predictions are not exactly one per example"
     elif sums is None or sums.record is None:
-        fault = "has no checksum, so nothing shows that it is as it was stored"
+        fault = "has no checksum, so it cannot be verified"
     elif sums.predictions != answered.checksum():
         fault = "its predictions have changed since they were stored"
     elif checksum.of_record(run, sums.predictions) != sums.record:
         fault = "its record has changed since it was stored"
     elif its != mine or digest.of_json(run.spec) != run.run_key:
-        fault = "its key is not that of what is recorded of it"
+        fault = "its key is not the digest of its record"
     else:
         return None
     return Refusal(f"{_named(run)}: {fault}", AGAIN)

@@ -99,7 +99,7 @@ def _run_canary(
     examples = f"{len(moves)} examples of {job.label}"
     note(f"baseline {baseline.name}: {examples} score as they did (largest logit move {largest:.1e})")
     if isinstance(job.model, TfidfModel) and not all(model == job.model.id for model in preferred):
-        warn(f"baseline {baseline.name}: that is all that can be scored again, and it shows nothing of torch")
+        warn(f"baseline {baseline.name}: only counted words can be scored again, which does not test torch")
     return replace(baseline, canary=f"same: {examples}, largest logit move {largest:.1e}")
 
 

@@ -111,7 +111,7 @@ def test_auto_is_the_fastest_form_in_which_every_seed_passes(found: list[list[Pa
     assert (decision.model.precision, decision.blocked) == (expected, None)  # type: ignore[union-attr]  # a peft model
     assert decision.why is not None
     assert decision.why.startswith(f"precision = 'auto' is openvino {expected}")
-    assert ("200 of 256 texts (2 % allowed)" in decision.why) == (expected != "int8")
+    assert ("200 of 256 texts another class than torch fp32 (2 % allowed)" in decision.why) == (expected != "int8")
 
 
 @pytest.mark.parametrize("found", [beside(0.1, 2), beside(0.6, 0)])
