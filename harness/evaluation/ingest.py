@@ -34,7 +34,7 @@ class Report:
     reused: list[Run] = field(default_factory=list)
     failed: list[Run] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    """Whatever a reader of the results must know."""
+    """Caveats for readers of the results."""
     notes: list[str] = field(default_factory=list)
     """The variants that `precision = "auto"` resolved to, and why."""
     damaged: list[str] = field(default_factory=list)

@@ -133,7 +133,7 @@ class Compared:
     comparisons: tuple[Comparison, ...]
     """In the suite's order of splits."""
     missing: tuple[str, ...]
-    """Why a split is not among them."""
+    """Reasons why splits are missing from the comparisons."""
     texts: Mapping[str, str]
     """By example id; empty where the suite does not store texts."""
 

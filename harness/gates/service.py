@@ -32,9 +32,9 @@ class Judged:
     expected: tuple[Expected, ...]
     evidence: Evidence
     warnings: tuple[str, ...] = ()
-    """Whatever a reader of the verdicts must know."""
+    """Caveats for readers of the verdicts."""
     notes: tuple[str, ...] = ()
-    """The outcome of scoring some of a baseline again."""
+    """The outcome of scoring part of a baseline again."""
 
     @property
     def passed(self) -> bool:

@@ -102,7 +102,7 @@ def judge_once(suite: Suite, suite_path: Path, db: Path, session: str | None) ->
         session: id common to processes that share their verdicts; None for a single process.
 
     Raises:
-        HarnessError: as `bring_up_to_date` and `judge_stored`, or as in the first process of the session.
+        HarnessError: as `harness.evaluate` and `harness.judge`, or as in the first process of the session.
     """
     from filelock import FileLock
 
