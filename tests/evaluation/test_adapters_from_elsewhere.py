@@ -224,7 +224,7 @@ def test_scoring_code_that_was_edited_makes_scores_stale_and_a_comment_in_it_doe
         )
         return done.returncode, done.stdout
 
-    edited = code / "harness" / "models" / "transformer.py"
+    edited = code / "harness" / "models" / "encoding.py"
     _, _, after_its_docstring = edited.read_text().split('"""', 2)
     edited.write_text(f'"""Said otherwise."""\n# A comment.\n{after_its_docstring}')
     assert gate()[0] == 0

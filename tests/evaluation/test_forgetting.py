@@ -117,7 +117,7 @@ def test_an_adapter_changes_the_masked_loss_of_a_base_that_has_the_head(
 ) -> None:
     text = suite_path.read_text()
     for old, new in (
-        (str(tiny_base), str(base_with_head)),
+        (f'"{tiny_base}"', f'"{base_with_head}"'),  # not the finished classifier beside it
         *(tuple(digest.of_file(base / "model.safetensors") for base in (tiny_base, base_with_head)),),
     ):
         text = text.replace(old, new)
