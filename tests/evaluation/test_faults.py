@@ -114,7 +114,7 @@ def test_a_full_disk_within_a_transaction_keeps_the_store_as_it_was(db: Path) ->
     """
     done = subprocess.run([sys.executable, "-c", code, str(db)], capture_output=True, text=True, check=True)
     assert "there is no room on the disk" in done.stdout
-    assert "what was stored before stays" in done.stdout
+    assert "earlier results are unchanged" in done.stdout
     assert problems(db) == []
 
 

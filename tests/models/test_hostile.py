@@ -69,7 +69,7 @@ def seen(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     (root / "pins.json").write_text(json.dumps(pins))
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("spy.py")), str(root)],
+        [sys.executable, str(Path(__file__).parents[1] / "spy.py"), str(root)],
         capture_output=True, text=True, check=False, cwd=root, env=environment, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
