@@ -17,17 +17,17 @@ def test_what_was_evaluated_is_clean_here_and_where_it_is_taken_in(
     verified = harness("store", "verify", "--json")
     assert verified.code == 0, verified.out
     told = verified.json()
-    assert (told["ok"], told["problems"], told["notes"], told["counts"]["run"]) == (True, [], [], 8)
+    assert (told["ok"], told["problems"], told["notes"], told["counts"]["run"]) == (True, [], [], 9)
 
     bundle, other = tmp_path / "runs.bundle", tmp_path / "elsewhere" / "harness.duckdb"
     exported = harness("store", "export", bundle)
     assert exported.code == 0, exported.err
-    assert f"{bundle}: 8 runs, " in exported.out
+    assert f"{bundle}: 9 runs, " in exported.out
     assert "holds the texts of" in exported.err
     first, second = harness("store", "import", bundle, "--db", other), harness("store", "import", bundle, "--db", other)
     assert [first.out, second.out] == [
-        f"{other}: 8 runs taken in, 0 were there already\n",
-        f"{other}: 0 runs taken in, 8 were there already\n",
+        f"{other}: 9 runs taken in, 0 were there already\n",
+        f"{other}: 0 runs taken in, 9 were there already\n",
     ]
     assert harness("store", "verify", "--db", other).out.endswith(": all agree\n")
     listed = [json.loads(harness("ls", "--json", "--db", db).out) for db in (tmp_path / "runs/harness.duckdb", other)]

@@ -539,7 +539,7 @@ def test_a_base_that_is_not_at_hand_has_no_token_lengths_and_stops_nothing(
     suite_path.write_text(suite_path.read_text().replace(f'path = "{tiny_base}"', 'path = "nowhere"'))
     result = harness("data", suite_path, "--json")
     assert result.code == 0
-    assert found_of(result.json(), "test")["tokens"] == {"tiny": None}
+    assert found_of(result.json(), "test")["tokens"]["tiny"] is None
     assert "no token lengths for base 'tiny'" in result.err
     assert "–" in harness("data", suite_path).out
 
