@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("leaderboard", "benchmarks", "tests/leaderboard")
+FOLDERS = ("harness", "leaderboard", "benchmarks", "tests/leaderboard")
 NOUN_CLAUSE = re.compile(r"(What|Whether|Of|How|Who|Which|Why) ")
 """Beginnings that make a clause stand for the noun or verb that a docstring should open with."""
 CHATTY = re.compile(r"\b(tells|told|said|oftener|whom)\b")

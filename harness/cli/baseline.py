@@ -84,12 +84,12 @@ def list_baselines(suite_path: SuitePath, as_json: Json = False) -> int:
 
 
 def _row(suite_path: Path, suite: str, name: str) -> dict[str, Any]:
-    """What is told of a baseline; what a file that is no good would say of itself is None."""
+    """A baseline's row; what cannot be read from a file that is no good is None."""
     from harness.gates import baseline_file
 
     path = baseline_file.path_of(suite_path, name)
-    told = ("created_at", "git_commit", "git_dirty", "models", "splits", "runs", "n")
-    row: dict[str, Any] = {"name": name, "path": str(path), "bytes": path.stat().st_size, **dict.fromkeys(told)}
+    read = ("created_at", "git_commit", "git_dirty", "models", "splits", "runs", "n")
+    row: dict[str, Any] = {"name": name, "path": str(path), "bytes": path.stat().st_size, **dict.fromkeys(read)}
     try:
         kept = baseline_file.read(path, suite)
     except baseline_file.Unreadable as problem:

@@ -1,4 +1,4 @@
-"""What the verbs share: the command, its common options, and how errors become exit codes."""
+"""The command, its common options, and the way errors become exit codes."""
 
 import functools
 import os
@@ -45,7 +45,7 @@ def reporting(verb: Callable[P, int]) -> Callable[P, None]:
         except HarnessError as error:
             _report(str(error))
             code = error.exit_code
-        except Exception as error:  # noqa: BLE001 (a bug is told whole, and not with the exit code of a failed gate)
+        except Exception as error:  # noqa: BLE001 (a bug is printed whole, and not with the exit code of a failed gate)
             code = _unforeseen(error)
         except KeyboardInterrupt:
             _report("interrupted; what was finished is stored, and the same command goes on from there")

@@ -47,8 +47,8 @@ def plan(
     guess, stored = Assumption(value, difference, disagreement), db.is_file()
     if not stored and guess == Assumption():
         raise UsageError(
-            f"{db}: there is no store to learn from; run `harness evaluate {suite_path}` first, or suppose something: "
-            "--value for min and max, --difference and --disagreement for comparisons"
+            f"{db}: there is no store to learn from; run `harness evaluate {suite_path}` first, or state an "
+            "assumption: --value for min and max, --difference and --disagreement for comparisons"
         )
     workspace = Workspace(suite_path, db)
     todo = evaluation_plan.plan(suite, gather(suite, workspace), workspace)

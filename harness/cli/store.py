@@ -81,13 +81,15 @@ def export_runs(
     from harness.store.connection import snapshot
 
     with snapshot(db) as connection:
-        told = bundle.write(connection, file, suite or ())
-    if told.texts:
-        say(f"note: {file} holds the texts of {told.texts:,} examples, as their suites allow")
+        exported = bundle.write(connection, file, suite or ())
+    if exported.texts:
+        say(f"note: {file} holds the texts of {exported.texts:,} examples, as their suites allow")
     if as_json:
-        print_json({"file": str(file), **asdict(told)})
+        print_json({"file": str(file), **asdict(exported)})
     else:
-        show(f"{file}: {told.rows['run']:,} runs, {told.rows['prediction']:,} predictions, {told.bytes:,} bytes")
+        show(
+            f"{file}: {exported.rows['run']:,} runs, {exported.rows['prediction']:,} predictions, {exported.bytes:,} bytes"
+        )
     return 0
 
 
