@@ -87,9 +87,8 @@ def export_runs(
     if as_json:
         print_json({"file": str(file), **asdict(exported)})
     else:
-        show(
-            f"{file}: {exported.rows['run']:,} runs, {exported.rows['prediction']:,} predictions, {exported.bytes:,} bytes"
-        )
+        n_runs, n_predictions = exported.rows["run"], exported.rows["prediction"]
+        show(f"{file}: {n_runs:,} runs, {n_predictions:,} predictions, {exported.bytes:,} bytes")
     return 0
 
 
