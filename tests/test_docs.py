@@ -31,8 +31,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "site/README.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
-ARCHITECTURE, CI, RELIABILITY, STATISTICS, SUITES = (
-    ROOT / "docs" / f"{name}.md" for name in ("architecture", "ci", "reliability", "statistics", "suites")
+ARCHITECTURE, CI, NOTEBOOK, RELIABILITY, STATISTICS, SUITES = (
+    ROOT / "docs" / f"{name}.md" for name in ("architecture", "ci", "notebook", "reliability", "statistics", "suites")
 )
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
 COMMAND: Any = typer.main.get_command(cli.app)
@@ -124,6 +124,7 @@ MENTIONED = [words for page in PAGES for words in mentioned_commands(page)]
 
 
 def test_the_readme_opens_with_a_sentence_a_picture_and_the_two_commands_in_blocks_of_their_own() -> None:
+    assert len(text_of(README).splitlines()) <= 200
     _, sentence, picture, *_ = text_of(README).split("\n\n")
     assert len(re.findall(r"[.?!](?:\s|$)", sentence)) == 1
     assert picture == "![The quickstart leaderboard](docs/leaderboard.png)"
@@ -299,7 +300,7 @@ def test_the_docs_have_the_views_of_the_store(connection: Connection) -> None:
     assert set(re.findall(r"The view `(\w+)`", section(ARCHITECTURE, "Store"))) == {name for (name,) in views}
 
 
-def test_the_readmes_sql_gives_the_metrics_that_are_stored(
+def test_the_notebooks_sql_gives_the_metrics_that_are_stored(
     connection: Connection,
     make_split: Callable[..., Split],
     make_run: Callable[..., Run],
@@ -321,14 +322,14 @@ def test_the_readmes_sql_gives_the_metrics_that_are_stored(
         writer.write_run(connection, make_run(split, run_id=f"no-{split.split_id}", status="error", error="no"), [])
     assert len(reader.all_runs(connection)) == 8
 
-    (block,) = blocks(README, "sql")
+    (block,) = blocks(NOTEBOOK, "sql")
     rows = connection.execute(block.text).fetchall()
     assert len(rows) == len(stored) == 6
     for model_id, split_id, seed, n, accuracy, f1 in rows:
         assert {"accuracy": accuracy, "f1": f1} == pytest.approx(stored[model_id, split_id, seed, n], abs=1e-12)
 
 
-def test_the_readmes_sql_has_no_f1_where_there_is_none(
+def test_the_notebooks_sql_has_no_f1_where_there_is_none(
     connection: Connection,
     make_split: Callable[..., Split],
     make_run: Callable[..., Run],
@@ -337,7 +338,7 @@ def test_the_readmes_sql_has_no_f1_where_there_is_none(
     split = make_split(4, labels=[0, 0, 0, 0])
     writer.write_split(connection, "demo", split, with_text=False)
     writer.write_run(connection, make_run(split), make_predictions(split, [0.1] * 4))
-    (block,) = blocks(README, "sql")
+    (block,) = blocks(NOTEBOOK, "sql")
     ((*_, accuracy, f1),) = connection.execute(block.text).fetchall()
     assert (accuracy, f1) == (1.0, None)
 
