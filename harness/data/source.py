@@ -11,7 +11,7 @@ import numpy as np
 from harness.errors import DataError
 from harness.stats.inference import Ints
 
-FREE_BYTES = 64 * 2**20
+FREE_BYTES = 16 * 2**20
 """Unpacked size allowed for any compressed file, so that small ones may compress well."""
 MAX_RATIO = 20
 """Unpacked bytes per byte allowed for a larger one. Reviews reach 3 to 6."""

@@ -542,7 +542,7 @@ def test_a_bomb_of_one_line_is_refused_before_it_fills_the_memory(tmp_path: Path
 def test_a_bomb_of_many_lines_is_refused_by_what_it_unpacks_to(tmp_path: Path) -> None:
     fine = b'{"label": 1, "content": "' + b"a" * MIB + b'"}\n'
     (tmp_path / "rows.zst").write_bytes(zstd(fine * 66))
-    with pytest.raises(DataError, match=r"rows\.zst: line 6\d: unpacks to more than 20 times its size"):
+    with pytest.raises(DataError, match=r"rows\.zst: line 1\d: unpacks to more than 20 times its size"):
         load(tmp_path, "rows.zst", "jsonl")
     (tmp_path / "rows").write_bytes(fine * 66)
     assert len(load(tmp_path, "rows", "jsonl").examples) == 66
@@ -594,7 +594,7 @@ def test_a_bomb_is_refused_by_what_was_read_of_it_however_long_it_goes_on(tmp_pa
     part = gzip.compress(line * 16_000)
     (tmp_path / "rows.gz").write_bytes(part * 16 + gzip.compress(np.random.default_rng(1).bytes(60 * MIB), 1))
     began = time.process_time()
-    with pytest.raises(DataError, match=r"rows\.gz: line 3\d,?\d*: unpacks to more than 20 times its size"):
+    with pytest.raises(DataError, match=r"rows\.gz: line \d,?\d+: unpacks to more than 20 times its size"):
         load(tmp_path, "rows.gz", "fasttext")
     assert time.process_time() - began < 10
 
