@@ -633,7 +633,11 @@ def test_an_adapter_that_does_not_say_what_it_was_trained_on_is_not_scored(
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     result = harness("evaluate", suite_path, "--model", "tiny+lora", "--model", "majority", "--workers", "1", "--json")
     assert (result.code, result.json()["scored"]) == (3, 2)
-    why = {"missing": "does not say", "shorter": " lists ", "another text": "is not the list of texts that its card is"}
+    why = {
+        "missing": "No such file",
+        "shorter": " lists ",
+        "another text": "is not the list of texts that its card pins",
+    }
     assert why[damage] in result.json()["failed"][0]["error"]
     assert "trained-on.txt" in result.json()["failed"][0]["error"]
     assert "delete the folder to train anew" in result.json()["failed"][0]["error"]

@@ -400,7 +400,7 @@ def test_evaluate_audits_once_and_evaluate_and_gate_name_nearly_equal_texts(
     with (path.parent / "test.jsonl").open("a") as file:
         file.write(json.dumps({"label": 1, "title": "", "content": "one more"}) + "\n")
     other = harness("evaluate", path, "--workers", "1")
-    assert "auditing 2 splits (112 rows), once" in other.err
+    assert "audit of 2 splits, once: 112 in" in other.err
 
 
 def test_a_stored_audit_says_what_the_audit_said(suite_of: Callable[..., Path]) -> None:

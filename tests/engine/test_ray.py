@@ -215,7 +215,7 @@ def test_a_worker_that_is_not_like_the_command_ends_it_and_is_named(
     monkeypatch.setattr(provenance, "packages", lambda: {"torch": "1.0"})
     with (
         ray_pool.workers(1, silent, None) as two_releases,
-        pytest.raises(UsageError, match=r"^node .* is .* runs ") as it,
+        pytest.raises(UsageError, match=r"^node .* is .* runs;") as it,
     ):
         list(two_releases(_raise, ["fine"]))
     assert "adapter-harness is 0.1.0, but not installed where the command runs" in str(it.value)

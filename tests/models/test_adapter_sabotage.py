@@ -295,7 +295,7 @@ REFUSED = [
     Case("deep-beside", config(note=json.loads("[" * 60 + "]" * 60)), "is nested more than 50 levels deep"),
     Case("card-not-a-number", card(train_seconds=math.nan), "harness-card.json", made="carded"),
     Case("pissa", config(init_lora_weights="pissa"), "moved weights of the base into the adapter"),
-    Case("another-base-by-its-card", None, "of training on another base", made="carded", base="other"),
+    Case("another-base-by-its-card", None, "records training on another base", made="carded", base="other"),
     Case("another-base-that-the-card-hides", card(base={"id": "tiny", "digest": "@OTHER@"}),
          "does not answer as it did at the end of its training", made="carded", base="other"),
     Case("card-of-other-weights", tensors(lambda t: t.update({k: v + 1 for k, v in t.items() if "lora_B" in k})),

@@ -309,7 +309,7 @@ def test_what_auto_comes_to_is_not_known_before_an_evaluation(world: World) -> N
     empty = World(world.suite_path, world.db.parent / "other.duckdb")
     (job, *_) = [job for job in empty.jobs().values() if job.model.id == "tiny+lora"]
     assert job.blocked is not None
-    assert "not decided yet; evaluate the suite first" in job.blocked
+    assert "not resolved for this processor yet; evaluate the suite first" in job.blocked
 
 
 def test_a_suite_with_a_runtime_that_is_absent_is_refused_before_anything_is_trained(

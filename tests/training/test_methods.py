@@ -81,7 +81,7 @@ DO_NOT_FIT = {
     "poly": "task_ids should not be None",
     "shadow": "'ShadowCarrier' object has no attribute 'view'",
     "trainable_tokens": "does not train the head",
-    "xlora": "params.adapters names code, files or models from elsewhere",
+    "xlora": "params.adapters refers to code, files or models from elsewhere",
 }
 """Reasons, in PEFT's words."""
 TYPES = {kind.value.lower() for kind in PeftType if kind in PEFT_TYPE_TO_CONFIG_MAPPING}
