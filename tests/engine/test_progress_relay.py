@@ -60,7 +60,7 @@ def test_no_task_that_was_done_is_shown_as_broken_off() -> None:
     with local.workers(2, noted) as map_unordered:
         for start in range(0, 40, 4):
             assert len(list(map_unordered(work, range(start, start + 4)))) == 4
+        time.sleep(1)  # a busy machine sends late: whatever it still sends is shown beside one more batch
+        assert len(list(map_unordered(work, [40, 41]))) == 2
     assert noted.broken_off == []
-    # Progress only informs: on a busy machine the messages of the last batches may come after everything is done.
-    assert set(noted.ended) <= {f"task {i}" for i in range(40)}
-    assert noted.ended
+    assert {f"task {i}" for i in range(40)} <= set(noted.ended), "of the last batch all news may be late"
