@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import UsageError
+from harness.errors import UsageError, check_known
 from harness.evaluation.inputs import Workspace
 from harness.progress import Progress, silent
 from harness.records import AdapterRecord
@@ -439,10 +439,3 @@ def _board_of(connection: "Connection", project: Project, jobs: "Sequence[Job]",
     board = read.read(connection, project.suite, runs, found.outcomes, found.adapters, judged.verdicts, judged.expected)
     evaluation_results.check_records(connection, [run.run_id for many in board.past.values() for run in many])
     return board
-
-
-def check_known(what: str, asked: Collection[str], known: Collection[str]) -> None:
-    """Raise UsageError, with the known names, where one is asked for that is not among them."""
-    strange = [name for name in asked if name not in known]
-    if strange:
-        raise UsageError(f"there is no {what} {strange[0]!r} (known: {', '.join(known) or 'none'})")

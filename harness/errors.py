@@ -17,7 +17,7 @@ The command line prints the message without a traceback. Anything else that esca
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 
 class HarnessError(Exception):
@@ -92,3 +92,10 @@ def for_user(error: Exception) -> str | None:
         where = "output" if error.filename is None else error.filename
         return f"{where}: cannot be read or written ({error.strerror}); make room, or choose another location"
     return None
+
+
+def check_known(what: str, asked: Collection[str] | None, known: Collection[str]) -> None:
+    """Raise UsageError, with the known names, where one is asked for that is not among them."""
+    strange = [name for name in asked or () if name not in known]
+    if strange:
+        raise UsageError(f"there is no {what} {strange[0]!r} (known: {', '.join(known) or 'none'})")

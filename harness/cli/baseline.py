@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, app, check_known, reporting
-from harness.errors import UsageError
+from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, app, reporting
+from harness.errors import UsageError, check_known
 
 verbs = typer.Typer(no_args_is_help=True)
 app.add_typer(verbs, name="baseline", help="Keep evaluations beside the suite, for gates to hold later ones against.")

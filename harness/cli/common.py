@@ -12,7 +12,7 @@ from typing import Annotated, ParamSpec
 
 import typer
 
-from harness.errors import HarnessError, UsageError, for_user
+from harness.errors import HarnessError, for_user
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -91,10 +91,3 @@ def options(
     ] = False,
 ) -> None:
     """Is the adapter really better than its base? Score, compare and gate PEFT sentiment classifiers."""
-
-
-def check_known(what: str, asked: list[str] | None, known: list[str]) -> None:
-    """Raise UsageError where a name was asked for that is not known."""
-    strange = [name for name in asked or () if name not in known]
-    if strange:
-        raise UsageError(f"there is no {what} {strange[0]!r} (known: {', '.join(known) or 'none'})")

@@ -14,9 +14,9 @@ from harness.cli.common import (
     SuitePath,
     Workers,
     app,
-    check_known,
     reporting,
 )
+from harness.errors import check_known
 
 
 @app.command()

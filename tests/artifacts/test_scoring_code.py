@@ -1,4 +1,4 @@
-"""What counts as a change of the code that scores: its syntax, not its words."""
+"""The digest of the code that scores follows its syntax, not its words."""
 
 import shutil
 from pathlib import Path
