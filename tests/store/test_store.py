@@ -70,7 +70,7 @@ json_values = st.recursive(
     max_leaves=6,
 )
 json_tables = st.dictionaries(texts, json_values, max_size=3)
-numbers = st.none() | st.floats(allow_nan=False)
+numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 
 metric_records = st.builds(
     Metric, name=names, value=numbers, ci_low=numbers, ci_high=numbers, n=st.integers(0, 2**31 - 1)
