@@ -1,8 +1,8 @@
 """Preflight check that methods fit their bases, before anything is trained.
 
 Each adapter is really built on its base, in the same way as for training: it runs a forward and a backward pass on the
-shortest and the longest text of its split, and scores both as it will be scored. An error from PEFT or the model is
-reported as the reason.
+shortest and the longest text of its split, takes a step, and scores both as it will be scored: alone and in a batch. An
+error from PEFT or the model is reported as the reason.
 """
 
 from collections.abc import Sequence
@@ -79,9 +79,22 @@ def _trial(job: TrainingJob, base: torch.nn.Module, texts: Encoded, steps: int) 
             logits = network(**batch).logits
         labels = torch.arange(len(logits)) % 2
         torch.nn.functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+    _move(network)
     methods.after_step(network, 1)
+    settle(network, job.base.folder, job.max_length)
     methods.score_as_loaded(network.eval(), job.base.folder)
     with torch.inference_mode():
         for batch in batches_of_texts:
             network(**batch)
     return None
+
+
+def _move(network: torch.nn.Module) -> None:
+    """Move all trained weights by up to 0.1 against their gradients.
+
+    Most adapters start as no change at all, so that only afterwards do their answers show how they treat a batch.
+    """
+    with torch.no_grad():
+        for weight in network.parameters():
+            if weight.grad is not None and (largest := weight.grad.abs().max()) > 0:
+                weight.sub_(0.1 * weight.grad / largest)
