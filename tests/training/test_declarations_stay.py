@@ -23,6 +23,8 @@ from harness.training import methods, plan, preflight
 
 Command = Callable[..., Any]
 
+ROOT = Path(__file__).parents[2]
+
 MUTABLE = (
     '{ r = 4, lora_alpha = 8, target_modules = ["value", "query"], modules_to_save = ["pooler"], '
     "rank_pattern = { query = 2 } }"
@@ -92,3 +94,13 @@ def test_every_verb_comes_to_the_same_twice(harness: Command, saving_more: Path,
             result = harness(*verb)
             assert result.code == 0, (verb, result.err)
     assert "scored 0" in harness("evaluate", saving_more, "--workers", 1).err
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "suites").glob("*.toml")), ids=lambda path: path.stem)
+def test_a_suite_of_this_repository_is_valid_twice_and_stays_as_it_was(harness: Command, path: Path) -> None:
+    """Its data are elsewhere; the quickstart's are evaluated twice by the main job."""
+    whole = load(path)
+    before = copy.deepcopy(whole)
+    for _ in range(2):
+        assert harness("validate", path).code == 0
+    assert whole == before == load(path)
