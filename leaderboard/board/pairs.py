@@ -9,6 +9,7 @@ from harness.stats import estimates
 from harness.stats.estimates import Difference, Resampled
 from harness.stats.metrics import METRICS
 from harness.suite.rules import of_expectations, of_gates
+from leaderboard.board.answers import bases_of
 from leaderboard.board.records import Board, Entry, Pair, Section
 
 MOST_ENTRIES = 50
@@ -30,7 +31,8 @@ class ChosenPair:
 
 
 def chosen_pairs(board: Board, section: Section) -> tuple[ChosenPair, ...]:
-    """Pairs that the suite's rules compare, and every entry with its base, its neighbour below and the best; each once.
+    """Every trained model with its base, pairs that the suite's rules compare, and every entry with its neighbour below
+    and the best; each once.
 
     The compare page opens with the first.
     """
@@ -54,12 +56,12 @@ def chosen_pairs(board: Board, section: Section) -> tuple[ChosenPair, ...]:
 
 def _wanted(board: Board, section: Section, entries: Sequence[Entry]) -> Iterator[tuple[str, str, str]]:
     """Pairs of model ids with the reason to show them, the most informative reason first."""
+    yield from ((one.model_id, one.base.model_id, "its base") for one in section.answers if one.base is not None)
     for rule in [*of_gates(board.suite), *of_expectations(board.suite)]:
         if rule.split == section.split.id and rule.reference is not None and rule.reference != rule.model:
             yield rule.model, rule.reference, "in a rule"
-    for entry in (entry for entry in entries if entry.adapter_id is not None):
-        bases = [other for other in entries if other.untrained_head and other.base_id == entry.base_id]
-        yield from ((entry.model_id, other.model_id, "its base") for other in bases)
+    for one in section.answers:
+        yield from ((one.model_id, other.model_id, "its base") for other in bases_of(board.suite, one.base_id))
     ranked = [entry.model_id for entry in entries if entry.ranked]
     yield from ((above, below, "the next below") for above, below in pairwise(ranked))
     yield from ((ranked[0], below, "against the best") for below in ranked[1:])

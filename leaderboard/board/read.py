@@ -18,7 +18,8 @@ from harness.store import reader
 from harness.store.connection import Connection
 from harness.suite.load import by_id
 from harness.suite.schema import Adapter, AnyAdapter, Model, PeftModel, SplitRule, Suite, TransformerModel
-from leaderboard.board import pareto, ranking
+from leaderboard.board import answers, pareto, ranking
+from leaderboard.board.answers import Answer, Base, Side
 from leaderboard.board.records import Board, Confusion, Entry, Past, ScoredRun, Section
 
 _Number = TypeVar("_Number", int, float)
@@ -111,7 +112,10 @@ def build(
         looks: number of configurations scored on a split's rows, by its digest; 0 where it is absent.
     """
     stored = _Stored(_by_place(runs), outcomes, adapters, findings, times_scored or {})
-    sections = tuple(_section(suite, split, stored) for split in suite.split if split.id not in suite.train_split_ids)
+    scored = [split for split in suite.split if split.id not in suite.train_split_ids]
+    entries = [[_entry(suite, model, split.id, stored) for model in suite.model] for split in scored]
+    bases = answers.best_bases(suite, _sides(entries[0], outcomes))
+    sections = tuple(_section(suite, split, here, stored, bases) for split, here in zip(scored, entries, strict=True))
     return Board(suite, sections, ranking.headline(sections[0]), tuple(verdicts), tuple(expected), outcomes)
 
 
@@ -135,17 +139,21 @@ def _by_place(runs: Sequence[Run]) -> dict[Place, Run]:
     return {(run.model_id, run.split_id, run.seed): run for run in successes}
 
 
-def _section(suite: Suite, split: SplitRule, stored: _Stored) -> Section:
+def _section(
+    suite: Suite, split: SplitRule, unordered: Sequence[Entry], stored: _Stored, bases: Mapping[str, Base]
+) -> Section:
     better_first = -1 if metrics.METRICS[suite.primary_metric].higher_is_better else 1
 
     def place(entry: Entry) -> tuple[bool, bool, float, str]:
         value = entry.primary.value if entry.primary is not None else None
         return (not entry.ranked, value is None, better_first * (value or 0.0), entry.model_id)
 
-    entries = sorted((_entry(suite, model, split.id, stored) for model in suite.model), key=place)
+    entries = sorted(unordered, key=place)
     in_order = [entry for entry in entries if entry.ranked]
     drawn = ranking.resampled(suite.primary_metric, in_order, stored.outcomes)
     standing = ranking.compare(in_order, drawn)
+    by_model = {entry.model_id: one for entry, one in zip(in_order, drawn, strict=True)}
+    held = answers.answers(suite, split.id, _sides(entries, stored.outcomes), bases, by_model)
     tier_of = {model_id: tier.number for tier in standing.tiers for model_id in tier.model_ids}
     ranked = tuple(replace(entry, tier=tier_of.get(entry.model_id)) for entry in entries)
     scored = [scored.run for entry in entries for scored in entry.runs]
@@ -161,10 +169,28 @@ def _section(suite: Suite, split: SplitRule, stored: _Stored) -> Section:
         tiers=standing.tiers,
         pairs=standing.pairs,
         n_pairs=standing.n_pairs,
-        fronts=pareto.of(in_order, {entry.model_id: one for entry, one in zip(in_order, drawn, strict=True)}),
+        answers=_gated_first(suite, held, entries),
+        fronts=pareto.of(in_order, by_model),
         times_scored=stored.times_scored.get(digest, 0) if digest is not None else 0,
         audit=tuple(f for f in stored.findings if f.split_id == split.id and digest in (None, f.split_digest)),
     )
+
+
+def _sides(entries: Iterable[Entry], outcomes: Mapping[str, Outcomes]) -> dict[str, Side]:
+    """The sides of the entries that have all their runs."""
+    return {
+        entry.model_id: Side(
+            tuple(scored.run.run_key for scored in entry.runs),
+            tuple(outcomes[scored.run.run_id] for scored in entry.runs),
+        )
+        for entry in entries
+        if entry.runs and entry.complete
+    }
+
+
+def _gated_first(suite: Suite, held: Sequence[Answer], entries: Sequence[Entry]) -> tuple[Answer, ...]:
+    gated, places = {gate.model for gate in suite.gate}, {entry.model_id: i for i, entry in enumerate(entries)}
+    return tuple(sorted(held, key=lambda one: (one.model_id not in gated, places[one.model_id])))
 
 
 def _entry(suite: Suite, model: Model, split_id: str, stored: _Stored) -> Entry:

@@ -11,6 +11,7 @@ from harness.records import AdapterRecord, Expected, Finding, Forgetting, Metric
 from harness.stats.estimates import Difference
 from harness.stats.inference import ALPHA
 from harness.suite.schema import SplitRule, Suite
+from leaderboard.board.answers import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +210,8 @@ class Section:
     """Pairs of the first 20 ranked entries, and those that tiers and headline refer to; in the order of `entries`."""
     n_pairs: int
     """Number of pairs compared: all pairs of ranked entries. All of them count in Holm's correction."""
+    answers: tuple[Answer, ...]
+    """Every model with trained weights against its base: those that gates name first, then in `entries` order."""
     fronts: tuple[Front, ...]
     """One for each cost in which ranked entries differ."""
     times_scored: int

@@ -1,0 +1,157 @@
+"""The suite's own question: is every adapter better than its base, and by how much?"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.gates import compare
+from harness.records import Evidence
+from harness.store import reader
+from leaderboard.board import answers
+from leaderboard.board.answers import Answer, Base
+from leaderboard.board.pairs import chosen_pairs
+from leaderboard.board.records import Board
+from tests.leaderboard.conftest import MODELS
+
+if TYPE_CHECKING:
+    from tests.leaderboard.conftest import Bench
+
+PROBE = """
+[[model]]
+id = "tiny-probe"
+backend = "probe"
+base = "tiny-base"
+train_split = "train"
+C = 1.0
+precision = "fp32"
+"""
+
+
+def answer(board: Board, model_id: str, place: int = 0) -> Answer:
+    found = answers.of_model(board.sections[place].answers, model_id)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def probed(bench_of: "Callable[..., Bench]") -> "Bench":
+    """A suite with a probe beside the untrained head, scored on its first split."""
+    bench = bench_of(models=MODELS + PROBE)
+    test = bench.add_split("test", 300)
+    rights = {"majority": 0.5, "tfidf": 0.7, "tiny": 0.5, "tiny-probe": 0.8, "tiny+lora": 0.9, "tiny+ia3": 0.65}
+    bench.fill(test, rights)
+    return bench
+
+
+def test_an_adapter_is_held_against_the_probe_of_its_base(probed: "Bench") -> None:
+    found = answer(probed.board(), "tiny+lora")
+    assert found.base == Base("tiny-probe", "probed")
+    assert found.lead is not None
+    assert found.lead.value == pytest.approx(0.11, abs=0.003)
+    assert found.outcome == "better"
+
+
+def test_an_adapter_that_is_worse_than_its_base_is_worse_and_one_that_cannot_be_told_apart_is_undecided(
+    probed: "Bench", bench_of: "Callable[..., Bench]"
+) -> None:
+    assert answer(probed.board(), "tiny+ia3").outcome == "worse"
+    close = bench_of(name="close", models=MODELS + PROBE)
+    close.fill(close.add_split("test", 60), {"tiny-probe": 0.8, "tiny+lora": 0.81})
+    found = answer(close.board(), "tiny+lora")
+    assert found.lead is not None
+    assert found.lead.ci_low < 0 < found.lead.ci_high
+    assert found.outcome == "undecided"
+
+
+def test_without_a_probe_the_base_is_its_untrained_head(board: Board) -> None:
+    assert answer(board, "tiny+lora").base == Base("tiny", "untrained")
+    assert answer(board, "tiny+lora").outcome == "better"
+
+
+def test_the_better_of_two_bases_counts_and_chance_counts_only_alone(probed: "Bench") -> None:
+    suite = probed.suite
+    assert [(base.model_id, base.kind) for base in answers.bases_of(suite, "tiny-base")] == [
+        ("tiny-probe", "probed"),
+        ("tiny", "untrained"),
+    ]
+    board = probed.board()
+    sides = {
+        entry.model_id: answers.Side(
+            tuple(one.run.run_key for one in entry.runs), tuple(board.outcomes[one.run.run_id] for one in entry.runs)
+        )
+        for entry in board.sections[0].entries
+    }
+    lucky = {**sides, "tiny": sides["tiny+lora"]}
+    assert answers.best_bases(suite, lucky) == {"tiny-base": Base("tiny-probe", "probed")}
+    assert answers.best_bases(suite, {"tiny": sides["tiny"]}) == {"tiny-base": Base("tiny", "untrained")}
+    assert answers.best_bases(suite, {}) == {}
+
+
+def test_the_base_of_the_first_split_is_that_of_all_splits(bench_of: "Callable[..., Bench]") -> None:
+    bench = bench_of(models=MODELS + PROBE)
+    bench.fill(bench.add_split("test", 60), {"tiny-probe": 0.8, "tiny": 0.5, "tiny+lora": 0.9})
+    bench.fill(bench.add_split("elsewhere", 60), {"tiny": 0.5, "tiny+lora": 0.9})
+    there = answer(bench.board(), "tiny+lora", 1)
+    assert there.base == Base("tiny-probe", "probed")
+    assert there.lead is None
+    assert there.outcome == "unknown"
+
+
+def test_an_adapter_without_all_its_runs_has_no_answer(bench_of: "Callable[..., Bench]") -> None:
+    bench = bench_of()
+    test = bench.add_split("test", 60)
+    bench.fill(test, {"tiny": 0.5})
+    bench.add_run("tiny+lora", test, 13, right=0.9, adapter=bench.add_adapter("lora", 13))
+    assert answer(bench.board(), "tiny+lora").outcome == "unknown"
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_lead_over_a_base_is_the_difference_of_harness_compare(filled: "Bench", board: Board, place: int) -> None:
+    section = board.sections[place]
+    runs = [*reader.latest_runs(filled.connection, filled.run_keys).values()]
+    for found in section.answers:
+        assert found.base is not None
+        assert found.lead is not None
+        of_pair = {}
+        for model_id in (found.model_id, found.base.model_id):
+            here = [run for run in runs if (run.model_id, run.split_id) == (model_id, section.split.id)]
+            of_pair[model_id, section.split.id] = tuple(sorted(here, key=lambda run: run.seed or 0))
+        outcomes = {
+            at: tuple(reader.outcomes(filled.connection, run.run_id) for run in many) for at, many in of_pair.items()
+        }
+        evidence = Evidence(outcomes, of_pair, {}, {}, filled.examples, {})
+        a, b = (compare.side(evidence, model_id, section.split.id) for model_id, _ in of_pair)
+        compared = compare.compare(section.split.id, filled.examples[section.split.id], a, b, ["accuracy"], "accuracy")
+        assert found.lead == pytest.approx(compared.metrics[0].difference, abs=1e-12)
+
+
+def test_where_less_is_better_a_smaller_score_is_an_advantage(bench_of: "Callable[..., Bench]") -> None:
+    bench = bench_of(primary="brier", other_metrics=(), models=MODELS + PROBE)
+    bench.fill(bench.add_split("test", 200), {"tiny-probe": 0.7, "tiny": 0.95, "tiny+lora": 0.9})
+    found = answer(bench.board(), "tiny+lora")
+    assert found.base == Base("tiny-probe", "probed")
+    assert found.lead is not None
+    assert found.lead.value > 0
+    assert found.outcome == "better"
+
+
+def test_p_values_are_corrected_over_the_answers_of_a_split(probed: "Bench") -> None:
+    found = probed.board().sections[0].answers
+    raw = {one.model_id: one.lead.p_value for one in found if one.lead is not None}
+    assert len(raw) == 2
+    largest = max(raw, key=lambda model_id: raw[model_id])
+    for one in found:
+        assert one.adjusted_p == pytest.approx(min(1.0, raw[one.model_id] * (1 if one.model_id == largest else 2)))
+
+
+def test_models_that_gates_name_are_answered_first(bench_of: "Callable[..., Bench]") -> None:
+    bench = bench_of(name="gated", gate=False)
+    bench.fill(bench.add_split("test", 60), {"tiny": 0.5, "tiny+lora": 0.8, "tiny+ia3": 0.9})
+    assert [one.model_id for one in bench.board().sections[0].answers] == ["tiny+ia3", "tiny+lora"]
+
+
+def test_the_compare_page_opens_on_an_adapter_against_its_base(probed: "Bench") -> None:
+    board = probed.board()
+    first = chosen_pairs(board, board.sections[0])[0]
+    assert (first.a, first.b, first.why) == ("tiny+lora", "tiny-probe", "its base")
