@@ -31,7 +31,8 @@ from simulated import (
 from harness import provenance
 from harness.gates import judge
 from harness.gates.power import Assumption, power_of_rules
-from harness.stats import estimates, inference
+from harness.stats import anytime, estimates, inference
+from harness.stats.inference import Floats, Ints
 from harness.suite.rules import Kind
 
 SIZES, ACCURACIES, CLUSTERS = (50, 400, 2000), (0.5, 0.9, 0.99), 90
@@ -295,6 +296,88 @@ def more(repeats: int) -> None:
     table("With the examples that an inconclusive verdict asked for", head, rows)
 
 
+def sequential(repeats: int) -> None:
+    """Verdicts that are looked for after every 32 units: how often they are wrong, and how early they come."""
+    false_verdicts(repeats)
+    early_verdicts(repeats)
+
+
+LOOK, WHOLE = 32, 5000
+
+
+def first_verdict(sums: Floats, sizes: Ints, limit: float) -> tuple[str | None, int]:
+    """The verdict on a mean difference of a sequence that is looked at after every block, and the units it took."""
+    terms, largest = sums - limit * sizes, int(sizes.max())
+    above = anytime.log_wealth(terms, largest * (-1 - limit))[LOOK - 1 :: LOOK]
+    below = anytime.log_wealth(-terms, largest * (limit - 1))[LOOK - 1 :: LOOK]
+    crossed = np.flatnonzero((above >= anytime.THRESHOLD) | (below >= anytime.THRESHOLD))
+    if not len(crossed):
+        return None, len(terms)
+    at = int(crossed[0])
+    return "pass" if above[at] > below[at] else "fail", (at + 1) * LOOK
+
+
+def naive_verdict(sums: Floats, sizes: Ints, limit: float) -> str | None:
+    """The first of the 95 % intervals after every block that excludes the limit, as if it were the only look."""
+    for stop in range(LOOK, len(sums) + 1, LOOK):
+        n, total = sizes[:stop].sum(), sums[:stop].sum()
+        if sizes.max() > 1:  # by unit, with the robust error of a ratio
+            error = float(np.sqrt(((sums[:stop] - total / n * sizes[:stop]) ** 2).sum())) / n
+        else:
+            only_new, only_old = (sums[:stop] > 0).mean(), (sums[:stop] < 0).mean()
+            error = float(np.sqrt(inference.paired_variance(only_new, only_old, limit) / n))
+        if abs(total / n - limit) > 1.96 * error:
+            return "pass" if total / n > limit else "fail"
+    return None
+
+
+def units_of(stream: np.random.Generator, chances: list[float], size: int) -> tuple[Floats, Ints]:
+    """Differences of a pair, new minus old, on examples or on clusters of about ten, summed by unit."""
+    if size == 1:
+        new, old = pair(stream, WHOLE, chances)
+        return (new * 1.0 - old * 1.0), np.ones(WHOLE, dtype=np.int64)
+    new, old, names = clustered_pair(stream, WHOLE // size, chances)
+    _, codes = np.unique(names, return_inverse=True)
+    return np.bincount(codes, new * 1.0 - old * 1.0), np.bincount(codes)
+
+
+def false_verdicts(repeats: int) -> None:
+    """A model that is worse by exactly the margin: every verdict is false."""
+    rows, margin = [], 0.01
+    truths = [(0.5, 0.02), (0.5, 0.1), (0.5, 0.2), (0.9, 0.02), (0.9, 0.1), (0.9, 0.2), (0.99, 0.02), (0.99, 0.03)]
+    for (accuracy, disagreement), size in product(truths, (1, 10)):
+        chances = cells(-margin, disagreement, accuracy)
+        found = {"sequential": 0, "naive": 0}
+        for stream in np.random.default_rng(7).spawn(repeats):
+            sums, sizes = units_of(stream, chances, size)
+            found["sequential"] += first_verdict(sums, sizes, -margin)[0] is not None
+            found["naive"] += naive_verdict(sums, sizes, -margin) is not None
+        rows.append([f"{accuracy:g}", f"{disagreement:g}", str(size), *(share(n, repeats) for n in found.values())])
+    head = ["accuracy", "disagreement", "examples per cluster", "false verdicts, %", "naive, %"]
+    table(f"Looks after every {LOOK} units, up to {WHOLE:,} examples, at the margin", head, rows)
+
+
+def early_verdicts(repeats: int) -> None:
+    """How many of 5,000 units a verdict takes, and whether the whole split says the same."""
+    rows = []
+    settings = [(0.0, d, m) for d, m in ((0.04, 0.02), (0.04, 0.03), (0.05, 0.025), (0.06, 0.02), (0.06, 0.03))]
+    for difference, disagreement, margin in [*settings, (0.08, 0.12, 0.02), (-0.08, 0.12, 0.02)]:
+        taken, decided, same = [], 0, 0
+        for stream in np.random.default_rng(8).spawn(repeats):
+            sums, sizes = units_of(stream, cells(difference, disagreement, 0.85), 1)
+            verdict, units = first_verdict(sums, sizes, -margin)
+            taken.append(units)
+            low, high = inference.tango(int((sums > 0).sum()), int((sums < 0).sum()), WHOLE)
+            whole = "pass" if low >= -margin else "fail" if high < -margin else None
+            decided += verdict is not None
+            same += verdict is not None and verdict == whole
+        middle = [f"{int(np.quantile(taken, q)):,}" for q in (0.5, 0.9)]
+        rows.append([f"{difference:+g}", f"{disagreement:g}", f"{margin:g}", *middle, share(decided, repeats),
+                     share(same, decided)])  # fmt: skip
+    head = ["difference", "disagreement", "margin", "median units", "90 % take", "decided, %", "as the whole, %"]
+    table(f"Units of {WHOLE:,} until a verdict", head, rows)
+
+
 SIMULATIONS: dict[str, Callable[[int], None]] = {
     "proportions": lambda repeats: proportions(),
     "tables": tables,
@@ -302,6 +385,7 @@ SIMULATIONS: dict[str, Callable[[int], None]] = {
     "false-passes": false_passes,
     "planned": planned,
     "more": more,
+    "sequential": sequential,
 }
 
 
