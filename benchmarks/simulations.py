@@ -31,7 +31,7 @@ from simulated import (
 from harness import provenance
 from harness.gates import judge
 from harness.gates.power import Assumption, power_of_rules
-from harness.stats import anytime, estimates, inference
+from harness.stats import anytime, estimates, inference, winner
 from harness.stats.inference import Floats, Ints
 from harness.suite.rules import Kind
 
@@ -378,6 +378,26 @@ def early_verdicts(repeats: int) -> None:
     table(f"Units of {WHOLE:,} until a verdict", head, rows)
 
 
+def winners(repeats: int) -> None:
+    """The best of models that are all equally good: how often its interval holds the truth, plain and corrected."""
+    rows, accuracy, alike = [], 0.85, 0.7
+    for n, k in product((400, 2000), (2, 10, 50)):
+        plain = covered = above = 0
+        for stream in np.random.default_rng(9).spawn(repeats):
+            shared = stream.random(n) < accuracy
+            right = np.where(stream.random((k, n)) < alike, shared, stream.random((k, n)) < accuracy).astype(np.float64)
+            weights = np.concatenate(list(inference.resampled_weights(np.arange(n), stream, 1000)))
+            found = winner.corrected(right.mean(axis=1), right @ weights.T / n, step=1 / n)
+            assert found is not None
+            low, high = inference.wilson(int(right[found.winner].sum()), n)
+            plain += low <= accuracy <= high
+            covered += found.ci_low <= accuracy <= found.ci_high
+            above += found.value > accuracy
+        rows.append([f"{n:,}", str(k), *(share(count, repeats) for count in (plain, covered, above))])
+    head = ["n", "models", "plain interval covers, %", "corrected covers, %", "corrected value above the truth, %"]
+    table(f"The best of equal models, of accuracy {accuracy:g}", head, rows)
+
+
 SIMULATIONS: dict[str, Callable[[int], None]] = {
     "proportions": lambda repeats: proportions(),
     "tables": tables,
@@ -386,6 +406,7 @@ SIMULATIONS: dict[str, Callable[[int], None]] = {
     "planned": planned,
     "more": more,
     "sequential": sequential,
+    "winners": winners,
 }
 
 
