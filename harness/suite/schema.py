@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from harness.artifacts import digest
-from harness.suite.bases import Base, ForeignAdapter, HubAdapter, HubBase, PackageBase, PathAdapter, PathBase
+from harness.suite.bases import Base, ForeignAdapter, HubAdapter, HubBase, PackageBase, PathAdapter, PathBase, WheelBase
 from harness.suite.fields import ID_PATTERN, SHA256_PATTERN, Closed, Id, Name, Seeds, Share, Trials
 from harness.suite.gates import (
     SLICE_PATTERN,
@@ -237,4 +237,5 @@ __all__ = [
     "ThroughputLimit",
     "Training",
     "TransformerModel",
+    "WheelBase",
 ]

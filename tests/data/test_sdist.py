@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.artifacts import package_index
 from harness.data import sdist
 from harness.errors import DataError, FetchError
 from harness.suite.schema import SdistSplit
@@ -131,7 +132,7 @@ def test_a_file_of_another_digest_is_refused_and_not_kept(configured: Any, tmp_p
 
 
 def test_a_cached_file_that_was_changed_is_refused(configured: Any, tmp_path: Path) -> None:
-    cached = sdist.fetch(rule(configured), tmp_path)
+    cached = package_index.fetch(sdist.distribution(rule(configured)), tmp_path, "split rows")
     cached.write_bytes(cached.read_bytes()[:-1] + b"x")
     with pytest.raises(DataError, match="if it was damaged here"):
         sdist.read(rule(configured), tmp_path)
@@ -172,7 +173,7 @@ def test_a_damaged_or_hostile_archive_is_refused(
 def test_a_bomb_is_refused_before_it_fills_the_memory(
     read_served: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sdist, "MAX_MEMBER_BYTES", 2**20)
+    monkeypatch.setattr(package_index, "MAX_MEMBER_BYTES", 2**20)
     with pytest.raises(DataError, match="is larger than 1 MiB unpacked and was refused"):
         read_served(nested(b"\0" * 2**22))
 
@@ -184,5 +185,5 @@ def test_asking_pip_runs_no_module_of_the_folder_that_the_command_is_called_in(
     for name in ("pip", "logging"):
         (tmp_path / f"{name}.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
     monkeypatch.chdir(tmp_path)
-    assert sdist.configured_indexes()
+    assert package_index.configured_indexes()
     assert not ran.exists()
