@@ -55,7 +55,7 @@ def data(
 ) -> int:
     """Fetch, verify and audit a suite's splits, and pin them in its lock file the first time."""
     from harness.cli import tables
-    from harness.data import audit, load_split, lock, repeats
+    from harness.data import audit, load_split, lock, notes, repeats
     from harness.evaluation.inputs import Workspace, examine
     from harness.output.terminal import print_json, say
     from harness.suite.load import load
@@ -82,7 +82,7 @@ def data(
     else:
         tables.show_splits(suite.name, rows)
         tables.show_audit(rows, audit.beginnings(splits) if suite.text.store else {})
-    for warning in (*settled.notes, *warnings):
+    for warning in (*notes(drawn.values()), *settled.notes, *warnings):
         say(f"warning: {warning}")
     settled.refuse()
     audit.refuse(audit.judge(suite.audit, audited.overlaps))

@@ -4,7 +4,8 @@
     lock.check(path, lock.read(path), [split])           # the rows are the ones everybody else scores
 
 A source is a row of `SOURCES`: a function from a rule and the `Places` to `Rows`. The rest is the same for all: rows
-are shuffled and taken, and their ids derived from their content.
+without a declared label are dropped, the others divided, shuffled, skipped and taken, and their ids derived from their
+content.
 """
 
 from collections import Counter
@@ -17,11 +18,11 @@ import numpy as np
 
 from harness.artifacts import digest
 from harness.data.lock import Locked
-from harness.data.source import NO_COLUMNS, Places, Row, Rows
+from harness.data.source import DROPPED, NO_COLUMNS, Places, Row, Rows
 from harness.errors import DataError, FetchError, LeakError
 from harness.records import Example, Split
 from harness.stats.inference import Ints
-from harness.suite.schema import HubSplit, SplitRule
+from harness.suite.schema import ClusterShare, HubSplit, SplitRule
 
 SOURCES: Mapping[str, str] = {
     "sdist": "harness.data.sdist:rows",
@@ -83,6 +84,8 @@ def _taken(rule: SplitRule, rows: Rows) -> Split:
     origin = rule.model_dump(mode="json", exclude_none=True)
     if rows.commit is not None:
         origin["revision"] = rows.commit
+    if dropped := rows.dropped():
+        origin["dropped"] = _most_common(dropped)
     taken = rows.at(drawn)
     if rule.cluster_block is not None:
         blocks = (drawn // rule.cluster_block).tolist()
@@ -115,23 +118,84 @@ def as_split(split_id: str, rows: Sequence[Row], origin: Mapping[str, Any], slic
 
 def _drawn(rule: SplitRule, rows: Rows) -> Ints:
     """Positions of the rows selected by a rule, in order."""
-    n = len(rows)
-    order = np.arange(n) if rule.shuffle_seed is None else np.random.default_rng(rule.shuffle_seed).permutation(n)
-    if rule.take is None:
-        return order
-    if rule.take > n:
-        raise DataError(f"split {rule.id}: take asks for {rule.take:,} rows, but there are only {n:,}; lower it")
-    return _stratified(order, rows.labels(), rule.take) if rule.stratify else order[: rule.take]
+    chosen = np.arange(len(rows))
+    if getattr(rule, "labels", None) is not None:
+        chosen = np.flatnonzero(rows.labels() != DROPPED)
+        if not len(chosen):
+            found = ", ".join(f"{value!r} {count:,}" for value, count in _most_common(rows.dropped()).items())
+            raise DataError(f"split {rule.id}: no row has a declared label (dropped: {found}); correct `labels`")
+    if rule.share is not None:
+        chosen = _share(rule, rule.share, rows, chosen)
+    n, skip, take = len(chosen), rule.skip or 0, rule.take
+    if rule.shuffle_seed is not None:
+        chosen = chosen[np.random.default_rng(rule.shuffle_seed).permutation(n)]
+    if skip + (take or 0) > n or (skip == n and skip):
+        asked = "take asks" if not skip else "skip asks" if take is None else "skip and take ask"
+        raise DataError(f"split {rule.id}: {asked} for {skip + (take or 0):,} rows, but there are only {n:,}; lower it")
+    if rule.stratify:
+        return _stratified(chosen, rows.labels(), skip, n - skip if take is None else take)
+    return chosen[skip : None if take is None else skip + take]
 
 
-def _stratified(order: Ints, labels: Ints, take: int) -> Ints:
-    """The first rows of each label in a given order, in numbers that keep each label's share, in that order."""
-    positives = round(take * float(labels.mean()))
+def _share(rule: SplitRule, share: ClusterShare, rows: Rows, chosen: Ints) -> Ints:
+    """The positions whose clusters, or else texts, are in a share, in order."""
+    groups = np.array(_groups(rule, rows, chosen))
+    names, of_row = np.unique(groups, return_inverse=True)
+    order = np.random.default_rng(share.seed).permutation(len(names))
+    start, stop = round(share.start * len(names)), round(share.stop * len(names))
+    wanted = np.zeros(len(names), dtype=bool)
+    wanted[order[start:stop]] = True
+    return chosen[wanted[of_row]]
+
+
+def _groups(rule: SplitRule, rows: Rows, chosen: Ints) -> list[str] | list[bytes]:
+    """The group of each position that must not be divided: its cluster, or else its content as it reads."""
+    if rule.cluster_block is not None:
+        return [f"block-{block}" for block in (chosen // rule.cluster_block).tolist()]
+    is_chosen = np.zeros(len(rows), dtype=bool)
+    is_chosen[chosen] = True
+    kept = (row for row, is_one in zip(rows, is_chosen, strict=True) if is_one)
+    if rule.cluster is not None:
+        return [str(row.cluster) for row in kept]
+    from harness.data.plain import fingerprint  # needs this module's records
+
+    return [fingerprint(row.content).encode() for row in kept]
+
+
+def _stratified(order: Ints, labels: Ints, skip: int, take: int) -> Ints:
+    """Rows of each label in a given order, in numbers that keep each label's share, without those that a smaller
+    `skip` would take."""
     of_label = labels[order]
-    chosen = np.concatenate(
-        [np.flatnonzero(of_label == 1)[:positives], np.flatnonzero(of_label == 0)[: take - positives]]
-    )
-    return np.asarray(order[np.sort(chosen)])
+    share = float(of_label.mean())
+    chosen = []
+    for label in (1, 0):
+        counts = [round(n * share) if label else n - round(n * share) for n in (skip, skip + take)]
+        chosen.append(np.flatnonzero(of_label == label)[counts[0] : counts[1]])
+    return np.asarray(order[np.sort(np.concatenate(chosen))])
+
+
+def notes(splits: Iterable[Split]) -> list[str]:
+    """A sentence for each split whose rule dropped rows: their number, by value."""
+    found = []
+    for split in splits:
+        if dropped := split.source.get("dropped"):
+            values = ", ".join(f"{value!r} {count:,}" for value, count in dropped.items())
+            total = sum(dropped.values())
+            found.append(
+                f"split {split.split_id!r}: {total:,} rows were dropped, whose label means neither class ({values})"
+            )
+    return found
+
+
+MOST_DROPPED = 20
+"""Number of dropped values that are listed by themselves."""
+
+
+def _most_common(dropped: Mapping[str, int]) -> dict[str, int]:
+    """Counts of dropped rows by value, the commonest first; rarer values are counted together."""
+    ranked = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
+    others = sum(count for _, count in ranked[MOST_DROPPED:])
+    return dict(ranked[:MOST_DROPPED]) | ({"other values": others} if others else {})
 
 
 def first(split: Split, limit: int) -> Split:

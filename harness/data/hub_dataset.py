@@ -4,8 +4,7 @@
 which only the requested rows are read. For a rule that takes the first rows in order, only the beginning of the files
 is fetched, and cached as a small Parquet file. Anything in the cache needs no network.
 
-A dataset that requires running its own script is refused. The columns are `label` (0 or 1), `content` and, if there is
-one, `title`; or, if the rule says so, one that holds both.
+A dataset that requires running its own script is refused. The columns are those of a Parquet file.
 """
 
 import glob
@@ -42,8 +41,9 @@ def rows(rule: HubSplit, places: Places) -> Rows:
     commit = rule.revision or hub.newest_commit("dataset", rule.dataset, who)
     repo = hub.Repo("dataset", rule.dataset, commit, places.cache / "hub")
     where = f"{who}: {repo.label}, split {rule.split!r}"
-    if rule.take is not None and rule.shuffle_seed is None and not rule.stratify:
-        found = ParquetRows(_head(repo, rule.split, rule.take, who), rule, where)
+    chooses = rule.shuffle_seed is not None or rule.stratify or rule.labels or rule.share
+    if rule.take is not None and not chooses:
+        found = ParquetRows(_head(repo, rule.split, (rule.skip or 0) + rule.take, who), rule, where)
     else:
         found = ArrowRows(_prepared(repo, rule.split, who), rule, where)
     found.commit = commit

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from harness.data import local_file
+from harness.data import local_file, text_file
 from harness.data.source import Places, Rows
 from harness.errors import DataError
 from harness.suite.schema import FileSplit, HubSplit
@@ -36,7 +36,7 @@ def candidates(rule: HubSplit, places: Places, n: int) -> Iterator[tuple[FileSpl
                     yield declared, rows
             except DataError:
                 continue  # not a copy: the next one, or the hub
-            draw = {"shuffle_seed": rule.shuffle_seed, "stratify": rule.stratify, "take": rule.take}
+            draw = {key: getattr(rule, key) for key in ("shuffle_seed", "stratify", "share", "skip", "take")}
             yield declared.model_copy(update=draw), rows
 
 
@@ -44,9 +44,10 @@ def _readings(rule: HubSplit, path: str, kind: Format) -> Iterator[FileSplit]:
     """File splits for the ways a file may store the rule's columns: as on the hub, or with title and content apart."""
     declared = FileSplit(id=rule.id, source="file", path=path, format=kind, cluster_block=rule.cluster_block)
     if kind in ("parquet", "jsonl"):
-        for text in [rule.text, None] if rule.text else [None]:
-            named = {"text": text, "cluster": rule.cluster, "slice_columns": rule.slice_columns}
-            yield declared.model_copy(update=named)
+        named = {"cluster": rule.cluster, "slice_columns": rule.slice_columns}
+        of_hub = {"text": rule.text, "columns": rule.columns, "labels": rule.labels}
+        for reading in [of_hub, {}] if any(of_hub.values()) else [{}]:
+            yield declared.model_copy(update=named | reading)
     elif not rule.slice_columns:  # these formats have none
         yield declared
 
@@ -63,4 +64,4 @@ def _files(rule: HubSplit, places: Places) -> Iterator[tuple[str, Format]]:
 
 
 def _without_compression(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix.lower() in local_file.COMPRESSIONS else path
+    return path.with_suffix("") if path.suffix.lower() in text_file.COMPRESSIONS else path

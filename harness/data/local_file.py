@@ -1,57 +1,50 @@
-"""Rows of a local file: Parquet, the original CSV, JSON Lines or fastText lines.
+"""Rows of a local file: Parquet, CSV, JSON Lines or fastText lines.
 
 Texts are used exactly as written: nothing is stripped or folded, and empty titles and contents are kept (the audit
 counts them). So the same row has the same example id in every format that can express it. Limits of the formats:
 
-- CSV writes a newline as the two characters `\\n`, and has no way to write these two themselves: `C:\\new` is read with
-  a newline in it. Parquet keeps the text as it is.
+- Amazon Polarity's original CSV, which is read where no key describes the file, writes a newline as the two characters
+  `\\n`, and has no way to write these two themselves: `C:\\new` is read with a newline in it.
 - fastText writes `title: content`, which is split at the first `: `. A title that contains `: ` itself loses its tail
   to the content: the label is right, but the title, the content and so the ids differ from those of other formats. (A
   title that ends with `:` is split correctly.) A line without `: ` is content without a title. Newlines cannot be
   written.
 
-A split of whole files therefore has one digest in Parquet, CSV and JSON Lines, unless texts contain a backslash before
-an `n`, and another in fastText as soon as one title contains `: ` (40 of 5,000 rows drawn from Amazon Polarity's train
-split have such a title). A file made from fastText lines keeps their split, whatever its format is now.
+A split of whole files therefore has one digest in Parquet, CSV and JSON Lines, and another in fastText as soon as one
+title contains `: ` (40 of 5,000 rows drawn from Amazon Polarity's train split have such a title). A file made from
+fastText lines keeps their split, whatever its format is now.
 
-Text files are UTF-8 with one row per line. They are read again for each request and never held in memory: a line has at
-most `MAX_LINE_BYTES`, and at any point a compressed file may have unpacked to at most `FREE_BYTES` plus `MAX_RATIO`
-times the bytes read. A byte order mark at the start is not part of the text, nor is a carriage return at the end of a
-line.
+CSV is parsed by Python's `csv` in strict mode. It streams, reports a misplaced quote rather than guessing, and knows
+the line of every row. pyarrow.csv has no line numbers and takes an unclosed quote for a text; `datasets` reads CSV by
+pandas, which makes a missing value of the text "NA"; DuckDB guesses the dialect from a sample, and reads only UTF-8,
+UTF-16 and Latin-1 without a further download.
 """
 
-import io
+import csv
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
+from harness.data import guess, text_file
+from harness.data.cells import MissingColumnError, UnknownLabelError, kind, row_of
 from harness.data.parquet import ParquetRows
-from harness.data.source import FREE_BYTES, MAX_RATIO, Places, Row, Rows, Streamed
+from harness.data.source import Places, Row, Rows, Streamed
+from harness.data.text_file import COMPRESSIONS, MAX_LINE_BYTES
 from harness.errors import DataError
 from harness.suite.schema import FileSplit
 
-COMPRESSIONS: Mapping[str, str] = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-"""Suffix to Arrow's name for the codec."""
 LOCAL_COPIES = "$HARNESS_DATA"
-MAX_LINE_BYTES = 16 * 2**20
-BUFFER_BYTES = 2**16
 MAX_DIGITS = 20
+LOOKED_AT = 1000
+"""Number of further rows whose labels a refusal takes into account."""
 
 CLASSES = {"1": 0, "2": 1}
 """Class in the original files to label."""
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-CSV_CELL = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*+)"|([^",]*+))(,|\Z)')
-"""One cell with its terminator. Quantifiers are possessive, so that a quoted cell is never parsed in a second way."""
-OTHER_SEPARATOR = re.compile(r'\s*(?:"[^"]*"|[^",;\t|]*)\s*([;\t|])')
-"""The first cell of a table that is not separated by commas, with its separator."""
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-"""Byte order mark to its encoding."""
-SURROGATE = re.compile("[\ud800-\udfff]")
+csv.field_size_limit(MAX_LINE_BYTES)  # of the whole process; the default is below the longest review
 
 
 def rows(rule: FileSplit, places: Places) -> Rows:
@@ -66,7 +59,7 @@ def rows(rule: FileSplit, places: Places) -> Rows:
     path = _regular_file(_path(rule.path, places, where), where)
     codec = COMPRESSIONS.get(Path(rule.path).suffix.lower())  # by the name, not by the target of a link
     if rule.format != "parquet":
-        return Streamed(lambda: _parsed(_lines(path, codec, where), rule, where))
+        return Streamed(lambda: _parsed(text_file.lines(path, codec, rule.encoding, where), rule, where))
     if codec is not None:
         raise DataError(f"{where}: Parquet is compressed internally and is not read from {codec}; unpack the file")
     return ParquetRows(path, rule, where)
@@ -112,186 +105,241 @@ def _regular_file(path: Path, where: str) -> Path:
     raise DataError(f"{where}: {problem}; `path` must name one file")
 
 
+class _Counted:
+    """Lines, counted from 1, with the first line of the row that is being read."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self.lines, self.number, self.first = iter(lines), 0, 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self.lines:
+            self.number += 1
+            yield text_file.decoded(line)
+
+    def single(self) -> Iterator[str]:
+        """Lines without their ends, each of which is a row."""
+        for line in self.lines:
+            self.number = self.first = self.number + 1
+            bare = text_file.without_end(line)
+            if not bare:
+                raise ValueError("is empty; remove it")
+            yield text_file.decoded(bare)
+
+
 def _parsed(lines: Iterator[bytes], rule: FileSplit, where: str) -> Iterator[Row]:
     """The rows of a text file's lines.
 
     Raises:
-        DataError: a line is malformed, with its number counted from 1; or, at the end, no row has a slice column.
+        DataError: a row is malformed, with the number of its first line, counted from 1; or, at the end, no row has a
+            slice column.
     """
-    number, parse, unseen = 0, PARSERS[rule.format], set(rule.slice_columns)
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = parse(_decoded(line), rule)
-        except ValueError as problem:
-            raise DataError(f"{where}: line {number}: {problem}") from None
-        unseen -= row.columns.keys()
-        yield row
-    if not number:
-        raise DataError(f"{where}: is empty; a split needs rows")
+    counted, unseen, empty = _Counted(lines), set(rule.slice_columns), True
+    read = _original if rule.is_original_csv else READERS[rule.format]
+    try:
+        for row in read(counted, rule):
+            empty = False
+            unseen -= row.columns.keys()
+            yield row
+    except ValueError as problem:
+        raise DataError(f"{where}: line {counted.first or counted.number}: {problem}") from None
+    if empty:
+        raise DataError(f"{where}: is empty; a split needs rows" if not counted.number else f"{where}: has no rows")
     if unseen:
         raise DataError(f"{where}: no row has {' or '.join(map(repr, sorted(unseen)))}; correct slice_columns")
 
 
-def _lines(path: Path, codec: str | None, where: str) -> Iterator[bytes]:
-    """The lines of a plain or compressed file without line ends, none longer than `MAX_LINE_BYTES`."""
-    number = 0
+def cells(lines: Iterable[bytes], rule: FileSplit) -> Iterator[Mapping[Any, Any]]:
+    """The cells by column of every row of a CSV or JSON Lines file, before anything is made of them.
+
+    Raises:
+        ValueError: a line is malformed.
+    """
+    return (_table if rule.format == "csv" else _objects)(_Counted(lines), rule)
+
+
+def _named(lines: _Counted, found: Iterator[Mapping[Any, Any]], rule: FileSplit) -> Iterator[Row]:
+    """Rows from their cells by column; a refusal says which key would read the file."""
+    seen: list[Any] = []
+    for one in found:
+        try:
+            row = row_of(one, rule)
+        except MissingColumnError as problem:
+            raise ValueError(f"{problem}; {guess.advice_on_columns(problem.names)}") from None
+        except UnknownLabelError as problem:
+            name, first = rule.label_column, lines.first
+            values = [*seen, *(other.get(name) for other in (one, *islice(_sound(found), LOOKED_AT)))]
+            lines.first = first
+            raise ValueError(f"{problem}; {guess.advice_on_labels(values)}") from None
+        if len(seen) < LOOKED_AT:
+            seen.append(one[rule.label_column])
+        yield row
+
+
+def _sound(found: Iterator[Mapping[Any, Any]]) -> Iterator[Mapping[Any, Any]]:
+    """The rows that follow, up to the first malformed one."""
     try:
-        with pa.OSFile(str(path)) as packed, _unpacked(packed, codec) as file:
-            unpacked = 0
-            while line := file.readline(MAX_LINE_BYTES + 1):
-                number, unpacked = number + 1, unpacked + len(line)
-                if len(line) > MAX_LINE_BYTES:
-                    raise DataError(
-                        f"{where}: line {number}: is longer than {MAX_LINE_BYTES // 2**20} MiB; no review is, so the "
-                        "file was refused: check that it has one row per line"
-                    )
-                if codec and unpacked > FREE_BYTES + MAX_RATIO * packed.tell():
-                    raise DataError(
-                        f"{where}: line {number}: unpacks to more than {MAX_RATIO} times its size and was refused; if "
-                        "that is correct, unpack the file yourself"
-                    )
-                if number == 1:
-                    line = line.removeprefix(BYTE_ORDER_MARK)
-                    if (encoding := OTHER_ENCODINGS.get(line[:2])) is not None:
-                        raise DataError(f"{where}: is {encoding}; save it as UTF-8")
-                yield line.removesuffix(b"\n").removesuffix(b"\r")
-    except OSError as problem:
-        kind, remedy = (f" as {codec}", ", or correct its suffix") if codec else ("", "")
-        raise DataError(
-            f"{where}: is not readable{kind} after line {number}: {problem}; get a new copy of the file{remedy}"
-        ) from None
+        yield from found
+    except (ValueError, DataError):
+        return
 
 
-def _unpacked(packed: Any, codec: str | None) -> io.BufferedReader:
-    raw = packed if codec is None else pa.CompressedInputStream(packed, codec)
-    return io.BufferedReader(raw, BUFFER_BYTES)
+def _table(lines: _Counted, rule: FileSplit) -> Iterator[Mapping[Any, Any]]:
+    """The cells of a CSV file's rows by the names in its header, or, without one, by number."""
+    names: list[Any] = []
+    for row in _csv_rows(lines, rule.delimiter or ","):
+        if not row:  # an empty line
+            continue
+        if not names and rule.has_no_header:
+            names = list(range(1, len(row) + 1))
+        if not names:
+            _check_header(row, rule)
+            names = row
+            continue
+        if len(row) != len(names):
+            raise ValueError(
+                f"has {len(row)} columns, but the first line has {len(names)}; quote texts that contain "
+                f"{rule.delimiter or ','!r}, a quote or a line break, or correct `delimiter`"
+            )
+        cells: dict[Any, Any] = dict(zip(names, row, strict=True))
+        if rule.labels is None and cells.get(rule.label_column) in ("0", "1"):
+            cells[rule.label_column] = int(cells[rule.label_column])
+        yield cells
+    if not names and lines.number:
+        raise ValueError("has no header and no rows")
 
 
-def _decoded(line: bytes) -> str:
-    if not line:
-        raise ValueError("is empty; remove it")
-    if line.startswith(BYTE_ORDER_MARK):
-        raise ValueError("begins with a byte order mark, as if files were joined; remove it")
-    if b"\0" in line:
-        raise ValueError("contains a NUL byte; remove it, or check that the file is plain UTF-8 text")
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as problem:
-        raise ValueError(
-            f"is not UTF-8 (byte {problem.start + 1}); convert the file, or, if it is compressed, give it the right "
-            f"suffix ({', '.join(COMPRESSIONS)})"
-        ) from None
+def _csv_rows(lines: _Counted, delimiter: str) -> Iterator[list[str]]:
+    table = csv.reader(iter(lines), delimiter=delimiter, strict=True)
+    while True:
+        lines.first = lines.number + 1
+        try:
+            row = next(table, None)
+        except csv.Error as problem:
+            raise ValueError(_plain(problem)) from None
+        if row is None:
+            return
+        yield row
 
 
-def _from_csv(line: str, _: FileSplit) -> Row:
+def _plain(problem: csv.Error) -> str:
+    """A complaint of the CSV parser with its remedy."""
+    message = str(problem)
+    if "unexpected end of data" in message:
+        return "has a quote that is not closed before the end of the file; close it, or double it inside a text"
+    if "expected after" in message:
+        return (
+            'has a quote that is not closed or not doubled; a quote inside a quoted text is written "". A file with '
+            '\\" instead is converted by: '
+            "duckdb -c \"COPY (FROM read_csv('FILE', escape='\\')) TO 'FILE.parquet'\", and "
+            "one without any quoting by quote='' in place of escape='\\'"
+        )
+    if "field larger" in message:
+        return "has a quote that is not closed within 16 MiB; close it, or double it inside a text"
+    return "has a carriage return inside a text that is not quoted; quote the text"
+
+
+def _check_header(names: Sequence[str], rule: FileSplit) -> None:
+    """Check the first line of a table.
+
+    Raises:
+        ValueError: it is no header, lacks a column, or has one twice.
+    """
+    needed = {rule.label_column, rule.content_column, *rule.slice_columns, *([rule.cluster] if rule.cluster else [])}
+    needed |= {rule.title_column} if rule.title_column is not None and rule.title_is_declared else set()
+    if not needed - {*names, *rule.slice_columns}:
+        if twice := [name for name in needed if names.count(str(name)) > 1]:
+            raise ValueError(f"names {len(twice)} columns twice ({twice[0]!r}); rename one of them")
+        return
+    if names[0].startswith("sep="):
+        raise ValueError("is an instruction to Excel (sep=…) and no header; remove it")
+    if len(names) == 1 and (other := _other_separator(names[0], rule.delimiter or ",")):
+        raise ValueError(f"is separated by {SEPARATORS.get(other, 'commas')}; declare delimiter = {guess.toml(other)}")
+    absent = " and no ".join(repr(name) for name in sorted(map(str, needed - {*names, *rule.slice_columns})))
+    advice = guess.advice_on_columns(names)
+    if guess.columns([dict.fromkeys(names)]) == {}:
+        advice += "; or, if this line is a row and not a header, by number: columns = { content = 1, label = 2 }"
+    raise ValueError(f"has no {absent} (found: {', '.join(map(repr, names)):.200}); {advice}")
+
+
+def _other_separator(line: str, declared: str) -> str | None:
+    """The character that separates a line's cells, if it is not the declared one."""
+    counts = Counter(character for character in line if character in {",", *SEPARATORS} - {declared})
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def _original(lines: _Counted, rule: FileSplit) -> Iterator[Row]:
     """Parse `"2","title","content"`: quotes doubled, newlines as `\\n`. Unquoted cells are accepted too."""
-    label, title, content = _three_cells(line)
-    if label not in CLASSES:
-        _check_separator(line)
-        header = "" if label.isdigit() else "; this format has no header line"
-        raise ValueError(f"class {label!r:.40} is neither 1 (negative) nor 2 (positive){header}")
-    return Row(title.replace("\\n", "\n"), content.replace("\\n", "\n"), CLASSES[label], None)
-
-
-def _three_cells(line: str) -> Sequence[str]:
-    cells: list[str] = []
-    position, ended = 0, False
-    while not ended and len(cells) <= 3:
-        cell = CSV_CELL.match(line, position)
-        if cell is None:
+    for line in lines.single():
+        try:
+            (found,) = csv.reader([line], strict=True)
+        except (csv.Error, ValueError):  # the latter: a line break inside the line
             _check_separator(line)
             raise ValueError(
-                f"column {len(cells) + 1} has a quote that is not closed or not doubled; in this format a row is one "
-                'line, a quote in a text is "" and a newline is \\n'
-            )
-        quoted, bare, end = cell.groups()
-        cells.append(bare if quoted is None else quoted.replace('""', '"'))
-        position, ended = cell.end(), not end
-    if len(cells) != 3:
-        _check_separator(line)
-        found = "more than 3" if len(cells) > 3 else len(cells)
-        raise ValueError(f"{found} columns, expected 3: class, title, content")
-    return cells
+                "has a quote that is not closed or not doubled; in this format a row is one line, a quote in a text is "
+                '"" and a newline is \\n. A table with a header needs columns = { content = …, label = … }'
+            ) from None
+        if len(found) != 3 or found[0] not in CLASSES:
+            _check_separator(line)
+            _check_is_original(found, lines.first)
+        label, title, content = found
+        yield Row(title.replace("\\n", "\n"), content.replace("\\n", "\n"), CLASSES[label], None)
+
+
+def _check_is_original(found: Sequence[str], number: int) -> None:
+    if number == 1 and guess.columns([dict.fromkeys(found)]):
+        raise ValueError(
+            "seems to be a header, and a CSV file with no other key has none; "
+            + guess.advice_on_columns(found, omit_usual=False)
+        )
+    problem = f"{len(found)} columns, expected 3: class, title, content"
+    if len(found) == 3:
+        problem = f"class {found[0]!r:.40} is neither 1 (negative) nor 2 (positive)"
+    raise ValueError(
+        f"{problem}; this format has no header line: for another table declare columns = {{ content = …, label = … }}, "
+        "by name, or without a header by number"
+    )
 
 
 def _check_separator(line: str) -> None:
     """Raise if a malformed line comes from a table with another separator."""
-    if (found := OTHER_SEPARATOR.match(line)) is not None:
-        raise ValueError(
-            f"is separated by {SEPARATORS[found[1]]}; this format needs commas, so save the file with commas, or as "
-            "JSON Lines or Parquet"
-        )
+    row = next(csv.reader([line]), [])
+    other = _other_separator(row[0], ",") if row else None
+    if other is not None:
+        raise ValueError(f"is separated by {SEPARATORS[other]}; declare delimiter = {guess.toml(other)}")
 
 
-def _from_fasttext(line: str, _: FileSplit) -> Row:
+def _fasttext(lines: _Counted, _: FileSplit) -> Iterator[Row]:
     """Parse `__label__2 title: content`, split at the first `: `; without one, all is content."""
-    label, _space, text = line.partition(" ")
-    name = label.removeprefix("__label__")
-    if name == label:
-        raise ValueError("does not begin with a label; a line must be `__label__1 title: content`")
-    if name not in CLASSES:
-        raise ValueError(f"label {label!r:.40} is neither __label__1 (negative) nor __label__2 (positive)")
-    if not text:
-        raise ValueError(f"has no text after {label}; remove it, or write its title and content")
-    title, cut, content = text.partition(": ")
-    return Row(title, content, CLASSES[name], None) if cut else Row("", text, CLASSES[name], None)
+    for line in lines.single():
+        label, _space, text = line.partition(" ")
+        name = label.removeprefix("__label__")
+        if name == label:
+            raise ValueError("does not begin with a label; a line must be `__label__1 title: content`")
+        if name not in CLASSES:
+            raise ValueError(f"label {label!r:.40} is neither __label__1 (negative) nor __label__2 (positive)")
+        if not text:
+            raise ValueError(f"has no text after {label}; remove it, or write its title and content")
+        title, cut, content = text.partition(": ")
+        yield Row(title, content, CLASSES[name], None) if cut else Row("", text, CLASSES[name], None)
 
 
-def _from_json(line: str, rule: FileSplit) -> Row:
-    """Parse `{"label": 1, "title": …, "content": …}`; an absent or null title is empty, other keys are ignored."""
-    joined, cluster = rule.text, rule.cluster
-    try:
-        row = JSON.decode(line)
-    except json.JSONDecodeError as problem:
-        raise ValueError(f"is not one JSON object ({problem.msg}, column {problem.colno})") from None
-    except RecursionError:
-        raise ValueError("is nested too deeply to be a row") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"must be a JSON object with label and content, not {_kind(row)}")
-    needed = dict.fromkeys(["label", joined.column if joined else "content", *([cluster] if cluster else [])])
-    absent = [repr(name) for name in needed if name not in row]
-    if absent:
-        raise ValueError(f"has no {' and no '.join(absent)} (found: {', '.join(map(repr, row)) or 'nothing':.200})")
-    if type(row["label"]) is not int or row["label"] not in (0, 1):  # True equals 1 but is not a label
-        raise ValueError(f"label {json.dumps(row['label']):.40} is neither 0 (negative) nor 1 (positive)")
-    if joined:
-        title, content = joined.cut(_text(row, joined.column))
-    else:
-        title, content = "" if row.get("title") is None else _text(row, "title"), _text(row, "content")
-    columns = {name: _slice(row, name) for name in rule.slice_columns if name in row}
-    return Row(title, content, row["label"], _cluster(row, cluster) if cluster else None, columns)
-
-
-def _text(row: Mapping[str, Any], name: str) -> str:
-    value = row[name]
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be a string, not {_kind(value)}")
-    if "\0" in value:
-        raise ValueError(f"{name} contains a NUL character; remove it")
-    if SURROGATE.search(value):
-        raise ValueError(f"{name} contains half of a surrogate pair, which is not a character; remove it")
-    return value
-
-
-def _cluster(row: Mapping[str, Any], name: str) -> str:
-    """The cluster as text. Never None: one row without a cluster would make all rows count as independent."""
-    return str(row[name]) if type(row[name]) is int else _text(row, name)
-
-
-def _slice(row: Mapping[str, Any], name: str) -> str:
-    """A slice value as text, as Python writes it."""
-    value = row[name]
-    if isinstance(value, dict | list):
-        raise ValueError(f"{name} must be a string, a number, true, false or null, not {_kind(value)}")
-    if isinstance(value, str):
-        return _text(row, name)
-    return "" if value is None else str(value)
-
-
-def _kind(value: object) -> str:
-    """The JSON name of a value's type, for messages."""
-    names = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
+def _objects(lines: _Counted, _: FileSplit) -> Iterator[Mapping[Any, Any]]:
+    """Parse one JSON object a line, such as `{"label": 1, "title": …, "content": …}`."""
+    for line in lines.single():
+        try:
+            row = JSON.decode(line)
+        except json.JSONDecodeError as problem:
+            whole = "; one array of objects is converted by: jq -c '.[]' FILE" if line.lstrip() in ("[", "[{") else ""
+            raise ValueError(f"is not one JSON object ({problem.msg}, column {problem.colno}){whole}") from None
+        except RecursionError:
+            raise ValueError("is nested too deeply to be a row") from None
+        if isinstance(row, list) and row and isinstance(row[0], dict):
+            raise ValueError("is an array of objects; write each on a line of its own: jq -c '.[]' FILE > rows.jsonl")
+        if not isinstance(row, dict):
+            raise ValueError(f"must be a JSON object with label and content, not {kind(row)}")
+        if row and all(isinstance(value, dict) for value in row.values()):
+            raise ValueError("holds whole columns; with pandas, write to_json(path, orient='records', lines=True)")
+        yield row
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -315,9 +363,9 @@ def _whole_number(digits: str) -> int:
 
 JSON = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse_constant, parse_int=_whole_number)
 
-PARSERS: Mapping[str, Callable[[str, FileSplit], Row]] = {
-    "csv": _from_csv,
-    "jsonl": _from_json,
-    "fasttext": _from_fasttext,
+READERS: Mapping[str, Callable[[_Counted, FileSplit], Iterator[Row]]] = {
+    "csv": lambda lines, rule: _named(lines, _table(lines, rule), rule),
+    "jsonl": lambda lines, rule: _named(lines, _objects(lines, rule), rule),
+    "fasttext": _fasttext,
 }
-"""Text format to the function that parses a line into a row; it raises ValueError for a malformed line."""
+"""Text format to the function that parses lines into rows; it raises ValueError for a malformed one."""

@@ -1,4 +1,4 @@
-"""Rows of a Parquet file of any size: `label` (0 or 1), and `content` with an optional `title`, or both joined.
+"""Rows of a Parquet file of any size: a label, a text and an optional title, in the columns that the rule names.
 
 The number of rows comes from the file's footer, labels are read from their column alone, and texts are decoded a small
 batch at a time, of which only the selected rows are kept. Memory holds those, one batch, and one page per column, so a
@@ -6,7 +6,9 @@ row group as large as the file needs no more than a small one. A dictionary may 
 rows, so the number of rows and the total size of the kept texts are bounded by the file's size.
 """
 
-from collections.abc import Iterator
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.data.source import FREE_BYTES, MAX_RATIO, Row
+from harness.data import guess
+from harness.data.source import DROPPED, FREE_BYTES, MAX_RATIO, Row
 from harness.errors import DataError
 from harness.stats.inference import Ints
-from harness.suite.splits import NamedColumns
+from harness.suite.splits import NamedColumns, canonical
 
 LABEL_BATCH_ROWS = 65_536
 TEXT_BATCH_ROWS = 128
@@ -71,48 +74,100 @@ class ParquetRows:
         """The label of every row, shape (n,)."""
         return self._labels
 
+    def dropped(self) -> Mapping[str, int]:
+        """Number of rows with each value that means no label."""
+        if DROPPED not in self._labels:
+            return {}
+        found = Counter[str]()
+        for _, batch in self._batches([str(self.rule.label_column)]):
+            for value, count in Counter(batch.column(0).to_pylist()).items():
+                if self._meaning(value) == DROPPED:
+                    found[canonical(value)] += count
+        return found
+
     def at(self, positions: Ints) -> list[Row]:
         """The rows at these positions. Every label of the file and the texts of these rows are validated."""
-        labels, wanted = self.labels(), np.sort(positions)
         found: dict[int, Row] = {}
         left = FREE_BYTES + MAX_RATIO * self.size
+        for position, row in self._each(np.sort(positions)):
+            found[position] = row
+            left -= len(row.title) + len(row.content)
+            if left < 0:
+                raise DataError(
+                    f"{self.where}: row {position + 1}: unpacks to more than {MAX_RATIO} times its size and was "
+                    "refused; if that is correct, save it as JSON Lines"
+                )
+        return [found[position] for position in positions.tolist()]
+
+    def __iter__(self) -> Iterator[Row]:
+        return (row for _, row in self._each(np.arange(self.n)))
+
+    def _each(self, wanted: Ints) -> Iterator[tuple[int, Row]]:
+        """The rows at these positions, which are sorted, each with its position."""
+        labels, left = self.labels(), len(wanted)
         for start, batch in self._batches(self.texts, TEXT_BATCH_ROWS, wanted):
             here = wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, start + batch.num_rows)]
             for position in here.tolist():
-                found[position] = row = self._row(batch, position - start, position, int(labels[position]))
-                left -= len(row.title) + len(row.content)
-                if left < 0:
-                    raise DataError(
-                        f"{self.where}: row {position + 1}: unpacks to more than {MAX_RATIO} times its size and was "
-                        "refused; if that is correct, save it as JSON Lines"
-                    )
-            if len(found) == len(wanted):
-                break
-        return [found[position] for position in positions.tolist()]
+                yield position, self._row(batch, position - start, position, int(labels[position]))
+            left -= len(here)
+            if not left:
+                return
 
     @cached_property
     def _labels(self) -> Ints:
-        parts = [self._valid_labels(batch.column("label"), start) for start, batch in self._batches(["label"])]
-        return np.concatenate(parts)
+        name = str(self.rule.label_column)
+        valid = self._valid_labels if self.rule.labels is None else self._declared_labels
+        return np.concatenate([valid(batch.column(0), start) for start, batch in self._batches([name])])
+
+    def _declared_labels(self, column: Any, start: int) -> Ints:
+        """The labels of a batch by the rule's `labels`; every distinct value is looked up once."""
+        encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+        meanings = np.array([self._meaning(value) for value in encoded.dictionary.to_pylist()] + [DROPPED])
+        codes = encoded.indices.fill_null(len(meanings) - 1).to_numpy(zero_copy_only=False)
+        return np.asarray(meanings[codes], dtype=np.int64)
+
+    def _meaning(self, value: object) -> int:
+        """The label that a value means, by itself or by the name that the data set gives to a number."""
+        assert self.rule.labels is not None
+        classes = self.rule.labels.classes
+        if isinstance(value, int) and 0 <= value < len(self.class_names) and str(value) not in classes:
+            value = self.class_names[value]
+        return classes.get(canonical(value), DROPPED)
 
     def _valid_labels(self, column: Any, start: int) -> Ints:
-        """The labels of a batch whose first row is at `start`."""
+        """The labels of a batch whose first row is at `start`; without the rule's `labels` they are 0 and 1."""
+        name, where = self.rule.label_column, self.where
+
+        def advice() -> str:
+            values = dict.fromkeys(column.to_pylist())
+            named = [self.class_names[v] for v in values if isinstance(v, int) and 0 <= v < len(self.class_names)]
+            return guess.advice_on_labels(named if len(named) == len(values) else values)
+
+        if _kind(column.type) != "whole numbers":
+            raise DataError(f"{where}: column {name!r} is {column.type}, but must be whole numbers; {advice()}")
         if column.null_count:
             row = start + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0]) + 1
-            raise DataError(f"{self.where}: row {row}: label is null; every row needs 0 (negative) or 1 (positive)")
+            raise DataError(
+                f"{where}: row {row}: {name} is null; every row needs 0 (negative) or 1 (positive); fill it in, or, to "
+                "drop such rows, declare labels = { negative = 0, positive = 1 }"
+            )
         labels = column.to_numpy(zero_copy_only=False)
         strange = np.flatnonzero((labels != 0) & (labels != 1))
         if len(strange):
             row, label = start + int(strange[0]) + 1, labels[strange[0]]
-            raise DataError(f"{self.where}: row {row}: label {label} is neither 0 (negative) nor 1 (positive)")
+            raise DataError(f"{where}: row {row}: {name} {label} is neither 0 (negative) nor 1 (positive); {advice()}")
         return np.asarray(labels, dtype=np.int64)
 
     def _row(self, batch: Any, index: int, position: int, label: int) -> Row:
+        rule = self.rule
+        if label == DROPPED:
+            return Row("", "", DROPPED, None)
         cells = {name: self._cell(batch.column(name)[index], name, position) for name in self.texts}
-        joined, cluster = self.rule.text, self.rule.cluster
-        title, content = joined.cut(cells[joined.column]) if joined else (cells.get("title", ""), cells["content"])
-        columns = {name: cells[name] for name in self.rule.slice_columns}
-        return Row(title, content, label, cells[cluster] if cluster else None, columns)
+        title, content = cells.get(str(rule.title_column), ""), cells[str(rule.content_column)]
+        if rule.text:
+            title, content = rule.text.cut(content)
+        columns = {name: cells[name] for name in rule.slice_columns}
+        return Row(title, content, label, cells[rule.cluster] if rule.cluster else None, columns)
 
     def _cell(self, cell: Any, name: str, position: int) -> str:
         """A text, cluster or slice. A null title or slice is empty; content and cluster must not be null: one row
@@ -122,7 +177,7 @@ class ParquetRows:
             value = cell.as_py()
         except UnicodeDecodeError as problem:
             raise DataError(f"{where} is not UTF-8 (byte {problem.start + 1}); write the file again as UTF-8") from None
-        needed = (self.rule.text.column if self.rule.text else "content", self.rule.cluster)
+        needed = (self.rule.content_column, self.rule.cluster)
         if value is None and name in needed:
             raise DataError(f"{where} is null; remove the row or fill it in")
         text = "" if value is None else str(value)
@@ -132,22 +187,27 @@ class ParquetRows:
 
     def _checked(self, schema: Any) -> list[str]:
         """Names of the columns to read besides the label, after checking that each exists once with the right type."""
-        joined, cluster, sliced = self.rule.text, self.rule.cluster, self.rule.slice_columns
-        texts = [joined.column] if joined else ["content", *(["title"] if "title" in schema.names else [])]
-        kinds = {"label": "whole numbers"} | dict.fromkeys(texts, "strings")
-        if cluster:
-            kinds.setdefault(cluster, "strings or whole numbers")
-        for name in sliced:
+        rule, names = self.rule, schema.names
+        label, texts = str(rule.label_column), [str(rule.content_column)]
+        if rule.title_column is not None and (rule.title_is_declared or rule.title_column in names):
+            texts.append(str(rule.title_column))
+        kinds = {label: SLICED} | dict.fromkeys(texts, "strings")
+        if rule.cluster:
+            kinds.setdefault(rule.cluster, "strings or whole numbers")
+        for name in rule.slice_columns:
             kinds.setdefault(name, SLICED)
         for name, kind in kinds.items():
-            count = schema.names.count(name)
-            if count != 1:
-                problem, found = "no column" if not count else f"{count} columns", ", ".join(schema.names)
-                raise DataError(f"{self.where}: has {problem} {name!r} (found: {found}); rename or add it")
+            count, listed = names.count(name), ", ".join(names)
+            if not count:
+                advice = "correct it" if name in (rule.cluster, *rule.slice_columns) else guess.advice_on_columns(names)
+                raise DataError(f"{self.where}: has no column {name!r} (found: {listed}); {advice}")
+            if count > 1:
+                raise DataError(f"{self.where}: has {count} columns {name!r} (found: {listed}); rename one of them")
             if _kind(schema.field(name).type) not in kind:
                 found = schema.field(name).type
                 raise DataError(f"{self.where}: column {name!r} is {found}, but must be {kind}; convert it")
-        return [name for name in kinds if name != "label" or name == cluster]
+        self.class_names = _class_names(schema, label)
+        return [name for name in kinds if name != label or name in (rule.cluster, *rule.slice_columns, *texts)]
 
     def _batches(
         self, columns: list[str], rows: int = LABEL_BATCH_ROWS, wanted: Ints | None = None
@@ -197,15 +257,25 @@ def _dense(metadata: Any, names: list[str]) -> list[str]:
     return [name for name in names if name in found]
 
 
+def _class_names(schema: Any, column: str) -> Sequence[str]:
+    """The names that a data set of the hub gives to the numbers of a label column; none elsewhere."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        names = features[column]["names"]
+    except (KeyError, TypeError, ValueError):
+        return ()
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
+
+
 def _kind(type_: Any) -> str:
     """The kind of values in a column of this Arrow type, for messages and checks."""
     values = type_.value_type if pa.types.is_dictionary(type_) else type_
-    if pa.types.is_string(values) or pa.types.is_large_string(values):
+    if pa.types.is_string(values) or pa.types.is_large_string(values) or pa.types.is_string_view(values):
         return "strings"
     kinds = {
         "whole numbers": pa.types.is_integer,
-        "fractions": pa.types.is_floating,
+        "fractions": lambda one: pa.types.is_floating(one) or pa.types.is_decimal(one),
         "truth values": pa.types.is_boolean,
         "nulls": pa.types.is_null,
     }
-    return next((kind for kind, is_one in kinds.items() if is_one(type_)), "something else")
+    return next((kind for kind, is_one in kinds.items() if is_one(values)), "something else")

@@ -68,11 +68,12 @@ def plain(text: str) -> str:
 
 def fingerprints(examples: Sequence[Example], text: Text) -> list[str]:
     """A digest of each example's plain text (32 hex digits); equal for texts that read the same."""
-    return [_fingerprint(plain(compared_text(text, example))) for example in examples]
+    return [fingerprint(compared_text(text, example)) for example in examples]
 
 
-def _fingerprint(text: str) -> str:
-    encoded = text.encode("utf-8", "surrogatepass")
+def fingerprint(text: str) -> str:
+    """A digest of a text as it reads (32 hex digits)."""
+    encoded = plain(text).encode("utf-8", "surrogatepass")
     return hashlib.sha256(encoded).hexdigest()[:FINGERPRINT_DIGITS]
 
 

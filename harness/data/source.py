@@ -1,5 +1,6 @@
 """The interface of sources: rows in a fixed order, with a known number, read only at chosen positions."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,8 @@ FREE_BYTES = 16 * 2**20
 """Unpacked size allowed for any compressed file, so that small ones may compress well."""
 MAX_RATIO = 20
 """Unpacked bytes per byte allowed for a larger one. Reviews reach 3 to 6."""
+DROPPED = -1
+"""Label of a row whose value means neither negative nor positive in its rule; such a row is never drawn."""
 NO_COLUMNS: Mapping[str, str] = {}
 """Shared by all rows and examples without columns, to save 64 bytes for each of millions. Not a `MappingProxyType`,
 since examples are sent to other processes, and that cannot be pickled."""
@@ -28,7 +31,7 @@ class Row:
     """Empty where the source has none."""
     content: str
     label: int
-    """0 negative, 1 positive."""
+    """0 negative, 1 positive; `DROPPED`, and then the content is the dropped value."""
     cluster: str | None
     """The cluster it shares with other rows, or None."""
     columns: Mapping[str, str] = field(default_factory=lambda: NO_COLUMNS, hash=False)
@@ -63,6 +66,14 @@ class Rows(Protocol):
         """The label of every row, shape (n,)."""
         ...
 
+    def dropped(self) -> Mapping[str, int]:
+        """Number of rows with each value that means no label; an empty value stands for none."""
+        ...
+
+    def __iter__(self) -> Iterator[Row]:
+        """All rows in order, read sequentially."""
+        ...
+
     def at(self, positions: Ints) -> list[Row]:
         """The rows at these positions (each in 0…n-1, all different), in the order of the positions."""
         ...
@@ -83,6 +94,13 @@ class Listed:
         """The label of every row, shape (n,)."""
         return np.array([row.label for row in self.rows], dtype=np.int64)
 
+    def dropped(self) -> Mapping[str, int]:
+        """None: every row has a label."""
+        return {}
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
     def at(self, positions: Ints) -> list[Row]:
         """The rows at these positions."""
         return [self.rows[i] for i in positions]
@@ -102,6 +120,13 @@ class Streamed:
     def labels(self) -> Ints:
         """The label of every row, shape (n,)."""
         return self._labels
+
+    def dropped(self) -> Mapping[str, int]:
+        """Number of rows with each value that means no label."""
+        return Counter(row.content for row in self.read() if row.label == DROPPED) if DROPPED in self._labels else {}
+
+    def __iter__(self) -> Iterator[Row]:
+        return self.read()
 
     @cached_property
     def _labels(self) -> Ints:

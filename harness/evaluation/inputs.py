@@ -80,7 +80,8 @@ def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
     judged = audit.judge(suite.audit, found)
     audit.refuse(judged)
     bases = {base.id: resolve(base, workspace.suite_path.parent, workspace.cache) for base in suite.base}
-    return ResolvedInputs(splits, bases, lock.unpinned(pinned, splits), (*settled.notes, *judged.reported))
+    warnings = (*data.notes(drawn.values()), *settled.notes, *judged.reported)
+    return ResolvedInputs(splits, bases, lock.unpinned(pinned, splits), warnings)
 
 
 def examine(suite: Suite, splits: Sequence[Split], workspace: Workspace) -> tuple[audit.Audited, tuple[str, ...]]:

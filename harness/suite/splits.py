@@ -1,8 +1,12 @@
 """Declarations of splits: the source of their rows, and the selection from it."""
 
-from typing import Annotated, Literal, TypeAlias
+import math
+import re
+from decimal import Decimal
+from functools import cached_property
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from harness.suite.fields import Closed, Id, Name, Seed, Sha256, Share, repeated
 from harness.suite.gates import SLICE_VALUES
@@ -10,6 +14,7 @@ from harness.suite.gates import SLICE_VALUES
 PROJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 DATASET_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
 COMMIT_PATTERN = r"^[0-9a-f]{40}$"
+NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})")
 
 
 def _can_be_slices(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -24,8 +29,13 @@ def _can_be_slices(names: tuple[str, ...]) -> tuple[str, ...]:
 SliceColumns = Annotated[tuple[Name, ...], AfterValidator(_can_be_slices)]
 
 
+def _is_absent(value: object) -> bool:
+    """True for a key that is not declared; dumps omit it, so that digests of earlier suites stay the same."""
+    return value is None
+
+
 class ClusterShare(Closed):
-    """A part of the clusters, so that none is in two splits: shuffled with `seed`, from `start` up to `stop`."""
+    """A part of the clusters or texts, so that none is in two splits: shuffled with `seed`, from `start` to `stop`."""
 
     seed: Seed
     start: Share
@@ -46,14 +56,18 @@ class Draw(Closed):
     """Order of `numpy.random.default_rng(seed).permutation(n)`, as `datasets` shuffles."""
     stratify: bool = False
     """If true, `take` keeps the source's share of each label, to the nearest row."""
+    share: ClusterShare | None = Field(default=None, exclude_if=_is_absent)
+    """Part of the rows, divided by cluster, or by text where rows have no cluster; all if absent."""
+    skip: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=_is_absent)
+    """Number of rows to leave out at the start, after shuffling; none if absent."""
     take: Annotated[int, Field(ge=1)] | None = None
-    """Number of rows to take from the start, after shuffling; all if absent."""
+    """Number of rows to take from there; all if absent."""
     cluster_block: Annotated[int, Field(ge=2)] | None = None
     """Number of consecutive rows of the source that form a cluster, for ordered sources with similar neighbours."""
 
     @model_validator(mode="after")
     def _stratifies_what_it_takes(self) -> "Draw":
-        if self.stratify and self.take is None:
+        if self.stratify and self.take is None and self.skip is None:
             raise ValueError("stratify needs take")
         if self.cluster_block and getattr(self, "cluster", None):
             raise ValueError("cluster and cluster_block exclude each other; remove one of them")
@@ -80,15 +94,141 @@ class JoinedText(Closed):
         return (title, content) if separator else ("", text)
 
 
+def canonical(value: object) -> str:
+    """A label's value as text, the same in every format: `1`, `1.0` and `"1"` are equal, and so are true and `"True"`.
+    Blanks around a string do not count; no value at all is an empty text."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and (bare := value.strip()).casefold() not in ("true", "false"):
+        if not NUMBER.fullmatch(bare):
+            return bare
+        value = float(bare)
+    if isinstance(value, bool | str):
+        return str(value).strip().casefold()
+    if isinstance(value, float | Decimal):
+        value = float(value)
+        return str(int(value)) if value.is_integer() else "" if math.isnan(value) else str(value)
+    return str(value)
+
+
+def _is_value(value: Any) -> Any:
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values or any(not isinstance(one, str | int | float) for one in values):
+        raise ValueError("must be a string, a number, true, false, or a list of these")
+    return tuple(value) if isinstance(value, list) else value
+
+
+LabelValue: TypeAlias = bool | int | float | str
+LabelValues = Annotated[LabelValue | tuple[LabelValue, ...], BeforeValidator(_is_value)]
+
+
+class Labels(Closed):
+    """Values of the label column that mean negative and positive. Rows with other values are dropped."""
+
+    negative: LabelValues
+    positive: LabelValues
+
+    @model_validator(mode="after")
+    def _are_apart(self) -> "Labels":
+        both = {canonical(one) for one in _listed(self.negative)} & {canonical(one) for one in _listed(self.positive)}
+        if both:
+            raise ValueError(f"{min(both)!r} cannot be both negative and positive")
+        if "" in map(canonical, (*_listed(self.negative), *_listed(self.positive))):
+            raise ValueError("a row without a label is dropped, so an empty value cannot be declared")
+        return self
+
+    @cached_property
+    def classes(self) -> dict[str, int]:
+        """The label that each declared value means, by its canonical form."""
+        negative = dict.fromkeys(map(canonical, _listed(self.negative)), 0)
+        return negative | dict.fromkeys(map(canonical, _listed(self.positive)), 1)
+
+
+def _listed(values: LabelValue | tuple[LabelValue, ...]) -> tuple[LabelValue, ...]:
+    return values if isinstance(values, tuple) else (values,)
+
+
+def _is_column(value: Any) -> Any:
+    is_name = isinstance(value, str) and value != ""
+    is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not is_name and not is_number:
+        raise ValueError("must be a column's name, or its number, counted from 1, in a CSV file without a header")
+    return value
+
+
+ColumnKey = Annotated[str | int | None, BeforeValidator(_is_column)]
+
+
+class Columns(Closed):
+    """Columns to read, by name, or by number in a CSV file without a header."""
+
+    content: ColumnKey = None
+    """Column of the texts; `content` if absent."""
+    title: ColumnKey = None
+    """Column of the titles; `title` if absent, where there is one."""
+    label: ColumnKey = None
+    """Column of the labels; `label` if absent."""
+
+    @model_validator(mode="after")
+    def _are_of_one_kind(self) -> "Columns":
+        stated = [key for key in (self.content, self.title, self.label) if key is not None]
+        if not stated:
+            raise ValueError("names no column; give content, title or label")
+        if repeated(stated):
+            raise ValueError(f"names {repeated(stated)[0]!r} more than once")
+        if self.by_number and (not all(isinstance(key, int) for key in stated) or None in (self.content, self.label)):
+            raise ValueError("without a header, give content and label, and title if there is one, all by number")
+        return self
+
+    @property
+    def by_number(self) -> bool:
+        """True if the file has no header."""
+        return any(isinstance(key, int) for key in (self.content, self.title, self.label))
+
+
 class NamedColumns(Draw):
     """Rows whose columns have names: `label` (0 or 1), `content` and, where there is one, `title`."""
 
+    columns: Columns | None = Field(default=None, exclude_if=_is_absent)
+    """Names of these columns, where they are others."""
+    labels: Labels | None = Field(default=None, exclude_if=_is_absent)
+    """Values that mean negative and positive; 0 and 1 if absent."""
     text: JoinedText | None = None
     """The column to read if title and content are joined in one."""
     cluster: Name | None = None
     """Column with the cluster of each row."""
     slice_columns: SliceColumns = ()
     """Columns whose values are slices of the split."""
+
+    @model_validator(mode="after")
+    def _joins_or_names_its_texts(self) -> "NamedColumns":
+        if self.text and self.columns and (self.columns.content or self.columns.title):
+            raise ValueError("text already names the column of title and content; remove both from columns")
+        if self.columns and self.columns.by_number and not getattr(self, "has_no_header", False):
+            raise ValueError("columns by number are for format 'csv' only, for a file without a header; name them")
+        return self
+
+    @property
+    def label_column(self) -> str | int:
+        """The column of the labels."""
+        return (self.columns and self.columns.label) or "label"
+
+    @property
+    def content_column(self) -> str | int:
+        """The column of the texts, titles included if they are joined."""
+        return self.text.column if self.text else (self.columns and self.columns.content) or "content"
+
+    @property
+    def title_column(self) -> str | int | None:
+        """The column of the titles, which a source may lack unless it is declared; None if there cannot be one."""
+        if self.text or (self.columns and self.columns.by_number and self.columns.title is None):
+            return None
+        return (self.columns and self.columns.title) or "title"
+
+    @property
+    def title_is_declared(self) -> bool:
+        """True if the source must have titles."""
+        return bool(self.columns and self.columns.title)
 
 
 class SdistSplit(Draw):
@@ -122,9 +262,26 @@ class SdistSplit(Draw):
         twice = [repr(name) for name in repeated(self.columns)]
         problems += [f"columns name {' and '.join(twice)} more than once"] if twice else []
         problems += ["cluster_share needs cluster"] if self.cluster_share and not self.cluster else []
+        problems += ["cluster_share and share exclude each other"] if self.cluster_share and self.share else []
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+
+def _and(words: list[str]) -> str:
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
+
+
+def _is_one_character(delimiter: str) -> str:
+    if len(delimiter) != 1 or delimiter in '"\r\n\0':
+        raise ValueError("must be one character, other than a quote and a line end")
+    return delimiter
+
+
+Delimiter = Annotated[str, AfterValidator(_is_one_character)]
+Encoding: TypeAlias = Literal[
+    "utf-8", "utf-16", "cp1250", "cp1251", "cp1252", "latin-1", "mac-roman", "shift_jis", "gb18030"
+]
 
 
 class FileSplit(NamedColumns):
@@ -134,16 +291,37 @@ class FileSplit(NamedColumns):
     path: Name
     """Path relative to the suite's folder, or `$HARNESS_DATA/…` for one relative to that variable's folder."""
     format: Literal["parquet", "csv", "jsonl", "fasttext"]
-    """`parquet` and `jsonl`: columns have names. `csv`: no header, class 1 or 2, title, content, quotes doubled,
-    newlines as `\\n`. `fasttext`: `__label__1 title: content`."""
+    """`parquet` and `jsonl`: columns have names. `csv`: the same, if a key below or one about columns is declared; if
+    none is, no header, class 1 or 2, title, content, newlines as `\\n`. `fasttext`: `__label__1 title: content`."""
+    delimiter: Delimiter | None = Field(default=None, exclude_if=_is_absent)
+    """Character between the cells of a CSV file; a comma if absent."""
+    encoding: Encoding | None = Field(default=None, exclude_if=_is_absent)
+    """Encoding of a text file; UTF-8 if absent."""
 
     @model_validator(mode="after")
-    def _has_names_for_its_columns(self) -> "FileSplit":
-        keys = [key for key in ("text", "cluster", "slice_columns") if getattr(self, key)]
-        if keys and self.format in ("csv", "fasttext"):
-            listed = " and ".join(part for part in (", ".join(keys[:-1]), keys[-1]) if part)
-            raise ValueError(f"format {self.format!r} has no named columns; remove {listed}, or use parquet or jsonl")
+    def _has_what_its_format_has(self) -> "FileSplit":
+        refused = {
+            "fasttext": ("columns", "labels", "delimiter", "text", "cluster", "slice_columns"),
+            "parquet": ("delimiter", "encoding"),
+            "jsonl": ("delimiter",),
+        }
+        if keys := [key for key in refused.get(self.format, ()) if getattr(self, key)]:
+            raise ValueError(f"format {self.format!r} has no {_and(keys)}; remove {'it' if len(keys) == 1 else 'them'}")
+        keys = [key for key in ("cluster", "slice_columns", "text") if getattr(self, key)]
+        if keys and self.has_no_header:
+            raise ValueError(f"columns by number have no names; remove {_and(keys)}, or give the file a header")
         return self
+
+    @property
+    def has_no_header(self) -> bool:
+        """True for a CSV file whose columns are declared by number."""
+        return self.format == "csv" and self.columns is not None and self.columns.by_number
+
+    @property
+    def is_original_csv(self) -> bool:
+        """True for Amazon Polarity's own form of CSV, which no key describes."""
+        keys = ("columns", "labels", "delimiter", "encoding", "text", "cluster", "slice_columns")
+        return self.format == "csv" and not any(getattr(self, key) for key in keys)
 
 
 class HubSplit(NamedColumns):
