@@ -358,7 +358,7 @@ def false_verdicts(repeats: int) -> None:
 
 
 def early_verdicts(repeats: int) -> None:
-    """How many of 5,000 units a verdict takes, and whether the whole split says the same."""
+    """Units of 5,000 that a verdict takes, and its agreement with that of the whole split."""
     rows = []
     settings = [(0.0, d, m) for d, m in ((0.04, 0.02), (0.04, 0.03), (0.05, 0.025), (0.06, 0.02), (0.06, 0.03))]
     for difference, disagreement, margin in [*settings, (0.08, 0.12, 0.02), (-0.08, 0.12, 0.02)]:

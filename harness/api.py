@@ -199,12 +199,15 @@ def train(
     return trained, list(failures.values())
 
 
-def judge(project: Project, *, against: str | None = None, progress: Progress = silent) -> "Judged":
+def judge(
+    project: Project, *, against: str | None = None, sequential: bool = False, progress: Progress = silent
+) -> "Judged":
     """Judge the suite's gates and expectations on the stored runs, and store the verdicts.
 
     Args:
         against: the baseline that every rule about a baseline is judged against: a `.parquet` file, a baseline's name,
             a commit or tag, or a UTC time. None: the one that each rule names.
+        sequential: score what is not stored block by block, until the rule that asks for it passes or fails.
 
     Raises:
         UsageError: the suite declares no gates, or `against` names nothing.
@@ -214,7 +217,7 @@ def judge(project: Project, *, against: str | None = None, progress: Progress = 
 
     if not project.suite.gate:
         raise UsageError(f"{project.path}: gate: the suite declares no gates")
-    return judge_stored(project.suite, project.workspace, against=against, progress=progress)
+    return judge_stored(project.suite, project.workspace, against=against, sequential=sequential, progress=progress)
 
 
 def compare(project: Project, model_a: str, model_b: str, *, splits: Collection[str] = ()) -> "Compared":

@@ -22,6 +22,13 @@ def gate(
             "or a UTC time.",
         ),
     ] = None,
+    sequential: Annotated[
+        bool,
+        typer.Option(
+            "--sequential",
+            help="Score models whose runs are not stored block by block, only until their rules are decided.",
+        ),
+    ] = False,
     junit: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Write the verdicts there as JUnit XML too.")
     ] = None,
@@ -41,7 +48,7 @@ def gate(
     for path in (junit, summary):
         if path is not None:
             reports.check_writable(path)
-    judged = api.judge(project, against=baseline, progress=Bars())
+    judged = api.judge(project, against=baseline, sequential=sequential, progress=Bars())
     say_all(judged.warnings, judged.notes)
     if as_json:
         print_json([asdict(verdict) for verdict in judged.verdicts])

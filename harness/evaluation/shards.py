@@ -9,6 +9,9 @@ the examples, but not the split. So nothing is scored again after a command was 
 shards that changed are scored. Texts are batched within a shard only: answers do not depend on how many workers share a
 run.
 
+A gate that stops early scores blocks: examples in a drawn order, kept under the model's digest. A shard takes what
+blocks hold of it, and only the rest is scored.
+
 A file appears under its name whole or not at all, and is never changed. Its columns are `example_id` and `score`; its
 footer describes its contents and has a checksum. A damaged file is reported, and its shard scored again.
 """
@@ -35,7 +38,7 @@ from harness.evaluation import scoring
 from harness.evaluation.scoring import Answers, Job, Scored
 from harness.models.adapter_files import identity
 from harness.models.classifier import Classifier
-from harness.progress import Progress
+from harness.progress import Advance, Progress
 from harness.records import Example
 from harness.store import checksum
 from harness.training import card
@@ -47,6 +50,8 @@ EXAMPLES = 1000
 SHARDS_PER_TASK = 2
 """Most shards that a worker takes at a time: loading a model should take far less time than scoring them."""
 FOOTER = b"harness"
+BLOCKS = "blocks"
+"""Subfolder of the blocks, by the digest of their model."""
 PARTIAL = ".partial-"
 """Prefix of the names of incomplete files."""
 
@@ -94,12 +99,53 @@ class Done:
 
 def shards_of(job: Job, folder: Path) -> list[Shard]:
     """Divide a job into shards, in the order of its split."""
-    model = digest.of_json(_without_split(job))
     found = []
     for examples in _batched(job.split.examples, EXAMPLES):
-        key = digest.of_json({"model": model, "examples": [example.example_id for example in examples]})
+        key = _key(job, [example.example_id for example in examples])
         found.append(Shard(key, examples, folder / key[:2] / f"{key}.parquet"))
     return found
+
+
+def block(job: Job, examples: Sequence[Example], folder: Path) -> Shard:
+    """Make a shard of some examples, whose answers are kept for every later shard that holds any of them.
+
+    Args:
+        folder: the folder of all shards.
+    """
+    key = _key(job, [example.example_id for example in examples])
+    return Shard(key, tuple(examples), _blocks(job, folder) / f"{key}.parquet")
+
+
+def write_block(job: Job, examples: Sequence[Example], answers: Answers, folder: Path) -> None:
+    """Keep the answers to a block.
+
+    Raises:
+        StoreError: there is no room, or the folder is not writable.
+    """
+    write(block(job, examples, folder), answers, _without_split(job))
+
+
+def _key(job: Job, example_ids: Sequence[str]) -> str:
+    return digest.of_json({"model": digest.of_json(_without_split(job)), "examples": list(example_ids)})
+
+
+def _blocks(job: Job, folder: Path) -> Path:
+    return folder / BLOCKS / digest.of_json(_without_split(job))
+
+
+def known(job: Job, folder: Path) -> tuple[dict[str, float], list[str]]:
+    """Read the scores that the blocks of a job's model hold, by example id; and descriptions of damaged files."""
+    scores: dict[str, float] = {}
+    damaged = []
+    for path in sorted(_blocks(job, folder).glob("*.parquet")):
+        try:
+            key, ids, answers = _parsed(path)
+        except RunError as problem:
+            damaged.append(f"{problem}; it is scored again")
+            continue
+        if key == path.stem == _key(job, ids):
+            scores |= dict(zip(ids, answers.scores.tolist(), strict=True))
+    return scores, damaged
 
 
 def _without_split(job: Job) -> Mapping[str, Any]:
@@ -158,11 +204,13 @@ def score(task: Task, progress: Progress) -> Done:
             parts = [kept(shard, task, done) for shard in piece.shards]
             todo = [index for index, part in enumerate(parts) if part is None]
             if todo:
+                in_blocks, damaged = ({}, []) if task.fresh else known(job, piece.shards[0].path.parents[1])
+                done.damaged += damaged
                 with threadpool_limits(1), progress(_label(piece), _count(piece, todo)) as advance:
                     classifier = _classifier(job, task.evaluation_id)
                     for index in todo:
                         shard = piece.shards[index]
-                        answers = scoring.answer(job, classifier, shard.examples, advance)
+                        answers = _answer(job, classifier, shard, in_blocks, advance)
                         answers = answers._replace(evaluation_id=task.evaluation_id)
                         write(shard, answers, _without_split(job))
                         parts[index] = answers
@@ -173,6 +221,20 @@ def score(task: Task, progress: Progress) -> Done:
         except Exception as problem:  # noqa: BLE001 (whatever a model raises is stored, and the others go on)
             done.scored.append(scoring.unfinished(job, began, "error", problem))
     return done
+
+
+def _answer(
+    job: Job, classifier: Classifier, shard: Shard, in_blocks: Mapping[str, float], advance: Advance
+) -> Answers:
+    """Score the examples of a shard that no block holds. The shard has no timing then, and no count of tokens."""
+    rest = [example for example in shard.examples if example.example_id not in in_blocks]
+    if len(rest) == len(shard.examples):
+        return scoring.answer(job, classifier, rest, advance)
+    advance(len(shard.examples) - len(rest), "")
+    answers = scoring.answer(job, classifier, rest, advance)
+    merged = dict(in_blocks) | dict(zip([example.example_id for example in rest], answers.scores.tolist(), strict=True))
+    scores = np.array([merged[example.example_id] for example in shard.examples], dtype=np.float64)
+    return Answers(scores, None, None, None, answers.started_at)
 
 
 def _label(piece: Piece) -> str:
@@ -193,11 +255,11 @@ def _classifier(job: Job, evaluation_id: str) -> Classifier:
     name = digest.of_json([evaluation_id, _without_split(job)])
     if _latest is None or _latest[0] != name:
         _latest = None  # two models at a time are not needed
-        _latest = name, _loaded(job)
+        _latest = name, loaded(job)
     return _latest[1]
 
 
-def _loaded(job: Job) -> Classifier:
+def loaded(job: Job) -> Classifier:
     """Load the job's model, and check that its weights are those of its key."""
     classifier = scoring.load(job)
     folder, record = job.ingredients.adapter_dir, job.adapter
@@ -269,8 +331,16 @@ def read(shard: Shard) -> Answers | None:
     """
     if not shard.path.is_file():
         return None
+    key, ids, answers = _parsed(shard.path)
+    if key != shard.key or ids != [example.example_id for example in shard.examples]:
+        raise RunError(f"{shard.path}: is damaged (its answers are not those that were kept)")
+    return answers
+
+
+def _parsed(path: Path) -> tuple[str, list[str], Answers]:
+    """Read a file: its key, the ids of its examples, and their answers, which match the file's checksum."""
     try:
-        table = pq.read_table(shard.path, partitioning=None)
+        table = pq.read_table(path, partitioning=None)
         footer = json.loads(table.schema.metadata[FOOTER])
         ids, scores = table["example_id"].to_pylist(), np.asarray(table["score"].to_numpy(), dtype=np.float64)
         answers = Answers(
@@ -281,13 +351,13 @@ def read(shard: Shard) -> Answers | None:
             datetime.fromisoformat(footer["started_at"]),
             footer["evaluation_id"],
         )
-        is_whole = footer["key"] == shard.key and footer["checksum"] == _checksum(scores)
+        key, is_whole = footer["key"], footer["checksum"] == _checksum(scores)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as problem:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise RunError(f"{shard.path}: is damaged ({reason[:200]})") from None
-    if not is_whole or ids != [example.example_id for example in shard.examples]:
-        raise RunError(f"{shard.path}: is damaged (its answers are not those that were kept)")
-    return answers
+        raise RunError(f"{path}: is damaged ({reason[:200]})") from None
+    if not is_whole:
+        raise RunError(f"{path}: is damaged (its answers are not those that were kept)")
+    return key, ids, answers
 
 
 def _checksum(scores: np.ndarray[Any, np.dtype[np.float64]]) -> str:

@@ -5,7 +5,7 @@ with that reason.
 """
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
@@ -131,15 +131,18 @@ class Decision(NamedTuple):
     """Empty where nothing could be measured."""
 
 
-def judge(suite: Suite, evidence: Evidence, judged_at: datetime) -> list[Verdict]:
+def judge(
+    suite: Suite, evidence: Evidence, judged_at: datetime, early: Mapping[str, Decision] | None = None
+) -> list[Verdict]:
     """Decide every rule of a suite's gates, in the file's order.
 
     Args:
         judged_at: UTC, without time zone.
+        early: decisions on a part of the split, by the rule in words; they take precedence.
     """
     verdicts = []
     for rule in of_gates(suite):
-        decision = decide(rule, evidence)
+        decision = (early or {}).get(rule.gate_id) or decide(rule, evidence)
         blocking = decision.outcome == "fail" or (decision.outcome == "inconclusive" and rule.inconclusive_fails)
         verdicts.append(Verdict(suite.digest, rule.gate_id, judged_at, blocking=blocking, **decision._asdict()))
     return verdicts

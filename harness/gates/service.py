@@ -16,6 +16,7 @@ from harness.evaluation.results import Stored
 from harness.evaluation.scoring import Job
 from harness.gates import baselines as gates_baselines
 from harness.gates import canary, judge
+from harness.gates.sequential import decide_early
 from harness.progress import Progress, silent
 from harness.records import Answer, Evidence, Expected, Outcome, Run, Verdict
 from harness.store import reader, writer
@@ -47,12 +48,14 @@ def judge_stored(
     workspace: Workspace,
     *,
     against: str | None = None,
+    sequential: bool = False,
     progress: Progress = silent,
 ) -> Judged:
     """Judge a suite's gates and expectations on stored results, and store the verdicts.
 
     Args:
         against: substitute for every baseline that a rule names: a file, a name, a commit or tag, or a time.
+        sequential: where runs are not stored, score them block by block until the rule is decided.
 
     Raises:
         UsageError: nothing matches `against`, or no rule names a baseline.
@@ -64,14 +67,17 @@ def judge_stored(
     known = stored_overlaps(suite, materials.splits, workspace) or ()
     warnings, notes = [*materials.warnings, *nearly_equal(known)], list[str]()
     jobs = plan(suite, materials, workspace)
-    with opened(workspace.db, read_only=True) as connection:
+    with opened(workspace.db, read_only=not sequential) as connection:  # from an empty store, if need be
         baselines = gates_baselines.find(connection, suite, workspace, jobs, rules, against)
         found = results.of(connection, jobs, {name: one.baseline for name, one in baselines.items()})
         seen = reader.first_seen(connection, expectations.stated(suite, jobs))
     found = canary.run_canaries(rules, found, baselines, jobs, progress, notes.append, warnings.append)
-    verdicts = judge.judge(suite, found, provenance.now())
+    early = decide_early(of_gates(suite), jobs, found, workspace.shards, may_score=sequential, progress=progress)
+    verdicts = judge.judge(suite, found, provenance.now(), early.decisions)
     with opened(workspace.db) as connection:
         writer.write_verdicts(connection, verdicts)
+    warnings += early.damaged
+    notes += early.notes if sequential else ()
     return Judged(tuple(verdicts), expected(suite, jobs, found, seen), found, tuple(warnings), tuple(notes))
 
 
@@ -91,7 +97,8 @@ def judge_again(
     found = results.evidence_from(connection, jobs, stored, {name: one.baseline for name, one in baselines.items()})
     seen = reader.first_seen(connection, expectations.stated(suite, jobs))
     judged_at = max((run.finished_at for run in stored.runs.values()), default=datetime.min)  # noqa: DTZ901 (UTC)
-    verdicts = judge.judge(suite, found, judged_at)
+    early = decide_early(of_gates(suite), jobs, found, workspace.shards, may_score=False)
+    verdicts = judge.judge(suite, found, judged_at, early.decisions)
     return Judged(tuple(verdicts), expected(suite, jobs, found, seen), found)
 
 

@@ -1,0 +1,352 @@
+"""Gates that are decided as soon as it is certain, on a part of the split.
+
+    decisions = decide_early(rules, jobs, evidence, folder)     # scores blocks of units until a rule passes or fails
+
+The units (clusters where the split names them, else examples) stand in an order that is drawn from their contents, so
+it does not depend on the file's. All sides of a rule score a block of units, and a confidence sequence says pass, fail
+or go on (`harness.stats.anytime`). The answers are kept in blocks: a gate that was stopped goes on where it stood, and
+a later evaluation of the whole split scores only the rest.
+
+Rules about a mean of bounded terms can be decided so: accuracy and Brier score, their differences, and flips. With
+several seeds a verdict is about these weights, since the choice of seeds is no part of the sequence.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from harness.errors import StoreError
+from harness.evaluation import scoring, shards
+from harness.evaluation.scoring import Job
+from harness.gates.judge import Decision, Unjudgeable
+from harness.gates.judge import decide as decide_whole
+from harness.models.classifier import Classifier
+from harness.progress import Advance, Progress, silent
+from harness.records import Evidence, Example, Outcome, Outcomes, Place
+from harness.stats import anytime, slices
+from harness.stats.anytime import Seen, Side
+from harness.stats.inference import Floats, Ints
+from harness.stats.metrics import METRICS
+from harness.suite.rules import Rule
+
+BLOCK = 32
+"""Units between two looks."""
+ORDER = "order-1"
+"""Seed of the order of the units."""
+
+TERMS: Mapping[str, Callable[[Floats, Ints], Floats]] = {
+    "accuracy": lambda scores, labels: ((scores > 0.5) == labels).astype(np.float64),
+    "brier": lambda scores, labels: (scores - labels) ** 2,
+}
+"""The terms in [0, 1] whose means are these metrics, from scores and labels of shape (n,)."""
+
+
+class Scores(Protocol):
+    """The scores of one model with one seed, for examples that are asked for."""
+
+    def __call__(self, examples: Sequence[Example], advance: Advance) -> Floats: ...
+
+
+class Sides(NamedTuple):
+    """Both sides of a rule, by seed."""
+
+    candidate: tuple[Scores, ...]
+    reference: tuple[Scores, ...]
+    """Empty for a rule about one model."""
+
+
+class Early(NamedTuple):
+    """Decisions on a part of their splits."""
+
+    decisions: Mapping[str, Decision]
+    """By the rule in words."""
+    answers: int
+    """Number of answers that the models have given, now or earlier."""
+    of_answers: int
+    """Number of answers that they would give on their whole splits."""
+    damaged: tuple[str, ...]
+    """Descriptions of damaged files, whose examples were scored again."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line about how much was scored."""
+        if not self.of_answers:
+            return ()
+        return (f"decided on {self.answers:,} of {self.of_answers:,} answers; the others were not scored",)
+
+
+def decide_early(
+    rules: Sequence[Rule],
+    jobs: Sequence[Job],
+    evidence: Evidence,
+    folder: Path,
+    *,
+    may_score: bool = True,
+    progress: Progress = silent,
+) -> Early:
+    """Decide the rules whose runs are not all stored and that can be decided on a part of their split.
+
+    Args:
+        rules: gates; those that need the whole split get no decision here.
+        jobs: the plan of the suite.
+        evidence: what is stored as a whole.
+        folder: of all shards.
+        may_score: False to decide by the kept blocks alone, and leave out what these do not decide.
+
+    Returns:
+        The decisions. A model that cannot be scored fails its rules, with the reason; where scoring is asked for, so
+        does a rule that needs the whole split.
+    """
+    evaluation_id, models = uuid.uuid4().hex, dict[str, FromModel]()
+    found = {}
+    for rule in rules:
+        if _is_stored(rule, evidence):
+            continue
+        if (why := why_whole(rule)) is not None:
+            if may_score:
+                whole = decide_whole(rule, evidence)
+                found[rule.gate_id] = whole._replace(reason=f"{whole.reason}; a part is not enough: {why}")
+            continue
+        try:
+            sides = _sides(rule, jobs, evidence, models, lambda job: FromModel(job, folder, evaluation_id, may_score))
+            found[rule.gate_id] = decide(rule, sides, _examples(rule, jobs), progress)
+        except NotKept:
+            continue
+        except Unjudgeable as problem:
+            found[rule.gate_id] = Decision("fail", str(problem), {})
+        except StoreError:
+            raise
+        except Exception as problem:  # noqa: BLE001 (whatever a model raises fails its rules, and the others go on)
+            reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+            found[rule.gate_id] = Decision("fail", f"a model cannot be scored on {rule.split}: {reason}", {})
+    used = models.values()
+    return Early(
+        found,
+        sum(len(one.known) for one in used),
+        sum(len(one.job.split.examples) for one in used),
+        tuple(problem for one in used for problem in one.damaged),
+    )
+
+
+def _places(rule: Rule) -> list[Place]:
+    return [(model, rule.split) for model in (rule.model, rule.reference) if model is not None]
+
+
+def _is_stored(rule: Rule, evidence: Evidence) -> bool:
+    return all(place in evidence.outcomes and place not in evidence.missing for place in _places(rule))
+
+
+def _examples(rule: Rule, jobs: Sequence[Job]) -> Sequence[Example]:
+    return next(job.split.examples for job in jobs if job.split.split_id == rule.split)
+
+
+def _sides(
+    rule: Rule,
+    jobs: Sequence[Job],
+    evidence: Evidence,
+    models: dict[str, "FromModel"],
+    load: Callable[[Job], "FromModel"],
+) -> Sides:
+    """The scores of both sides; a model that several rules are about is loaded once."""
+    sides = []
+    for place in _places(rule):
+        if place in evidence.outcomes and place not in evidence.missing:
+            sides.append(tuple(from_outcomes(outcomes) for outcomes in evidence.outcomes[place]))
+            continue
+        here = [job for job in jobs if (job.model.id, job.split.split_id) == place]
+        _check_different(rule.model, here)
+        for job in here:
+            models.setdefault(job.run_key, load(job))
+        sides.append(tuple(models[job.run_key] for job in here))
+    return Sides(sides[0], sides[1] if len(sides) > 1 else ())
+
+
+def _check_different(model: str, jobs: Sequence[Job]) -> None:
+    digests = [job.adapter.adapter_digest for job in jobs if job.adapter is not None]
+    if len(set(digests)) < len(digests):
+        raise Unjudgeable(f"two seeds of {model} have the same weights: they are one seed counted twice")
+
+
+def why_whole(rule: Rule) -> str | None:
+    """Say why a rule needs the whole split; None if it can be decided on a part of it."""
+    if rule.kind in ("max_size_bytes", "max_train_seconds", "min_throughput", "max_drop_out_of_domain"):
+        return f"{rule.kind} is not about the mean of one split"
+    if rule.baseline is not None:
+        return "its other side is a stored baseline"
+    if rule.kind != "max_flips" and rule.metric not in TERMS:
+        return f"{rule.metric} is not a mean of bounded terms"
+    return None
+
+
+def from_outcomes(outcomes: Outcomes) -> Scores:
+    """The scores of a run that is stored as a whole."""
+    known = dict(zip(outcomes.example_ids, outcomes.scores.tolist(), strict=True))
+
+    def scores(examples: Sequence[Example], advance: Advance) -> Floats:
+        return np.array([known[example.example_id] for example in examples], dtype=np.float64)
+
+    return scores
+
+
+class FromModel:
+    """The scores of a job's model, from its blocks as far as they are kept, else scored now and kept.
+
+    Args:
+        folder: of all shards.
+        evaluation_id: recorded in the blocks that are scored.
+        may_score: False to use nothing but what is kept.
+    """
+
+    def __init__(self, job: Job, folder: Path, evaluation_id: str, may_score: bool) -> None:
+        self.job, self.folder, self.evaluation_id, self.may_score = job, folder, evaluation_id, may_score
+        self.known, self.damaged = shards.known(job, folder)
+        self.classifier: Classifier | None = None
+        self.n_scored = 0
+
+    def __call__(self, examples: Sequence[Example], advance: Advance) -> Floats:
+        missing = [example for example in examples if example.example_id not in self.known]
+        if missing:
+            self._score(missing, advance)
+        return np.array([self.known[example.example_id] for example in examples], dtype=np.float64)
+
+    def _score(self, examples: Sequence[Example], advance: Advance) -> None:
+        from threadpoolctl import threadpool_limits
+
+        if not self.may_score:
+            raise NotKept
+        if self.job.blocked is not None:
+            raise Unjudgeable(self.job.blocked)
+        with threadpool_limits(1):
+            self.classifier = self.classifier or shards.loaded(self.job)
+            answers = scoring.answer(self.job, self.classifier, examples, advance)
+        shards.write_block(self.job, examples, answers._replace(evaluation_id=self.evaluation_id), self.folder)
+        self.known |= dict(zip([one.example_id for one in examples], answers.scores.tolist(), strict=True))
+        self.n_scored += len(examples)
+
+
+class NotKept(Exception):
+    """Raised where the kept blocks do not go far enough for a decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A rule as a question about a mean of bounded terms."""
+
+    limit: float
+    passes: Side
+    low: float
+    """Lower bound of a term."""
+    high: float
+    terms: Callable[[Sequence[Floats], Sequence[Floats], Ints], Floats]
+    """From the scores of each seed of both sides, and labels, each of shape (n,), to terms of shape (n,)."""
+
+
+def question(rule: Rule) -> Question:
+    """Put a rule as a question about a mean."""
+    if rule.kind == "max_flips":
+        return Question(rule.limit, "below", 0.0, 1.0, _flips)
+    assert rule.metric is not None
+    of_metric = TERMS[rule.metric]
+
+    def mean(seeds: Sequence[Floats], labels: Ints) -> Floats:
+        return np.asarray(np.mean([of_metric(scores, labels) for scores in seeds], axis=0))
+
+    if rule.kind in ("min", "max"):
+        passes: Side = "above" if rule.kind == "min" else "below"
+        return Question(rule.limit, passes, 0.0, 1.0, lambda ours, theirs, labels: mean(ours, labels))
+    sign = 1.0 if METRICS[rule.metric].higher_is_better else -1.0
+    limit = rule.limit if rule.kind == "superior_to" else -rule.limit
+    return Question(
+        limit, "above", -1.0, 1.0, lambda ours, theirs, labels: sign * (mean(ours, labels) - mean(theirs, labels))
+    )
+
+
+def _flips(ours: Sequence[Floats], theirs: Sequence[Floats], labels: Ints) -> Floats:
+    """Share of the pairs of seeds in which the reference is right and the model wrong, by example."""
+    right, was_right = (np.mean([(s > 0.5) == labels for s in side], axis=0) for side in (ours, theirs))
+    return np.asarray((1 - right) * was_right)
+
+
+def units_in_order(examples: Sequence[Example]) -> list[tuple[Example, ...]]:
+    """Group examples by cluster, and draw an order of the groups that depends on their contents alone."""
+    groups: dict[str, list[Example]] = {}
+    for example in examples:
+        groups.setdefault(f"e {example.example_id}" if example.cluster is None else f"c {example.cluster}", []).append(
+            example
+        )
+    units = [tuple(sorted(group, key=lambda one: one.example_id)) for group in groups.values()]
+    return sorted(units, key=_place)
+
+
+def _place(unit: tuple[Example, ...]) -> bytes:
+    return hashlib.sha256("\n".join([ORDER, *(example.example_id for example in unit)]).encode()).digest()
+
+
+def decide(rule: Rule, sides: Sides, examples: Sequence[Example], progress: Progress) -> Decision:
+    """Score blocks of units until a rule passes or fails, or all units are scored.
+
+    Args:
+        examples: of the rule's split.
+
+    Raises:
+        Unjudgeable: the rule's slice is empty, or a model cannot be scored.
+        NotKept: a side may not score, and its kept blocks decide nothing.
+        StoreError: the answers cannot be written.
+    """
+    asked = question(rule)
+    if rule.slice is not None:
+        kept = slices.chosen(rule.slice, examples)
+        examples = [example for example, chosen in zip(examples, kept, strict=True) if chosen]
+    units = units_in_order(examples)
+    if not units:
+        raise Unjudgeable(f"no example of {rule.split} is in the slice {rule.slice}")
+    largest = max(map(len, units))
+    sums, sizes = np.zeros(0), np.zeros(0, dtype=np.int64)
+    with progress(rule.gate_id, len(units)) as advance:
+        for block in _blocks(units):
+            terms = _terms(asked, sides, [example for unit in block for example in unit])
+            lengths = np.array([len(unit) for unit in block])
+            starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+            sums = np.concatenate([sums, np.add.reduceat(terms, starts)])
+            sizes = np.concatenate([sizes, lengths])
+            seen = Seen(sums, sizes, largest, asked.low, asked.high)
+            advance(len(block), "")
+            if (side := anytime.decide(seen, asked.limit)) is not None:
+                break
+    return _decision(rule, asked, seen, side, len(units), max(len(sides.candidate), len(sides.reference)))
+
+
+def _blocks(units: Sequence[tuple[Example, ...]]) -> Iterator[Sequence[tuple[Example, ...]]]:
+    for start in range(0, len(units), BLOCK):
+        yield units[start : start + BLOCK]
+
+
+def _terms(asked: Question, sides: Sides, examples: Sequence[Example]) -> Floats:
+    labels = np.array([example.label for example in examples], dtype=np.int64)
+    ours, theirs = ([scores(examples, lambda units, note: None) for scores in side] for side in sides)
+    return asked.terms(ours, theirs, labels)
+
+
+def _decision(rule: Rule, asked: Question, seen: Seen, side: Side | None, of_units: int, seeds: int) -> Decision:
+    low, high = anytime.interval(seen)
+    outcome: Outcome = "inconclusive" if side is None else "pass" if side == asked.passes else "fail"
+    n, units = int(seen.sizes.sum()), len(seen.sums)
+    numbers: dict[str, Any] = {
+        "value": seen.mean, "ci_low": low, "ci_high": high, "n": n, "limit": rule.limit, "units": units,
+        "of_units": of_units, "seeds": seeds,
+    }  # fmt: skip
+    if rule.other_side is not None:
+        numbers["reference"] = rule.other_side
+    sign = "+" if asked.low < 0 else ""
+    reason = (
+        f"{seen.mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}], decided after {units:,} of {of_units:,} units"
+        if side is not None
+        else f"{seen.mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}], undecided after all {of_units:,} units"
+    )
+    words = f"{reason}, limit {asked.limit:g}" + ("; about these weights, not other seeds" if seeds > 1 else "")
+    return Decision(outcome, words, numbers)

@@ -1,0 +1,183 @@
+"""Gates that stop scoring as soon as they are decided, on real models; resumed, and finished by a whole run."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.gates import sequential
+from harness.gates.sequential import Sides, units_in_order
+from harness.progress import silent
+from harness.records import Example, Outcomes
+from harness.store import reader
+from harness.store.connection import opened
+from harness.suite.rules import Kind, Rule
+from tests.conftest import _outcomes, _split
+from tests.worlds import FLIPS, MIN, NON_INFERIOR, SUPERIOR, World
+
+
+def verdicts(world: World, *words: object) -> dict[str, dict[str, Any]]:
+    result = world.command("gate", world.suite, "--json", *words)
+    return {verdict["gate_id"]: verdict for verdict in json.loads(result.stdout)}
+
+
+def blocks(world: World) -> list[Path]:
+    return sorted((world.root / "runs" / "shards" / "blocks").glob("*/*.parquet"))
+
+
+@pytest.fixture
+def unscored(world: World) -> World:
+    """Everything is trained, nothing is scored."""
+    world.db.unlink()
+    return world
+
+
+def test_a_gate_is_decided_on_a_part_of_the_split(unscored: World) -> None:
+    found = verdicts(unscored, "--sequential")
+    result = unscored.command("gate", unscored.suite, "--sequential")
+    assert re.search(r"decided on \d+ of 400 answers; the others were not scored", result.stderr)
+    decided = found[MIN]
+    assert decided["outcome"] == "pass"
+    assert decided["numbers"]["units"] < decided["numbers"]["of_units"] == 100
+    assert decided["numbers"]["n"] == decided["numbers"]["units"]
+    assert f"decided after {decided['numbers']['units']} of 100 units" in decided["reason"]
+    assert decided["numbers"]["ci_low"] > 0.8
+    assert {name: one["outcome"] for name, one in found.items()} == {
+        MIN: "pass", SUPERIOR: "pass", NON_INFERIOR: "pass", FLIPS: "pass",
+    }  # fmt: skip
+    with opened(unscored.db, read_only=True) as connection:
+        assert reader.all_runs(connection) == []  # a part of a run is no run
+
+
+def test_a_second_look_scores_nothing_and_says_the_same(unscored: World) -> None:
+    first, kept = verdicts(unscored, "--sequential"), blocks(unscored)
+    written = [path.stat().st_mtime_ns for path in kept]
+    second = verdicts(unscored, "--sequential")
+    assert [path.stat().st_mtime_ns for path in blocks(unscored)] == written
+    assert {name: one["numbers"] for name, one in first.items()} == {n: one["numbers"] for n, one in second.items()}
+
+
+def test_a_gate_that_was_stopped_between_blocks_comes_to_the_same_verdict(unscored: World) -> None:
+    first, kept = verdicts(unscored, "--sequential"), blocks(unscored)
+    assert len(kept) > 2
+    for path in kept[1::2]:
+        path.unlink()
+    again = verdicts(unscored, "--sequential")
+    assert {name: one["numbers"] for name, one in again.items()} == {
+        name: pytest.approx(one["numbers"]) for name, one in first.items()
+    }
+    assert len(blocks(unscored)) >= len(kept)
+
+
+def test_a_damaged_block_is_scored_again(unscored: World) -> None:
+    first = verdicts(unscored, "--sequential")
+    for path in blocks(unscored):
+        path.write_bytes(path.read_bytes()[:-40])
+    assert verdicts(unscored, "--sequential")[MIN]["outcome"] == first[MIN]["outcome"]
+
+
+def test_a_later_evaluation_scores_only_the_rest_and_gives_the_same_predictions(world: World, tmp_path: Path) -> None:
+    with opened(world.db, read_only=True) as connection:
+        before = {
+            (run.model_id, run.seed): reader.outcomes(connection, run.run_id).scores
+            for run in reader.all_runs(connection)
+        }
+    world.db.unlink()
+    verdicts(world, "--sequential")
+    (runs,) = [world.root / "runs" / "shards"]
+    for path in runs.glob("[0-9a-f][0-9a-f]/*.parquet"):
+        path.unlink()
+    assert world.evaluate().exit_code == 0
+    with opened(world.db, read_only=True) as connection:
+        for run in reader.all_runs(connection):
+            assert reader.outcomes(connection, run.run_id).scores == pytest.approx(
+                before[run.model_id, run.seed], abs=1e-6
+            )
+            if run.model_id == "tiny-full":  # a part was scored before: no timing of the whole, no count of its tokens
+                assert run.seconds is None
+                assert run.tokens is None
+    whole = verdicts(world, "--sequential")
+    assert "units" not in whole[MIN]["numbers"]  # all is stored now
+
+
+def test_without_asking_nothing_is_scored_and_what_blocks_decide_is_used(unscored: World) -> None:
+    with opened(unscored.db):
+        pass
+    assert "has no run in the store" in verdicts(unscored)[MIN]["reason"]
+    assert blocks(unscored) == []
+    verdicts(unscored, "--sequential")
+    assert verdicts(unscored)[MIN]["outcome"] == "pass"
+
+
+def test_a_rule_that_needs_the_whole_split_fails_with_the_reason(unscored: World) -> None:
+    unscored.edit('metric = "accuracy"\nmin = 0.8', 'metric = "f1"\nmin = 0.8')
+    found = verdicts(unscored, "--sequential")
+    (of_f1,) = [one for name, one in found.items() if "f1 >= 0.8" in name]
+    assert of_f1["outcome"] == "fail"
+    assert "f1 is not a mean of bounded terms" in of_f1["reason"]
+
+
+def rule(kind: Kind, limit: float, **more: Any) -> Rule:
+    reference = None if kind in ("min", "max") else "old"
+    return Rule(
+        "the rule", kind, "new", "test", limit, inconclusive_fails=True, metric="accuracy", reference=reference, **more
+    )
+
+
+def examples(n: int, clusters: int | None = None) -> tuple[Example, ...]:
+    names = None if clusters is None else [f"c{i % clusters}" for i in range(n)]
+    return _split(n, clusters=names).examples
+
+
+def outcomes(many: tuple[Example, ...], right: np.ndarray[Any, Any]) -> Outcomes:
+    labels = [example.label for example in many]
+    scores = [0.9 if bool(label) == bool(one) else 0.1 for label, one in zip(labels, right, strict=True)]
+    made = _outcomes(labels, scores)
+    return Outcomes(tuple(one.example_id for one in many), made.labels, made.predicted, made.scores, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit", "ours", "theirs", "outcome"),
+    [
+        ("min", 0.8, 0.95, 0, "pass"),
+        ("min", 0.95, 0.8, 0, "fail"),
+        ("max", 0.8, 0.95, 0, "fail"),
+        ("max", 0.95, 0.8, 0, "pass"),
+        ("superior_to", 0.05, 0.95, 0.7, "pass"),
+        ("superior_to", 0.05, 0.7, 0.95, "fail"),
+        ("non_inferior_to", 0.05, 0.9, 0.8, "pass"),
+        ("non_inferior_to", 0.05, 0.7, 0.9, "fail"),
+        ("max_flips", 0.05, 1.0, 0.9, "pass"),
+        ("max_flips", 0.05, 0.7, 1.0, "fail"),
+    ],
+)
+@pytest.mark.parametrize("clusters", [None, 400])
+def test_every_kind_of_rule_passes_and_fails_as_it_should(
+    kind: Kind, limit: float, ours: float, theirs: float, outcome: str, clusters: int | None
+) -> None:
+    many, generator = examples(1200, clusters), np.random.default_rng(3)
+    sides = [
+        (sequential.from_outcomes(outcomes(many, generator.random(1200) < accuracy)),) for accuracy in (ours, theirs)
+    ]
+    one = rule(kind, limit)
+    found = sequential.decide(one, Sides(sides[0], () if one.reference is None else sides[1]), many, silent)
+    assert found.outcome == outcome
+    assert found.numbers["units"] < found.numbers["of_units"] == (clusters or 1200)
+
+
+def test_equal_models_at_the_margin_stay_undecided_to_the_end() -> None:
+    many = examples(200)
+    side = (sequential.from_outcomes(outcomes(many, np.arange(200) % 10 > 0)),)
+    found = sequential.decide(rule("superior_to", 0.0), Sides(side, side), many, silent)
+    assert found.outcome == "inconclusive"
+    assert "undecided after all 200 units" in found.reason
+
+
+def test_the_order_depends_on_contents_and_keeps_clusters_together() -> None:
+    many = examples(60, 20)
+    assert units_in_order(many) == units_in_order(many[::-1])
+    assert [unit[0].example_id for unit in units_in_order(many)] != [one.example_id for one in many[:20]]
+    assert all(len({one.cluster for one in unit}) == 1 and len(unit) == 3 for unit in units_in_order(many))
