@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from harness.stats.metrics import METRICS
+from leaderboard.board.answers import of_model
 from leaderboard.board.records import Board, Entry, Section
-from leaderboard.pages import formats, links
+from leaderboard.pages import answers, formats, links
 from leaderboard.pages.forgetting import similarity
 from leaderboard.pages.matrix import drop
-from leaderboard.pages.parts import Cell, cell, mark, marked, seeds_text
+from leaderboard.pages.parts import Cell, cell, mark, marked, seeds_text, shared_scale
 from leaderboard.plots import inline
 
 
@@ -26,6 +27,11 @@ class Column:
     head: str
     shown: bool = True
     """Shown by default where columns can be chosen."""
+
+    @property
+    def label(self) -> str:
+        """Its name before a cell, where a row is a card: a constant, since style sheets contain it."""
+        return "Drop" if self.key == "drop" else self.head
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +70,17 @@ def table(board: Board, section: Section) -> Table:
     """The ranked entries from best to worst, then the others."""
     named = [(entry, mark(entry, entry.model_id)) for entry in section.entries]
     line = reference(section)
-    shown = inline.scale([found for _, found in named if found is not None], line)
+    shown = shared_scale(section.entries)
     bars = [inline.bar(found, shown) if found is not None else Markup() for _, found in named]
     before = [None, *(entry.tier for entry in section.entries)]
     rows = tuple(
         _row(board, section, entry, drawn, opens=place == 0 or entry.tier != before[place])
         for place, (entry, drawn) in enumerate(zip(section.entries, bars, strict=True))
     )
-    return Table(_columns(board, section), rows, f"{shown.percent(line.value):.1f}" if line is not None else "")
+    within = line is not None and shown.low <= line.value <= shown.high
+    return Table(
+        _columns(board, section), rows, f"{shown.percent(line.value):.1f}" if line is not None and within else ""
+    )
 
 
 def reference(section: Section) -> inline.Reference | None:
@@ -89,6 +98,8 @@ def _others(board: Board) -> list[str]:
 def _columns(board: Board, section: Section) -> tuple[Column, ...]:
     primary, first = board.suite.primary_metric, board.sections[0]
     found = [Column(primary, formats.metric_name(primary))]
+    if section.answers:
+        found.append(Column("against_base", "Against base"))
     found += [Column(name, formats.metric_name(name), shown=name == "ece") for name in _others(board)]
     if len(board.sections) > 1:
         elsewhere = section is first
@@ -105,7 +116,7 @@ def _columns(board: Board, section: Section) -> tuple[Column, ...]:
         Column("size_bytes", "On disk"),
         Column("train_seconds", "Training"),
         Column("examples_per_second", "Examples/s"),
-        Column("peak_bytes", "Peak memory"),
+        Column("peak_bytes", "Peak memory", shown=False),
     )
 
 
@@ -114,7 +125,12 @@ def _states_trials(section: Section) -> bool:
 
 
 def _row(board: Board, section: Section, entry: Entry, bar: Markup, *, opens: bool) -> Row:
-    cells = [cell(entry.metrics.get(name)) for name in _others(board)]
+    cells = []
+    if section.answers:
+        cells.append(
+            answers.cell(of_model(section.answers, entry.model_id), board.suite.primary_metric, board.suite.name)
+        )
+    cells += [cell(entry.metrics.get(name)) for name in _others(board)]
     if len(board.sections) > 1:
         cells.append(_drop(board, section, entry))
     if any(other.moved for other in section.entries):
@@ -162,7 +178,7 @@ def _drop(board: Board, section: Section, entry: Entry) -> Cell:
     if not drops:
         return Cell(formats.ABSENT, "")
     worst, split_id = max(drops)
-    return Cell(formats.difference(worst[0]), f"{formats.interval(*worst[1:])} on {split_id}")
+    return Cell(f"{formats.difference(worst[0])} on {split_id}", formats.interval(*worst[1:]))
 
 
 def choices(boards: Sequence[Board]) -> dict[str, tuple[str, ...]]:

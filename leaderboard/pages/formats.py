@@ -1,6 +1,7 @@
 """Numbers and times as text. An absent number is an en dash, never a zero."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,8 @@ METRIC_NAMES = {
     "brier": "Brier score",
     "ece": "ECE",
 }
+SHARES = ("accuracy", "f1", "precision", "recall")
+"""Metrics whose differences are stated in points: hundredths."""
 METHOD_NAMES = {
     "lora": "LoRA",
     "ia3": "IA³",
@@ -63,6 +66,26 @@ def difference(value: float) -> str:
     """Three decimals, always with a sign: `+0.012`, `−0.012`."""
     text = score(value)
     return text if text.startswith(MINUS) or float(text) == 0 else f"+{text}"
+
+
+def lead(name: str, value: float) -> str:
+    """An advantage, positive where it is better: `+7.0 points` of a share, `+0.154` of another metric."""
+    return f"{_points(value, sign=True)} points" if name in SHARES else difference(value)
+
+
+def lead_interval(name: str, low: float, high: float) -> str:
+    """An advantage's interval in the same unit: `[4.0, 9.9]`."""
+    return f"[{_points(low)}, {_points(high)}]" if name in SHARES else interval(low, high)
+
+
+def _points(value: float, *, sign: bool = False) -> str:
+    text = _signed(f"{100 * value:.1f}")
+    return f"+{text}" if sign and float(text.replace(MINUS, "-")) > 0 else text
+
+
+def minus(text: str) -> str:
+    """A sentence whose negative numbers have a typographic minus."""
+    return re.sub(r"(?<![\w.+-])-(?=\d)", MINUS, text)
 
 
 def p_value(value: float | None) -> str:

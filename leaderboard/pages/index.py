@@ -7,11 +7,12 @@ from types import MappingProxyType
 from harness.records import Example
 from leaderboard.board.records import Board, Section
 from leaderboard.pages import formats, links
+from leaderboard.pages.answers import Card, cards, note
 from leaderboard.pages.board_table import Table, good_direction, table
 from leaderboard.pages.facts import Fact, facts
 from leaderboard.pages.gallery import Plot, plots_of
 from leaderboard.pages.matrix import MatrixRow, matrix_rows
-from leaderboard.pages.parts import ExpectedRow, VerdictRow, expected_rows, interval_method, verdict_rows
+from leaderboard.pages.parts import ExpectedRow, RuleGroup, VerdictRow, expected_groups, interval_method, verdict_groups
 from leaderboard.pages.standings import HeadlineRow, PairGroup, gaps, headline_row, pair_groups
 
 NO_EXAMPLES: Mapping[str, Sequence[Example]] = MappingProxyType({})
@@ -48,13 +49,16 @@ class SuiteRows:
     primary_metric: str
     downloads: tuple[tuple[str, str], ...]
     """Formats and their links."""
+    cards: tuple[Card, ...]
+    """Every adapter against its base; the first twelve."""
+    cards_note: str
     headline: HeadlineRow | None
     sections: tuple[SectionRows, ...]
     matrix: tuple[MatrixRow, ...]
     """Empty where there is one split only."""
-    verdicts: tuple[VerdictRow, ...]
+    verdicts: tuple[RuleGroup[VerdictRow], ...]
     verdicts_note: str
-    expected: tuple[ExpectedRow, ...]
+    expected: tuple[RuleGroup[ExpectedRow], ...]
     expected_note: str
     latest: str | None
     """End of the newest run."""
@@ -74,12 +78,14 @@ def suite_rows(board: Board, examples: Mapping[str, Sequence[Example]] = NO_EXAM
         digest=board.suite.digest,
         primary_metric=formats.metric_name(board.suite.primary_metric),
         downloads=tuple((label, links.href(file)) for label, file in links.downloads(board.suite.name).items()),
+        cards=cards(board),
+        cards_note=note(board),
         headline=headline_row(board, board.headline) if board.headline is not None else None,
         sections=tuple(_section(board, section, examples.get(section.split.id, ())) for section in board.sections),
         matrix=matrix_rows(board),
-        verdicts=verdict_rows(board.verdicts),
+        verdicts=verdict_groups(board.verdicts),
         verdicts_note=_verdicts_note(board),
-        expected=expected_rows(board.expected),
+        expected=expected_groups(board.expected),
         expected_note=_counted([one.answer for one in board.expected], ANSWERS),
         latest=formats.time(max(run.finished_at for run in runs)) if runs else None,
     )

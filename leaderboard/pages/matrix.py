@@ -1,12 +1,15 @@
-"""A suite's splits side by side, as finished text: each model's score on every split, and the drop from the first."""
+"""A suite's splits side by side: each model's score on every split, drawn on one scale, and the drop from the first."""
 
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from harness.records import Metric
 from harness.stats.inference import independent_difference
-from leaderboard.board.records import Board
-from leaderboard.pages import formats, links
-from leaderboard.pages.parts import Cell, cell
+from leaderboard.board.records import Board, Entry
+from leaderboard.pages import links
+from leaderboard.pages.parts import Cell, cell, mark, marked, shared_scale
+from leaderboard.plots import inline
 
 SHOWN = 100
 """Largest number of models; the tables of the splits have them all."""
@@ -19,29 +22,33 @@ class MatrixRow:
     model_id: str
     href: str
     badges: tuple[str, ...]
+    bars: tuple[Markup, ...]
+    """Its score on each split, drawn on one scale for all of them."""
     cells: tuple[Cell, ...]
-    drops: tuple[Cell | None, ...]
-    """For each split, the drop from the first one; None for the first one and where it is unknown."""
 
 
 def matrix_rows(board: Board) -> tuple[MatrixRow, ...]:
     """The first 100 models of the first split, in its order; none where there is only one split."""
     if len(board.sections) < 2:
         return ()
-    first, primary = board.sections[0], board.suite.primary_metric
+    shown = board.sections[0].entries[:SHOWN]
+    of_models = [board.entries_of(entry.model_id) for entry in shown]
+    scale = shared_scale(one for many in of_models for one in many)
     return tuple(
         MatrixRow(
             entry.model_id,
             links.href(links.model_file(board.suite.name, entry.model_id)),
             entry.badges,
-            tuple(cell(other.metrics.get(primary)) for other in board.entries_of(entry.model_id)),
-            tuple(
-                None if other.split_id == entry.split_id else _drop_cell(entry.primary, other.primary)
-                for other in board.entries_of(entry.model_id)
-            ),
+            tuple(_bar(one, scale) for one in many),
+            tuple(marked(cell(one.primary), one, one.primary, suite=board.suite.name) for one in many),
         )
-        for entry in first.entries[:SHOWN]
+        for entry, many in zip(shown, of_models, strict=True)
     )
+
+
+def _bar(entry: Entry, scale: inline.Scale) -> Markup:
+    drawn = mark(entry, "")
+    return inline.bar(drawn, scale) if drawn is not None else Markup()
 
 
 def drop(here: Metric | None, there: Metric | None) -> tuple[float, float, float] | None:
@@ -51,11 +58,6 @@ def drop(here: Metric | None, there: Metric | None) -> tuple[float, float, float
         return None
     better, worse = (ends[0], ends[1]) if here.higher_is_better else (ends[1], ends[0])
     return independent_difference(better, worse)
-
-
-def _drop_cell(here: Metric | None, there: Metric | None) -> Cell | None:
-    found = drop(here, there)
-    return Cell(formats.score(found[0]), formats.interval(*found[1:])) if found is not None else None
 
 
 def _ends(metric: Metric) -> tuple[float, float, float] | None:

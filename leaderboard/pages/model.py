@@ -20,15 +20,17 @@ from leaderboard.pages.parity import ParityRow, parity_rows
 from leaderboard.pages.parts import (
     Cell,
     ExpectedRow,
+    RuleGroup,
     VerdictRow,
     cell,
-    expected_rows,
+    expected_groups,
     interval_method,
     mark,
     marked,
     marked_count,
     seeds_text,
-    verdict_rows,
+    shared_scale,
+    verdict_groups,
 )
 from leaderboard.plots import inline
 
@@ -119,8 +121,8 @@ class ModelRows:
     methods: tuple[str, ...]
     """Sentences on how intervals were computed, by split where splits differ."""
     seeds: tuple[SeedGroup, ...]
-    verdicts: tuple[VerdictRow, ...]
-    expected: tuple[ExpectedRow, ...]
+    verdicts: tuple[RuleGroup[VerdictRow], ...]
+    expected: tuple[RuleGroup[ExpectedRow], ...]
     confusions: tuple[ConfusionRows, ...]
     trials: str
     """A sentence on how many settings were tried; empty for a model without an adapter."""
@@ -150,7 +152,7 @@ def model_rows(
     suite, entries = board.suite, board.entries_of(model.id)
     scored = [run for entry in entries for run in entry.runs]
     adapters = {record.adapter_digest: record for entry in entries for record in entry.adapters}
-    shown = inline.scale([drawn for entry in entries if (drawn := mark(entry, "")) is not None], None)
+    shown = shared_scale(entries)
     common = tuple(badge for badge in entries[0].badges if all(badge in entry.badges for entry in entries))
     return ModelRows(
         suite=suite.name,
@@ -166,8 +168,8 @@ def model_rows(
         missing=tuple(_missing(entry) for entry in entries if not entry.complete),
         methods=_methods(board),
         seeds=tuple(SeedGroup(entry.split_id, _seed_rows(suite, entry)) for entry in entries if entry.runs),
-        verdicts=verdict_rows([v for v in board.verdicts if v.gate_id.startswith(f"{model.id} on ")]),
-        expected=expected_rows([one for one in board.expected if one.rule.startswith(f"{model.id} on ")]),
+        verdicts=verdict_groups([v for v in board.verdicts if v.gate_id.startswith(f"{model.id} on ")]),
+        expected=expected_groups([one for one in board.expected if one.rule.startswith(f"{model.id} on ")]),
         confusions=tuple(table for entry in entries if entry.runs for table in _confusions(entry)),
         trials=_trials(entries[0]),
         training=tuple(_training_row(record) for record in adapters.values()),

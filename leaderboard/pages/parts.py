@@ -3,8 +3,9 @@
 The rows of `templates/_parts.html`, as finished text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from markupsafe import Markup
 
@@ -13,6 +14,7 @@ from leaderboard.board.records import Entry, Section
 from leaderboard.pages import formats
 from leaderboard.plots import inline
 
+_Row = TypeVar("_Row")
 _SIGNS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 
 
@@ -30,9 +32,19 @@ class VerdictRow:
 
     outcome: str
     sign: str
-    gate_id: str
+    rule: str
+    """The rule in words, without model and split."""
     reason: str
     consequence: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleGroup(Generic[_Row]):
+    """Rules about one model on one split, which they need not repeat."""
+
+    place: str
+    """`minilm+lora-r8 on amazon-test`."""
+    rows: tuple[_Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +91,13 @@ def marked_count(name: str, value: int, entry: Entry, seed: str) -> Markup:
 
 
 def _data(shown: str, value: str, name: str, entry: Entry, suite: str, seed: str) -> Markup:
-    attributes = {"suite": suite, "metric": name, "model": entry.model_id, "split": entry.split_id, "seed": seed}
-    told = Markup("").join(Markup(' data-{}="{}"').format(name, text) for name, text in attributes.items() if text)
+    place = {"suite": suite, "metric": name, "model": entry.model_id, "split": entry.split_id, "seed": seed}
+    return data(shown, value, place)
+
+
+def data(shown: str, value: str, place: Mapping[str, str]) -> Markup:
+    """A number as text, marked for `harness site --check` with its value and place; empty parts of it are left out."""
+    told = Markup("").join(Markup(' data-{}="{}"').format(name, text) for name, text in place.items() if text)
     return Markup('<data value="{}"{}>{}</data>').format(value, told, shown)
 
 
@@ -91,27 +108,52 @@ def seeds_text(entry: Entry) -> str:
     return formats.ABSENT if entry.expected_seeds == (None,) else str(len(entry.expected_seeds))
 
 
-def verdict_rows(verdicts: Sequence[Verdict]) -> tuple[VerdictRow, ...]:
-    """Gates' outcomes as text."""
-    return tuple(
-        VerdictRow(
-            verdict.outcome,
-            _SIGNS[verdict.outcome],
+def verdict_groups(verdicts: Sequence[Verdict]) -> tuple[RuleGroup[VerdictRow], ...]:
+    """Gates' outcomes as text, by model and split."""
+    return _grouped(
+        (
             verdict.gate_id,
-            verdict.reason,
-            "" if verdict.outcome == "pass" else "fails the gate" if verdict.blocking else "warns only",
+            VerdictRow(
+                verdict.outcome,
+                _SIGNS[verdict.outcome],
+                _rule(verdict.gate_id),
+                formats.minus(verdict.reason),
+                "" if verdict.outcome == "pass" else "fails the gate" if verdict.blocking else "warns only",
+            ),
         )
         for verdict in verdicts
     )
 
 
-def expected_rows(expected: Sequence[Expected]) -> tuple[ExpectedRow, ...]:
-    """Outcomes of expectations as text."""
+def expected_groups(expected: Sequence[Expected]) -> tuple[RuleGroup[ExpectedRow], ...]:
+    """Outcomes of expectations as text, by model and split."""
     outcomes = {"confirmed": "pass", "refuted": "fail", "undecided": "inconclusive"}
-    return tuple(
-        ExpectedRow(outcomes[one.answer], _SIGNS[outcomes[one.answer]], one.answer, one.rule, one.reason, _stated(one))
+    return _grouped(
+        (
+            one.rule,
+            ExpectedRow(
+                outcomes[one.answer],
+                _SIGNS[outcomes[one.answer]],
+                one.answer,
+                _rule(one.rule),
+                formats.minus(one.reason),
+                _stated(one),
+            ),
+        )
         for one in expected
     )
+
+
+def _grouped(named: Iterable[tuple[str, _Row]]) -> tuple[RuleGroup[_Row], ...]:
+    """Rows by the model and split that their rules begin with, in the order of their first appearance."""
+    groups: dict[str, list[_Row]] = {}
+    for rule, row in named:
+        groups.setdefault(rule.partition(": ")[0], []).append(row)
+    return tuple(RuleGroup(place, tuple(rows)) for place, rows in groups.items())
+
+
+def _rule(rule: str) -> str:
+    return rule.partition(": ")[2] or rule
 
 
 def _stated(expected: Expected) -> str:
@@ -129,6 +171,16 @@ def mark(entry: Entry, label: str) -> inline.Mark | None:
     values = [scored.metrics[metric.name].value for scored in entry.runs]
     seeds = tuple(value for value in values if value is not None) if len(values) > 1 else ()
     return inline.Mark(label, metric.value, metric.ci_low, metric.ci_high, seeds, not entry.ranked)
+
+
+def shared_scale(entries: Iterable[Entry]) -> inline.Scale:
+    """A scale of scores that spans the ranked entries that have learned something, or else all of them.
+
+    The majority class and untrained heads would stretch it until an interval is narrower than its dot.
+    """
+    drawn = [(entry, found) for entry in entries if (found := mark(entry, "")) is not None]
+    learned = [found for entry, found in drawn if entry.ranked and entry.backend != "majority"]
+    return inline.scale(learned or [found for _, found in drawn], None)
 
 
 def interval_method(section: Section, name: str) -> str:

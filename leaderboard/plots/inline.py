@@ -58,11 +58,28 @@ def scale(marks: Iterable[Mark], reference: Reference | None) -> Scale:
 
 
 def bar(mark: Mark, shown: Scale) -> Markup:
-    """The mark with its interval on a line: `--p` is its position, `--l` and `--h` are the interval's ends."""
+    """The mark with its interval on a line: `--p` is its position, `--l` and `--h` are the interval's ends.
+
+    The interval is cut at the ends of the scale; a mark beyond them is an arrow at that end.
+    """
     low, high = (mark.low, mark.high) if mark.low is not None and mark.high is not None else (mark.value, mark.value)
-    places = ";".join(f"--{name}:{shown.percent(at):.1f}" for name, at in (("l", low), ("h", high), ("p", mark.value)))
-    kind = "bar muted" if mark.muted else "bar"
+    beyond = "" if shown.low <= mark.value <= shown.high else " under" if mark.value < shown.low else " over"
+    places = ";".join(
+        f"--{name}:{min(100.0, max(0.0, shown.percent(at))):.1f}"
+        for name, at in (("l", low), ("h", high), ("p", mark.value))
+    )
+    kind = ("bar muted" if mark.muted else "bar") + beyond
     return Markup('<span class="{}" style="{}" aria-hidden="true"></span>').format(kind, places)
+
+
+def zero_bar(mark: Mark, shown: Scale) -> Markup:
+    """A difference with its interval beside the line of no difference, whose position is `--z`."""
+    low, high = (mark.low, mark.high) if mark.low is not None and mark.high is not None else (mark.value, mark.value)
+    places = ";".join(
+        f"--{name}:{shown.percent(at):.1f}" for name, at in (("l", low), ("h", high), ("p", mark.value), ("z", 0.0))
+    )
+    drawn = Markup('<span class="bar zero"></span><span class="nought">0</span><span class="right">better →</span>')
+    return Markup('<div class="zeroed" style="{}" aria-hidden="true">{}</div>').format(places, drawn)
 
 
 def line(values: Sequence[float], title: str) -> Markup:

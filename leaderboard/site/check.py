@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.records import Run
+from harness.stats.metrics import METRICS
 from harness.store.sql_metrics import Numbers
 from leaderboard.board.records import Board
 from leaderboard.pages import formats
@@ -152,6 +153,8 @@ def _wrong(name: str, marked: Marked, runs: Runs, known: Mapping[str, Numbers]) 
         return
     is_count = marked.attributes["data-metric"].startswith(_COUNTED)
     shown = {formats.score(value), formats.difference(value), formats.count(round(value)), repr(value)}
+    if "data-minus" in marked.attributes:
+        shown |= _as_lead(marked.attributes["data-metric"], value)
     try:
         said = float(marked.attributes.get("value", ""))
     except ValueError:
@@ -161,6 +164,12 @@ def _wrong(name: str, marked: Marked, runs: Runs, known: Mapping[str, Numbers]) 
     elif marked.text not in shown and marked.text not in (formats.score(said), formats.difference(said)):
         recomputed = formats.count(round(value)) if is_count else formats.score(value)
         yield f"{where} is {marked.text} on the page, {recomputed} recomputed from its predictions"
+
+
+def _as_lead(name: str, difference: float) -> set[str]:
+    """A difference as an advantage, which is positive where it is better."""
+    lead = difference if METRICS[name].higher_is_better else -difference
+    return {formats.difference(lead), formats.lead(name, lead).split(" ")[0]}
 
 
 def _value(marked: Marked, runs: Sequence[Run], known: Mapping[str, Numbers]) -> float | None:

@@ -10,6 +10,7 @@ from pyarrow import parquet
 
 from harness.records import Metric
 from harness.stats.metrics import METRICS
+from leaderboard.board.answers import of_model
 from leaderboard.board.records import Board, Entry, Section
 from leaderboard.pages import links
 from leaderboard.pages.matrix import drop
@@ -75,7 +76,8 @@ def columns(board: Board) -> dict[str, type]:
         "n_seeds": int, "n_seeds_declared": int, "n_trainable": int, "size_bytes": int, "train_seconds": float,
         "peak_bytes": int, "trials": int, "examples_per_second": float,
     }  # fmt: skip
-    for name in [*(spec.name for spec in board.suite.metric), "drop"]:
+    found |= {"against": str}
+    for name in [*(spec.name for spec in board.suite.metric), "drop", "against_base"]:
         found |= {name: float, f"{name}_ci_low": float, f"{name}_ci_high": float}
     return found
 
@@ -95,7 +97,18 @@ def _row(board: Board, section: Section, entry: Entry) -> dict[str, Any]:
     first = board.sections[0]
     home = next((found for found in board.entries_of(entry.model_id) if found.split_id == first.split.id), None)
     fallen = drop(home.primary, entry.primary) if home is not None and section is not first else None
-    return fixed | dict(zip(("drop", "drop_ci_low", "drop_ci_high"), fallen or (None, None, None), strict=True))
+    fixed |= dict(zip(("drop", "drop_ci_low", "drop_ci_high"), fallen or (None, None, None), strict=True))
+    return fixed | _against_base(section, entry)
+
+
+def _against_base(section: Section, entry: Entry) -> dict[str, Any]:
+    """The model that shows the entry's base, and the lead over it: positive is better, in the metric's unit."""
+    answer = of_model(section.answers, entry.model_id)
+    lead = answer.lead if answer is not None else None
+    against = answer.base.model_id if answer is not None and answer.base is not None else None
+    found = (lead.value, lead.ci_low, lead.ci_high) if lead is not None else (None, None, None)
+    names = ("against_base", "against_base_ci_low", "against_base_ci_high")
+    return {"against": against, **dict(zip(names, found, strict=True))}
 
 
 def _numbers(name: str, metric: Metric | None) -> dict[str, float | None]:

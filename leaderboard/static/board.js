@@ -114,8 +114,7 @@ const small = ["tier", "model", "log_loss", "brier", "ece", "drop", "seeds", "n_
 const first_order = new Map([...keys.keys()].map((key) => [key, small.includes(key) ? "ascending" : "descending"]));
 
 if (form && tables.length) {
-  tables.forEach((table, t) => {
-    table.dataset.place = t;
+  for (const table of tables) {
     for (const head of heads(table)) {
       const button = document.createElement("button");
       button.type = "button";
@@ -123,7 +122,7 @@ if (form && tables.length) {
       button.addEventListener("click", () => turn(head.dataset.key));
       head.append(button);
     }
-  });
+  }
   for (const [key, name] of keys) {
     if (fixed.has(key)) continue;
     const label = document.createElement("label");

@@ -1,5 +1,6 @@
 """The suite's own question: is every adapter better than its base, and by how much?"""
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -155,3 +156,88 @@ def test_the_compare_page_opens_on_an_adapter_against_its_base(probed: "Bench") 
     board = probed.board()
     first = chosen_pairs(board, board.sections[0])[0]
     assert (first.a, first.b, first.why) == ("tiny+lora", "tiny-probe", "its base")
+
+
+# Cards
+
+
+def words(html: str) -> str:
+    """A page's text, with single spaces."""
+    return " ".join(re.sub(r"<[^>]*>", "", html).split())
+
+
+def cards_of(index: str) -> list[str]:
+    return [words(one) for one in re.findall(r'<li class="card.*?</li>', index, re.DOTALL)]
+
+
+def test_the_first_thing_on_a_board_is_a_card_per_adapter_that_answers_by_how_much(probed: "Bench") -> None:
+    probed.add_verdict("tiny+lora on test: accuracy >= 0.5", "pass", "it is")
+    probed.add_verdict("tiny+lora on test: accuracy >= 0.99", "fail", "it is not")
+    index = probed.pages()["index.html"]
+    good, bad = cards_of(index)
+    assert re.fullmatch(
+        r"Is LoRA better than tiny-base\? ✓ Yes \+11\.0 points \[\d+\.\d, \d+\.\d\] 0better → "
+        r"tiny\+lora over a linear probe \(tiny-probe\) accuracy on test, n 300 · 1 of 2 gates",
+        good,
+    ), good
+    assert bad.startswith("Is IA³ better than tiny-base? ✗ No −15.0 points [−"), bad
+    places = [index.index(part) for part in ('class="cards"', ">Gates</h2>", " leads: ", '<table class="board"')]
+    assert places == sorted(places), "answers, gates, the leader, tables"
+
+
+def test_a_card_says_why_it_has_no_answer(bench: "Bench", bench_of: "Callable[..., Bench]") -> None:
+    assert "? Not known" in cards_of(bench.pages()["index.html"])[0]
+    assert "nothing shows tiny-base without it" in cards_of(bench.pages()["index.html"])[0]
+    started = bench_of(name="started")
+    test = started.add_split("test", 60)
+    started.fill(test, {"tiny": 0.5})
+    started.add_run("tiny+lora", test, 13, right=0.9, adapter=started.add_adapter("lora", 13))
+    (card,) = [one for one in cards_of(started.pages()["index.html"]) if "LoRA" in one]
+    assert "not all its runs are there" in card
+
+
+def test_a_card_states_the_share_of_the_weights(bench: "Bench") -> None:
+    test = bench.add_split("test", 60)
+    bench.fill(test, {"tiny": 0.5})
+    record = bench.add_adapter("ia3", 13, n_trainable=3_000, card={"n_parameters": 1_000_000})
+    bench.add_run("tiny+ia3", test, 13, right=0.9, adapter=record)
+    card = next(one for one in cards_of(bench.pages()["index.html"]) if "IA³" in one)
+    assert "over an untrained head, which is chance (tiny) accuracy on test, n 60 · 0.3 % of the weights" in card
+
+
+def test_cards_where_less_is_better_are_better_with_a_plus(bench_of: "Callable[..., Bench]") -> None:
+    bench = bench_of(primary="brier", other_metrics=(), models=MODELS + PROBE)
+    bench.fill(bench.add_split("test", 200), {"tiny-probe": 0.7, "tiny": 0.95, "tiny+lora": 0.9})
+    card = cards_of(bench.pages()["index.html"])[0]
+    assert re.search(r"✓ Yes \+0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", card), card
+
+
+def test_a_suite_without_adapters_has_no_cards_and_no_column(bench_of: "Callable[..., Bench]") -> None:
+    bench = bench_of(name="plain", models=MODELS.split('[[model]]\nid = "tiny+lora"')[0])
+    bench.fill(bench.add_split("test", 40), {"majority": 0.5, "tfidf": 0.7})
+    index = bench.pages()["index.html"]
+    assert "Every adapter" not in index
+    assert "Against base" not in index
+
+
+def test_at_most_twelve_cards_stand_on_a_board_and_the_table_has_the_others(bench_of: "Callable[..., Bench]") -> None:
+    many = "".join(
+        f'[[model]]\nid = "copy{i}"\nbackend = "peft"\nadapter = "ia3"\nprecision = "fp32"\n\n' for i in range(14)
+    )
+    bench = bench_of(name="many", gate=False, models=many + PROBE)
+    test = bench.add_split("test", 60)
+    bench.fill(test, {"tiny-probe": 0.5, **{f"copy{i}": 0.9 for i in range(14)}})
+    index = bench.pages()["index.html"]
+    assert len(cards_of(index)) == 12
+    assert "2 more stand in the table" in index
+    assert len(re.findall(r'<data value="[^"]*" data-suite="many" data-metric="accuracy"[^>]*data-minus', index)) == 26
+
+
+def test_the_column_against_base_has_every_adapters_lead_with_its_interval(probed: "Bench") -> None:
+    board = probed.board()
+    index = probed.pages()["index.html"]
+    assert "Against base</th>" in index
+    found = answer(board, "tiny+lora").lead
+    assert found is not None
+    row = next(words(one) for one in re.findall(r"<tr.*?</tr>", index, re.DOTALL) if "adapter loaded" in one)
+    assert f"+{found.value:.3f} [{found.ci_low:.3f}, {found.ci_high:.3f}]" in row

@@ -42,6 +42,14 @@ def test_numbers_are_those_of_the_board_and_what_is_absent_is_null(board: Board)
                 stored = (metric.value, metric.ci_low, metric.ci_high)
                 assert (row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"]) == stored
             assert (row["tier"], row["n"], row["n_trainable"]) == (entry.tier, section.n, entry.n_trainable)
+        for answer in section.answers:
+            row = found[section.split.id, answer.model_id]
+            assert answer.base is not None
+            assert answer.lead is not None
+            lead = (answer.lead.value, answer.lead.ci_low, answer.lead.ci_high)
+            assert row["against"] == answer.base.model_id
+            assert (row["against_base"], row["against_base_ci_low"], row["against_base_ci_high"]) == lead
+    assert found["test", "tfidf"]["against_base"] is None
     assert found["test", "tfidf"]["train_seconds"] is None
     assert found["test", "tfidf"]["drop"] is None
     assert found["elsewhere", "tfidf"]["drop"] == pytest.approx(0.1)

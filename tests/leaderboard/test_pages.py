@@ -164,7 +164,7 @@ def test_hostile_text_from_the_store_stays_text(bench_of: "Callable[..., Bench]"
     for page in parsed(files).values():
         assert all(attrs == BOARD_SCRIPT for tag, attrs in page.elements if tag == "script")
     pages = parsed(files)
-    assert pages["index.html"].text.count(HOSTILE) == 7, "description, rules and reasons, a training split, a tokenizer"
+    assert pages["index.html"].text.count(HOSTILE) == 8, "description, rules, place, reasons, a split, a tokenizer"
     assert pages["demo/tfidf.html"].text.count(HOSTILE) >= 7
     assert pages["demo/tiny+ia3.html"].text.count(HOSTILE) >= 3
 
@@ -179,6 +179,7 @@ def test_hostile_ids_stay_text_even_if_a_suite_was_never_checked(board: Board) -
                 replace(entry, model_id=f"{entry.model_id}{HOSTILE}", tier=None) for entry in section.entries
             ),
             tiers=(),
+            answers=tuple(replace(one, model_id=f"{one.model_id}{HOSTILE}") for one in section.answers),
             pairs=tuple(replace(pair, other_id=f"{pair.other_id}{HOSTILE}") for pair in section.pairs),
         )
         for section in board.sections
@@ -380,7 +381,7 @@ def test_an_expectation_says_what_came_of_it_and_when_it_was_stated(
 ) -> None:
     bench.expected.append(replace(EXPECTED, first_seen_at=first_seen_at, stated_first=stated_first))
     text = Page(bench.pages()["index.html"]).text
-    assert f"✓ confirmed tfidf on test: accuracy >= 0.6 {words} 0.700 is above 0.6" in text
+    assert f"tfidf on test ✓ confirmed accuracy >= 0.6 {words} 0.700 is above 0.6" in text
     assert "authors: 1 confirmed." in text
 
 
@@ -412,7 +413,9 @@ def test_a_verdict_of_any_kind_is_told_by_its_rule_and_reason(bench: "Bench") ->
     pages = parsed(bench.pages())
     for rule, reason in rules.items():
         for page in ("index.html", "demo/tiny+lora.html"):
-            assert f"? inconclusive {rule} warns only {reason}" in pages[page].text
+            place, _, words = rule.partition(": ")
+            assert f"? inconclusive {words} warns only {reason}" in pages[page].text
+            assert f" {place} ? inconclusive" in pages[page].text
 
 
 def test_intervals_and_n_are_explained_in_each_sections_summary(site: dict[str, str]) -> None:
@@ -445,7 +448,7 @@ def test_badges_missing_runs_and_absent_numbers_are_on_the_page(bench: "Bench") 
     assert re.search(r"\] – 60 1 of 3 – – – 30\.0 – ", index), (
         "drop, n, seeds, parameters, bytes, seconds, rate, memory"
     )
-    assert "tfidf not run TF-IDF + logistic regression – – – – – 0 of 1 – – – – – " in index
+    assert "tfidf not run TF-IDF + logistic regression – – – – – – 0 of 1 – – – – – " in index
     assert "There is no run of seed 42, 87 on test; harness evaluate produces it." in pages["demo/tiny+lora.html"].text
     assert "There is no run on test; harness evaluate produces it." in pages["demo/tfidf.html"].text
     assert "Nothing has been scored on this split yet." in index
@@ -530,15 +533,15 @@ def test_the_drop_to_another_split_stands_beside_its_score(bench: "Bench") -> No
     bench.add_run("tfidf", bench.add_split("elsewhere", 100), right=0.7)
     text = Page(bench.pages()["index.html"]).text
     value, low, high = independent_difference((0.9, *wilson(90, 100)), (0.7, *wilson(70, 100)))
-    assert f"drop {value:.3f} [{low:.3f}, {high:.3f}]" in text
-    assert text.count("drop 0.") == 1
+    assert f"+{value:.3f} on elsewhere [{low:.3f}, {high:.3f}]" in text
+    assert text.count(f"{value:.3f} [{low:.3f}, {high:.3f}]") == 1, "in the other split's own table"
 
 
 def test_a_metric_that_should_be_low_drops_when_it_rises(bench_of: "Callable[..., Bench]") -> None:
     bench = bench_of(primary="brier")
     bench.add_run("tfidf", bench.add_split("test", 100), right=0.9)
     bench.add_run("tfidf", bench.add_split("elsewhere", 100), right=0.7)
-    assert "drop 0." in Page(bench.pages()["index.html"]).text
+    assert re.search(r"\+0\.\d+ on elsewhere", Page(bench.pages()["index.html"]).text)
 
 
 def test_several_suites_share_one_index(bench_of: "Callable[..., Bench]") -> None:
