@@ -53,6 +53,11 @@ class Resampled(NamedTuple):
     seeds_drawn: Floats
     """Shape (resamples,): the mean over resampled seeds in the same resamples of the examples."""
 
+    @property
+    def of_seeds(self) -> tuple[float, int]:
+        """The variance that the choice of seeds adds to the value, and the number of seeds."""
+        return standard_errors(self.examples_drawn, self.seeds_drawn).se_seeds ** 2, len(self.seeds)
+
 
 class Spread(NamedTuple):
     """Standard errors of a mean over seeds."""
@@ -61,6 +66,11 @@ class Spread(NamedTuple):
     """From the choice of examples."""
     se_seeds: float
     """From the choice of seeds."""
+
+    @property
+    def variance(self) -> float:
+        """From both."""
+        return self.se_examples**2 + self.se_seeds**2
 
 
 def is_exact(what: str, *sides: Sequence[Outcomes]) -> bool:
@@ -87,9 +97,9 @@ def summarise(
     """Average a metric over a configuration's seeds, with a 95 % interval over examples and seeds.
 
     One seed and no clusters: Wilson for accuracy, and the posterior of the table for F1 and similar (`posterior`).
-    Otherwise the bootstrap over clusters (or examples) and seeds. Where no resample differs from the value (all right,
-    all wrong), the first two replace it with as many examples as there are clusters, and admit doubt. A single cluster
-    gives no interval.
+    Otherwise the bootstrap over clusters (or examples) and seeds, widened as Student's t for few seeds. Where no
+    resample differs from the value (all right, all wrong), the first two replace it with as many examples as there are
+    clusters, and admit doubt. A single cluster gives no interval.
 
     Args:
         name: a key of `METRICS`.
@@ -109,7 +119,12 @@ def summarise(
         drawn = inference.percentile_interval(posterior.drawn(name, seeds[0], draws=draws))
         return Metric(name, value, *_around(value, drawn), n, definition.higher_is_better)
     values = _alone(definition, seeds, generator, draws)
-    interval = inference.percentile_interval(inference.mean_over_resampled_seeds(values, generator))
+    drawn_values = inference.mean_over_resampled_seeds(values, generator)
+    interval = inference.percentile_interval(drawn_values)
+    if interval is not None and len(seeds) > 1:
+        errors = standard_errors(values.mean(axis=0), drawn_values)
+        degrees = inference.welch_degrees(errors.variance, [(errors.se_seeds**2, len(seeds))])
+        interval = _within(inference.widened(value, interval, degrees), definition)
     if interval is not None and interval[0] == interval[1]:
         interval = _of_units(name, value, seeds[0]) or interval
     if interval is None:
@@ -237,8 +252,9 @@ def between(candidate: Resampled, reference: Resampled) -> Difference | None:
 
     One seed a side and no clusters: Tango's interval and McNemar's exact p-value for accuracy, and the posterior of the
     table for F1 and similar (`posterior`). Otherwise the interval is the bootstrap's, or, where no resample differs,
-    one of the former with as many examples as there are clusters. Except for McNemar's, p-values are normal, from the
-    standard error of the draws.
+    one of the former with as many examples as there are clusters. Except for McNemar's, p-values are from the standard
+    error of the draws. With several seeds a side, intervals and p-values are those of Student's t, with as many degrees
+    of freedom as the seeds allow.
 
     Returns:
         None if the metric is undefined for a side, or there is only one cluster and so no interval.
@@ -259,7 +275,9 @@ def between(candidate: Resampled, reference: Resampled) -> Difference | None:
         counts = disagreements(one, other)
         interval, p_value = inference.tango(*counts, len(one.labels)), inference.mcnemar(*counts)
     else:
-        p_value = inference.two_sided_p(value, float(np.hypot(*errors)))
+        degrees = inference.welch_degrees(errors.variance, [candidate.of_seeds, reference.of_seeds])
+        p_value = inference.two_sided_p(value, float(np.hypot(*errors)), degrees)
+        interval = inference.widened(value, interval, degrees)
         if interval[0] == interval[1]:
             interval = _difference_of_units(candidate.name, value, one, other) or interval
     return Difference(value, *interval, len(one.labels), p_value, *errors)
@@ -292,6 +310,11 @@ def _around(value: float, interval: tuple[float, float] | None) -> tuple[float, 
     """Extend an interval to contain the value: at a metric's bound the value is an end, as in a score interval."""
     low, high = interval if interval is not None else (value, value)
     return min(low, value), max(high, value)
+
+
+def _within(interval: tuple[float, float], definition: Definition) -> tuple[float, float]:
+    """Cut what a widened interval has beyond the metric's bounds."""
+    return max(definition.lowest, interval[0]), min(definition.highest, interval[1])
 
 
 def _of_units(name: str, value: float, outcomes: Outcomes) -> tuple[float, float] | None:
@@ -422,7 +445,14 @@ def flip_share(
     was = inference.resampled_seeds(len(reference), by_pair.shape[2], generator)[np.newaxis]
     resampled = by_pair[now, was, np.arange(by_pair.shape[2])].mean(axis=(0, 1))
     interval = inference.percentile_interval(resampled)
+    errors = standard_errors(by_pair.mean(axis=(0, 1)), resampled)
+    if interval is not None:
+        # The seeds of both sides are drawn together: their parts are taken as equal.
+        several = [len(side) for side in (candidate, reference) if len(side) > 1]
+        parts = [(errors.se_seeds**2 / len(several), n_seeds) for n_seeds in several]
+        low, high = inference.widened(value, interval, inference.welch_degrees(errors.variance, parts))
+        interval = max(0.0, low), min(1.0, high)
     if is_exact("flips", candidate, reference) or interval is None or interval[0] == interval[1]:
         n_clusters = n_units(candidate[0])
         interval = inference.wilson(round(value * n_clusters), n_clusters)
-    return Flips(value, *interval, n, *standard_errors(by_pair.mean(axis=(0, 1)), resampled))
+    return Flips(value, *interval, n, *errors)

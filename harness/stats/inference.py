@@ -128,14 +128,49 @@ def _adjusted(p_values: Sequence[float], method: str) -> list[float]:
     return [float(p) for p in multipletests(p_values, method=method)[1]] if len(p_values) else []
 
 
-def two_sided_p(value: float, standard_error: float) -> float:
-    """Compute the normal two-sided p-value for a true value of zero.
+def two_sided_p(value: float, standard_error: float, degrees: float = math.inf) -> float:
+    """Compute the two-sided p-value for a true value of zero, by Student's t, or the normal without few seeds.
 
     It divides by the bootstrap standard error (Efron & Tibshirani 1993, chapter 13). Bootstrap counts would work too,
     but 2,000 resamples give no p-value below 1/2000, and a correction over many comparisons needs smaller ones. Where
     nothing varies there is no evidence, and p = 1.
+
+    Args:
+        degrees: degrees of freedom of the standard error, from `welch_degrees`.
     """
-    return 2 * _tail(abs(value) / standard_error) if standard_error > 0 else 1.0
+    if not standard_error > 0:
+        return 1.0
+    if math.isinf(degrees):
+        return 2 * _tail(abs(value) / standard_error)
+    from scipy.special import stdtr
+
+    return 2 * float(stdtr(degrees, -abs(value) / standard_error))
+
+
+def welch_degrees(variance: float, of_seeds: Sequence[tuple[float, int]]) -> float:
+    """Compute the degrees of freedom of an estimated variance, of which a part comes from few seeds.
+
+    Welch (1938) and Satterthwaite (1946). The part that examples add is taken as known: there are many of them.
+
+    Args:
+        variance: of the estimate, from examples and seeds.
+        of_seeds: for each side the part that its seeds add to it, and their number.
+
+    Returns:
+        Infinity where seeds add nothing.
+    """
+    few = sum(part**2 / (n - 1) for part, n in of_seeds if n > 1)
+    return variance**2 / few if few > 0 else math.inf
+
+
+def widened(value: float, interval: tuple[float, float], degrees: float) -> tuple[float, float]:
+    """Widen a 95 % interval whose width takes the variance as known, as Student's t is wider than the normal."""
+    if math.isinf(degrees):
+        return interval
+    from scipy.special import stdtrit
+
+    factor = float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) / _Z
+    return value - factor * (value - interval[0]), value + factor * (interval[1] - value)
 
 
 def more_examples(gap: float, se_examples: float, se_seeds: float, n: int, power: float = AIM) -> int | None:

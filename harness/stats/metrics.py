@@ -7,6 +7,7 @@ give b resamples of it at once. So a value and its interval cannot disagree on t
 `nan` means undefined. Means over seeds, intervals and comparisons are in `estimates`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,6 +29,10 @@ class Definition:
     higher_is_better: bool
     of_table: bool = False
     """True if it depends on labels and predicted classes only, not on scores."""
+    lowest: float = 0.0
+    """Lower bound of its values."""
+    highest: float = 1.0
+    """Upper bound of its values."""
 
 
 def _ratio(over: Floats, under: Floats) -> Floats:
@@ -105,9 +110,9 @@ METRICS: dict[str, Definition] = {
     "f1": Definition(_f1, higher_is_better=True, of_table=True),
     "precision": Definition(_precision, higher_is_better=True, of_table=True),
     "recall": Definition(_recall, higher_is_better=True, of_table=True),
-    "mcc": Definition(_mcc, higher_is_better=True, of_table=True),
+    "mcc": Definition(_mcc, higher_is_better=True, of_table=True, lowest=-1.0),
     "roc_auc": Definition(_roc_auc, higher_is_better=True),
-    "log_loss": Definition(_log_loss, higher_is_better=False),
+    "log_loss": Definition(_log_loss, higher_is_better=False, highest=math.inf),
     "brier": Definition(_brier, higher_is_better=False),
     "ece": Definition(_ece, higher_is_better=False),
 }

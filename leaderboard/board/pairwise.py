@@ -19,7 +19,7 @@ def p_values(drawn: Sequence[Resampled]) -> Floats:
     """Two-sided p-values of each pair's difference, not corrected for the number of pairs.
 
     Accuracy with one seed a side and no clusters: McNemar's exact p-value, from counts by one matrix product. Otherwise
-    normal, over the bootstrap's standard error.
+    normal, or Student's t where a side has several seeds, over the bootstrap's standard error.
 
     Args:
         drawn: k configurations that `estimates.resampled` made in one call.
@@ -27,7 +27,7 @@ def p_values(drawn: Sequence[Resampled]) -> Floats:
     Returns:
         Shape (k, k), symmetric; nan where `estimates.between` gives None.
     """
-    from scipy.special import ndtr
+    from scipy.special import ndtr, stdtr
 
     values = np.array([one.value for one in drawn])
     gaps = np.abs(values[:, None] - values)
@@ -36,7 +36,10 @@ def p_values(drawn: Sequence[Resampled]) -> Floats:
         spread, n_defined = _variances(np.stack([one.seeds_drawn for one in drawn]))
         # What seeds add to the variance cannot be negative: as `estimates` has it, the larger one is the whole.
         error = np.sqrt(np.fmax(held, spread))
-        found = np.where(error > 0, 2 * ndtr(-gaps / error), 1.0)
+        few = np.array([part**2 / (n - 1) if n > 1 else 0.0 for part, n in (one.of_seeds for one in drawn)])
+        degrees = error**4 / (few[:, None] + few)  # Welch and Satterthwaite; infinite without seeds
+        tails = np.where(np.isfinite(degrees), stdtr(degrees, -gaps / error), ndtr(-gaps / error))
+        found = np.where(error > 0, 2 * tails, 1.0)
     exact = np.array([len(one.seeds) == 1 and one.seeds[0].clusters is None for one in drawn])
     if drawn[0].name == "accuracy" and exact.any():
         found[np.ix_(exact, exact)] = _exact([one for one, kept in zip(drawn, exact, strict=True) if kept])

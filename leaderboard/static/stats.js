@@ -76,6 +76,62 @@ const harnessStats = (() => {
     return t * Math.exp(-x * x + terms.reduce((sum, term) => sum * t + term));
   }
 
+  // Two-sided p-value of a deviate of Student's t: the incomplete beta function at ν / (ν + t²) with parameters ν / 2 and
+  // 1/2, by its continued fraction (Press et al., Numerical Recipes, section 6.4). Normal for infinite degrees of freedom.
+  function twoSidedT(value, standardError, degrees) {
+    if (!(standardError > 0)) return 1;
+    if (!Number.isFinite(degrees)) return twoSidedP(value, standardError);
+    const t = value / standardError;
+    return incompleteBeta(degrees / 2, 0.5, degrees / (degrees + t * t));
+  }
+
+  function incompleteBeta(a, b, x) {
+    if (x <= 0 || x >= 1) return x <= 0 ? 0 : 1;
+    if (x > (a + 1) / (a + b + 2)) return 1 - incompleteBeta(b, a, 1 - x);
+    const front = Math.exp(logGamma(a + b) - logGamma(a) - logGamma(b) + a * Math.log(x) + b * Math.log(1 - x)) / a;
+    let c = 1, d = 1 / (1 - ((a + b) * x) / (a + 1)), fraction = d;
+    for (let m = 1; m <= 500; m++) {
+      for (const term of [
+        (m * (b - m) * x) / ((a + 2 * m - 1) * (a + 2 * m)),
+        (-(a + m) * (a + b + m) * x) / ((a + 2 * m) * (a + 2 * m + 1)),
+      ]) {
+        d = 1 / (1 + term * d);
+        c = 1 + term / c;
+        fraction *= c * d;
+      }
+      if (Math.abs(c * d - 1) < 1e-14) break;
+    }
+    return front * fraction;
+  }
+
+  // Stirling's series after a shift to where it is exact to the last digits.
+  function logGamma(x) {
+    let shift = 0;
+    for (; x < 15; x++) shift -= Math.log(x);
+    const i = 1 / x, i2 = i * i;
+    const series = i * (1 / 12 - i2 * (1 / 360 - i2 * (1 / 1260 - i2 / 1680)));
+    return shift + (x - 0.5) * Math.log(x) - x + 0.5 * Math.log(2 * Math.PI) + series;
+  }
+
+  // Degrees of freedom of a variance, of which the seeds of each side add a part (Welch and Satterthwaite).
+  function welchDegrees(total, parts) {
+    const few = parts.reduce((sum, [part, n]) => (n > 1 ? sum + (part * part) / (n - 1) : sum), 0);
+    return few > 0 ? (total * total) / few : Infinity;
+  }
+
+  // A 95 % interval that takes its variance as known, widened as Student's t is wider than the normal.
+  function widened(value, [low, high], degrees) {
+    if (!Number.isFinite(degrees)) return [low, high];
+    let inside = Z, outside = 1e6;
+    for (let i = 0; i < 100; i++) {
+      const middle = (inside + outside) / 2;
+      if (twoSidedT(middle, 1, degrees) > 0.05) inside = middle;
+      else outside = middle;
+    }
+    const factor = outside / Z;
+    return [value - factor * (value - low), value + factor * (high - value)];
+  }
+
   // A generator of uniform numbers in [0, 1), reproducible by seed (mulberry32, public domain).
   function generator(seed) {
     let state = seed >>> 0;
@@ -117,8 +173,8 @@ const harnessStats = (() => {
   //   clusters: a Uint32Array over all examples, or null
   //   chosen: positions of examples
   // One seed per side and no clusters: Tango and exact McNemar. Otherwise a bootstrap over clusters (or examples) and
-  // seeds, percentile interval and normal p-value; its draws are this page's own. If all resamples agree, Tango again,
-  // with as many examples as there are units.
+  // seeds, percentile interval and normal p-value, those of Student's t for few seeds; its draws are this page's own. If
+  // all resamples agree, Tango again, with as many examples as there are units.
   function difference(a, b, clusters, chosen, resamples) {
     const share = (right) => chosen.reduce((sum, i) => sum + right[i], 0) / chosen.length;
     const value = mean(a.map(share)) - mean(b.map(share));
@@ -131,15 +187,17 @@ const harnessStats = (() => {
     const drawn = resampled([...a, ...b], a.length, units, chosen, resamples);
     const sorted = Float64Array.from(drawn.seedsDrawn).sort();
     const error = Math.sqrt(Math.max(variance(drawn.seedsHeld), variance(drawn.seedsDrawn)));
-    let interval = [quantile(sorted, 0.025), quantile(sorted, 0.975)];
+    const degrees = welchDegrees(error * error, [[drawn.ofSeedsA, a.length], [drawn.ofSeedsB, b.length]]);
+    let interval = widened(value, [quantile(sorted, 0.025), quantile(sorted, 0.975)], degrees);
     if (interval[0] === interval[1]) {
       const perUnit = (count) => Math.floor((count * units.n) / chosen.length + 0.5);
       interval = tango(...disagreements(a[0], b[0], chosen).map(perUnit), units.n);
     }
-    return { value, interval, p: twoSidedP(value, error), exact: false };
+    return { value, interval, p: twoSidedT(value, error, degrees), exact: false };
   }
 
-  // Differences in resamples of the units, with all seeds (`seedsHeld`) and with resampled ones (`seedsDrawn`).
+  // Differences in resamples of the units, with all seeds (`seedsHeld`) and with resampled ones (`seedsDrawn`); and the
+  // variance that the seeds of each side add. Seeds are drawn by the bootknife: one is left out, the others are drawn.
   function resampled(sides, nA, units, chosen, resamples) {
     const width = sides.length + 1; // for each unit: number of examples, and number that each seed gets right
     const counts = new Float64Array(units.n * width);
@@ -148,7 +206,7 @@ const harnessStats = (() => {
       counts[start] += 1;
       sides.forEach((right, s) => { counts[start + 1 + s] += right[i]; });
     });
-    const random = generator(20240229), seedsHeld = [], seedsDrawn = [];
+    const random = generator(20240229), held = [[], []], drawn = [[], []];
     const total = new Float64Array(width), nB = sides.length - nA;
     for (let r = 0; r < resamples; r++) {
       total.fill(0);
@@ -156,19 +214,21 @@ const harnessStats = (() => {
         const start = Math.floor(random() * units.n) * width;
         for (let j = 0; j < width; j++) total[j] += counts[start + j];
       }
-      let heldA = 0, heldB = 0, drawnA = 0, drawnB = 0;
-      for (let s = 0; s < nA; s++) {
-        heldA += total[1 + s];
-        drawnA += total[1 + Math.floor(random() * nA)];
-      }
-      for (let s = 0; s < nB; s++) {
-        heldB += total[1 + nA + s];
-        drawnB += total[1 + nA + Math.floor(random() * nB)];
-      }
-      seedsHeld.push((heldA / nA - heldB / nB) / total[0]);
-      seedsDrawn.push((drawnA / nA - drawnB / nB) / total[0]);
+      [[0, nA], [nA, nB]].forEach(([first, n], side) => {
+        const leftOut = Math.floor(random() * n);
+        let all = 0, some = 0;
+        for (let s = 0; s < n; s++) {
+          all += total[1 + first + s];
+          const other = Math.floor(random() * (n - 1));
+          some += total[1 + first + (n === 1 ? 0 : other + (other >= leftOut))];
+        }
+        held[side].push(all / n / total[0]);
+        drawn[side].push(some / n / total[0]);
+      });
     }
-    return { seedsHeld, seedsDrawn };
+    const ofSeeds = [0, 1].map((side) => Math.max(0, variance(drawn[side]) - variance(held[side])));
+    const gaps = ([one, other]) => one.map((share, r) => share - other[r]);
+    return { seedsHeld: gaps(held), seedsDrawn: gaps(drawn), ofSeedsA: ofSeeds[0], ofSeedsB: ofSeeds[1] };
   }
 
   // Number of chosen examples that only the first gets right, and number that only the second does.
@@ -181,5 +241,5 @@ const harnessStats = (() => {
     return [onlyFirst, onlySecond];
   }
 
-  return { tango, mcnemar, holm, benjaminiHochberg, twoSidedP, difference, disagreements };
+  return { tango, mcnemar, holm, benjaminiHochberg, twoSidedP, twoSidedT, widened, difference, disagreements };
 })();

@@ -1,5 +1,6 @@
 """The compare page in a real browser; its scripts' statistics against Python's."""
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,11 @@ def test_the_scripts_corrections_and_normal_p_values_are_those_of_the_harness(op
         for value, error in ((0.0, 1.0), (0.02, 0.01), (-0.3, 0.1), (1.0, 0.1), (0.1, 0.0)):
             found = page.evaluate("([v, e]) => harnessStats.twoSidedP(v, e)", [value, error])
             assert found == pytest.approx(inference.two_sided_p(value, error), rel=2e-7, abs=1e-9)
+        for value, degrees in itertools.product((0.0, 0.4, 2.0, 9.0), (1.0, 2.0, 3.7, 25.0, 4000.0)):
+            found = page.evaluate("([v, d]) => harnessStats.twoSidedT(v, 1, d)", [value, degrees])
+            assert found == pytest.approx(inference.two_sided_p(value, 1.0, degrees), rel=1e-9, abs=1e-12)
+            both = page.evaluate("d => harnessStats.widened(0.1, [0, 0.3], d)", degrees)
+            assert both == pytest.approx(inference.widened(0.1, (0.0, 0.3), degrees), rel=1e-9)
 
 
 def test_the_scripts_bootstrap_is_the_harness_but_for_the_draws(opened: Opened, board: "Board") -> None:

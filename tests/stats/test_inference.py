@@ -225,6 +225,20 @@ def test_corrections_of_nothing_are_nothing() -> None:
     assert inference.holm([]) == inference.benjamini_hochberg([]) == []
 
 
+def test_few_seeds_give_students_t() -> None:
+    assert inference.two_sided_p(2.0, 1.0, 3.0) == pytest.approx(2 * scipy_stats.t.sf(2.0, 3))
+    low, high = inference.widened(1.0, (1 - 1.959963984540054, 1 + 1.959963984540054), 4.0)
+    assert (low, high) == pytest.approx((1 - scipy_stats.t.ppf(0.975, 4), 1 + scipy_stats.t.ppf(0.975, 4)))
+    assert inference.widened(1.0, (0.0, 2.0), math.inf) == (0.0, 2.0)
+
+
+def test_degrees_of_freedom_are_those_of_the_seeds_where_only_these_vary() -> None:
+    assert inference.welch_degrees(0.5, [(0.5, 3)]) == pytest.approx(2)
+    assert inference.welch_degrees(0.5, [(0.25, 3), (0.25, 3)]) == pytest.approx(4)
+    assert inference.welch_degrees(0.5, [(0.1, 3), (0.0, 1)]) == pytest.approx(50)
+    assert inference.welch_degrees(0.5, [(0.0, 1), (0.0, 3)]) == math.inf
+
+
 def test_a_gap_of_two_standard_errors_has_the_known_p_value() -> None:
     assert inference.two_sided_p(-1.959963984540054, 1) == pytest.approx(0.05)
     assert inference.two_sided_p(0.3, 0) == 1
