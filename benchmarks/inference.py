@@ -93,7 +93,7 @@ def trained(path: Path, db: Path, count: int, max_length: int) -> Subject:
     split = next(split for split in materials.splits.values() if split.split_id not in declared.train_split_ids)
     rows = split.examples[:count]
     texts = [declared.text.render(example.title, example.content) for example in rows]
-    ingredients = replace(check.ingredients, max_length=max_length, train_texts=job.texts)
+    ingredients = replace(check.recipe.ingredients, max_length=max_length, train_texts=job.texts)
     labels = np.array([example.label for example in rows])
     return Subject(model.id, model, ingredients, with_adapter(ingredients), texts, labels)
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from harness.api import (
         Project,
         Site,
-        Trained,
         board,
         check_site,
         compare,
@@ -55,7 +54,6 @@ __all__ = [
     "Site",
     "StoreError",
     "SuiteError",
-    "Trained",
     "UsageError",
     "board",
     "check_site",

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError, check_known
 from harness.evaluation.inputs import Workspace
 from harness.progress import Progress, silent
-from harness.records import AdapterRecord
 from harness.suite.load import load
 from harness.suite.schema import Suite
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from harness.evaluation.ingest import Report
     from harness.evaluation.scoring import Job
+    from harness.evaluation.weights import Weights
     from harness.gates.compare import Compared
     from harness.gates.service import Judged
     from harness.records import Evidence
@@ -68,14 +68,6 @@ class Project:
     def scored_splits(self) -> tuple[str, ...]:
         """Ids of the splits that models are scored on: those that nothing is trained on."""
         return tuple(rule.id for rule in self.suite.split if rule.id not in self.suite.train_split_ids)
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """Trained weights and their folder."""
-
-    record: AdapterRecord
-    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +156,7 @@ def train(
     workers: int | None = None,
     address: str | None = None,
     progress: Progress = silent,
-) -> "tuple[list[Trained], list[str]]":
+) -> "tuple[list[Weights], list[str]]":
     """Train the suite's adapters that are not there yet.
 
     Args:
@@ -181,8 +173,7 @@ def train(
     from harness.engine import ENGINES
     from harness.evaluation.evaluate import train_missing
     from harness.evaluation.inputs import gather
-    from harness.training import card
-    from harness.training import plan as training_plan
+    from harness.evaluation.weights import MissingWeights, Weights, trained_here
 
     trainable = [declared.id for declared in project.suite.trained_adapters]
     check_known("engine", [engine], ENGINES)
@@ -191,12 +182,9 @@ def train(
     with ENGINES[engine](workers, progress, address=address, folder=project.db.parent) as map_unordered:
         inputs = gather(suite, workspace)
         failures = train_missing(suite, inputs, workspace, map_unordered, wanted)
-    trained = [
-        Trained(card.read(job.folder), job.folder)
-        for job in training_plan.jobs(suite, inputs.splits, inputs.bases, workspace.adapters)
-        if job.adapter.id in wanted and (job.adapter.id, job.seed) not in failures
-    ]
-    return trained, list(failures.values())
+    found = [trained_here(job, failures.get(key)) for key, job in inputs.trainings.items() if key[0] in wanted]
+    trained = [one for one in found if isinstance(one, Weights)]
+    return trained, [one.reason for one in found if isinstance(one, MissingWeights)]
 
 
 def judge(

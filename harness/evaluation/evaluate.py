@@ -17,7 +17,7 @@ from typing import Any
 from harness import models, provenance
 from harness.engine import Interrupted, MapUnordered, WorkerLost
 from harness.errors import RunError
-from harness.evaluation import expectations, forgetting, parity, shards
+from harness.evaluation import expectations, forgetting, parity, shards, weights
 from harness.evaluation import results as evaluation_results
 from harness.evaluation.forgetting import Measurement
 from harness.evaluation.ingest import Ingester, Report
@@ -66,9 +66,10 @@ def bring_up_to_date(
     inputs = gather(suite, workspace)
     audited = audit_once(suite, inputs.splits, workspace, progress)
     failures = train_missing(suite, inputs, workspace, map_unordered, _adapters_of(wanted))
-    variants = checks(suite, inputs, workspace, model_ids=model_ids, untrainable=failures)
+    found = weights.find(suite, wanted, inputs, workspace, failures)
+    variants = checks(suite, inputs, workspace, model_ids=model_ids, found=found)
     parity.bring_up_to_date(variants, workspace, map_unordered)
-    jobs = plan(suite, inputs, workspace, model_ids=model_ids, split_ids=split_ids, limit=limit, untrainable=failures)
+    jobs = plan(suite, inputs, workspace, model_ids=model_ids, split_ids=split_ids, limit=limit, found=found)
     expectations.note(suite, jobs, workspace)
     report = evaluate(jobs, workspace, map_unordered, fresh=fresh)
     done = {run.run_key for run in (*report.scored, *report.reused)}
@@ -142,7 +143,7 @@ def train_missing(
     """
     missing = [
         job
-        for job in training_plan.jobs(suite, materials.splits, materials.bases, workspace.adapters)
+        for job in materials.trainings.values()
         if job.adapter.id in adapter_ids and not (job.folder / CARD).is_file()
     ]
     if not missing:

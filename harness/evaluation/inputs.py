@@ -15,6 +15,8 @@ from harness.records import Finding, Split
 from harness.store import reader, writer
 from harness.store.connection import opened
 from harness.suite.schema import Suite
+from harness.training.plan import TrainingJob
+from harness.training.plan import jobs as training_jobs
 
 AUDITED_UNASKED = 100_000
 """Most rows that `evaluate` audits, which takes half a minute. Larger suites are left to `harness data`."""
@@ -51,10 +53,12 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedInputs:
-    """The splits and bases of a suite, verified."""
+    """The splits and bases of a suite, verified, and the plan of its trainings on them."""
 
     splits: Mapping[str, Split]
     bases: Mapping[str, ResolvedBase]
+    trainings: Mapping[tuple[str, int], TrainingJob]
+    """Everything that the suite trains, by adapter id and seed, in the file's order."""
     unpinned: tuple[str, ...]
     """Ids of splits that no lock pins."""
     warnings: tuple[str, ...] = ()
@@ -80,8 +84,9 @@ def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
     judged = audit.judge(suite.audit, found)
     audit.refuse(judged)
     bases = {base.id: resolve(base, workspace.suite_path.parent, workspace.cache) for base in suite.base}
+    trainings = {(job.adapter.id, job.seed): job for job in training_jobs(suite, splits, bases, workspace.adapters)}
     warnings = (*data.notes(drawn.values()), *settled.notes, *judged.reported)
-    return ResolvedInputs(splits, bases, lock.unpinned(pinned, splits), warnings)
+    return ResolvedInputs(splits, bases, trainings, lock.unpinned(pinned, splits), warnings)
 
 
 def examine(suite: Suite, splits: Sequence[Split], workspace: Workspace) -> tuple[audit.Audited, tuple[str, ...]]:

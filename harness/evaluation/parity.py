@@ -18,6 +18,7 @@ from harness.artifacts.scoring_code import scoring_code
 from harness.engine import MapUnordered, WorkerLost
 from harness.errors import AdapterError, HarnessError
 from harness.evaluation.inputs import Workspace
+from harness.evaluation.weights import Recipe, Weights
 from harness.models.classifier import Classifier, ModelInputs
 from harness.progress import Advance, Progress
 from harness.records import AdapterRecord, Parity, Split
@@ -96,25 +97,19 @@ def sample(suite: Suite, splits: Mapping[str, Split]) -> tuple[str, ...]:
     return tuple(suite.text.render(rows[i].title, rows[i].content) for i in drawn)
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """Trained weights whose variants are checked against the reference."""
+def spec(weights: Weights, variant: str, sample_digest: str, max_length: int) -> dict[str, Any]:
+    """Collect the inputs of a parity check, including the processor: variants round differently on another one.
 
-    adapter: AdapterRecord
-    base_digest: str
-    train: Split | None
-    """Split on which they were trained; None if they come from elsewhere."""
-
-
-def spec(weights: Weights, variant: str, texts: Sequence[str], max_length: int) -> dict[str, Any]:
-    """Collect the inputs of a parity check, including the processor: variants round differently on another one."""
+    Args:
+        sample_digest: digest of the texts that `sample` drew.
+    """
     tolerance, hardware = TOLERANCES[variant], provenance.hardware()
     return {
         "form": variant,
-        "adapter_digest": weights.adapter.adapter_digest,
-        "base": weights.base_digest,
+        "adapter_digest": weights.record.adapter_digest,
+        "base": weights.base.digest,
         "calibrated_on": weights.train.digest if weights.train and variant.endswith("int8") else None,
-        "texts": digest.of_json(list(texts)),
+        "texts": sample_digest,
         "max_length": max_length,
         "scoring_code": scoring_code(),
         "packages": packages(variant.split()[0]),
@@ -135,8 +130,9 @@ class Check:
 
     suite: Suite
     model: PeftModel | TransformerModel
+    recipe: Recipe
     weights: Weights
-    ingredients: ModelInputs
+    """The weights of the recipe."""
     texts: tuple[str, ...]
     """The texts that `sample` drew."""
     specs: Mapping[str, Mapping[str, Any]]
@@ -150,28 +146,26 @@ class Check:
         return {variant: digest.of_json(spec) for variant, spec in self.specs.items()}
 
 
-def in_runtime(
-    ingredients: ModelInputs, model: Model, base_digest: str | None, weights: Weights | None, suite: Suite, cache: Path
-) -> ModelInputs:
+def in_runtime(recipe: Recipe, model: Model, suite: Suite, cache: Path) -> ModelInputs:
     """Complete the inputs of a model for its runtime.
 
     OpenVINO gets the folder of the converted variant and the rows that calibrate it. Torch gets the folder of states
     that models on one base share, unless a rule is about the model's speed.
 
     Args:
+        recipe: the model's; without weights for an untrained head, and for a head that the base brings.
         model: the model in the variant to be scored.
-        base_digest: digest of its base.
-        weights: None for an untrained head, and for a head that the base brings.
         cache: cache folder of the workspace.
     """
+    ingredients, weights = recipe.ingredients, recipe.usable
     if getattr(model, "runtime", "torch") != "openvino":
         is_timed = model.id in suite.timed_model_ids  # work shared with other models would leave it without a timing
         return ingredients if is_timed else replace(ingredients, states_dir=cache / "states")
     assert isinstance(model, PeftModel | TransformerModel | CheckpointModel)
     train = weights.train if weights is not None and model.precision == "int8" else None
     made_from = {
-        "base": base_digest,
-        "adapter_digest": weights and weights.adapter.adapter_digest,
+        "base": recipe.base_digest,
+        "adapter_digest": weights and weights.record.adapter_digest,
         "seed": ingredients.seed if weights is None else None,
         "calibrated_on": train and [train.digest, suite.text.template, suite.text.max_length],
         "scoring_code": scoring_code(),
@@ -183,7 +177,7 @@ def in_runtime(
 
 
 def measured(
-    weights: Weights, variant: str, described: Mapping[str, Any], n: int, answers: tuple[Floats, Floats] | str
+    record: AdapterRecord, variant: str, described: Mapping[str, Any], n: int, answers: tuple[Floats, Floats] | str
 ) -> Parity:
     """Compare the answers of a variant with those of the reference.
 
@@ -204,9 +198,9 @@ def measured(
         move = float(np.abs(log_odds(other) - log_odds(reference)).max())
     return Parity(
         parity_key=digest.of_json(described),
-        adapter_digest=weights.adapter.adapter_digest,
-        adapter_id=weights.adapter.adapter_id,
-        seed=weights.adapter.seed,
+        adapter_digest=record.adapter_digest,
+        adapter_id=record.adapter_id,
+        seed=record.seed,
         form=variant,
         n=n,
         flips=flips,
@@ -339,7 +333,9 @@ def _missing(checks: Iterable[Check], stored: Iterable[str]) -> list[Check]:
 
 
 def _unanswered(check: Check, reason: str) -> list[Parity]:
-    return [measured(check.weights, variant, spec, len(check.texts), reason) for variant, spec in check.specs.items()]
+    return [
+        measured(check.weights.record, variant, spec, len(check.texts), reason) for variant, spec in check.specs.items()
+    ]
 
 
 def _check(check: Check, progress: Progress) -> list[Parity]:
@@ -349,8 +345,8 @@ def _check(check: Check, progress: Progress) -> list[Parity]:
     """
     from threadpoolctl import threadpool_limits
 
-    seed = "" if check.weights.adapter.seed is None else f" seed {check.weights.adapter.seed}"
-    label = f"parity of {check.weights.adapter.adapter_id}{seed}"
+    seed = "" if check.weights.record.seed is None else f" seed {check.weights.record.seed}"
+    label = f"parity of {check.weights.record.adapter_id}{seed}"
     n, scored = len(check.texts), [variant for variant in check.specs if variant != RELOADED]
     reference: Floats | None = None
     made = []
@@ -367,7 +363,7 @@ def _check(check: Check, progress: Progress) -> list[Parity]:
                 answers = str(problem)
             except Exception as problem:  # noqa: BLE001 (whatever a runtime does: this variant is not used)
                 answers = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-            made.append(measured(check.weights, variant, spec, n, answers))
+            made.append(measured(check.weights.record, variant, spec, n, answers))
     return made
 
 
@@ -377,13 +373,11 @@ def _answers(check: Check, variant: str, advance: Advance) -> Floats:
         from harness.models.transformer import SequenceClassifier
         from harness.models.variants import merged
 
-        assert check.ingredients.base_dir is not None
-        whole = merged(_network(check))
-        classifier: Classifier = SequenceClassifier(whole, check.ingredients.base_dir, check.ingredients.max_length)
+        whole, length = merged(_network(check)), check.suite.text.max_length
+        classifier: Classifier = SequenceClassifier(whole, check.weights.base.folder, length)
     else:
         model = as_variant(check.model, variant)
-        of_base = check.weights.base_digest
-        made_from = in_runtime(check.ingredients, model, of_base, check.weights, check.suite, check.cache)
+        made_from = in_runtime(check.recipe, model, check.suite, check.cache)
         classifier = models.load(model, made_from)
     return classifier.predict(check.texts, advance).scores
 
@@ -392,15 +386,14 @@ def _network(check: Check) -> Any:
     from harness.models import peft, transformer
 
     module = peft if isinstance(check.model, PeftModel) else transformer
-    return module.network(check.ingredients)
+    return module.network(check.recipe.ingredients)
 
 
 def _reloaded(check: Check) -> tuple[Floats, Floats]:
     """Scores of the probe texts by the network in training before it was saved, and by the loaded network."""
     from harness.models.transformer import probe_scores
 
-    before = check.weights.adapter.card.get("probe_scores")
+    before = check.weights.record.card.get("probe_scores")
     if before is None:
         raise AdapterError("its card records no probe scores from training, so the loaded weights cannot be checked")
-    assert check.ingredients.base_dir is not None
-    return np.array(before), np.array(probe_scores(_network(check), check.ingredients.base_dir))
+    return np.array(before), np.array(probe_scores(_network(check), check.weights.base.folder))

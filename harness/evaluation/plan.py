@@ -15,7 +15,7 @@ from harness.evaluation import weights as evaluation_weights
 from harness.evaluation.inputs import ResolvedInputs, Workspace
 from harness.evaluation.parity import Check
 from harness.evaluation.scoring import Job
-from harness.evaluation.weights import Recipe, TrainedWeights
+from harness.evaluation.weights import FoundWeights, MissingWeights, Recipe, Weights
 from harness.records import Parity, Split
 from harness.store import reader
 from harness.store.connection import opened
@@ -30,7 +30,7 @@ def plan(
     model_ids: Collection[str] = (),
     split_ids: Collection[str] = (),
     limit: int | None = None,
-    untrainable: Mapping[tuple[str, int], str] | None = None,
+    found: FoundWeights | None = None,
 ) -> list[Job]:
     """List every model, seed and scored split of the suite, with the key under which its run is or will be stored.
 
@@ -38,25 +38,26 @@ def plan(
         model_ids: only these models; all where empty.
         split_ids: only these splits; all that nothing is trained on where empty.
         limit: score only this many examples from the start of each split.
-        untrainable: why weights are absent, by adapter id and seed, as training reported it.
+        found: the weights of these models; looked for where None.
     """
+    models = [model for model in suite.model if not model_ids or model.id in model_ids]
+    found = evaluation_weights.find(suite, models, materials, workspace) if found is None else found
     scored = [
         split if limit is None else data.first(split, limit)
         for split in materials.splits.values()
         if split.split_id not in suite.train_split_ids and (not split_ids or split.split_id in split_ids)
     ]
     git = provenance.git(workspace.suite_path.resolve().parent)
-    planned = []
-    for model in suite.model:
-        if not model_ids or model.id in model_ids:
-            by_seed = evaluation_weights.of(suite, model, materials, workspace, untrainable)
-            variants = parity.wanted(model, can_calibrate=evaluation_weights.can_calibrate(suite, model))
-            planned.append((model, by_seed, variants, _checks(suite, model, by_seed, variants, materials, workspace)))
+    sample, planned = parity.sample(suite, materials.splits), []
+    for model in models:
+        by_seed = evaluation_weights.recipes(suite, model, materials, found)
+        variants = parity.wanted(model, can_calibrate=evaluation_weights.can_calibrate(suite, model))
+        planned.append((model, by_seed, variants, _checks(suite, model, by_seed, variants, sample, workspace)))
     stored = _stored([key for *_, held in planned for check in held for key in check.keys.values()], workspace)
     jobs = []
     for model, by_seed, variants, held in planned:
-        found = {variant: [stored.get(check.keys[variant]) for check in held] for variant in variants}
-        decision = parity.choose_variant(model, variants, found)
+        answers = {variant: [stored.get(check.keys[variant]) for check in held] for variant in variants}
+        decision = parity.choose_variant(model, variants, answers)
         for seed, recipe in by_seed.items():
             jobs += [_job(suite, decision, seed, split, recipe, git, workspace) for split in scored]
     return jobs
@@ -69,24 +70,25 @@ def checks(
     *,
     model_ids: Collection[str] = (),
     variants: Sequence[str] = (),
-    untrainable: Mapping[tuple[str, int], str] | None = None,
+    found: FoundWeights | None = None,
 ) -> list[Check]:
     """List the parity checks: each trained model and seed, in the variants in which the suite uses it.
 
     Args:
         model_ids: only these models; all where empty.
         variants: check these instead of the ones that the suite uses, as far as a model supports them.
-        untrainable: why weights are absent, as for `plan`.
+        found: the weights of these models, as for `plan`.
     """
-    found: list[Check] = []
-    for model in suite.model:
+    models = [model for model in suite.model if not model_ids or model.id in model_ids]
+    found = evaluation_weights.find(suite, models, materials, workspace) if found is None else found
+    sample, made = parity.sample(suite, materials.splits), list[Check]()
+    for model in models:
         can_calibrate = evaluation_weights.can_calibrate(suite, model)
         chosen = [variant for variant in variants if can_calibrate or not variant.endswith("int8")]
         chosen = chosen if variants else parity.wanted(model, can_calibrate=can_calibrate)
-        if chosen and parity.has_variants(model) and (not model_ids or model.id in model_ids):
-            by_seed = evaluation_weights.of(suite, model, materials, workspace, untrainable)
-            found += _checks(suite, model, by_seed, chosen, materials, workspace)
-    return found
+        by_seed = evaluation_weights.recipes(suite, model, materials, found)
+        made += _checks(suite, model, by_seed, chosen, sample, workspace)
+    return made
 
 
 def _checks(
@@ -94,25 +96,25 @@ def _checks(
     model: Model,
     by_seed: Mapping[int | None, Recipe],
     variants: Sequence[str],
-    materials: ResolvedInputs,
+    texts: tuple[str, ...],
     workspace: Workspace,
 ) -> list[Check]:
     """Make one check for each seed whose weights are available."""
     if not variants or not parity.has_variants(model):
         return []
-    texts, length = parity.sample(suite, materials.splits), suite.text.max_length
+    sample_digest, length = digest.of_json(list(texts)), suite.text.max_length
     return [
         Check(
             suite=suite,
             model=model,
+            recipe=recipe,
             weights=weights,
-            ingredients=recipe.ingredients,
             texts=texts,
-            specs={variant: parity.spec(weights, variant, texts, length) for variant in variants},
+            specs={variant: parity.spec(weights, variant, sample_digest, length) for variant in variants},
             cache=workspace.cache,
         )
         for recipe in by_seed.values()
-        if (weights := recipe.parity_weights) is not None
+        if (weights := recipe.usable) is not None
     ]
 
 
@@ -129,25 +131,24 @@ def current_keys(jobs: Iterable[Job]) -> list[str]:
     return [job.run_key for job in jobs if job.blocked is None]
 
 
-def _leak(weights: TrainedWeights | None, seed: int | None, split: Split) -> str | None:
+def _leak(weights: Weights | None, split: Split) -> str | None:
     """Describe the rows of a split that the weights were trained on; None if there are none.
 
     The weights may come from another folder than the one that the suite would train into.
     """
     if weights is None or weights.trained_on is None:
         return None
-    who = f"adapter {weights.adapter.id!r}" + ("" if seed is None else f" seed {seed}")
     try:
-        data.check_no_leak(weights.trained_on, split, who)
+        data.check_no_leak(weights.trained_on, split, weights.label)
     except LeakError as problem:
         return str(problem)
     return None
 
 
-def _unknown_training(model: Model, weights: TrainedWeights | None) -> str | None:
+def _unknown_training(model: Model, weights: Weights | None) -> str | None:
     if isinstance(model, CheckpointModel):
         return f"what base {model.base!r} was trained on is unknown: it may have seen these very texts"
-    if weights is None or weights.record is None or weights.trained_on is not None:
+    if weights is None or weights.trained_on is not None:
         return None
     return f"what adapter {weights.adapter.id!r} was trained on is unknown: it may have seen these very texts"
 
@@ -161,14 +162,13 @@ def _job(
     git: tuple[str | None, bool | None],
     workspace: Workspace,
 ) -> Job:
-    model, weights = decision.model, recipe.weights
+    model, declared, weights = decision.model, recipe.weights, recipe.usable
     record = weights.record if weights else None
-    known, base = recipe.parity_weights, recipe.base_digest
     # The number of trials describes how the adapter was chosen; it is no input of its predictions.
     left_out: Mapping[str, bool | set[str]] = {"train": {"seeds"}, "path": True, "trials": True}
     configuration = {
         "model": model.model_dump(mode="json", exclude_none=True, exclude={"seeds"}),
-        "adapter": weights and weights.adapter.model_dump(mode="json", exclude=left_out),
+        "adapter": declared and declared.adapter.model_dump(mode="json", exclude=left_out),
         "base": recipe.base_digest,
         "train": recipe.train_digest,
         "text": {"template": suite.text.template, "max_length": suite.text.max_length},
@@ -180,21 +180,22 @@ def _job(
         "split": {"id": split.split_id, "digest": split.digest},
         "packages": parity.packages(getattr(model, "runtime", "torch")),
     }
-    leak, forbidden = _leak(weights, seed, split), suite.audit.exact_overlap == "forbid"
+    leak, forbidden = _leak(weights, split), suite.audit.exact_overlap == "forbid"
+    missing = declared.reason if isinstance(declared, MissingWeights) else None
     doubts = (_unknown_training(model, weights), None if forbidden else leak, weights and weights.doubt)
     return Job(
         suite=suite,
         model=model,
         seed=seed,
         split=split,
-        ingredients=parity.in_runtime(recipe.ingredients, model, base, known, suite, workspace.cache),
+        ingredients=parity.in_runtime(recipe, model, suite, workspace.cache),
         adapter=record,
         configuration=digest.of_json(configuration),
         run_key=digest.of_json(spec),
         spec=spec,
         git_commit=git[0],
         git_dirty=git[1],
-        blocked=(weights.blocked if weights else None) or (leak if forbidden else None) or decision.blocked,
+        blocked=missing or (leak if forbidden else None) or decision.blocked,
         note=decision.why,
         warning="; ".join(one for one in doubts if one) or None,
     )

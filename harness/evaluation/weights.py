@@ -1,16 +1,20 @@
-"""Ingredients of a model with a seed, independent of the split: base, trained weights and training rows.
+"""Weights of adapters, found once for each adapter and seed, and the inputs of the models that are made of them.
 
-Weights are trained by the suite or come from elsewhere; both are described by the same record.
+    found = find(suite, models, inputs, workspace)       # by adapter and seed: `Weights`, or why there are none
+    recipes(suite, model, inputs, found)                 # by seed: everything that the model is loaded from
+
+`Weights` is the one record of an adapter between its declaration and its run, whether the suite trains it or it comes
+from elsewhere. All of it is read and verified without torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import AdapterError, FetchError
-from harness.evaluation import parity
 from harness.evaluation.inputs import ResolvedInputs, Workspace
 from harness.models import adapter_files
 from harness.models.bases import ResolvedBase
@@ -32,61 +36,156 @@ from harness.suite.schema import (
     TransformerModel,
 )
 from harness.training import card, plan
+from harness.training.plan import TrainingJob
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignWeights:
-    """An adapter from elsewhere, on this machine."""
+class Weights:
+    """Trained weights on this machine, verified, and their origin."""
 
+    adapter: AnyAdapter
+    seed: int | None
+    """Seed with which the suite trains them; None if they come from elsewhere."""
+    base: ResolvedBase
+    """The base on which the suite puts them."""
+    train: Split | None
+    """Split on which the suite trains them; None if they come from elsewhere."""
     folder: Path
     record: AdapterRecord
+    """Their card, or what their files state where there is none."""
     trained_on: frozenset[str] | None
-    """Digests of the texts that it has seen, according to its own folder; None if unknown."""
-    made_on: str | None
-    """The base that its configuration names, if any."""
+    """Digests of the texts that they have seen, according to their own folder; None if unknown."""
+    doubt: str | None = None
+    """Reason why they may not fit the base."""
+
+    @property
+    def label(self) -> str:
+        """Adapter and seed, for messages."""
+        return f"adapter {self.adapter.id!r}" + ("" if self.seed is None else f" seed {self.seed}")
 
 
-def find_foreign(declared: ForeignAdapter, base: ResolvedBase, suite_dir: Path, cache: Path) -> ForeignWeights:
+@dataclass(frozen=True, slots=True)
+class MissingWeights:
+    """Declared weights that cannot be used."""
+
+    adapter: AnyAdapter
+    base: ResolvedBase
+    train: Split | None
+    reason: str
+    """Why: not trained yet, training failed, damaged, or not available from elsewhere."""
+
+
+FoundWeights: TypeAlias = Mapping[tuple[str, int | None], Weights | MissingWeights]
+"""By adapter id and seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that a model with one seed is made from, independent of the split."""
+
+    ingredients: ModelInputs
+    weights: Weights | MissingWeights | None
+    """None for a model without an adapter."""
+    base_digest: str | None
+    train_digest: str | None
+    """Digest of its training rows."""
+
+    @property
+    def usable(self) -> Weights | None:
+        """Its weights, if it has any that can be used."""
+        return self.weights if isinstance(self.weights, Weights) else None
+
+
+def find(
+    suite: Suite,
+    models: Iterable[Model],
+    inputs: ResolvedInputs,
+    workspace: Workspace,
+    failures: Mapping[tuple[str, int], str] | None = None,
+) -> FoundWeights:
+    """Find the weights of every adapter that these models use, with each of its seeds.
+
+    Args:
+        failures: why trainings failed, by adapter id and seed.
+    """
+    used = {model.adapter for model in models if isinstance(model, PeftModel | TransformerModel)}
+    found: dict[tuple[str, int | None], Weights | MissingWeights] = {
+        key: trained_here(job, (failures or {}).get(key)) for key, job in inputs.trainings.items() if key[0] in used
+    }
+    for adapter in suite.adapter:
+        if adapter.id in used and not isinstance(adapter, Adapter):
+            base = inputs.bases[adapter.base]
+            found[adapter.id, None] = from_elsewhere(adapter, by_id(suite.base, adapter.base), base, workspace)
+    return found
+
+
+def trained_here(job: TrainingJob, failure: str | None = None) -> Weights | MissingWeights:
+    """Read the weights that a training made, and check that they are the ones that the suite would train.
+
+    Args:
+        failure: why the training failed, if it just did.
+    """
+    if failure is None and not job.folder.is_dir():
+        failure = plan.why_missing(job)
+    if failure is not None:
+        return MissingWeights(job.adapter, job.base, job.split, failure)
+    try:
+        record = card.read(job.folder)
+        card.check_is(job, record)
+        seen = card.trained_on(job.folder, record)
+    except AdapterError as problem:
+        return MissingWeights(job.adapter, job.base, job.split, str(problem))
+    if seen is None:  # the key names the split, which is just as good
+        seen = frozenset(example.text_digest for example in job.split.examples)
+    return Weights(job.adapter, job.seed, job.base, job.split, job.folder, record, seen)
+
+
+def from_elsewhere(
+    declared: ForeignAdapter, base: Base, resolved: ResolvedBase, workspace: Workspace
+) -> Weights | MissingWeights:
     """Find a declared adapter, and verify all of it that can be verified without torch.
 
     Args:
         base: the base on which the suite puts it.
-        suite_dir: the folder to which paths are relative.
-        cache: the folder for files from the hub.
-
-    Raises:
-        FetchError: the hub does not serve it.
-        AdapterError: it cannot be used, or its card names another base.
+        resolved: the same base on this machine.
     """
-    folder = adapter_files.find(declared, suite_dir, cache, also=(card.TRAINED_ON,))
+    try:
+        return _from_elsewhere(declared, base, resolved, workspace)
+    except (AdapterError, FetchError, OSError) as problem:
+        return MissingWeights(declared, resolved, None, str(problem))
+
+
+def _from_elsewhere(declared: ForeignAdapter, base: Base, resolved: ResolvedBase, workspace: Workspace) -> Weights:
+    folder = adapter_files.find(declared, workspace.suite_path.parent, workspace.cache, also=(card.TRAINED_ON,))
     config = adapter_files.configuration(folder)
     adapter_files.check_labels(folder)
-    named = config.get("base_model_name_or_path")
-    made_on = named if isinstance(named, str) else None
+    named, seen = config.get("base_model_name_or_path"), None
     if (folder / CARD).is_file():
         record = _record(folder)
-        if record.base_digest != base.digest:
+        if record.base_digest != resolved.digest:
             raise AdapterError(
                 f"adapter {declared.id}: {folder / CARD} records training on another base (digest "
-                f"{record.base_digest[:12]}) than {declared.base!r} (digest {base.digest[:12]})"
+                f"{record.base_digest[:12]}) than {declared.base!r} (digest {resolved.digest[:12]})"
             )
-        return ForeignWeights(folder, record, card.trained_on(folder, record), made_on)
-    adapter_files.check_labels(base.folder, of_base=True)
-    record = AdapterRecord(
-        adapter_digest=adapter_files.identity(folder),
-        adapter_id=declared.id,
-        method=config["peft_type"].lower(),
-        params=adapter_files.params(config),
-        base_digest=base.digest,
-        trained_on=None,
-        n_trainable=None,
-        seed=None,
-        train_seconds=None,
-        peak_bytes=None,
-        size_bytes=card.size_bytes(folder),
-        card={},
-    )
-    return ForeignWeights(folder, record, None, made_on)
+        seen = card.trained_on(folder, record)
+    else:
+        adapter_files.check_labels(resolved.folder, of_base=True)
+        record = AdapterRecord(
+            adapter_digest=adapter_files.identity(folder),
+            adapter_id=declared.id,
+            method=config["peft_type"].lower(),
+            params=adapter_files.params(config),
+            base_digest=resolved.digest,
+            trained_on=None,
+            n_trainable=None,
+            seed=None,
+            train_seconds=None,
+            peak_bytes=None,
+            size_bytes=card.size_bytes(folder),
+            card={},
+        )
+    doubt = doubt_of(declared, named if isinstance(named, str) else None, base)
+    return Weights(declared, None, resolved, None, folder, record, seen, doubt)
 
 
 def doubt_of(declared: ForeignAdapter, made_on: str | None, base: Base) -> str | None:
@@ -117,41 +216,6 @@ def _record(folder: Path) -> AdapterRecord:
         raise AdapterError(f"{folder / CARD} is nested too deeply") from None
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedWeights:
-    """The weights with which a model is scored, and their provenance."""
-
-    adapter: AnyAdapter
-    base: ResolvedBase
-    train: Split | None
-    """Split on which the suite trains them; None if they come from elsewhere."""
-    folder: Path | None
-    record: AdapterRecord | None
-    trained_on: frozenset[str] | None
-    """Digests of the texts that they have seen, according to their own folder; None if unknown."""
-    blocked: str | None
-    doubt: str | None = None
-    """Reason why they may not fit the base on which the suite puts them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Ingredients of one model with one seed, independent of the split."""
-
-    ingredients: ModelInputs
-    weights: TrainedWeights | None
-    base_digest: str | None
-    train_digest: str | None
-    """Digest of its training rows."""
-
-    @property
-    def parity_weights(self) -> parity.Weights | None:
-        """Its trained weights in the form that parity checks take; None if it has none."""
-        if self.weights is None or self.weights.record is None or self.weights.blocked is not None:
-            return None
-        return parity.Weights(self.weights.record, self.weights.base.digest, self.weights.train)
-
-
 def adapter_of(suite: Suite, model: Model) -> AnyAdapter | None:
     """Look up the adapter that a model names, if any."""
     if isinstance(model, PeftModel | TransformerModel) and model.adapter is not None:
@@ -169,91 +233,37 @@ def _seeds(suite: Suite, model: Model) -> tuple[int | None, ...]:
     return (None,)
 
 
-def of(
-    suite: Suite,
-    model: Model,
-    materials: ResolvedInputs,
-    workspace: Workspace,
-    untrainable: Mapping[tuple[str, int], str] | None,
-) -> dict[int | None, Recipe]:
-    """Make the recipe of a model for each of its seeds.
-
-    Args:
-        untrainable: why weights are absent, by adapter id and seed, as training reported it.
-    """
-    return {seed: _recipe(suite, model, seed, materials, workspace, untrainable or {}) for seed in _seeds(suite, model)}
-
-
 def can_calibrate(suite: Suite, model: Model) -> bool:
     """Report whether the rows on which a model's weights were trained are available."""
     return isinstance(adapter_of(suite, model), Adapter)
 
 
-def _trained_here(
-    suite: Suite,
-    adapter: Adapter,
-    seed: int | None,
-    materials: ResolvedInputs,
-    workspace: Workspace,
-    untrainable: Mapping[tuple[str, int], str],
-) -> TrainedWeights:
-    trainings = plan.jobs(suite, materials.splits, materials.bases, workspace.adapters)
-    job = next(job for job in trainings if (job.adapter.id, job.seed) == (adapter.id, seed))
-    record, seen, blocked = None, None, untrainable.get((adapter.id, job.seed))
-    if blocked is None and not job.folder.is_dir():
-        blocked = plan.why_missing(job)
-    if blocked is None:
-        try:
-            read = card.read(job.folder)
-            card.check_is(job, read)
-            seen, record = card.trained_on(job.folder, read), read
-            if seen is None:  # the key names the split, which is just as good
-                seen = frozenset(example.text_digest for example in job.split.examples)
-        except AdapterError as problem:
-            blocked = str(problem)
-    return TrainedWeights(adapter, job.base, job.split, job.folder, record, seen, blocked)
+def recipes(suite: Suite, model: Model, inputs: ResolvedInputs, found: FoundWeights) -> dict[int | None, Recipe]:
+    """Make the recipe of a model for each of its seeds.
 
-
-def _from_elsewhere(
-    suite: Suite, adapter: ForeignAdapter, materials: ResolvedInputs, workspace: Workspace
-) -> TrainedWeights:
-    base = materials.bases[adapter.base]
-    try:
-        found = find_foreign(adapter, base, workspace.suite_path.parent, workspace.cache)
-    except (AdapterError, FetchError, OSError) as problem:
-        return TrainedWeights(adapter, base, None, None, None, None, str(problem))
-    doubt = doubt_of(adapter, found.made_on, by_id(suite.base, adapter.base))
-    return TrainedWeights(adapter, base, None, found.folder, found.record, found.trained_on, None, doubt)
-
-
-def _recipe(
-    suite: Suite,
-    model: Model,
-    seed: int | None,
-    materials: ResolvedInputs,
-    workspace: Workspace,
-    untrainable: Mapping[tuple[str, int], str],
-) -> Recipe:
-    named = model.base if isinstance(model, ProbeModel | TransformerModel | CheckpointModel) else None
-    base = materials.bases[named] if named else None
+    Args:
+        found: the weights of its adapter, if it has one.
+    """
+    adapter = adapter_of(suite, model)
     train: Split | None = None
     texts: list[str] = []
     if isinstance(model, MajorityModel | TfidfModel | ProbeModel):
-        train = materials.splits[model.train_split]
+        train = inputs.splits[model.train_split]
         texts = [suite.text.render(example.title, example.content) for example in train.examples]
-    adapter, weights = adapter_of(suite, model), None
-    if isinstance(adapter, Adapter):
-        weights = _trained_here(suite, adapter, seed, materials, workspace, untrainable)
-    elif adapter is not None:
-        weights = _from_elsewhere(suite, adapter, materials, workspace)
-    if weights is not None:
-        base, train = weights.base, weights.train
-    ingredients = ModelInputs(
-        seed=seed,
-        max_length=suite.text.max_length,
-        base_dir=base.folder if base else None,
-        adapter_dir=weights.folder if weights else None,
-        train_texts=texts,
-        train_labels=[example.label for example in train.examples] if texts and train else [],
-    )
-    return Recipe(ingredients, weights, base.digest if base else None, train.digest if train else None)
+    named = model.base if isinstance(model, ProbeModel | TransformerModel | CheckpointModel) else None
+    base = inputs.bases[named] if named else None
+    made = {}
+    for seed in _seeds(suite, model):
+        weights = found[adapter.id, seed] if adapter is not None else None
+        if weights is not None:
+            base, train = weights.base, weights.train
+        ingredients = ModelInputs(
+            seed=seed,
+            max_length=suite.text.max_length,
+            base_dir=base.folder if base else None,
+            adapter_dir=weights.folder if isinstance(weights, Weights) else None,
+            train_texts=texts,
+            train_labels=[example.label for example in train.examples] if texts and train else [],
+        )
+        made[seed] = Recipe(ingredients, weights, base.digest if base else None, train.digest if train else None)
+    return made

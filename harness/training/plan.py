@@ -46,8 +46,12 @@ def jobs(
     suite: Suite, splits: Mapping[str, Split], bases: Mapping[str, ResolvedBase], adapters_dir: Path
 ) -> list[TrainingJob]:
     """One job for every adapter that a suite trains and every one of its seeds, in the file's order."""
+    rendered = {
+        split_id: tuple(suite.text.render(example.title, example.content) for example in splits[split_id].examples)
+        for split_id in {adapter.train.split for adapter in suite.trained_adapters}
+    }
     return [
-        _job(suite, adapter, seed, splits[adapter.train.split], bases[adapter.base], adapters_dir)
+        _job(suite, adapter, seed, splits[adapter.train.split], rendered, bases[adapter.base], adapters_dir)
         for adapter in suite.trained_adapters
         for seed in adapter.train.seeds
     ]
@@ -83,7 +87,13 @@ def why_missing(job: TrainingJob) -> str:
 
 
 def _job(
-    suite: Suite, adapter: Adapter, seed: int, split: Split, base: ResolvedBase, adapters_dir: Path
+    suite: Suite,
+    adapter: Adapter,
+    seed: int,
+    split: Split,
+    rendered: Mapping[str, tuple[str, ...]],
+    base: ResolvedBase,
+    adapters_dir: Path,
 ) -> TrainingJob:
     precision = adapter.train.precision
     if precision == "auto":
@@ -101,14 +111,13 @@ def _job(
         "max_length": suite.text.max_length,
         "packages": {name: provenance.packages().get(name) for name in provenance.SCORING_PACKAGES},
     }
-    texts = tuple(suite.text.render(example.title, example.content) for example in split.examples)
     key = digest.of_json(inputs)
     return TrainingJob(
         adapter=adapter,
         seed=seed,
         base=base,
         split=split,
-        texts=texts,
+        texts=rendered[adapter.train.split],
         max_length=suite.text.max_length,
         template=suite.text.template,
         precision=precision,

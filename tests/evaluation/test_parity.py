@@ -10,14 +10,14 @@ import pytest
 
 from harness import provenance
 from harness.evaluation import parity
-from harness.evaluation.parity import TOLERANCES, Weights, choose_variant, describe, measured, wanted
+from harness.evaluation.parity import TOLERANCES, choose_variant, describe, measured, wanted
 from harness.records import AdapterRecord, Parity, Split
 from harness.store import reader, writer
 from harness.store.connection import opened
 from harness.suite.load import load
 from harness.suite.schema import PeftModel
 
-WEIGHTS = Weights(AdapterRecord("a" * 64, "lora", "lora", {}, "b" * 64, "c", 1, 13, 1.0, 1, 1, {}), "b" * 64, None)
+WEIGHTS = AdapterRecord("a" * 64, "lora", "lora", {}, "b" * 64, "c", 1, 13, 1.0, 1, 1, {})
 FORM = "openvino int8"
 
 

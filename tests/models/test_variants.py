@@ -17,7 +17,7 @@ from harness import models, provenance
 from harness.artifacts import digest
 from harness.cli import app
 from harness.errors import RunError
-from harness.evaluation import parity
+from harness.evaluation import parity, weights
 from harness.evaluation.inputs import Workspace, gather
 from harness.evaluation.plan import checks, plan
 from harness.evaluation.scoring import Job
@@ -95,8 +95,10 @@ def scores_of(world: World, precision: str, runtime: str) -> Any:
     world.declare("fp32", "torch")
     job = world.jobs()["tiny+lora", 1]
     model = parity.as_variant(job.model, f"{runtime} {precision}")
-    weights = parity.Weights(job.adapter, "b", world_train(world)) if job.adapter else None
-    made_from = parity.in_runtime(job.ingredients, model, "b", weights, job.suite, world.db.parent / "cache")
+    suite, workspace = job.suite, Workspace(world.suite_path, world.db)
+    inputs = gather(suite, workspace)
+    recipe = weights.recipes(suite, job.model, inputs, weights.find(suite, [job.model], inputs, workspace))[1]
+    made_from = parity.in_runtime(recipe, model, suite, workspace.cache)
     return models.load(model, made_from).predict(TEXTS, skip_note), made_from
 
 
