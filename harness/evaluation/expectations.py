@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from harness import provenance
-from harness.artifacts import digest
+from harness import keys, provenance
 from harness.evaluation.inputs import Workspace
 from harness.evaluation.scoring import Job
 from harness.records import Split
@@ -34,4 +33,4 @@ def digest_of(rule: Rule, splits: Mapping[str, Split]) -> str:
     Args:
         splits: by id, including the rule's.
     """
-    return digest.of_json([rule.gate_id, splits[rule.split].digest])
+    return keys.key(keys.expectation(rule.gate_id, splits[rule.split].digest))

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness import provenance
-from harness.artifacts import digest
+from harness import keys, provenance
 from harness.evaluation.scoring import Job
 from harness.models.classifier import ModelInputs
 from harness.progress import Progress
@@ -28,8 +27,6 @@ from harness.records import Forgetting
 from harness.stats import inference
 from harness.stats.inference import Floats
 
-VERSION = 1
-"""Incremented when the definition of a number changes."""
 SAMPLE = 50
 """Number of texts of each split."""
 MASKED_SHARE = 0.15
@@ -76,17 +73,14 @@ def wanted(jobs: Iterable[Job], known: Collection[str]) -> list[Measurement]:
 def key_of(job: Job) -> str:
     """Digest everything that determines the numbers of a job with weights (64 hex digits)."""
     assert job.adapter is not None
-    return digest.of_json(
-        {
-            "version": VERSION,
-            "adapter": job.adapter.adapter_digest,
-            "base": job.adapter.base_digest,
-            "split": job.split.digest,
-            "sample": SAMPLE,
-            "template": job.suite.text.template,
-            "max_length": job.suite.text.max_length,
-            "packages": {name: provenance.packages().get(name) for name in provenance.SCORING_PACKAGES},
-        }
+    return keys.key(
+        keys.forgetting(
+            adapter_digest=job.adapter.adapter_digest,
+            base_digest=job.adapter.base_digest,
+            split=job.split,
+            n_texts=SAMPLE,
+            text=job.suite.text,
+        )
     )
 
 

@@ -12,9 +12,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from harness import models, provenance
-from harness.artifacts import digest
-from harness.artifacts.scoring_code import scoring_code
+from harness import keys, models, provenance
 from harness.engine import MapUnordered, WorkerLost
 from harness.errors import AdapterError, HarnessError
 from harness.evaluation.inputs import Workspace
@@ -98,30 +96,21 @@ def sample(suite: Suite, splits: Mapping[str, Split]) -> tuple[str, ...]:
 
 
 def spec(weights: Weights, variant: str, sample_digest: str, max_length: int) -> dict[str, Any]:
-    """Collect the inputs of a parity check, including the processor: variants round differently on another one.
+    """Collect the inputs of the parity check of a variant of these weights.
 
     Args:
         sample_digest: digest of the texts that `sample` drew.
     """
-    tolerance, hardware = TOLERANCES[variant], provenance.hardware()
-    return {
-        "form": variant,
-        "adapter_digest": weights.record.adapter_digest,
-        "base": weights.base.digest,
-        "calibrated_on": weights.train.digest if weights.train and variant.endswith("int8") else None,
-        "texts": sample_digest,
-        "max_length": max_length,
-        "scoring_code": scoring_code(),
-        "packages": packages(variant.split()[0]),
-        "hardware": {name: hardware[name] for name in ("machine", "processor", "bf16")},
-        "allowed": [tolerance.flips, tolerance.move],
-    }
-
-
-def packages(runtime: str) -> dict[str, str | None]:
-    """Versions of the packages whose releases can change the answers of a runtime."""
-    names = (*provenance.SCORING_PACKAGES, *(provenance.RUNTIME_PACKAGES if runtime == "openvino" else ()))
-    return {name: provenance.packages().get(name) for name in names}
+    tolerance = TOLERANCES[variant]
+    return keys.parity(
+        variant,
+        adapter_digest=weights.record.adapter_digest,
+        base_digest=weights.base.digest,
+        calibrated_on=weights.train.digest if weights.train and variant.endswith("int8") else None,
+        sample_digest=sample_digest,
+        max_length=max_length,
+        allowed=(tolerance.flips, tolerance.move),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +132,7 @@ class Check:
     @property
     def keys(self) -> dict[str, str]:
         """Keys under which the parity of each variant is stored."""
-        return {variant: digest.of_json(spec) for variant, spec in self.specs.items()}
+        return {variant: keys.key(spec) for variant, spec in self.specs.items()}
 
 
 def in_runtime(recipe: Recipe, model: Model, suite: Suite, cache: Path) -> ModelInputs:
@@ -163,16 +152,15 @@ def in_runtime(recipe: Recipe, model: Model, suite: Suite, cache: Path) -> Model
         return ingredients if is_timed else replace(ingredients, states_dir=cache / "states")
     assert isinstance(model, PeftModel | TransformerModel | CheckpointModel)
     train = weights.train if weights is not None and model.precision == "int8" else None
-    made_from = {
-        "base": recipe.base_digest,
-        "adapter_digest": weights and weights.record.adapter_digest,
-        "seed": ingredients.seed if weights is None else None,
-        "calibrated_on": train and [train.digest, suite.text.template, suite.text.max_length],
-        "scoring_code": scoring_code(),
-        "packages": packages("openvino"),
-    }
+    made_from = keys.conversion(
+        base_digest=recipe.base_digest,
+        adapter_digest=None if weights is None else weights.record.adapter_digest,
+        seed=ingredients.seed if weights is None else None,
+        calibrated_on=train,
+        text=suite.text,
+    )
     texts = [suite.text.render(example.title, example.content) for example in train.examples] if train else []
-    folder = cache / "openvino" / digest.of_json(made_from)[:32]
+    folder = cache / "openvino" / keys.key(made_from)[:32]
     return replace(ingredients, train_texts=texts, converted_dir=folder)
 
 
@@ -197,7 +185,7 @@ def measured(
         low, high = inference.wilson(flips, n)
         move = float(np.abs(log_odds(other) - log_odds(reference)).max())
     return Parity(
-        parity_key=digest.of_json(described),
+        parity_key=keys.key(described),
         adapter_digest=record.adapter_digest,
         adapter_id=record.adapter_id,
         seed=record.seed,

@@ -6,9 +6,8 @@ that immediately.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from harness import data, provenance
+from harness import data, keys, provenance
 from harness.artifacts import digest
-from harness.artifacts.scoring_code import scoring_code
 from harness.errors import LeakError
 from harness.evaluation import parity
 from harness.evaluation import weights as evaluation_weights
@@ -164,22 +163,16 @@ def _job(
 ) -> Job:
     model, declared, weights = decision.model, recipe.weights, recipe.usable
     record = weights.record if weights else None
-    # The number of trials describes how the adapter was chosen; it is no input of its predictions.
-    left_out: Mapping[str, bool | set[str]] = {"train": {"seeds"}, "path": True, "trials": True}
-    configuration = {
-        "model": model.model_dump(mode="json", exclude_none=True, exclude={"seeds"}),
-        "adapter": declared and declared.adapter.model_dump(mode="json", exclude=left_out),
-        "base": recipe.base_digest,
-        "train": recipe.train_digest,
-        "text": {"template": suite.text.template, "max_length": suite.text.max_length},
-    }
-    spec = configuration | {
-        "scoring_code": scoring_code(),
-        "seed": seed,
-        "adapter_digest": record and record.adapter_digest,
-        "split": {"id": split.split_id, "digest": split.digest},
-        "packages": parity.packages(getattr(model, "runtime", "torch")),
-    }
+    spec = keys.run(
+        model,
+        None if declared is None else declared.adapter,
+        seed=seed,
+        adapter_digest=None if record is None else record.adapter_digest,
+        base_digest=recipe.base_digest,
+        train_digest=recipe.train_digest,
+        split=split,
+        text=suite.text,
+    )
     leak, forbidden = _leak(weights, split), suite.audit.exact_overlap == "forbid"
     missing = declared.reason if isinstance(declared, MissingWeights) else None
     doubts = (_unknown_training(model, weights), None if forbidden else leak, weights and weights.doubt)
@@ -190,8 +183,8 @@ def _job(
         split=split,
         ingredients=parity.in_runtime(recipe, model, suite, workspace.cache),
         adapter=record,
-        configuration=digest.of_json(configuration),
-        run_key=digest.of_json(spec),
+        configuration=keys.key(keys.configuration(spec)),
+        run_key=keys.key(spec),
         spec=spec,
         git_commit=git[0],
         git_dirty=git[1],

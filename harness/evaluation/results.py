@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness import provenance
-from harness.artifacts import digest
+from harness import keys, provenance
 from harness.errors import StoreError
 from harness.evaluation.plan import current_keys
 from harness.evaluation.scoring import Job
@@ -151,7 +150,7 @@ def _of_run(run: Run, job: Job, answered: reader.Answers | None, sums: reader.Su
         fault = "its predictions have changed since they were stored"
     elif checksum.of_record(run, sums.predictions) != sums.record:
         fault = "its record has changed since it was stored"
-    elif its != mine or digest.of_json(run.spec) != run.run_key:
+    elif its != mine or keys.key(run.spec) != run.run_key:
         fault = "its key is not the digest of its record"
     else:
         return None

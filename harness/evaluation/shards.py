@@ -31,8 +31,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness import provenance
-from harness.artifacts import digest
+from harness import keys, provenance
 from harness.errors import AdapterError, RunError, StoreError
 from harness.evaluation import scoring
 from harness.evaluation.scoring import Answers, Job, Scored
@@ -122,15 +121,15 @@ def write_block(job: Job, examples: Sequence[Example], answers: Answers, folder:
     Raises:
         StoreError: there is no room, or the folder is not writable.
     """
-    write(block(job, examples, folder), answers, _without_split(job))
+    write(block(job, examples, folder), answers, keys.model_of(job.spec))
 
 
 def _key(job: Job, example_ids: Sequence[str]) -> str:
-    return digest.of_json({"model": digest.of_json(_without_split(job)), "examples": list(example_ids)})
+    return keys.key(keys.shard(job.spec, example_ids))
 
 
 def _blocks(job: Job, folder: Path) -> Path:
-    return folder / BLOCKS / digest.of_json(_without_split(job))
+    return folder / BLOCKS / keys.key(keys.model_of(job.spec))
 
 
 def known(job: Job, folder: Path) -> tuple[dict[str, float], list[str]]:
@@ -146,11 +145,6 @@ def known(job: Job, folder: Path) -> tuple[dict[str, float], list[str]]:
         if key == path.stem == _key(job, ids):
             scores |= dict(zip(ids, answers.scores.tolist(), strict=True))
     return scores, damaged
-
-
-def _without_split(job: Job) -> Mapping[str, Any]:
-    """Everything that determines a job's answers, except the examples."""
-    return {name: value for name, value in job.spec.items() if name != "split"}
 
 
 def _batched(things: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:
@@ -212,7 +206,7 @@ def score(task: Task, progress: Progress) -> Done:
                         shard = piece.shards[index]
                         answers = _answer(job, classifier, shard, in_blocks, advance)
                         answers = answers._replace(evaluation_id=task.evaluation_id)
-                        write(shard, answers, _without_split(job))
+                        write(shard, answers, keys.model_of(job.spec))
                         parts[index] = answers
             if piece.is_all:
                 done.scored.append(scoring.finished(job, [part for part in parts if part is not None]))
@@ -252,7 +246,7 @@ _latest: tuple[str, Classifier] | None = None
 def _classifier(job: Job, evaluation_id: str) -> Classifier:
     """Load the job's model, or take it from the previous task if that had the same."""
     global _latest
-    name = digest.of_json([evaluation_id, _without_split(job)])
+    name = keys.key([evaluation_id, keys.model_of(job.spec)])
     if _latest is None or _latest[0] != name:
         _latest = None  # two models at a time are not needed
         _latest = name, loaded(job)

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import provenance
-from harness.artifacts import digest
+from harness import keys, provenance
 from harness.evaluation import scoring
 from harness.evaluation.scoring import Job
 from harness.gates.baseline_file import BaselineRun
@@ -111,13 +110,10 @@ def chosen(
     Args:
         preferred: ids of models that come first; otherwise the order is that of `_cost`.
     """
-    now = {_inputs(job.spec): job for job in jobs if job.blocked is None and _cost(job.model) is not None}
-    pairs = [(kept, now[_inputs(kept.spec)]) for kept in runs if _inputs(kept.spec) in now]
+    scorable = (job for job in jobs if job.blocked is None and _cost(job.model) is not None)
+    now = {keys.key(keys.apart_from_environment(job.spec)): job for job in scorable}
+    pairs = [(kept, now[key]) for kept in runs if (key := keys.key(keys.apart_from_environment(kept.spec))) in now]
     return min(pairs, key=lambda pair: (pair[1].model.id not in preferred, _cost(pair[1].model)), default=None)
-
-
-def _inputs(spec: Mapping[str, Any]) -> str:
-    return digest.of_json({name: value for name, value in spec.items() if name not in ("packages", "scoring_code")})
 
 
 def _cost(model: Model) -> int | None:

@@ -23,6 +23,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
+from harness import keys
 from harness.artifacts import digest
 from harness.stats import inference
 from harness.store import checksum, reader, sql_metrics
@@ -185,8 +186,6 @@ _JSON = {
     "parity": ("parity_key", ("spec", "hardware")),
 }
 """JSON columns by table, after the expression that names a row. Each value must be an object."""
-_OF_CONFIGURATION = ("model", "adapter", "base", "train", "text")
-"""The parts of a run's spec that its configuration is the digest of."""
 
 
 def _specs(connection: Connection) -> Iterator[Problem]:
@@ -214,7 +213,7 @@ def _specs(connection: Connection) -> Iterator[Problem]:
     while rows := cursor.fetchmany(_SPECS_AT_ONCE):
         for run_id, run_key, configuration, text, *recorded in rows:
             spec = _object(text)
-            if digest.of_json(spec) != run_key:
+            if keys.key(spec) != run_key:
                 yield Problem("its key does not match its spec", f"run {run_id}", "", _AGAIN)
             elif (differing := _differing(spec, configuration, recorded)) is not None:
                 yield Problem("does not match its spec", f"run {run_id}", differing, _AGAIN)
@@ -239,12 +238,13 @@ def _deeper(value: Any, levels: int) -> bool:
 
 def _differing(spec: object, configuration: str, recorded: list[object]) -> str | None:
     """The first difference between a run's columns and its spec; None if there is none."""
+    if not isinstance(spec, dict):
+        return "the spec is no object"
     try:
-        assert isinstance(spec, dict)
         split = spec["split"]
         of_spec = [spec["model"]["id"], spec["seed"], spec["adapter_digest"], split["id"], split["digest"]]
-        of_configuration = digest.of_json({name: spec[name] for name in _OF_CONFIGURATION})
-    except (AssertionError, KeyError, TypeError):
+        of_configuration = keys.key(keys.configuration(spec))
+    except (KeyError, TypeError):
         return "the spec lacks a required entry"
     names = ("model_id", "seed", "adapter_digest", "split_id", "split_digest")
     for name, column, value in zip(names, recorded, of_spec, strict=True):

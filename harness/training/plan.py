@@ -13,14 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import provenance
-from harness.artifacts import digest
+from harness import keys, provenance
 from harness.models.bases import ResolvedBase
 from harness.records import Split
 from harness.suite.schema import Adapter, Suite
-
-VERSION = 4
-"""Incremented when a change to the training loop changes weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +94,8 @@ def _job(
     precision = adapter.train.precision
     if precision == "auto":
         precision = "bf16" if provenance.has_fast_bf16() else "fp32"
-    inputs = {
-        "version": VERSION,
-        "method": adapter.method,
-        "params": adapter.params,
-        "train": adapter.train.model_dump(mode="json", exclude={"seeds", "precision"}),
-        "precision": precision,
-        "seed": seed,
-        "base": base.digest,
-        "split": split.digest,
-        "template": suite.text.template,
-        "max_length": suite.text.max_length,
-        "packages": {name: provenance.packages().get(name) for name in provenance.SCORING_PACKAGES},
-    }
-    key = digest.of_json(inputs)
+    spec = keys.training(adapter, seed=seed, precision=precision, base_digest=base.digest, split=split, text=suite.text)
+    key = keys.key(spec)
     return TrainingJob(
         adapter=adapter,
         seed=seed,
