@@ -10,7 +10,7 @@ from scipy import stats as scipy_stats
 from harness.records import Evidence, Example, Outcomes
 from harness.stats import inference
 from harness.stats.inference import Ints
-from harness.suite.rules import Kind, Rule
+from harness.suite.rules import Bound, Comparison, Flips, Kind, OtherModel, Rule
 
 Bools = NDArray[np.bool_]
 Seeds = tuple[Outcomes, ...]
@@ -74,8 +74,10 @@ def seeds_of(
 
 def rule(kind: Kind, limit: float, repeat: int = 0) -> Rule:
     """A rule of accuracy; its bootstrap is seeded by the repeat."""
-    reference = "old" if kind in ("non_inferior_to", "superior_to", "max_flips") else None
-    return Rule(f"{kind} {limit} #{repeat}", kind, "new", "test", limit, True, "accuracy", reference=reference)
+    at, old = (f"{kind} {limit} #{repeat}", kind, "new", "test", limit, True), OtherModel("old")
+    if kind == "max_flips":
+        return Flips(*at, old)
+    return Comparison(*at, old, "accuracy") if kind in ("non_inferior_to", "superior_to") else Bound(*at, "accuracy")
 
 
 def evidence(new: Seeds = (), old: Seeds = ()) -> Evidence:

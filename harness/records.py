@@ -192,6 +192,8 @@ class Verdict:
     suite_digest: str
     gate_id: str
     """The rule in words: `lora on amazon-test: accuracy >= 0.84`."""
+    model_id: str
+    """The model that the rule is about."""
     judged_at: datetime
     outcome: Outcome
     blocking: bool
@@ -302,6 +304,8 @@ class Expected:
 
     rule: str
     """The rule in words."""
+    model_id: str
+    """The model that the rule is about."""
     answer: Answer
     reason: str
     """One sentence with the numbers that decided, or naming what is missing."""

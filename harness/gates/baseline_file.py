@@ -108,8 +108,8 @@ def wanted(suite: Suite) -> tuple[list[str], list[str]]:
     models: dict[str, None] = {}
     splits: dict[str, None] = {}
     for rule in [*of_gates(suite), *of_expectations(suite)]:
-        models |= {name: None for name in (rule.model, rule.reference) if name is not None}
-        splits |= {name: None for name in (rule.split, rule.elsewhere) if name is not None}
+        models |= dict.fromkeys(rule.models)
+        splits |= dict.fromkeys(rule.splits)
     return list(models), list(splits)
 
 

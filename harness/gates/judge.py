@@ -15,7 +15,18 @@ import numpy as np
 from harness.records import AdapterRecord, Baseline, Evidence, Outcome, Outcomes, Verdict
 from harness.stats import estimates, inference, slices, timing
 from harness.stats.metrics import METRICS, subset
-from harness.suite.rules import Kind, Rule, of_gates
+from harness.suite.rules import (
+    Bound,
+    Comparison,
+    Cost,
+    Drop,
+    Flips,
+    Kind,
+    OtherModel,
+    Rule,
+    Throughput,
+    of_gates,
+)
 from harness.suite.schema import Suite
 
 
@@ -36,13 +47,12 @@ def candidate_of(rule: Rule, evidence: Evidence) -> tuple[Outcomes, ...]:
     return _in_slice(rule, found, evidence)
 
 
-def reference_of(rule: Rule, evidence: Evidence) -> tuple[Outcomes, ...]:
+def reference_of(rule: Comparison | Flips, evidence: Evidence) -> tuple[Outcomes, ...]:
     """Select the outcomes of the other side by seed, on the same examples."""
-    if rule.baseline is None:
-        assert rule.reference is not None
-        return _in_slice(rule, seeds_of(rule, rule.reference, rule.split, evidence), evidence)
-    place = (rule.model, rule.split)
-    baseline = evidence.baselines.get(rule.baseline, Baseline(rule.baseline, {}, frozenset(), "was not looked up"))
+    if isinstance(rule.other, OtherModel):
+        return _in_slice(rule, seeds_of(rule, rule.other.model, rule.split, evidence), evidence)
+    place, name = (rule.model, rule.split), rule.other.name
+    baseline = evidence.baselines.get(name, Baseline(name, {}, frozenset(), "was not looked up"))
     if baseline.problem is not None:
         raise Unjudgeable(f"baseline {baseline.name}: {baseline.problem}")
     if place in baseline.other_examples:
@@ -82,18 +92,25 @@ def _in_slice(rule: Rule, seeds: Sequence[Outcomes], evidence: Evidence) -> tupl
     return tuple(subset(outcomes, chosen) for outcomes in seeds)
 
 
-def run_keys(rule: Rule, evidence: Evidence, *, of_reference: bool = False, elsewhere: bool = False) -> tuple[str, ...]:
-    """List the keys of a side's runs in the order of its outcomes; they seed all draws about them.
+def run_keys(rule: Rule, evidence: Evidence) -> tuple[str, ...]:
+    """List the keys of the model's runs in the order of its outcomes; they seed all draws about them."""
+    return _keys(rule.model, rule.split, evidence)
 
-    Args:
-        of_reference: select the other side instead of the model's own.
-        elsewhere: select the split of the other domain.
-    """
-    if of_reference and rule.baseline is not None:
-        kept = evidence.baselines[rule.baseline].run_keys.get((rule.model, rule.split), ())
-        return ("baseline", *kept)  # seeds of the same key are drawn for each side alone
-    model = rule.reference if of_reference and rule.reference is not None else rule.model
-    split = rule.elsewhere if elsewhere and rule.elsewhere is not None else rule.split
+
+def run_keys_of_reference(rule: Comparison | Flips, evidence: Evidence) -> tuple[str, ...]:
+    """List the keys of the other side's runs, likewise."""
+    if isinstance(rule.other, OtherModel):
+        return _keys(rule.other.model, rule.split, evidence)
+    kept = evidence.baselines[rule.other.name].run_keys.get((rule.model, rule.split), ())
+    return ("baseline", *kept)  # seeds of the same key are drawn for each side alone
+
+
+def run_keys_elsewhere(rule: Drop, evidence: Evidence) -> tuple[str, ...]:
+    """List the keys of the model's runs on the other domain, likewise."""
+    return _keys(rule.model, rule.elsewhere, evidence)
+
+
+def _keys(model: str, split: str, evidence: Evidence) -> tuple[str, ...]:
     return tuple(run.run_key for run in evidence.runs.get((model, split), ()))
 
 
@@ -113,7 +130,7 @@ def compared(rule: Rule, evidence: Evidence) -> tuple[tuple[Outcomes, ...], tupl
     Returns:
         None if the rule compares nothing or cannot be judged.
     """
-    if rule.other_side is None or rule.kind == "min_throughput":
+    if not isinstance(rule, Comparison | Flips):
         return None
     try:
         return candidate_of(rule, evidence), reference_of(rule, evidence)
@@ -144,7 +161,9 @@ def judge(
     for rule in of_gates(suite):
         decision = (early or {}).get(rule.gate_id) or decide(rule, evidence)
         blocking = decision.outcome == "fail" or (decision.outcome == "inconclusive" and rule.inconclusive_fails)
-        verdicts.append(Verdict(suite.digest, rule.gate_id, judged_at, blocking=blocking, **decision._asdict()))
+        verdicts.append(
+            Verdict(suite.digest, rule.gate_id, rule.model, judged_at, blocking=blocking, **decision._asdict())
+        )
     return verdicts
 
 
@@ -164,8 +183,8 @@ def _naming(baseline: Baseline, rule: Rule, decision: Decision) -> Decision:
     return decision._replace(reason=reason, numbers=decision.numbers | added)
 
 
-def _bound(rule: Rule, evidence: Evidence) -> Decision:
-    seeds, name, keys = candidate_of(rule, evidence), _metric(rule), run_keys(rule, evidence)
+def _bound(rule: Bound, evidence: Evidence) -> Decision:
+    seeds, name, keys = candidate_of(rule, evidence), rule.metric, run_keys(rule, evidence)
 
     def measured(draws: int) -> Measured:
         metric = estimates.summarise(name, seeds, estimates.generator_for(name, keys), draws)
@@ -188,9 +207,9 @@ def _bound(rule: Rule, evidence: Evidence) -> Decision:
     return Decision(outcome, reason, numbers)
 
 
-def _comparison(rule: Rule, evidence: Evidence) -> Decision:
-    sides, name = (candidate_of(rule, evidence), reference_of(rule, evidence)), _metric(rule)
-    keys, theirs = run_keys(rule, evidence), run_keys(rule, evidence, of_reference=True)
+def _comparison(rule: Comparison, evidence: Evidence) -> Decision:
+    sides, name = (candidate_of(rule, evidence), reference_of(rule, evidence)), rule.metric
+    keys, theirs = run_keys(rule, evidence), run_keys_of_reference(rule, evidence)
     is_superior = rule.kind == "superior_to"
     limit = rule.limit if is_superior else -rule.limit
     sign = 1 if METRICS[name].higher_is_better else -1
@@ -199,7 +218,7 @@ def _comparison(rule: Rule, evidence: Evidence) -> Decision:
     def found(draws: int) -> estimates.Difference:
         difference = estimates.difference_of_runs(name, sides[0], keys, sides[1], theirs, draws)
         if difference is None:
-            raise Unjudgeable(f"{name} is not defined for {rule.place} or for {rule.other_side}")
+            raise Unjudgeable(f"{name} is not defined for {rule.place} or for {rule.other.words}")
         return difference
 
     difference = found(inference.RESAMPLES)
@@ -209,7 +228,7 @@ def _comparison(rule: Rule, evidence: Evidence) -> Decision:
     outcome = settled.outcome(lambda value: sign * value - limit, strictly=is_superior)
     numbers = {
         "value": difference.value, "ci_low": difference.ci_low, "ci_high": difference.ci_high, "n": difference.n,
-        "limit": rule.limit, "reference": rule.other_side, "p_value": difference.p_value, **settled.numbers,
+        "limit": rule.limit, "reference": rule.other.words, "p_value": difference.p_value, **settled.numbers,
     }  # fmt: skip
     reason = (
         f"difference {difference.value:+.3f} [{difference.ci_low:+.3f}, {difference.ci_high:+.3f}], "
@@ -222,9 +241,9 @@ def _comparison(rule: Rule, evidence: Evidence) -> Decision:
     return Decision(outcome, reason, numbers)
 
 
-def _flips(rule: Rule, evidence: Evidence) -> Decision:
+def _flips(rule: Flips, evidence: Evidence) -> Decision:
     sides = candidate_of(rule, evidence), reference_of(rule, evidence)
-    keys = [*run_keys(rule, evidence), *run_keys(rule, evidence, of_reference=True)]
+    keys = [*run_keys(rule, evidence), *run_keys_of_reference(rule, evidence)]
 
     @cache
     def shared(draws: int) -> estimates.Flips:
@@ -240,7 +259,7 @@ def _flips(rule: Rule, evidence: Evidence) -> Decision:
     outcome = settled.outcome(lambda value: rule.limit - value)
     numbers = {
         "value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high, "n": found.n, "limit": rule.limit,
-        "reference": rule.other_side, **settled.numbers,
+        "reference": rule.other.words, **settled.numbers,
     }  # fmt: skip
     reason = (
         f"{found.value:.3f} flip [{found.ci_low:.3f}, {found.ci_high:.3f}], n {found.n}, limit {rule.limit:g}"
@@ -252,10 +271,9 @@ def _flips(rule: Rule, evidence: Evidence) -> Decision:
     return Decision(outcome, reason, numbers)
 
 
-def _drop(rule: Rule, evidence: Evidence) -> Decision:
-    assert rule.elsewhere is not None
-    name, sides = _metric(rule), (candidate_of(rule, evidence), seeds_of(rule, rule.model, rule.elsewhere, evidence))
-    keys = run_keys(rule, evidence), run_keys(rule, evidence, elsewhere=True)
+def _drop(rule: Drop, evidence: Evidence) -> Decision:
+    name, sides = rule.metric, (candidate_of(rule, evidence), seeds_of(rule, rule.model, rule.elsewhere, evidence))
+    keys = run_keys(rule, evidence), run_keys_elsewhere(rule, evidence)
 
     def measured(draws: int) -> Measured:
         ends = []
@@ -287,13 +305,13 @@ def _drop(rule: Rule, evidence: Evidence) -> Decision:
     return Decision(outcome, reason, numbers)
 
 
-def _size(rule: Rule, evidence: Evidence) -> Decision:
+def _size(rule: Cost, evidence: Evidence) -> Decision:
     value = max(adapter.size_bytes for adapter in adapters_of(rule, evidence))
     numbers = {"value": value, "limit": rule.limit}
     return Decision("pass" if value <= rule.limit else "fail", f"{value:,} bytes, limit {rule.limit:,.0f}", numbers)
 
 
-def _train_seconds(rule: Rule, evidence: Evidence) -> Decision:
+def _train_seconds(rule: Cost, evidence: Evidence) -> Decision:
     recorded = [adapter.train_seconds for adapter in adapters_of(rule, evidence)]
     seconds = [one for one in recorded if one is not None]
     if len(seconds) < len(recorded):
@@ -303,8 +321,7 @@ def _train_seconds(rule: Rule, evidence: Evidence) -> Decision:
     return Decision("pass" if max(seconds) <= rule.limit else "fail", reason, numbers)
 
 
-def _throughput(rule: Rule, evidence: Evidence) -> Decision:
-    assert rule.reference is not None
+def _throughput(rule: Throughput, evidence: Evidence) -> Decision:
     candidate_of(rule, evidence)
     seeds_of(rule, rule.reference, rule.split, evidence)
     candidate, reference = (evidence.runs[model, rule.split] for model in (rule.model, rule.reference))
@@ -328,7 +345,7 @@ def _throughput(rule: Rule, evidence: Evidence) -> Decision:
     return Decision("pass" if fast / slow >= rule.limit else "fail", reason, numbers)
 
 
-KINDS: dict[Kind, Callable[[Rule, Evidence], Decision]] = {
+KINDS: dict[Kind, Callable[[Any, Evidence], Decision]] = {
     "min": _bound,
     "max": _bound,
     "non_inferior_to": _comparison,
@@ -339,6 +356,7 @@ KINDS: dict[Kind, Callable[[Rule, Evidence], Decision]] = {
     "max_train_seconds": _train_seconds,
     "min_throughput": _throughput,
 }
+"""By kind, the decision on a rule of that kind's type."""
 
 
 def _undecided(reason: str, numbers: dict[str, Any], gap: float, spread: estimates.Spread, n: int) -> Decision:
@@ -423,8 +441,3 @@ def _where_zero_lies(low: float, high: float, *, strictly: bool = False) -> Outc
     if low > 0 or (low == 0 and not strictly):
         return "pass"
     return "fail" if high < 0 or (high == 0 and strictly) else "inconclusive"
-
-
-def _metric(rule: Rule) -> str:
-    assert rule.metric is not None
-    return rule.metric

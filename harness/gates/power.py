@@ -17,12 +17,20 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from harness.errors import UsageError
-from harness.gates.judge import Unjudgeable, candidate_of, reference_of, run_keys, seeds_of
+from harness.gates.judge import (
+    Unjudgeable,
+    candidate_of,
+    reference_of,
+    run_keys,
+    run_keys_elsewhere,
+    run_keys_of_reference,
+    seeds_of,
+)
 from harness.records import Evidence, Outcomes, Place
 from harness.stats import estimates, inference, slices
 from harness.stats.estimates import Spread
 from harness.stats.metrics import METRICS, disagreements
-from harness.suite.rules import Kind, Rule
+from harness.suite.rules import Bound, Comparison, Drop, Flips, Kind, Rule
 
 Seeds: TypeAlias = tuple[Outcomes, ...]
 
@@ -91,8 +99,8 @@ def count_available(rule: Rule, evidence: Evidence) -> tuple[int | None, int | N
     return len(examples), len(clusters) or None
 
 
-def _of_bound(rule: Rule, evidence: Evidence, assumption: Assumption) -> Stand:
-    name, sign = _metric(rule), 1 if rule.kind == "min" else -1
+def _of_bound(rule: Bound, evidence: Evidence, assumption: Assumption) -> Stand:
+    name, sign = rule.metric, 1 if rule.kind == "min" else -1
     value = assumption.value if name == "accuracy" else None
     try:
         seeds = candidate_of(rule, evidence)
@@ -114,8 +122,8 @@ def _of_bound(rule: Rule, evidence: Evidence, assumption: Assumption) -> Stand:
     return _of_runs((seeds,), supposed, sign * (supposed - rule.limit), spread, at_limit, guessed=value is not None)
 
 
-def _of_comparison(rule: Rule, evidence: Evidence, assumption: Assumption) -> Stand:
-    name, limit = _metric(rule), rule.limit if rule.kind == "superior_to" else -rule.limit
+def _of_comparison(rule: Comparison, evidence: Evidence, assumption: Assumption) -> Stand:
+    name, limit = rule.metric, rule.limit if rule.kind == "superior_to" else -rule.limit
     if name != "accuracy":
         assumption = Assumption()
     try:
@@ -127,10 +135,10 @@ def _of_comparison(rule: Rule, evidence: Evidence, assumption: Assumption) -> St
         variance = assumption.disagreement - assumption.difference**2
         at_limit = _variance_at(limit, assumption.difference, assumption.disagreement)
         return _of_assumption(rule, evidence, assumption.difference, assumption.difference - limit, variance, at_limit)
-    keys, theirs = run_keys(rule, evidence), run_keys(rule, evidence, of_reference=True)
+    keys, theirs = run_keys(rule, evidence), run_keys_of_reference(rule, evidence)
     found = estimates.difference_of_runs(name, sides[0], keys, sides[1], theirs)
     if found is None:
-        raise Unjudgeable(f"{name} is not defined for {rule.place} or for {rule.other_side}")
+        raise Unjudgeable(f"{name} is not defined for {rule.place} or for {rule.other.words}")
     spread = Spread(found.se_examples, found.se_seeds)
     if name != "accuracy":
         gap = (found if METRICS[name].higher_is_better else found.turned).value - limit
@@ -146,7 +154,7 @@ def _of_comparison(rule: Rule, evidence: Evidence, assumption: Assumption) -> St
     return _of_runs(sides, difference, difference - limit, spread, at_limit, guessed=guessed)
 
 
-def _of_flips(rule: Rule, evidence: Evidence, assumption: Assumption) -> Stand:
+def _of_flips(rule: Flips, evidence: Evidence, assumption: Assumption) -> Stand:
     share: float | None = None
     if assumption.difference is not None and assumption.disagreement is not None:
         share = (assumption.disagreement - assumption.difference) / 2
@@ -156,7 +164,7 @@ def _of_flips(rule: Rule, evidence: Evidence, assumption: Assumption) -> Stand:
         if share is None:
             raise _nothing_known(problem, "--difference and --disagreement") from None
         return _of_assumption(rule, evidence, share, rule.limit - share, _variance(share), _variance(rule.limit))
-    keys = [*run_keys(rule, evidence), *run_keys(rule, evidence, of_reference=True)]
+    keys = [*run_keys(rule, evidence), *run_keys_of_reference(rule, evidence)]
     found = estimates.flip_share(*sides, estimates.seeds_generator("flips", keys))
     if found is None:
         raise Unjudgeable(f"{rule.place} has no interval: a single cluster does not show how clusters differ")
@@ -168,14 +176,13 @@ def _of_flips(rule: Rule, evidence: Evidence, assumption: Assumption) -> Stand:
     return _of_runs(sides, supposed, rule.limit - supposed, spread, at_limit, guessed=share is not None)
 
 
-def _of_drop(rule: Rule, evidence: Evidence, assumption: Assumption) -> Stand:
-    assert rule.elsewhere is not None
-    name = _metric(rule)
+def _of_drop(rule: Drop, evidence: Evidence, assumption: Assumption) -> Stand:
+    name = rule.metric
     try:
         sides = candidate_of(rule, evidence), seeds_of(rule, rule.model, rule.elsewhere, evidence)
     except Unjudgeable as problem:
         raise _nothing_known(problem, None) from None
-    keys = run_keys(rule, evidence), run_keys(rule, evidence, elsewhere=True)
+    keys = run_keys(rule, evidence), run_keys_elsewhere(rule, evidence)
     both = [(side, estimates.generator_for(name, of_side)) for side, of_side in zip(sides, keys, strict=True)]
     here, there = (estimates.summarise(name, *one).value for one in both)
     if here is None or there is None:
@@ -189,7 +196,7 @@ def _of_drop(rule: Rule, evidence: Evidence, assumption: Assumption) -> Stand:
     return found._replace(n=sum(len(side[0].labels) for side in sides), clusters=None, note=note)
 
 
-STANDS: dict[Kind, Callable[[Rule, Evidence, Assumption], Stand]] = {
+STANDS: dict[Kind, Callable[[Any, Evidence, Assumption], Stand]] = {
     "min": _of_bound,
     "max": _of_bound,
     "non_inferior_to": _of_comparison,
@@ -273,11 +280,6 @@ def _nothing_known(problem: Unjudgeable, options: str | None) -> Unjudgeable:
     if options is None:
         return Unjudgeable(f"{problem}; only stored runs show how far this spreads")
     return Unjudgeable(f"{problem}; or state an assumption: {options}")
-
-
-def _metric(rule: Rule) -> str:
-    assert rule.metric is not None
-    return rule.metric
 
 
 Decidable: TypeAlias = Literal["yes", "no", "never", "unknown", "measured"]
@@ -391,13 +393,9 @@ def _examples_with(seeds: int, found: Stand, power: float) -> int | None:
 
 def _seconds(rule: Rule, growth: float, evidence: Evidence, hardware: Mapping[str, Any]) -> float | None:
     """Estimate the time to score `growth` times the available examples with every seed of both sides."""
-    places: list[Place] = [(rule.model, rule.split)]
+    places: list[Place] = [(model, split) for model in rule.models for split in rule.splits]
     if rule.baseline is not None:  # the same model, as it was
         places *= 2
-    if rule.reference is not None:
-        places.append((rule.reference, rule.split))
-    if rule.elsewhere is not None:
-        places.append((rule.model, rule.elsewhere))
     runs = [evidence.runs.get(place, ()) for place in places]
     here = [run.seconds for side in runs for run in side if dict(run.hardware) == dict(hardware)]
     if not all(runs) or len(here) < sum(map(len, runs)) or None in here:

@@ -24,7 +24,7 @@ from harness.gates.judge import compared
 from harness.gates.service import Judged
 from harness.output.visible import visible
 from harness.records import Outcomes, Verdict
-from harness.suite.rules import Kind, Rule, of_expectations, of_gates
+from harness.suite.rules import Comparison, Flips, Kind, Rule, of_expectations, of_gates
 from harness.suite.schema import Suite
 
 WORST_FLIPS = 10
@@ -219,13 +219,13 @@ def worst_flips(suite: Suite, judged: Judged) -> list[Flip]:
     found: dict[tuple[str, str, str], Flip] = {}
     for rule in [*of_gates(suite), *of_expectations(suite)]:
         sides = compared(rule, judged.evidence)
-        if sides is None or rule.other_side is None:
+        if sides is None or not isinstance(rule, Comparison | Flips):
             continue
         (now, scores), (was, other_scores) = (_mean(side) for side in sides)
         first = sides[0][0]
         for i in np.flatnonzero(was & ~now):
             key = (rule.model, rule.split, first.example_ids[i])
-            others = {**(found[key].others if key in found else {}), rule.other_side: float(other_scores[i])}
+            others = {**(found[key].others if key in found else {}), rule.other.words: float(other_scores[i])}
             place = f"{rule.model} on {rule.split}"
             found[key] = Flip(place, first.example_ids[i], int(first.labels[i]), float(scores[i]), others)
     return sorted(found.values(), key=lambda flip: (-flip.wrongness, flip.place, flip.example_id))[:WORST_FLIPS]

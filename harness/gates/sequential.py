@@ -32,7 +32,7 @@ from harness.stats import anytime, slices
 from harness.stats.anytime import Seen, Side
 from harness.stats.inference import Floats, Ints
 from harness.stats.metrics import METRICS
-from harness.suite.rules import Rule
+from harness.suite.rules import Bound, Comparison, Flips, Rule
 
 BLOCK = 32
 """Units between two looks."""
@@ -134,7 +134,7 @@ def decide_early(
 
 
 def _places(rule: Rule) -> list[Place]:
-    return [(model, rule.split) for model in (rule.model, rule.reference) if model is not None]
+    return [(model, rule.split) for model in rule.models]
 
 
 def _is_stored(rule: Rule, evidence: Evidence) -> bool:
@@ -174,11 +174,11 @@ def _check_different(model: str, jobs: Sequence[Job]) -> None:
 
 def why_whole(rule: Rule) -> str | None:
     """Say why a rule needs the whole split; None if it can be decided on a part of it."""
-    if rule.kind in ("max_size_bytes", "max_train_seconds", "min_throughput", "max_drop_out_of_domain"):
+    if not isinstance(rule, Bound | Comparison | Flips):
         return f"{rule.kind} is not about the mean of one split"
     if rule.baseline is not None:
         return "its other side is a stored baseline"
-    if rule.kind != "max_flips" and rule.metric not in TERMS:
+    if not isinstance(rule, Flips) and rule.metric not in TERMS:
         return f"{rule.metric} is not a mean of bounded terms"
     return None
 
@@ -247,16 +247,21 @@ class Question:
 
 
 def question(rule: Rule) -> Question:
-    """Put a rule as a question about a mean."""
-    if rule.kind == "max_flips":
+    """Put a rule as a question about a mean.
+
+    Raises:
+        Unjudgeable: it is about something else.
+    """
+    if isinstance(rule, Flips):
         return Question(rule.limit, "below", 0.0, 1.0, _flips)
-    assert rule.metric is not None
+    if not isinstance(rule, Bound | Comparison):
+        raise Unjudgeable(f"{rule.kind} is not about the mean of one split")
     of_metric = TERMS[rule.metric]
 
     def mean(seeds: Sequence[Floats], labels: Ints) -> Floats:
         return np.asarray(np.mean([of_metric(scores, labels) for scores in seeds], axis=0))
 
-    if rule.kind in ("min", "max"):
+    if isinstance(rule, Bound):
         passes: Side = "above" if rule.kind == "min" else "below"
         return Question(rule.limit, passes, 0.0, 1.0, lambda ours, theirs, labels: mean(ours, labels))
     sign = 1.0 if METRICS[rule.metric].higher_is_better else -1.0
@@ -340,8 +345,8 @@ def _decision(rule: Rule, asked: Question, seen: Seen, side: Side | None, of_uni
         "value": seen.mean, "ci_low": low, "ci_high": high, "n": n, "limit": rule.limit, "units": units,
         "of_units": of_units, "seeds": seeds,
     }  # fmt: skip
-    if rule.other_side is not None:
-        numbers["reference"] = rule.other_side
+    if isinstance(rule, Comparison | Flips):
+        numbers["reference"] = rule.other.words
     sign = "+" if asked.low < 0 else ""
     reason = (
         f"{seen.mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}], decided after {units:,} of {of_units:,} units"

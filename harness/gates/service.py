@@ -132,6 +132,7 @@ def expected(suite: Suite, jobs: Sequence[Job], found: Evidence, seen: Mapping[s
         answers.append(
             Expected(
                 rule=rule.gate_id,
+                model_id=rule.model,
                 answer=_ANSWERS[decision.outcome] if decision.numbers else "undecided",
                 reason=decision.reason,
                 numbers=decision.numbers,
@@ -143,5 +144,4 @@ def expected(suite: Suite, jobs: Sequence[Job], found: Evidence, seen: Mapping[s
 
 
 def _runs(rule: Rule, found: Evidence) -> list[Run]:
-    models = [model for model in (rule.model, rule.reference) if model is not None]
-    return [run for model in models for run in found.runs.get((model, rule.split), ())]
+    return [run for model in rule.models for run in found.runs.get((model, rule.split), ())]

@@ -356,7 +356,9 @@ def latest_verdicts(connection: Connection, suite_digest: str) -> list[Verdict]:
     for suite, gate_id, judged_at, outcome, text in rows:
         numbers = json.loads(text)
         blocking, reason = numbers.pop("blocking"), numbers.pop("reason")
-        found.append(Verdict(suite, gate_id, judged_at, outcome, blocking, reason, numbers))
+        # Earlier releases stored no model; the words of a rule begin with it, and an id has no blanks.
+        model_id = numbers.pop("model_id", gate_id.partition(" on ")[0])
+        found.append(Verdict(suite, gate_id, model_id, judged_at, outcome, blocking, reason, numbers))
     return found
 
 

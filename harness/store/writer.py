@@ -125,9 +125,9 @@ def write_verdicts(connection: Connection, verdicts: Sequence[Verdict]) -> None:
     """Store the outcome of judging a suite's gates."""
     with transaction(connection):
         for verdict in verdicts:
-            numbers = {**verdict.numbers, "reason": verdict.reason, "blocking": verdict.blocking}
+            beside = {name: getattr(verdict, name) for name in ("model_id", "reason", "blocking")}
             row = {name: getattr(verdict, name) for name in ("suite_digest", "gate_id", "judged_at", "outcome")}
-            _insert(connection, "verdict", {**row, "numbers": _json(numbers)})
+            _insert(connection, "verdict", {**row, "numbers": _json({**verdict.numbers, **beside})})
 
 
 def write_expectations(

@@ -58,8 +58,8 @@ def _wanted(board: Board, section: Section, entries: Sequence[Entry]) -> Iterato
     """Pairs of model ids with the reason to show them, the most informative reason first."""
     yield from ((one.model_id, one.base.model_id, "its base") for one in section.answers if one.base is not None)
     for rule in [*of_gates(board.suite), *of_expectations(board.suite)]:
-        if rule.split == section.split.id and rule.reference is not None and rule.reference != rule.model:
-            yield rule.model, rule.reference, "in a rule"
+        if rule.split == section.split.id:
+            yield from ((rule.model, other, "in a rule") for other in rule.models[1:] if other != rule.model)
     for one in section.answers:
         yield from ((one.model_id, other.model_id, "its base") for other in bases_of(board.suite, one.base_id))
     ranked = [entry.model_id for entry in entries if entry.ranked]

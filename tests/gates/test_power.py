@@ -12,7 +12,7 @@ from harness.errors import UsageError
 from harness.gates.power import Assumption, PowerEstimate, power_of_rules
 from harness.records import Evidence, Example, Outcomes
 from harness.stats import estimates
-from harness.suite.rules import Kind, Rule
+from harness.suite.rules import Bound, Comparison, Cost, Drop, Flips, Kind, OtherModel, Rule, Throughput
 
 Z = float(scipy_stats.norm.ppf(0.975))
 Z_POWER, Z_POWER_ESTIMATED = (float(scipy_stats.norm.ppf(power)) for power in (0.82, 0.84))
@@ -22,8 +22,21 @@ HARDWARE = {"cores": 2}
 
 def rule(kind: Kind, limit: float, **changes: Any) -> Rule:
     """A rule about the accuracy of `new` on `test`, against `old` where it compares."""
-    compares = kind in ("non_inferior_to", "superior_to", "max_flips", "min_throughput")
-    made = Rule("the rule", kind, "new", "test", limit, True, "accuracy", reference="old" if compares else None)
+    at, old = ("the rule", kind, "new", "test", limit, True), OtherModel("old")
+    made: Rule
+    match kind:
+        case "min" | "max":
+            made = Bound(*at, "accuracy")
+        case "non_inferior_to" | "superior_to":
+            made = Comparison(*at, old, "accuracy")
+        case "max_flips":
+            made = Flips(*at, old)
+        case "max_drop_out_of_domain":
+            made = Drop(*at, "accuracy", "elsewhere")
+        case "min_throughput":
+            made = Throughput(*at, "old")
+        case _:
+            made = Cost(*at)
     return replace(made, **changes)
 
 

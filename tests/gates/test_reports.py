@@ -275,8 +275,8 @@ def test_no_text_is_shown_where_the_suite_keeps_none(suite_path: Path, suite: Su
 
 def test_the_summary_has_expectations_where_there_are_some(suite: Suite, judged: Judged) -> None:
     assert "Expect" not in reports.summary(suite, judged)
-    expected = Expected("tfidf on test: accuracy >= 0.9", "refuted", "0.800, limit 0.9", {}, NOW, False)
-    unseen = Expected("probe on test: accuracy >= 0.9", "undecided", "probe was not scored", {}, None, None)
+    expected = Expected("tfidf on test: accuracy >= 0.9", "tfidf", "refuted", "0.800, limit 0.9", {}, NOW, False)
+    unseen = Expected("probe on test: accuracy >= 0.9", "probe", "undecided", "probe was not scored", {}, None, None)
     rows = Tables(reports.summary(suite, replace(judged, expected=(expected, unseen)))).rows
     table = rows[rows.index(["expectation", "answer", "stated", "numbers"]) + 1 :][:2]
     assert table == [

@@ -15,7 +15,7 @@ from harness.gates.judge import compared, judge
 from harness.records import AdapterRecord, Baseline, Evidence, Outcomes, Run, Split, Verdict
 from harness.stats import estimates, inference
 from harness.suite.load import load
-from harness.suite.rules import Rule, of_gates
+from harness.suite.rules import Bound, of_gates
 from harness.suite.schema import Suite
 
 NOW = datetime(2025, 1, 1)  # noqa: DTZ001 (the store keeps UTC without a zone)
@@ -335,7 +335,7 @@ def test_near_an_end_of_the_interval_the_verdict_does_not_depend_on_the_draw(
     order = np.argsort(ends)
     for number in (*order[:4], *order[-4:]):
         runs = tuple(replace(run, run_key=key) for run, key in zip(found.runs[place], keyed[number], strict=True))
-        rule = Rule("x", "min", *place, limit, inconclusive_fails=False, metric="f1")
+        rule = Bound("x", "min", *place, limit, inconclusive_fails=False, metric="f1")
         decision = gates_judge.decide(rule, replace(found, runs={place: runs}))
         assert decision.outcome == expected
         assert decision.numbers["ci_low"] == ends[number], "what is shown everywhere"

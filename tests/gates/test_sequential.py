@@ -14,7 +14,7 @@ from harness.progress import silent
 from harness.records import Example, Outcomes
 from harness.store import reader
 from harness.store.connection import opened
-from harness.suite.rules import Kind, Rule
+from harness.suite.rules import Bound, Comparison, Flips, Kind, OtherModel, Rule
 from tests.conftest import _outcomes, _split
 from tests.worlds import FLIPS, MIN, NON_INFERIOR, SUPERIOR, World
 
@@ -120,11 +120,12 @@ def test_a_rule_that_needs_the_whole_split_fails_with_the_reason(unscored: World
     assert "f1 is not a mean of bounded terms" in of_f1["reason"]
 
 
-def rule(kind: Kind, limit: float, **more: Any) -> Rule:
-    reference = None if kind in ("min", "max") else "old"
-    return Rule(
-        "the rule", kind, "new", "test", limit, inconclusive_fails=True, metric="accuracy", reference=reference, **more
-    )
+def rule(kind: Kind, limit: float) -> Rule:
+    at = ("the rule", kind, "new", "test", limit, True)
+    if kind in ("min", "max"):
+        return Bound(*at, "accuracy")
+    other = OtherModel("old")
+    return Flips(*at, other) if kind == "max_flips" else Comparison(*at, other, "accuracy")
 
 
 def examples(n: int, clusters: int | None = None) -> tuple[Example, ...]:
@@ -163,7 +164,7 @@ def test_every_kind_of_rule_passes_and_fails_as_it_should(
         (sequential.from_outcomes(outcomes(many, generator.random(1200) < accuracy)),) for accuracy in (ours, theirs)
     ]
     one = rule(kind, limit)
-    found = sequential.decide(one, Sides(sides[0], () if one.reference is None else sides[1]), many, silent)
+    found = sequential.decide(one, Sides(sides[0], sides[1] if len(one.models) > 1 else ()), many, silent)
     assert found.outcome == outcome
     assert found.numbers["units"] < found.numbers["of_units"] == (clusters or 1200)
 

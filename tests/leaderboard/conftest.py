@@ -243,7 +243,9 @@ class Bench:
 
     def add_verdict(self, gate_id: str, outcome: Outcome, reason: str, *, blocking: bool = False) -> None:
         """The outcome of a rule, all judged at the same time."""
-        verdict = Verdict(self.suite.digest, gate_id, NOON, outcome, blocking, reason, {"value": 0.9})
+        verdict = Verdict(
+            self.suite.digest, gate_id, gate_id.partition(" on ")[0], NOON, outcome, blocking, reason, {"value": 0.9}
+        )
         self.verdicts.append(verdict)
 
     def add_finding(self, split: Split, name: str, value: Mapping[str, Any]) -> Finding:

@@ -122,7 +122,9 @@ def test_texts_of_hard_examples_stand_there_only_where_the_suite_lets_them(bench
 
 def test_a_models_page_names_its_expectations_and_no_others(bench: "Bench") -> None:
     bench.add_run("tfidf", bench.add_split("test", 40), right=0.8)
-    told = Expected("tfidf on test: accuracy >= 0.6", "confirmed", "0.8 is above 0.6", {"value": 0.8}, NOON, True)
+    told = Expected(
+        "tfidf on test: accuracy >= 0.6", "tfidf", "confirmed", "0.8 is above 0.6", {"value": 0.8}, NOON, True
+    )
     bench.expected += [told, replace(told, rule="tiny on test: accuracy <= 0.6")]
     text = Page(bench.pages()["demo/tfidf.html"]).text
     assert "tfidf on test ✓ confirmed accuracy >= 0.6" in text

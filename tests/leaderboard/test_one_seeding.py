@@ -7,7 +7,7 @@ import pytest
 from harness.gates import compare, judge
 from harness.records import Evidence
 from harness.store import reader
-from harness.suite.rules import Rule
+from harness.suite.rules import Bound, Comparison, Drop, Flips, OtherModel, Rule
 from leaderboard.pages import matrix
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def decided(evidence: Evidence, rule: Rule) -> tuple[float, float, float]:
 
 
 def test_a_drop_is_the_boards(evidence: Evidence, board: "Board") -> None:
-    rule = Rule("x", "max_drop_out_of_domain", LORA, "test", 0.5, False, "accuracy", elsewhere="elsewhere")
+    rule = Drop("x", "max_drop_out_of_domain", LORA, "test", 0.5, False, "accuracy", "elsewhere")
     here, there = board.entries_of(LORA)
     assert decided(evidence, rule) == matrix.drop(here.primary, there.primary)
 
@@ -49,7 +49,7 @@ def test_a_drop_is_the_boards(evidence: Evidence, board: "Board") -> None:
 def test_a_bound_is_the_boards(split: str, evidence: Evidence, board: "Board") -> None:
     (metric,) = [one.primary for one in board.entries_of(LORA) if one.split_id == split]
     assert metric is not None
-    found = decided(evidence, Rule("y", "min", LORA, split, 0.1, False, "accuracy"))
+    found = decided(evidence, Bound("y", "min", LORA, split, 0.1, False, "accuracy"))
     assert found == (metric.value, metric.ci_low, metric.ci_high)
 
 
@@ -58,19 +58,19 @@ def test_a_difference_is_the_comparisons(split: str, evidence: Evidence, filled:
     a, b = (compare.side(evidence, model, split) for model in ("tfidf", LORA))
     pair = compare.compare(split, filled.examples[split], a, b, ["accuracy"], "accuracy").metrics[0].difference
     assert pair is not None
-    rule = Rule("z", "non_inferior_to", "tfidf", split, 0.9, False, "accuracy", reference=LORA)
+    rule = Comparison("z", "non_inferior_to", "tfidf", split, 0.9, False, OtherModel(LORA), "accuracy")
     assert decided(evidence, rule) == pytest.approx((pair.value, pair.ci_low, pair.ci_high), abs=1e-12)
 
 
 def test_two_rules_about_one_number_show_one_interval(evidence: Evidence) -> None:
     """Their words differ, and nothing is seeded by words."""
     rules = [
-        Rule(words, "max_drop_out_of_domain", LORA, "test", limit, False, "f1", elsewhere="elsewhere")
+        Drop(words, "max_drop_out_of_domain", LORA, "test", limit, False, "f1", "elsewhere")
         for words, limit in (("a", 0.5), ("another", 0.6))
     ]
     assert decided(evidence, rules[0]) == decided(evidence, rules[1])
     flips = [
-        Rule(words, "max_flips", LORA, "elsewhere", limit, False, reference="tfidf")
+        Flips(words, "max_flips", LORA, "elsewhere", limit, False, OtherModel("tfidf"))
         for words, limit in (("a", 0.5), ("b", 0.6))
     ]
     assert decided(evidence, flips[0]) == decided(evidence, flips[1])

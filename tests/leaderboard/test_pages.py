@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 NOON = datetime.fromisoformat("2026-03-01T12:00")
-EXPECTED = Expected("tfidf on test: accuracy >= 0.6", "confirmed", "0.700 is above 0.6", {"value": 0.7}, NOON, True)
+EXPECTED = Expected(
+    "tfidf on test: accuracy >= 0.6", "tfidf", "confirmed", "0.700 is above 0.6", {"value": 0.7}, NOON, True
+)
 BOARD_SCRIPT = {"src": "static/board.js", "defer": ""}
 HOSTILE = "</td><script>alert('&')</script>"
 

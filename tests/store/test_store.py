@@ -196,6 +196,7 @@ def test_a_run_comes_back_as_it_was_with_its_predictions(
             Verdict,
             suite_digest=st.just("suite"),
             gate_id=texts,
+            model_id=texts,
             judged_at=st.just(datetime(2025, 1, 2, 3, 4, 5, 678901)),  # noqa: DTZ001 (UTC without a zone)
             reason=texts,
             numbers=st.dictionaries(st.sampled_from(["value", "ci_low", "n", "limit"]), json_values),
@@ -214,8 +215,8 @@ def test_verdicts_come_back_as_they_were(verdicts: list[Verdict], shared_store: 
 
 def test_only_the_verdicts_of_the_last_judgement_count(store: Connection) -> None:
     early = datetime(2025, 1, 1)  # noqa: DTZ001 (the store keeps UTC without a zone)
-    old = [Verdict("suite", gate, early, "fail", True, "was poor", {"value": 0.1}) for gate in ("a", "b")]
-    new = Verdict("suite", "a", early + timedelta(microseconds=1), "pass", False, "is good", {"value": 0.9})
+    old = [Verdict("suite", gate, "m", early, "fail", True, "was poor", {"value": 0.1}) for gate in ("a", "b")]
+    new = Verdict("suite", "a", "m", early + timedelta(microseconds=1), "pass", False, "is good", {"value": 0.9})
     writer.write_verdicts(store, old)
     assert reader.latest_verdicts(store, "suite") == old
     writer.write_verdicts(store, [new])
@@ -367,7 +368,7 @@ def test_the_real_error_is_not_lost_when_a_transaction_is_rolled_back(
 
 def test_verdicts_are_stored_all_or_none(store: Connection) -> None:
     when = datetime(2025, 1, 1)  # noqa: DTZ001 (the store keeps UTC without a zone)
-    verdict = Verdict("suite", "gate", when, "pass", False, "fine", {})
+    verdict = Verdict("suite", "gate", "m", when, "pass", False, "fine", {})
     with pytest.raises(duckdb.ConstraintException):
         writer.write_verdicts(store, [verdict, verdict])
     assert reader.latest_verdicts(store, "suite") == []
