@@ -17,10 +17,7 @@ footer describes its contents and has a checksum. A damaged file is reported, an
 """
 
 import json
-import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
@@ -32,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness import keys, provenance
+from harness.artifacts import atomic
 from harness.errors import AdapterError, RunError, StoreError
 from harness.evaluation import scoring
 from harness.evaluation.scoring import Answers, Job, Scored
@@ -51,8 +49,6 @@ SHARDS_PER_TASK = 2
 FOOTER = b"harness"
 BLOCKS = "blocks"
 """Subfolder of the blocks, by the digest of their model."""
-PARTIAL = ".partial-"
-"""Prefix of the names of incomplete files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,18 +294,9 @@ def write(shard: Shard, answers: Answers, model: Mapping[str, Any]) -> None:
     }
     columns = {"example_id": pa.array(ids, pa.string()), "score": pa.array(answers.scores, pa.float64())}
     table = pa.table(columns).replace_schema_metadata({FOOTER: json.dumps(footer, sort_keys=True).encode()})
-    partial = shard.path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
     try:
-        shard.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                pq.write_table(table, file, compression="zstd")
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(shard.path)
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
+        with atomic.whole(shard.path) as fresh:
+            pq.write_table(table, fresh, compression="zstd")
     except OSError as problem:
         raise StoreError(
             f"{shard.path.parent}: scores cannot be written ({problem.strerror or problem}); free some space or make "

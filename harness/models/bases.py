@@ -6,14 +6,12 @@ and nothing else.
 """
 
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from harness.artifacts import digest, hub, package_index
+from harness.artifacts import atomic, digest, hub, package_index
 from harness.errors import DataError
 from harness.models import adapter_files, base_config, gguf
 from harness.suite.schema import Base, HubBase, PackageBase, PathBase, WheelBase
@@ -224,21 +222,13 @@ def _view(
     made_of = [str(folder.resolve()), sorted(linked), digest.of_files(folder, [CONFIG, *written])]
     view = cache.absolute() / "bases" / digest.of_json(made_of)[:32]
     if not _is_as_made(view, linked, written):
-        partial = view.with_name(f".{view.name}.{uuid.uuid4().hex}")
-        partial.mkdir(parents=True)
-        try:
+        with atomic.whole_folder(view, lambda there: _is_as_made(there, linked, written)) as fresh:
             for name, target in linked.items():
-                (partial / name).symlink_to(target)
+                (fresh / name).symlink_to(target)
             for name, data in written.items():
-                (partial / name).write_bytes(data)
+                (fresh / name).write_bytes(data)
             if check is not None:
-                check(partial)
-            if view.is_dir() and not _is_as_made(view, linked, written):
-                shutil.rmtree(view)
-            if not view.is_dir():
-                partial.rename(view)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+                check(fresh)
     return view
 
 

@@ -11,9 +11,7 @@ import contextlib
 import io
 import json
 import logging
-import shutil
 import sys
-import uuid
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -24,7 +22,7 @@ import numpy as np
 import torch
 
 from harness import provenance
-from harness.artifacts import digest
+from harness.artifacts import atomic, digest
 from harness.errors import RunError
 from harness.models import padding
 from harness.models.classifier import ModelInputs
@@ -129,21 +127,13 @@ def _sums(folder: Path) -> str:
 
 def _keep(model: Any, batching: padding.Batching, precision: str, ingredients: ModelInputs, folder: Path) -> None:
     """Put a model in its folder, whole or not at all; an int8 model beside the one that it was made from."""
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    partial.mkdir(parents=True)
-    try:
+    with atomic.whole_folder(folder, _is_whole) as fresh:
         if precision == "int8":
-            openvino.save_model(model, partial / UNQUANTISED, compress_to_fp16=False)
+            openvino.save_model(model, fresh / UNQUANTISED, compress_to_fp16=False)
             model = _quantised(model, ingredients)
-        openvino.save_model(model, partial / MODEL, compress_to_fp16=False)
-        (partial / BATCHING).write_text(json.dumps(asdict(batching)), encoding="utf-8")
-        (partial / SUMS).write_text(_sums(partial), encoding="utf-8")
-        if folder.is_dir() and not _is_whole(folder):
-            shutil.rmtree(folder)
-        if not folder.is_dir():  # another process may have been first
-            partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        openvino.save_model(model, fresh / MODEL, compress_to_fp16=False)
+        (fresh / BATCHING).write_text(json.dumps(asdict(batching)), encoding="utf-8")
+        (fresh / SUMS).write_text(_sums(fresh), encoding="utf-8")
 
 
 class Logits(torch.nn.Module):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from harness.artifacts import digest
+from harness.artifacts import atomic, digest
 from harness.errors import StoreError, UsageError
 
 FORMAT = "adapter-harness runs"
@@ -51,9 +51,11 @@ def pack(folder: Path, rows: Mapping[str, int], schema: int, path: Path) -> None
     }
     manifest = {"format": FORMAT, "schema": schema, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    unfinished = folder / "bundle"
     try:
-        with zipfile.ZipFile(unfinished, "x", zipfile.ZIP_STORED, allowZip64=False) as packed:
+        with (
+            atomic.whole(path) as fresh,
+            zipfile.ZipFile(fresh, "x", zipfile.ZIP_STORED, allowZip64=False) as packed,
+        ):
             for name in (MANIFEST, *files):
                 info = zipfile.ZipInfo(name)  # always with the same date, so that the same runs give the same bytes
                 info.external_attr = 0o644 << 16
@@ -62,7 +64,6 @@ def pack(folder: Path, rows: Mapping[str, int], schema: int, path: Path) -> None
         raise UsageError(f"{path}: would be larger than 4 GiB; export one suite at a time with --suite") from None
     except OSError as problem:
         raise StoreError(f"{path}: cannot be written ({problem.strerror}); nothing was left there") from None
-    unfinished.replace(path)
 
 
 def _add(packed: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import duckdb
 
+from harness.artifacts import atomic
 from harness.errors import StoreError
 
 Connection: TypeAlias = duckdb.DuckDBPyConnection
@@ -227,11 +228,10 @@ def _keep_as_it_was(connection: Connection, path: Path, schema: int) -> Path:
     """Copy the store to a file beside it, named after its schema; an existing copy is kept."""
     kept = path.with_name(f"{path.name}.schema-{schema}")
     if not kept.exists():
-        unfinished = kept.with_name(f"{kept.name}.partial")
         try:
             connection.execute("CHECKPOINT")  # so that the file alone holds the whole store
-            _copy(path, unfinished)
-            unfinished.replace(kept)
+            with atomic.whole(kept) as fresh:
+                _copy(path, fresh)
         except OSError as problem:
             raise StoreError(
                 f"{path}: has schema {schema} and cannot be copied before its migration ({problem}); "

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from harness.artifacts import atomic
 from harness.store.connection import IMPORT_PREFIX, SNAPSHOT_PREFIX, Connection, opened, transaction
 
 KEPT_DAYS = 7
@@ -113,8 +114,8 @@ def _folders(db: Path, now: datetime) -> Iterator[Garbage]:
         if _changed(shard) < now - timedelta(days=KEPT_DAYS):
             yield Garbage(f"part of a run, scored more than {KEPT_DAYS} days ago", str(shard), shard.lstat().st_size)
     temporary = [path for prefix in (SNAPSHOT_PREFIX, IMPORT_PREFIX) for path in beside.glob(f"{prefix}*")]
-    temporary += [*(beside / "cache").glob("tmp*"), *(beside / "cache" / "states").glob(".partial-*")]
-    temporary += [*(beside / "shards").glob("*/.partial-*"), *beside.glob(".workers-*")]
+    temporary += [*(beside / "cache").glob("tmp*"), *(beside / "cache").glob(f"*/{atomic.PARTIAL}*")]
+    temporary += [*(beside / "shards").glob(f"*/{atomic.PARTIAL}*"), *beside.glob(".workers-*")]
     for path in sorted(temporary):
         if (_is_own(path) or path.is_file()) and _changed(path) < now - timedelta(hours=LEFT_HOURS):
             yield Garbage("left by a command that was killed", str(path), _size(path))

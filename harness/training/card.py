@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.artifacts import digest
+from harness.artifacts import atomic, digest
 from harness.errors import AdapterError
 from harness.models.classifier import CARD
 from harness.models.configs import json_object
@@ -33,9 +33,8 @@ def write(folder: Path, card: dict[str, Any], text_digests: list[str]) -> None:
     (folder / TRAINED_ON).write_text("".join(f"{line}\n" for line in sorted(text_digests)), encoding="utf-8")
     card["trained_on"] |= {"sha256": digest.of_file(folder / TRAINED_ON)}
     # Last and atomically: a folder with a card is complete.
-    new = folder / f"{CARD}.new"
-    new.write_text(json.dumps(card, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    new.replace(folder / CARD)
+    with atomic.whole(folder / CARD) as fresh:
+        fresh.write_text(json.dumps(card, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> AdapterRecord:

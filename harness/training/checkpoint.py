@@ -1,11 +1,10 @@
 """Progress of a training on disk, from which a killed training continues to the same weights.
 
-One safetensors file holds all of it: tensors as such, everything else as JSON in its header. It is written under
-another name, flushed to the disk and renamed, so that there is always a complete file or none.
+One safetensors file holds all of it: tensors as such, everything else as JSON in its header. There is always a complete
+file or none.
 """
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,8 @@ from typing import Any, TypeAlias
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+from harness.artifacts import atomic
 
 NAME = "checkpoint.safetensors"
 Tensors: TypeAlias = Mapping[str, dict[str, torch.Tensor]]
@@ -76,19 +77,17 @@ def write(folder: Path, key: str, position: Position, state: Any, tensors: Tenso
         state: anything else that is not a tensor, as plain JSON.
         tensors: by kind and name; no kind contains a slash.
     """
-    temporary = folder / f"{NAME}.new"
     header = {"key": key, "position": json.dumps(asdict(position)), "state": json.dumps(state)}
     header["kinds"] = json.dumps(list(tensors))
     flat = {f"{kind}/{name}": tensor.contiguous() for kind, of in tensors.items() for name, tensor in of.items()}
-    save_file(flat, temporary, header)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(folder / NAME)
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    with atomic.whole(folder / NAME) as fresh:
+        save_file(flat, fresh, header)
+
+
+def remove(folder: Path) -> None:
+    """Remove the checkpoint of a finished training, and those that a killed process left incomplete."""
+    for path in (folder / NAME, *folder.glob(f"{atomic.PARTIAL}*")):
+        path.unlink(missing_ok=True)
 
 
 def read(folder: Path, key: str) -> tuple[Position, Any, Tensors] | None:

@@ -54,7 +54,7 @@ def train(job: TrainingJob, progress: Progress, pace: Pace | None = None) -> Pat
         except Exception:
             shutil.rmtree(partial)
             raise
-        (partial / checkpoint.NAME).unlink(missing_ok=True)
+        checkpoint.remove(partial)
         shutil.rmtree(job.folder, ignore_errors=True)
         return partial.rename(job.folder)
 

@@ -112,7 +112,7 @@ def write(files: Mapping[str, str | bytes], out: Path) -> int:
     # Both old and new names until the end: after an interruption every file that was made here is still known as such.
     _write_manifest(out, earlier | set(files))
     for path, data in changed.items():
-        atomic.write(path, data)
+        atomic.write(path, data, durable=False)
     removed = [path for path in owned - set(targets) if path.is_file()]
     for path in removed:
         _remove(path, out)
@@ -169,7 +169,7 @@ def _write_manifest(out: Path, names: set[str]) -> None:
     data = (json.dumps({"files": sorted(names)}, indent=2) + "\n").encode()
     path = out / MANIFEST
     if not path.is_file() or path.read_bytes() != data:
-        atomic.write(path, data)
+        atomic.write(path, data, durable=False)
 
 
 def _remove(path: Path, out: Path) -> None:

@@ -77,3 +77,45 @@ def test_a_site_on_a_full_disk_keeps_its_files_whole(tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "site").rglob("*") if path.is_file()}
     assert names == {"index.html", "b.html", render.MANIFEST}
     assert render.write(old, tmp_path / "site") == 1, "and it is brought up to date as ever"
+
+
+def test_a_file_of_the_harnesss_own_fails_with_the_systems_error(tmp_path: Path) -> None:
+    def fail() -> None:
+        with atomic.whole(tmp_path / "file") as fresh:
+            fresh.write_bytes(b"some of it")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def _made(folder: Path, text: str) -> None:
+    with atomic.whole_folder(folder, lambda there: (there / "file").is_file()) as fresh:
+        (fresh / "file").write_text(text)
+
+
+def test_a_folder_appears_whole_and_the_one_that_was_first_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "made"
+    _made(folder, "first")
+    _made(folder, "second")
+    assert (folder / "file").read_text() == "first"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_damaged_folder_is_replaced_and_a_failed_one_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "half").touch()
+
+    def interrupted() -> None:
+        with atomic.whole_folder(folder, lambda there: False) as fresh:
+            (fresh / "file").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [path.name for path in folder.iterdir()] == ["half"]
+    _made(folder, "anew")
+    assert [path.name for path in folder.iterdir()] == ["file"]
+    assert list(tmp_path.iterdir()) == [folder]

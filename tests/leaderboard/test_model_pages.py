@@ -125,7 +125,7 @@ def test_a_models_page_names_its_expectations_and_no_others(bench: "Bench") -> N
     told = Expected(
         "tfidf on test: accuracy >= 0.6", "tfidf", "confirmed", "0.8 is above 0.6", {"value": 0.8}, NOON, True
     )
-    bench.expected += [told, replace(told, rule="tiny on test: accuracy <= 0.6")]
+    bench.expected += [told, replace(told, rule="tiny on test: accuracy <= 0.6", model_id="tiny")]
     text = Page(bench.pages()["demo/tfidf.html"]).text
     assert "tfidf on test ✓ confirmed accuracy >= 0.6" in text
     assert "tiny on test" not in text

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from harness.artifacts import atomic
 from harness.records import Run, Split
 from harness.store import writer
 from harness.store.connection import IMPORT_PREFIX, SNAPSHOT_PREFIX, Connection, opened
@@ -108,6 +109,8 @@ def test_only_what_killed_commands_left_long_ago_is_removed_from_disk(store: Con
     folder(beside / f"{IMPORT_PREFIX}old", LONG_AGO)
     folder(beside / f"{SNAPSHOT_PREFIX}new", NOW)
     folder(beside / "cache" / "tmpold", LONG_AGO)
+    folder(beside / "cache" / "openvino" / f"{atomic.PARTIAL}old", LONG_AGO)
+    folder(beside / "cache" / "openvino" / f"{atomic.PARTIAL}new", NOW)
     folder(beside / "cache" / "sdist", LONG_AGO)
     folder(beside.parent / "precious", LONG_AGO)
     (adapters / ".seed-6-link.partial").symlink_to(beside.parent / "precious")
@@ -118,17 +121,18 @@ def test_only_what_killed_commands_left_long_ago_is_removed_from_disk(store: Con
             f"{SNAPSHOT_PREFIX}old",
             f"{IMPORT_PREFIX}old",
             "tmpold",
+            f"{atomic.PARTIAL}old",
         ]
     )
     with FileLock(adapters / ".seed-4-held.lock"):
         assert removed(path, dry_run=True) == gone
         cleared = clear(path, NOW, dry_run=False)
     assert sorted(Path(garbage.where).name for garbage in cleared.found) == gone
-    assert cleared.freed_bytes == 1040
+    assert cleared.freed_bytes == 1050
     left = {file.name for file in beside.rglob("*") if file.is_dir()}
     assert left == {
         "adapters", "lora", ".seed-2-resumable.partial", "seed-3-finished", ".seed-4-held.partial", "seed-5-kept",
-        ".seed-6-link.partial", f"{SNAPSHOT_PREFIX}new", "cache", "sdist",
+        ".seed-6-link.partial", f"{SNAPSHOT_PREFIX}new", "cache", "sdist", "openvino", f"{atomic.PARTIAL}new",
     }  # fmt: skip
     assert (beside.parent / "precious" / "checkpoint.safetensors").exists()
 

@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 import struct
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import prod
@@ -19,10 +18,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+from harness.artifacts import atomic
+
 MOST_BYTES = 4 * 2**30
 """Limit on all files of a folder together."""
-PARTIAL = ".partial-"
-"""Prefix for names of incomplete files."""
 _TAIL_BYTES = 8 + 32
 """Size of the seconds, a float64, and the SHA-256."""
 
@@ -69,10 +68,10 @@ def writing(path: Path, n_bytes: int, most_bytes: int = MOST_BYTES) -> Iterator[
         n_bytes: size of all states together.
         most_bytes: limit on the folder's files together; the ones used longest ago are removed to stay within it.
     """
-    partial, summed = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}"), hashlib.sha256()
+    fresh, summed = atomic.partial_of(path), hashlib.sha256()
     kept, spent = 0, 0.0
     try:
-        file = partial.open("wb") if _has_room(path.parent, n_bytes + _TAIL_BYTES, most_bytes) else None
+        file = fresh.open("wb") if _has_room(path.parent, n_bytes + _TAIL_BYTES, most_bytes) else None
     except OSError:
         file = None
 
@@ -97,12 +96,12 @@ def writing(path: Path, n_bytes: int, most_bytes: int = MOST_BYTES) -> Iterator[
                 summed.update(tail)
                 file.write(tail + summed.digest())
                 file.close()
-                partial.replace(path)
+                atomic.publish(fresh, path, durable=False)  # it has a checksum, and can be computed again
     finally:
-        with suppress(OSError):
-            if file is not None:
+        if file is not None:
+            with suppress(OSError):
                 file.close()
-            partial.unlink(missing_ok=True)
+        atomic.discard(fresh)
 
 
 def _bytes(states: torch.Tensor) -> Any:
@@ -123,7 +122,7 @@ def _has_room(folder: Path, n_bytes: int, most_bytes: int) -> bool:
     for _, size, path in sorted(files):
         if total + n_bytes <= most_bytes:
             break
-        if not path.name.startswith(PARTIAL):
+        if not path.name.startswith(atomic.PARTIAL):
             path.unlink(missing_ok=True)
             total -= size
     return total + n_bytes <= most_bytes

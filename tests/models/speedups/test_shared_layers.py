@@ -15,6 +15,7 @@ from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers import AutoModel, AutoModelForSequenceClassification, DistilBertConfig, DistilBertModel
 
 from harness import models
+from harness.artifacts import atomic
 from harness.models import encoding, padding, transformer
 from harness.models.classifier import ModelInputs
 from harness.models.peft import without_known_warnings
@@ -133,7 +134,7 @@ def test_shared_lower_layers_give_the_same_bits_and_are_computed_once(
     # top layer: all, then the top alone; an adapter everywhere: all; heads: all, then none twice
     assert layers_read == [n_layers, 1, n_layers, n_layers, 0, 0]
     assert read == [1, 1, 1, 2, 2, 2]
-    assert not [path for path in kept.iterdir() if path.name.startswith(state_cache.PARTIAL)]
+    assert not [path for path in kept.iterdir() if path.name.startswith(atomic.PARTIAL)]
 
 
 def test_a_probe_shares_all_layers_with_untrained_heads(bases: dict[str, Path], tmp_path: Path) -> None:
