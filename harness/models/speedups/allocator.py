@@ -15,6 +15,8 @@ shapes.
 import ctypes
 import os
 
+from harness.models import speedups
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Constants from malloc.h."""
 _LARGEST_BLOCK = 2**25
@@ -27,6 +29,8 @@ KERNELS_KEPT = 128
 
 def keep_freed() -> None:
     """Have glibc keep freed blocks; other allocators are left unchanged."""
+    if not speedups.is_on("allocator"):
+        return
     try:
         set_option = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
@@ -37,5 +41,7 @@ def keep_freed() -> None:
 
 def keep_few_kernels() -> None:
     """Limit torch's kernel caches unless the environment sets a limit. No effect once torch has multiplied."""
+    if not speedups.is_on("allocator"):
+        return
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(name, str(KERNELS_KEPT))

@@ -26,10 +26,13 @@ import torch
 
 from harness import provenance
 from harness.artifacts import digest
+from harness.models import speedups
 from harness.models.speedups import state_cache
 from harness.models.speedups.state_cache import MOST_BYTES
 
 Batch = Mapping[str, torch.Tensor]
+OTHERWISE_BUILT = (AttributeError, TypeError, RuntimeError)
+"""How an encoder that asks its layers for more than their output answers to stand-ins for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,33 +86,31 @@ def found(
         folder: folder that caches states; None to cache none.
         most_bytes: limit on the folder's files together.
     """
-    if getattr(getattr(network, "active_peft_config", None), "is_prompt_learning", False):
+    is_of_prompts = getattr(getattr(network, "active_peft_config", None), "is_prompt_learning", False)
+    layers = None if is_of_prompts or not speedups.is_on("shared_layers") else layers_of(network)
+    mine = None if layers is None else fingerprint(network, trial)
+    if layers is None or mine is None:
         return None
-    try:
-        mine = fingerprint(network, trial)
-        if mine is None:
-            return None
-        dtype = mine.given[0].dtype
-        its = of_base(dtype)
-        count = 0 if its is None else _common(mine, its)
-        if its is None or count == 0 or not torch.equal(mine.given[count - 1], its.given[count - 1]):
-            return None
-        layers = layers_of(network)
-        assert layers is not None
-        made_of = {
-            "below": mine.below,
-            "layers": list(mine.layers[:count]),
-            "dtype": str(dtype),
-            "packages": {name: provenance.packages().get(name) for name in ("torch", "transformers")},
-            "processor": [provenance.hardware()["processor"], torch.backends.cpu.get_cpu_capability()],
-        }
-        shared = SharedLayers(layers, count, mine.given[0].shape[-1], dtype, made_of, folder, most_bytes)
-        with torch.inference_mode():
-            whole = network(**trial)[0]
+    dtype = mine.given[0].dtype
+    its = of_base(dtype)
+    count = 0 if its is None else _common(mine, its)
+    if its is None or count == 0 or not torch.equal(mine.given[count - 1], its.given[count - 1]):
+        return None
+    made_of = {
+        "below": mine.below,
+        "layers": list(mine.layers[:count]),
+        "dtype": str(dtype),
+        "packages": {name: provenance.packages().get(name) for name in ("torch", "transformers")},
+        "processor": [provenance.hardware()["processor"], torch.backends.cpu.get_cpu_capability()],
+    }
+    shared = SharedLayers(layers, count, mine.given[0].shape[-1], dtype, made_of, folder, most_bytes)
+    with torch.inference_mode():
+        whole = network(**trial)[0]
+        try:
             with without(layers, count, iter([mine.given[count - 1]])):
                 upper = network(**trial)[0]
-    except Exception:  # noqa: BLE001 (an encoder that is built differently may raise anything)
-        return None
+        except OTHERWISE_BUILT:
+            return None
     return shared if torch.equal(whole, upper) else None
 
 
@@ -211,7 +212,8 @@ class _Giving(torch.nn.Module):
 
     def forward(self, given: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         kept = next(self.kept)
-        assert kept.shape == given.shape
+        if kept.shape != given.shape:
+            raise RuntimeError(f"the kept states have shape {tuple(kept.shape)}, not {tuple(given.shape)}")
         return kept
 
 

@@ -16,7 +16,7 @@ with the layers and with their stored output.
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from harness.errors import TrainingError
+from harness.models import speedups
 from harness.models.encoding import TOKENS_PER_PASS, Encoded
 from harness.models.speedups import shared_layers
 from harness.stats.inference import Ints
@@ -45,8 +46,8 @@ class FrozenPrefix:
     """Stored output: shape (tokens of all texts, width)."""
     starts: Ints | None = None
     """Index in `kept` at which each text begins."""
-    given: torch.Tensor | None = None
-    """Output for the latest batch: shape (texts, tokens, width), zeros at padding."""
+    given: list[torch.Tensor] = field(default_factory=list)
+    """Output for the latest batch, if there is any: shape (texts, tokens, width), zeros at padding."""
 
     @property
     def lengths(self) -> Ints:
@@ -58,9 +59,10 @@ class FrozenPrefix:
         made = self.encoded.batch(indices)
         if self.kept is not None and self.starts is not None:
             is_text = made["attention_mask"].bool()
-            self.given = torch.zeros(*is_text.shape, self.kept.shape[-1], dtype=self.kept.dtype)
+            given = torch.zeros(*is_text.shape, self.kept.shape[-1], dtype=self.kept.dtype)
             rows = [self.kept[self.starts[i] : self.starts[i] + self.lengths[i]] for i in indices]
-            self.given[is_text] = torch.cat(rows)
+            given[is_text] = torch.cat(rows)
+            self.given = [given]
         return made
 
     def trial(self) -> dict[str, torch.Tensor]:
@@ -70,8 +72,7 @@ class FrozenPrefix:
     def each(self) -> Iterator[torch.Tensor]:
         """Endless iterator over the frozen layers' output, each time for the latest batch."""
         while True:
-            assert self.given is not None
-            yield self.given
+            yield self.given[-1]
 
 
 @contextmanager
@@ -86,7 +87,8 @@ def run_once(network: Any, encoded: Encoded, folder: Path, precision: str) -> It
     Raises:
         TrainingError: there is no room in the folder.
     """
-    encoded, layers, began = encoded.for_network(network), shared_layers.layers_of(network), time.perf_counter()
+    encoded, began = encoded.for_network(network), time.perf_counter()
+    layers = shared_layers.layers_of(network) if speedups.is_on("frozen_layers") else None
     network.eval()
     count = 0 if layers is None else _count(network, layers, FrozenPrefix(encoded, 0, 0.0).trial())
     if layers is None or count == 0:

@@ -19,6 +19,8 @@ from peft import LoraConfig
 from peft.helpers import disable_input_dtype_casting
 from torch.nn.functional import linear
 
+from harness.models import speedups
+
 
 @contextmanager
 def once(network: Any) -> Iterator[None]:
@@ -27,6 +29,9 @@ def once(network: Any) -> Iterator[None]:
     Args:
         network: a network whose frozen weights do not change within the block.
     """
+    if not speedups.is_on("frozen_weights"):
+        yield
+        return
     frozen: list[Any] = [one for one in network.modules() if type(one) is torch.nn.Linear and _is_frozen(one)]
     is_lora = isinstance(getattr(network, "active_peft_config", None), LoraConfig)
     try:

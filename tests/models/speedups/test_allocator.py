@@ -47,7 +47,11 @@ def held(program: str, **told: str) -> int:
 def test_memory_that_one_layer_gave_back_is_kept_for_the_next() -> None:
     as_it_is = held(GIVEN_BACK.format(before=""))
     kept = held(GIVEN_BACK.format(before="import harness.models.transformer"))
+    turned_off = (
+        "from harness.models import speedups\nwith speedups.without('allocator'): import harness.models.transformer"
+    )
     assert as_it_is < 31
+    assert held(GIVEN_BACK.format(before=turned_off)) < 31
     assert kept > 7 * 31
 
 
