@@ -128,6 +128,7 @@ def bench(session: nox.Session) -> None:
         ["adapters.py", "--part", "memory"],
         ["adapters.py", "--part", "texts"],
         ["training.py"],
+        ["speedups.py"],
     ):
         session.run(PYTHON, f"benchmarks/{words[0]}", *words[1:], *session.posargs, external=True)
 

@@ -147,7 +147,7 @@ def share_of_weights(entry: Entry) -> float | None:
 
 def gates_passed(verdicts: Sequence[Verdict], model_id: str) -> tuple[str, ...]:
     """`6 of 6 gates`; nothing for a model that no gate is about."""
-    own = [verdict for verdict in verdicts if verdict.gate_id.startswith(f"{model_id} on ")]
+    own = [verdict for verdict in verdicts if verdict.model_id == model_id]
     passed = sum(verdict.outcome == "pass" for verdict in own)
     return (f"{passed} of {len(own)} gates",) if own else ()
 

@@ -25,7 +25,7 @@ from harness.models import speedups
 from harness.models.speedups import shared_layers
 
 OTHERWISE_BUILT = (AttributeError, TypeError, RuntimeError)
-"""How a layer with other parts, other arguments or other shapes answers to the forward function of its kind."""
+"""Errors of a layer that has other parts, arguments or shapes than the forward function of its kind relies on."""
 ROUNDING = 8
 """Largest difference allowed in the first token's output, in rounding units of its largest number."""
 

@@ -32,7 +32,7 @@ from harness.models.speedups.state_cache import MOST_BYTES
 
 Batch = Mapping[str, torch.Tensor]
 OTHERWISE_BUILT = (AttributeError, TypeError, RuntimeError)
-"""How an encoder that asks its layers for more than their output answers to stand-ins for them."""
+"""Errors of an encoder that asks its layers for more than their output, when stand-ins take their places."""
 
 
 @dataclass(frozen=True, slots=True)

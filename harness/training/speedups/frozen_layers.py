@@ -46,8 +46,8 @@ class FrozenPrefix:
     """Stored output: shape (tokens of all texts, width)."""
     starts: Ints | None = None
     """Index in `kept` at which each text begins."""
-    given: list[torch.Tensor] = field(default_factory=list)
-    """Output for the latest batch, if there is any: shape (texts, tokens, width), zeros at padding."""
+    given: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    """Output for the latest batch: shape (texts, tokens, width), zeros at padding; empty before the first batch."""
 
     @property
     def lengths(self) -> Ints:
@@ -59,10 +59,9 @@ class FrozenPrefix:
         made = self.encoded.batch(indices)
         if self.kept is not None and self.starts is not None:
             is_text = made["attention_mask"].bool()
-            given = torch.zeros(*is_text.shape, self.kept.shape[-1], dtype=self.kept.dtype)
+            self.given = torch.zeros(*is_text.shape, self.kept.shape[-1], dtype=self.kept.dtype)
             rows = [self.kept[self.starts[i] : self.starts[i] + self.lengths[i]] for i in indices]
-            given[is_text] = torch.cat(rows)
-            self.given = [given]
+            self.given[is_text] = torch.cat(rows)
         return made
 
     def trial(self) -> dict[str, torch.Tensor]:
@@ -72,7 +71,7 @@ class FrozenPrefix:
     def each(self) -> Iterator[torch.Tensor]:
         """Endless iterator over the frozen layers' output, each time for the latest batch."""
         while True:
-            yield self.given[-1]
+            yield self.given
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from harness.training.train import train
 from tests.fixtures import without_dropout
 
 HARNESS = Path(__file__).parents[3] / "harness"
-TOP = {"r": 4, "target_modules": ["query", "value"], "layers_to_transform": [1]}
+TOP: dict[str, Any] = {"r": 4, "target_modules": ["query", "value"], "layers_to_transform": [1]}
 TEXTS = [f"the phone number {i} is " + "very " * (i % 7) + "bad" for i in range(24)]
 
 
