@@ -61,6 +61,21 @@ def fetch(wanted: Distribution, cache: Path, who: str) -> Path:
         return downloaded.replace(folder / downloaded.name)
 
 
+def pin(kind: Literal["sdist", "wheel"], project: str, version: str, cache: Path, who: str) -> str:
+    """The digest of a distribution that nobody has pinned yet. It is downloaded, and kept for `fetch`.
+
+    Raises:
+        FetchError: no configured index served it.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as fresh:
+        downloaded = _download(Distribution(kind, project, version, ""), Path(fresh), who)
+        found = digest.of_file(downloaded)
+        (cache / kind / found).mkdir(parents=True, exist_ok=True)
+        downloaded.replace(cache / kind / found / downloaded.name)
+    return found
+
+
 def _verify(path: Path, wanted: Distribution, who: str) -> None:
     found = digest.of_file(path)
     if found != wanted.sha256:

@@ -8,6 +8,8 @@ import os
 
 # In the order in which one works, which is the order of `harness --help`.
 # isort: off
+from harness.cli import check
+from harness.cli import inputs
 from harness.cli import make
 from harness.cli import parity
 from harness.cli import plan
@@ -22,7 +24,9 @@ from harness.cli import store
 from harness.cli.common import app
 from harness.output.terminal import write_in_any_encoding
 
-__all__ = ["app", "baseline", "compare", "judge", "main", "make", "parity", "plan", "show", "site", "store"]
+__all__ = [
+    "app", "baseline", "check", "compare", "inputs", "judge", "main", "make", "parity", "plan", "show", "site", "store",
+]  # fmt: skip
 
 
 def main() -> None:

@@ -102,12 +102,7 @@ def audit(suite: Suite, splits: Mapping[str, Split], tokenizers: Mapping[str, Co
     """
     compared = {split_id: _compared(split, suite.text) for split_id, split in splits.items()}
     findings = {
-        split_id: {
-            **_rows(split, suite.text),
-            "near_duplicates": _near_duplicates(compared[split_id], suite.audit.near_threshold),
-            "not_english": _not_english(split, suite.text),
-            "tokens": _tokens(split, suite.text, tokenizers),
-        }
+        split_id: _findings(split, compared[split_id], suite.text, suite.audit.near_threshold, tokenizers)
         for split_id, split in splits.items()
     }
     for split_id in splits.keys() - suite.train_split_ids:
@@ -122,6 +117,22 @@ def audit(suite: Suite, splits: Mapping[str, Split], tokenizers: Mapping[str, Co
             "near_threshold": overlap.threshold,
         }
     return Audited(findings, tuple(across))
+
+
+def audit_alone(split: Split, text: Text, near_threshold: float) -> dict[str, Any]:
+    """Run the checks that need nothing but the rows of one split."""
+    return _findings(split, _compared(split, text), text, near_threshold, {})
+
+
+def _findings(
+    split: Split, compared: _Compared, text: Text, near_threshold: float, tokenizers: Mapping[str, CountTokens | None]
+) -> dict[str, Any]:
+    return {
+        **_rows(split, text),
+        "near_duplicates": _near_duplicates(compared, near_threshold),
+        "not_english": _not_english(split, text),
+        "tokens": _tokens(split, text, tokenizers),
+    }
 
 
 def overlaps(suite: Suite, splits: Mapping[str, Split], *, look_for_near: bool) -> list[Overlap]:

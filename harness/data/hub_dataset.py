@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.artifacts import digest, hub
+from harness.data import parquet
 from harness.data.parquet import LABEL_BATCH_ROWS, ParquetRows
 from harness.data.source import Places, Rows
 from harness.errors import DataError
@@ -129,18 +130,44 @@ def _first_rows(repo: hub.Repo, reader: str, split: str, paths: Sequence[str], t
     return pa.Table.from_pylist(list(islice(stream, take)))
 
 
+def splits_of(repo: hub.Repo, who: str) -> list[str]:
+    """The names of a dataset's splits.
+
+    Raises:
+        FetchError: the hub does not serve it.
+        DataError: the dataset needs a script, or `datasets` cannot read it.
+    """
+    return list(_all_files(repo, who)[1])
+
+
+def first_rows(repo: hub.Repo, split: str, n: int, who: str) -> list[dict[str, Any]]:
+    """The first rows of a split, before anything is declared of it.
+
+    Raises:
+        FetchError: the hub does not serve them.
+        DataError: `datasets` cannot read them.
+    """
+    return parquet.first_rows(_head(repo, split, n, who), n)
+
+
 def _files(repo: hub.Repo, split: str, who: str) -> tuple[str, list[str]]:
-    """The name of the library's reader for a split, and the split's files in order. The answer is cached."""
-    path = repo.kept("splits", ".json")
-    try:
-        found = json.loads(path.read_bytes())
-        reader, files = found["reader"], found["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        reader, files = _resolved(repo, who)
-        hub.keep(path, json.dumps({"reader": reader, "files": files}).encode())
+    """The name of the library's reader for a split, and the split's files in order."""
+    reader, files = _all_files(repo, who)
     if split not in files:
         raise DataError(f"{who}: {repo.label} has no split {split!r} (found: {', '.join(files)}); correct `split`")
     return reader, files[split]
+
+
+def _all_files(repo: hub.Repo, who: str) -> tuple[str, dict[str, list[str]]]:
+    """The name of the library's reader, and the files of every split in order. The answer is cached."""
+    path = repo.kept("splits", ".json")
+    try:
+        found = json.loads(path.read_bytes())
+        return found["reader"], found["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        reader, files = _resolved(repo, who)
+        hub.keep(path, json.dumps({"reader": reader, "files": files}).encode())
+        return reader, files
 
 
 def _resolved(repo: hub.Repo, who: str) -> tuple[str, dict[str, list[str]]]:

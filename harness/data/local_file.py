@@ -59,7 +59,7 @@ def rows(rule: FileSplit, places: Places) -> Rows:
     path = _regular_file(_path(rule.path, places, where), where)
     codec = COMPRESSIONS.get(Path(rule.path).suffix.lower())  # by the name, not by the target of a link
     if rule.format != "parquet":
-        return Streamed(lambda: _parsed(text_file.lines(path, codec, rule.encoding, where), rule, where))
+        return Streamed(lambda: parsed(text_file.lines(path, codec, rule.encoding, where), rule, where))
     if codec is not None:
         raise DataError(f"{where}: Parquet is compressed internally and is not read from {codec}; unpack the file")
     return ParquetRows(path, rule, where)
@@ -126,7 +126,7 @@ class _Counted:
             yield text_file.decoded(bare)
 
 
-def _parsed(lines: Iterator[bytes], rule: FileSplit, where: str) -> Iterator[Row]:
+def parsed(lines: Iterator[bytes], rule: FileSplit, where: str) -> Iterator[Row]:
     """The rows of a text file's lines.
 
     Raises:
@@ -155,6 +155,15 @@ def cells(lines: Iterable[bytes], rule: FileSplit) -> Iterator[Mapping[Any, Any]
         ValueError: a line is malformed.
     """
     return (_table if rule.format == "csv" else _objects)(_Counted(lines), rule)
+
+
+def csv_rows(lines: Iterable[bytes], delimiter: str) -> Iterator[list[str]]:
+    """The cells of every row of a CSV file.
+
+    Raises:
+        ValueError: a quote is misplaced.
+    """
+    return _csv_rows(_Counted(lines), delimiter)
 
 
 def _named(lines: _Counted, found: Iterator[Mapping[Any, Any]], rule: FileSplit) -> Iterator[Row]:

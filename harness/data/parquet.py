@@ -244,6 +244,26 @@ class ParquetRows:
             ) from None
 
 
+def first_rows(path: Path, n: int) -> list[dict[str, Any]]:
+    """The first rows of a file, before anything is declared of it; numbers that the file has names for, by name.
+
+    Raises:
+        DataError: it is not readable as Parquet.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            batch = next(file.iter_batches(n), None)
+            rows: list[dict[str, Any]] = [] if batch is None else batch.to_pylist()
+            names = {name: _class_names(file.schema_arrow, name) for name in file.schema_arrow.names}
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:
+        raise DataError(f"{path}: is not readable as Parquet ({problem}); get a new copy") from None
+    for name, known in names.items():
+        for row in rows if known else ():
+            if isinstance(row[name], int) and 0 <= row[name] < len(known):
+                row[name] = known[row[name]]
+    return rows
+
+
 def _dense(metadata: Any, names: list[str]) -> list[str]:
     """Columns that unpack to many times their stored size, to be read as dictionaries, which repeat no text."""
     found = set()

@@ -63,7 +63,7 @@ def resolve(base: Base, suite_dir: Path, cache: Path) -> ResolvedBase:
     elif base.gguf_file is not None:
         folder = _dequantised(base, suite_dir, cache, who)
     elif isinstance(base, PackageBase):
-        folder = _package_folder(base)
+        folder = package_folder(base)
         _check_names(_names(folder), f"{who}: {folder}")
         _check_pin(folder / WEIGHTS, base.sha256, who)
     else:
@@ -96,7 +96,7 @@ def _dequantised(base: PackageBase | PathBase | WheelBase, suite_dir: Path, cach
             return folder / Path(name).name
 
         return gguf.dequantised([base.sha256, name], unpacked, cache, who)
-    folder = _package_folder(base) if isinstance(base, PackageBase) else suite_dir / base.path
+    folder = package_folder(base) if isinstance(base, PackageBase) else suite_dir / base.path
     if not (folder / name).is_file():
         raise DataError(f"{who}: {folder} has no file {name}; correct `path` or `gguf_file`")
     if isinstance(base, PathBase):
@@ -125,7 +125,12 @@ def _repo(base: HubBase, cache: Path) -> hub.Repo:
     return hub.Repo("model", base.name, base.revision, cache / "hub")
 
 
-def _package_folder(base: PackageBase) -> Path:
+def package_folder(base: PackageBase) -> Path:
+    """The folder of a base in an installed package.
+
+    Raises:
+        DataError: the package is not installed in this version.
+    """
     remedy = f"`python -m pip install {base.package}=={base.version}`"
     try:
         distribution = metadata.distribution(base.package)

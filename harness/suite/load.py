@@ -47,7 +47,7 @@ def load(path: Path) -> Suite:
         SuiteError: the file has problems; lists all of them, each as `file: path: message`.
     """
     try:
-        return _checked(tomllib.loads(_read(path)), path)
+        return _checked(tomllib.loads(read_text(path)), path)
     except FileNotFoundError:
         problem = "there is no such file"
     except OSError as error:
@@ -70,7 +70,7 @@ _DEEP_KEY = re.compile(r"(?<![\w. \t-])(?:[\w-]+[ \t]*\.[ \t]*){17}")
 """A key with more parts than any key of a suite; tomllib's time grows with the square of their number."""
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
     """The file's text without a byte order mark, if its size and depth are within bounds."""
     with path.open("rb") as file:
         data = file.read(MOST_BYTES + 1)
@@ -184,6 +184,8 @@ def _shape_problems(error: ValidationError, data: Mapping[str, Any]) -> Iterator
         else:
             words = _PLAIN_MESSAGES.get(kind, problem["msg"].replace("{", "{{").replace("}", "}}"))
             message = words.format(**{name: _plain(value) for name, value in context.items()})
+        if kind == "missing" and steps[-1] in ("sha256", "revision"):
+            message += "; `harness data --pin SUITE` computes it"
         if len(steps) == 1 and kind == "tuple_type":
             message = f"must be a list of tables: write [[{steps[0]}]] above each"
         yield _place(steps), message

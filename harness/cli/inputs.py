@@ -1,0 +1,127 @@
+"""The verbs about what a suite starts from: its file checked; its splits fetched, pinned and audited; one data file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli.common import DEFAULT_DB, Db, Json, SuitePaths, app, reporting
+from harness.errors import UsageError
+
+
+@app.command()
+@reporting
+def validate(suites: SuitePaths, as_json: Json = False) -> int:
+    """Check suite files and list every problem."""
+    from harness.errors import SuiteError
+    from harness.output.terminal import print_json, say, show
+    from harness.suite.load import load
+
+    results = []
+    for path in suites:
+        try:
+            suite = load(path)
+            results.append({"suite": str(path), "ok": True, "digest": suite.digest, "problems": []})
+        except SuiteError as error:
+            results.append({"suite": str(path), "ok": False, "digest": None, "problems": list(error.problems)})
+            for problem in error.problems:
+                say(problem)
+    if as_json:
+        print_json(results)
+    else:
+        for result in results:
+            if result["ok"]:
+                show(f"{result['suite']}: ok")
+    return 0 if all(result["ok"] for result in results) else 2
+
+
+@app.command()
+@reporting
+def data(
+    path: Annotated[
+        Path, typer.Argument(metavar="SUITE|FILE", help="A suite file (.toml), or one data file to look at.")
+    ],
+    update_lock: Annotated[bool, typer.Option("--update-lock", help="Pin the rows as they are now.")] = False,
+    pin: Annotated[
+        bool, typer.Option("--pin", help="Add the digests and commits that the suite file lacks, and pin its rows.")
+    ] = False,
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
+) -> int:
+    """Fetch, verify and audit a suite's splits, and pin them in its lock file the first time; or audit one file."""
+    if path.suffix.lower() == ".toml":
+        return _of_suite(path, db, update_lock=update_lock, pin=pin, as_json=as_json)
+    if update_lock or pin:
+        raise UsageError(f"{path}: is no suite file (.toml), so nothing is pinned; leave out --pin and --update-lock")
+    return _of_file(path, db, as_json=as_json)
+
+
+def _of_suite(suite_path: Path, db: Path, *, update_lock: bool, pin: bool, as_json: bool) -> int:
+    from harness.cli import tables
+    from harness.data import audit, load_split, lock, notes, repeats
+    from harness.evaluation.inputs import Workspace, examine
+    from harness.output.terminal import print_json, say
+    from harness.suite.load import load
+
+    workspace = Workspace(suite_path, db)
+    if pin and suite_path.is_file():
+        from harness.drafts import pins
+
+        for sentence in pins.add_missing(suite_path, workspace.cache):
+            say(f"{suite_path}: {sentence}")
+    suite = load(suite_path)
+    lock_path = lock.path_for(suite_path)
+    pinned = {} if update_lock else lock.read(lock_path) or {}
+    drawn = {rule.id: load_split(rule, workspace.places, pinned.get(rule.id)) for rule in suite.split}
+    lock.check(lock_path, pinned, drawn.values())
+    if new := lock.unpinned(pinned, [rule.id for rule in suite.split]):
+        lock.write(lock_path, drawn.values(), kept=pinned)
+        say(f"pinned {len(new)} splits in {lock_path}")
+    settled = repeats.settle(suite, drawn)
+    splits = list(settled.splits.values())
+    audited, warnings = examine(suite, splits, workspace)
+    rows = [
+        lock.summary(split, trained_on=split.split_id in suite.train_split_ids)
+        | {"audit": audited.findings[split.split_id]}
+        for split in splits
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        tables.show_splits(suite.name, rows)
+        tables.show_audit(rows, audit.beginnings(splits) if suite.text.store else {})
+    for warning in (*notes(drawn.values()), *settled.notes, *warnings):
+        say(f"warning: {warning}")
+    settled.refuse()
+    audit.refuse(audit.judge(suite.audit, audited.overlaps))
+    return 0
+
+
+def _of_file(path: Path, db: Path, *, as_json: bool) -> int:
+    """Say how a file would be read, and audit its rows; nothing is stored."""
+    from harness.cli import tables
+    from harness.data import audit, guess, load_split, lock, notes
+    from harness.data.sniff import sniff
+    from harness.data.source import Places
+    from harness.output.terminal import print_json, say, show
+    from harness.suite.schema import FileSplit, Text
+
+    found = sniff(path)
+    declared: Mapping[str, Any] = {"id": "rows", "source": "file", "path": path.name, **found.keys}
+    split = load_split(FileSplit.model_validate(declared), Places(db.parent / "cache", path.parent, None))
+    has_titles = any(example.title for example in split.examples)
+    text = Text(template="{title} {content}" if has_titles else "{content}", max_length=512)
+    rows = [lock.summary(split, trained_on=False) | {"audit": audit.audit_alone(split, text, 0.8)}]
+    if as_json:
+        print_json({"file": str(path), "keys": found.keys, "choices": list(found.choices), "rows": rows[0]})
+    else:
+        for choice in found.choices:
+            show(choice)
+        tables.show_splits(str(path), rows)
+        tables.show_audit(rows, {})
+        show("In a suite:")
+        show("\n".join(["[[split]]", *(f"{key} = {guess.toml(value)}" for key, value in declared.items())]))
+    for note in notes([split]):
+        say(f"note: {note}")
+    return 0

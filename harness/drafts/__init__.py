@@ -1,0 +1,1 @@
+"""Drafts of suites, from the files at hand."""
