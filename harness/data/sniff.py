@@ -18,7 +18,6 @@ from harness.data import guess, local_file, text_file
 from harness.data.parquet import first_rows
 from harness.errors import DataError
 from harness.suite.schema import FileSplit
-from harness.suite.splits import Encoding
 
 LOOKED_AT = 1000
 """Rows from the start that a guess is based on."""
@@ -130,7 +129,7 @@ def _labels(values: Sequence[Any], where: str, known: Mapping[str, Any] | None) 
     return meaning, f"labels: {words}; rows with others are dropped"
 
 
-def _encoding(path: Path, codec: str | None, where: str) -> tuple[dict[str, Encoding], tuple[str, ...]]:
+def _encoding(path: Path, codec: str | None, where: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The `encoding` of a text file; none for UTF-8."""
     with path.open("rb") as file:
         if codec is None and file.read(2) in text_file.UTF_16:
