@@ -23,7 +23,7 @@ from harness import provenance
 from harness.artifacts import digest
 from harness.artifacts.scoring_code import scoring_code
 from harness.records import Split
-from harness.suite.schema import Adapter, AnyAdapter, Model
+from harness.suite.schema import Adapter, AnyAdapter, Model, Prompt
 from harness.suite.text import Text
 
 Spec: TypeAlias = dict[str, Any]
@@ -53,6 +53,8 @@ def run(
     train_digest: str | None,
     split: Split,
     text: Text,
+    prompt: Spec | None = None,
+    base_origin: str | None = None,
 ) -> Spec:
     """Collect the inputs of a run.
 
@@ -61,11 +63,14 @@ def run(
         adapter_digest: of the weights; None without weights.
         base_digest: of the base's files.
         train_digest: of the rows that the model or its adapter is trained on.
+        prompt: what `prompted` collected for a model that is asked in words; it counts as part of the seed.
+        base_origin: form that the base's weights had before they were dequantised.
     """
     # The number of trials describes how the adapter was chosen; it is no input of its predictions.
     left_out: Mapping[str, bool | set[str]] = {"train": {"seeds"}, "path": True, "trials": True}
+    seeded: Mapping[str, bool | set[str]] = {"seeds": True, "prompts": True, "shots": {"seeds"}}
     return {
-        "model": model.model_dump(mode="json", exclude_none=True, exclude={"seeds"}),
+        "model": model.model_dump(mode="json", exclude_none=True, exclude=seeded),
         "adapter": adapter and adapter.model_dump(mode="json", exclude=left_out),
         "base": base_digest,
         "train": train_digest,
@@ -75,7 +80,20 @@ def run(
         "adapter_digest": adapter_digest,
         "split": {"id": split.split_id, "digest": split.digest},
         "packages": packages(getattr(model, "runtime", "torch")),
+        **({} if prompt is None else {"prompt": prompt}),
+        **({} if base_origin is None else {"base_origin": base_origin}),
     }
+
+
+def prompted(prompt: Prompt, *, shots: Sequence[str], rows: Sequence[str], draw: int | None) -> Spec:
+    """Collect everything that a language model is asked with and shown.
+
+    Args:
+        shots: ids of the examples that it is shown, in their order.
+        rows: ids of the examples on which a threshold is fitted.
+        draw: seed of the shots, for display.
+    """
+    return {**prompt.model_dump(mode="json"), "shots": list(shots), "calibrated_on": list(rows), "draw": draw}
 
 
 def configuration(run_spec: Mapping[str, Any]) -> Spec:

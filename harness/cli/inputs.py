@@ -60,8 +60,9 @@ def data(
 def _of_suite(suite_path: Path, db: Path, *, update_lock: bool, pin: bool, as_json: bool) -> int:
     from harness.cli import tables
     from harness.data import audit, load_split, lock, notes, repeats
+    from harness.evaluation import prompts
     from harness.evaluation.inputs import Workspace, examine
-    from harness.output.terminal import print_json, say
+    from harness.output.terminal import print_json, say, show
     from harness.suite.load import load
 
     workspace = Workspace(suite_path, db)
@@ -91,6 +92,8 @@ def _of_suite(suite_path: Path, db: Path, *, update_lock: bool, pin: bool, as_js
     else:
         tables.show_splits(suite.name, rows)
         tables.show_audit(rows, audit.beginnings(splits) if suite.text.store else {})
+        for heading, prompt in prompts.first_prompts(suite, settled.splits) if suite.text.store else ():
+            show(f"\n{heading}\n{prompt}")
     for warning in (*notes(drawn.values()), *settled.notes, *warnings):
         say(f"warning: {warning}")
     settled.refuse()

@@ -172,6 +172,8 @@ def _job(
         train_digest=recipe.train_digest,
         split=split,
         text=suite.text,
+        prompt=recipe.prompt,
+        base_origin=recipe.base_origin,
     )
     leak, forbidden = _leak(weights, split), suite.audit.exact_overlap == "forbid"
     missing = declared.reason if isinstance(declared, MissingWeights) else None

@@ -8,13 +8,15 @@ from elsewhere. All of it is read and verified without torch.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
+from harness import keys
 from harness.errors import AdapterError, FetchError
+from harness.evaluation import prompts
 from harness.evaluation.inputs import ResolvedInputs, Workspace
 from harness.models import adapter_files
 from harness.models.bases import ResolvedBase
@@ -31,6 +33,7 @@ from harness.suite.schema import (
     Model,
     PeftModel,
     ProbeModel,
+    PromptModel,
     Suite,
     TfidfModel,
     TransformerModel,
@@ -89,6 +92,10 @@ class Recipe:
     base_digest: str | None
     train_digest: str | None
     """Digest of its training rows."""
+    prompt: keys.Spec | None = None
+    """Everything that it is asked with and shown; None for a model that is not asked in words."""
+    base_origin: str | None = None
+    """Form that the base's weights had before they were dequantised; None for plain weights."""
 
     @property
     def usable(self) -> Weights | None:
@@ -224,15 +231,6 @@ def adapter_of(suite: Suite, model: Model) -> AnyAdapter | None:
     return None
 
 
-def _seeds(suite: Suite, model: Model) -> tuple[int | None, ...]:
-    adapter = adapter_of(suite, model)
-    if isinstance(adapter, Adapter):
-        return adapter.train.seeds
-    if isinstance(model, TransformerModel) and model.seeds is not None:
-        return model.seeds
-    return (None,)
-
-
 def can_calibrate(suite: Suite, model: Model) -> bool:
     """Report whether the rows on which a model's weights were trained are available."""
     return isinstance(adapter_of(suite, model), Adapter)
@@ -250,10 +248,11 @@ def recipes(suite: Suite, model: Model, inputs: ResolvedInputs, found: FoundWeig
     if isinstance(model, MajorityModel | TfidfModel | ProbeModel):
         train = inputs.splits[model.train_split]
         texts = [suite.text.render(example.title, example.content) for example in train.examples]
-    named = model.base if isinstance(model, ProbeModel | TransformerModel | CheckpointModel) else None
+    of_base = ProbeModel | TransformerModel | CheckpointModel | PromptModel
+    named = model.base if isinstance(model, of_base) else None
     base = inputs.bases[named] if named else None
     made = {}
-    for seed in _seeds(suite, model):
+    for seed in suite.seeds_of(model):
         weights = found[adapter.id, seed] if adapter is not None else None
         if weights is not None:
             base, train = weights.base, weights.train
@@ -265,5 +264,17 @@ def recipes(suite: Suite, model: Model, inputs: ResolvedInputs, found: FoundWeig
             train_texts=texts,
             train_labels=[example.label for example in train.examples] if texts and train else [],
         )
-        made[seed] = Recipe(ingredients, weights, base.digest if base else None, train.digest if train else None)
+        described = None
+        if isinstance(model, PromptModel):
+            assert seed is not None
+            asked, described = prompts.inputs(suite, model, seed, inputs.splits)
+            ingredients = replace(ingredients, prompt=asked)
+        made[seed] = Recipe(
+            ingredients,
+            weights,
+            base.digest if base else None,
+            train.digest if train else None,
+            described,
+            base.origin if base else None,
+        )
     return made

@@ -19,7 +19,15 @@ from harness.progress import Progress
 from harness.records import Baseline, Evidence
 from harness.stats.inference import Floats
 from harness.suite.rules import Rule
-from harness.suite.schema import CheckpointModel, Model, PeftModel, ProbeModel, TfidfModel, TransformerModel
+from harness.suite.schema import (
+    CheckpointModel,
+    Model,
+    PeftModel,
+    ProbeModel,
+    PromptModel,
+    TfidfModel,
+    TransformerModel,
+)
 
 EXAMPLES = 64
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.25, "int8": 0.25}
@@ -127,7 +135,7 @@ def _cost(model: Model) -> int | None:
             return 0
         case TransformerModel():
             return 1 if model.adapter is not None else 3
-        case ProbeModel():
+        case ProbeModel() | PromptModel():
             return 2
         case TfidfModel():
             return 4

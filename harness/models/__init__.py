@@ -24,6 +24,7 @@ BACKENDS: Mapping[str, str] = {
     "transformer": "harness.models.transformer:transformer",
     "checkpoint": "harness.models.checkpoint:checkpoint",
     "peft": "harness.models.peft:peft",
+    "prompt": "harness.models.prompt:prompt",
 }
 """Backend name to `module:function`, so that naming one imports no other's libraries."""
 

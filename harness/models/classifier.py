@@ -7,6 +7,7 @@ from typing import Protocol
 
 from harness.progress import Advance
 from harness.stats.inference import Floats
+from harness.suite.prompts import Prompt
 
 CARD = "harness-card.json"
 """Name of the training card, beside trained weights."""
@@ -37,6 +38,25 @@ class Classifier(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Solved:
+    """A labelled review that a prompt shows, or that a threshold is fitted on."""
+
+    title: str
+    content: str
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptInputs:
+    """One prompt with one draw of shots."""
+
+    prompt: Prompt
+    shots: tuple[Solved, ...]
+    rows: tuple[Solved, ...]
+    """Training rows on which a threshold is fitted; empty without one."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInputs:
     """Inputs from which backends make models. Each backend takes those that its declaration asks for."""
 
@@ -52,5 +72,7 @@ class ModelInputs:
     train_labels: Sequence[int]
     converted_dir: Path | None = None
     """Folder of the model in another runtime's format, named by a digest of everything that goes into it."""
+    prompt: PromptInputs | None = None
+    """For a model that is asked in words."""
     states_dir: Path | None = None
     """Folder that keeps states of a base's lower layers for its other models; None to keep none."""

@@ -8,10 +8,12 @@ from harness.suite import allowed
 from harness.suite.gates import SLICE_VALUES
 from harness.suite.schema import WITHOUT_PEFT
 
+_TABLES = ("split", "base", "adapter", "prompt", "model", "metric", "gate", "expect")
+
 
 def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Problems across the tables of a raw suite, as place and message."""
-    tables = {name: _tables(data, name) for name in ("split", "base", "adapter", "model", "metric", "gate", "expect")}
+    tables = {name: _tables(data, name) for name in _TABLES}
     ids: dict[str, set[str]] = {}
     for name, rows in tables.items():
         key = "name" if name == "metric" else "id"
@@ -33,6 +35,8 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
     trained_on = {_text(_table(adapter, "train"), "split") for adapter in tables["adapter"]}
     trained_on |= {_text(model, "train_split") for model in tables["model"]}
+    shown = [_table(model, key) for model in tables["model"] for key in ("shots", "calibration")]
+    trained_on |= {_text(table, "split") for table in shown}
     for i, adapter in enumerate(tables["adapter"]):
         for place, message in allowed.problems(_table(adapter, "params")):
             yield f"adapter[{i}].params.{place}", message
@@ -42,6 +46,11 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for i, model in enumerate(tables["model"]):
         for key, table in (("base", "base"), ("adapter", "adapter"), ("train_split", "split")):
             yield from dangling(f"model[{i}].{key}", table, _text(model, key))
+        for key in ("shots", "calibration"):
+            yield from dangling(f"model[{i}].{key}.split", "split", _text(_table(model, key), "split"))
+        asked = model.get("prompts")
+        for k, prompt in enumerate(asked if isinstance(asked, list) else []):
+            yield from dangling(f"model[{i}].prompts[{k}]", "prompt", prompt if isinstance(prompt, str) else None)
         used = adapters.get(_text(model, "adapter"), {})
         method, backend = _text(used, "method"), _text(model, "backend")
         if method in WITHOUT_PEFT and backend == "peft":

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from harness.suite.fields import Closed, Id, Name, Seeds
+from harness.suite.prompts import PromptModel
 
 Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
 """Precision in which a model computes, once `auto` is decided."""
@@ -116,6 +117,6 @@ class CheckpointModel(Closed):
 
 
 Model: TypeAlias = Annotated[
-    MajorityModel | TfidfModel | ProbeModel | TransformerModel | PeftModel | CheckpointModel,
+    MajorityModel | TfidfModel | ProbeModel | TransformerModel | PeftModel | CheckpointModel | PromptModel,
     Field(discriminator="backend"),
 ]

@@ -33,6 +33,7 @@ from harness.suite.models import (
     TfidfModel,
     TransformerModel,
 )
+from harness.suite.prompts import Calibration, Prompt, PromptModel, Shots
 from harness.suite.splits import (
     COMMIT_PATTERN,
     DATASET_PATTERN,
@@ -153,6 +154,7 @@ class Suite(Closed):
     split: Annotated[tuple[SplitRule, ...], Field(min_length=1)]
     base: tuple[Base, ...] = ()
     adapter: tuple[AnyAdapter, ...] = ()
+    prompt: tuple[Prompt, ...] = Field(default=(), exclude_if=lambda value: not value)
     model: Annotated[tuple[Model, ...], Field(min_length=1)]
     metric: Annotated[tuple[MetricSpec, ...], Field(min_length=1)]
     gate: tuple[Gate, ...] = ()
@@ -176,7 +178,16 @@ class Suite(Closed):
     def train_split_ids(self) -> frozenset[str]:
         """Splits used for training; the others are scored."""
         fitted = {m.train_split for m in self.model if isinstance(m, (MajorityModel, TfidfModel, ProbeModel))}
-        return frozenset(fitted | {adapter.train.split for adapter in self.trained_adapters})
+        shown = {split for m in self.model if isinstance(m, PromptModel) for split in m.training_splits}
+        return frozenset(fitted | shown | {adapter.train.split for adapter in self.trained_adapters})
+
+    def seeds_of(self, model: Model) -> tuple[int | None, ...]:
+        """The seeds with which a model is scored; (None,) for one without randomness."""
+        if isinstance(model, PromptModel):
+            return tuple(range(len(model.asked)))
+        declared = [one for one in self.trained_adapters if one.id == getattr(model, "adapter", None)]
+        seeds = declared[0].train.seeds if declared else getattr(model, "seeds", None)
+        return seeds or (None,)
 
     @property
     def timed_model_ids(self) -> frozenset[str]:
@@ -205,6 +216,7 @@ __all__ = [
     "AnyAdapter",
     "Audit",
     "Base",
+    "Calibration",
     "CheckpointLabels",
     "CheckpointModel",
     "Closed",
@@ -233,7 +245,10 @@ __all__ = [
     "PeftModel",
     "Precision",
     "ProbeModel",
+    "Prompt",
+    "PromptModel",
     "SdistSplit",
+    "Shots",
     "SplitRule",
     "Suite",
     "Text",

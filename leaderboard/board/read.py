@@ -196,7 +196,7 @@ def _gated_first(suite: Suite, held: Sequence[Answer], entries: Sequence[Entry])
 def _entry(suite: Suite, model: Model, split_id: str, stored: _Stored) -> Entry:
     adapter_id = _adapter_id(model)
     adapter = by_id(suite.adapter, adapter_id) if adapter_id is not None else None
-    expected = _expected_seeds(suite, model)
+    expected = suite.seeds_of(model)
     found = [stored.runs[place] for seed in expected if (place := (model.id, split_id, seed)) in stored.runs]
     names = [spec.name for spec in suite.metric]
     runs = tuple(_scored(run, stored.outcomes[run.run_id], names) for run in found)
@@ -231,14 +231,6 @@ def _entry(suite: Suite, model: Model, split_id: str, stored: _Stored) -> Entry:
 
 def _adapter_id(model: Model) -> str | None:
     return model.adapter if isinstance(model, (PeftModel, TransformerModel)) else None
-
-
-def _expected_seeds(suite: Suite, model: Model) -> tuple[int | None, ...]:
-    adapter_id = _adapter_id(model)
-    adapter = by_id(suite.adapter, adapter_id) if adapter_id is not None else None
-    if isinstance(adapter, Adapter):
-        return tuple(adapter.train.seeds)
-    return (model.seeds if isinstance(model, TransformerModel) else None) or (None,)
 
 
 def _method(adapter: AnyAdapter | None, known: Sequence[AdapterRecord]) -> str | None:

@@ -31,6 +31,7 @@ METHOD_NAMES = {
     "probe": "logistic regression",
     "transformer": "untrained head",
     "checkpoint": "trained checkpoint",
+    "prompt": "prompts",
 }
 
 

@@ -7,8 +7,9 @@ from markupsafe import Markup
 
 from harness.records import AdapterRecord, Example, Metric
 from harness.stats import timing
-from harness.suite.schema import Model, Suite
-from leaderboard.board.records import Board, Confusion, Entry
+from harness.suite.load import by_id
+from harness.suite.schema import Model, PromptModel, Suite
+from leaderboard.board.records import Board, Confusion, Entry, ScoredRun
 from leaderboard.pages import formats, links
 from leaderboard.pages.forgetting import ForgettingRow, forgetting_rows
 from leaderboard.pages.gallery import Plot, smoothed
@@ -158,7 +159,7 @@ def model_rows(
         suite=suite.name,
         suite_digest=suite_digest,
         model_id=model.id,
-        what=formats.method_phrase(entries[0].method, entries[0].base_id),
+        what=_what(entries[0].method, entries[0].base_id, scored),
         badges=common,
         back=links.href(links.INDEX, links.suite_anchor(suite.name), up=True),
         metric_names=tuple(formats.metric_name(spec.name) for spec in suite.metric),
@@ -187,6 +188,12 @@ def model_rows(
         runs=tuple(run_rows(run) for run in scored),
         environments=environments(scored),
     )
+
+
+def _what(method: str, base_id: str | None, runs: Sequence[ScoredRun]) -> str:
+    """Method and base; the form that the base's weights had, where they were dequantised."""
+    origins = dict.fromkeys(scored.run.spec.get("base_origin") for scored in runs)
+    return "; ".join([formats.method_phrase(method, base_id), *(origin for origin in origins if origin)])
 
 
 def _split_row(suite: Suite, entry: Entry, common: Sequence[str], shown: inline.Scale) -> SplitRow:
@@ -227,10 +234,19 @@ def _missing(entry: Entry) -> str:
     return f"There is no run{seeds} on {entry.split_id}; harness evaluate produces it."
 
 
+def _run_name(suite: Suite, model_id: str, seed: int | None) -> str:
+    """A run's seed; for a model that is asked in words, its prompt."""
+    model = by_id(suite.model, model_id)
+    if not isinstance(model, PromptModel) or seed is None:
+        return formats.seed(seed)
+    prompt, draw = model.asked[seed]
+    return f"{seed}: {prompt}" + (f", shots of seed {draw}" if draw is not None else "")
+
+
 def _seed_rows(suite: Suite, entry: Entry) -> tuple[SeedRow, ...]:
     return tuple(
         SeedRow(
-            formats.seed(scored.run.seed),
+            _run_name(suite, entry.model_id, scored.run.seed),
             tuple(_marked(entry, scored.metrics[spec.name], formats.seed(scored.run.seed)) for spec in suite.metric),
             formats.rate(timing.examples_per_second(scored.run, scored.metrics[suite.primary_metric].n)),
             formats.count(scored.run.tokens),

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from harness.records import Run
 from harness.suite.load import by_id
-from harness.suite.schema import Adapter, Model, Suite
+from harness.suite.schema import Adapter, Model, PromptModel, Suite
 from leaderboard.board.records import Past, ScoredRun
 from leaderboard.pages import formats
 
@@ -80,6 +80,9 @@ def declared(suite: Suite, model: Model) -> str:
         tables.append(("[adapter]", adapter))
     if base_id is not None:
         tables += [("[base]", by_id(suite.base, base_id)), ("text", suite.text)]
+    if isinstance(model, PromptModel):
+        tables += [("[prompt]", by_id(suite.prompt, prompt_id)) for prompt_id in model.prompts]
+        tables += [("[split]", by_id(suite.split, split_id)) for split_id in dict.fromkeys(model.training_splits)]
     if train_split_id is not None:
         tables.append(("[split]", by_id(suite.split, train_split_id)))
     return "\n".join(f"[{name}]\n{_toml(table.model_dump(mode='json', by_alias=True))}" for name, table in tables)
