@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.records import Outcomes
-from harness.stats import estimates, inference
+from harness.stats import estimates, inference, winner
 from harness.stats.estimates import Difference, Resampled
 from harness.stats.inference import ALPHA, Floats
 from harness.stats.metrics import METRICS
+from harness.stats.winner import Corrected
 from leaderboard.board import pairwise
 from leaderboard.board.records import Entry, Headline, Pair, Section, Tier
 
@@ -82,6 +83,23 @@ def compare(ranked: Sequence[Entry], drawn: Sequence[Resampled]) -> Standing:
     return Standing(tiers, tuple(pairs.values()), len(ranked) * (len(ranked) - 1) // 2)
 
 
+def best(drawn: Sequence[Resampled]) -> Corrected | None:
+    """Correct the best score for having been chosen; None where there is no choice, or a score is undefined.
+
+    Args:
+        drawn: of ranked entries, on the same resampled examples.
+    """
+    if len(drawn) < 2:
+        return None
+    name, n = drawn[0].name, len(drawn[0].seeds[0].labels)
+    return winner.corrected(
+        np.array([one.value for one in drawn]),
+        np.stack([one.seeds_drawn for one in drawn]),
+        step=1 / (n * max(len(one.seeds) for one in drawn)) if name == "accuracy" else 0.0,
+        higher_is_better=METRICS[name].higher_is_better,
+    )
+
+
 def _adjusted(drawn: Sequence[Resampled], leads: Mapping[tuple[int, int], Difference | None]) -> Floats:
     """Adjusted p-values of all pairs, of shape (k, k); nan where there is none, and below the diagonal.
 
@@ -143,4 +161,4 @@ def headline(section: Section) -> Headline | None:
         for pair in section.pairs
         if pair.model_id == leader.model_id and pair.other_id in named and pair.lead is not None
     )
-    return Headline(leader, section.tiers[0].model_ids[1:], comparisons)
+    return Headline(leader, section.tiers[0].model_ids[1:], comparisons, section.best, len(ranked))

@@ -171,6 +171,7 @@ def _section(
         n_pairs=standing.n_pairs,
         answers=_gated_first(suite, held, entries),
         fronts=pareto.of(in_order, by_model),
+        best=ranking.best(drawn),
         times_scored=stored.times_scored.get(digest, 0) if digest is not None else 0,
         audit=tuple(f for f in stored.findings if f.split_id == split.id and digest in (None, f.split_digest)),
     )

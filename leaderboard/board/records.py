@@ -10,6 +10,7 @@ from datetime import datetime
 from harness.records import AdapterRecord, Expected, Finding, Forgetting, Metric, Outcomes, Parity, Run, Verdict
 from harness.stats.estimates import Difference
 from harness.stats.inference import ALPHA
+from harness.stats.winner import Corrected
 from harness.suite.schema import SplitRule, Suite
 from leaderboard.board.answers import Answer
 
@@ -214,6 +215,8 @@ class Section:
     """Every model with trained weights against its base: those that gates name first, then in `entries` order."""
     fronts: tuple[Front, ...]
     """One for each cost in which ranked entries differ."""
+    best: Corrected | None
+    """The first ranked entry's primary metric, corrected for having been chosen as the best of all ranked entries."""
     times_scored: int
     """Number of configurations scored on these rows in this store, including earlier declarations and other suites."""
     audit: tuple[Finding, ...]
@@ -247,6 +250,10 @@ class Headline:
     """Models of the leader's tier."""
     comparisons: tuple[Pair, ...]
     """The leader against the competitors that it is measured by."""
+    corrected: Corrected | None
+    """The leader's primary metric, corrected for having been chosen as the best."""
+    n_candidates: int
+    """Number of ranked entries that it was chosen from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,13 @@ def headline_row(board: Board, headline: Headline) -> HeadlineRow:
     tied = [model_id for model_id in headline.tied if model_id not in named]
     if tied:
         clauses.append(Clause(f"not separable from {_listed(tied)}", ""))
+    if (found := headline.corrected) is not None:
+        clauses.append(
+            Clause(
+                f"corrected for being the best of {headline.n_candidates}: {formats.score(found.value)}",
+                formats.interval(found.ci_low, found.ci_high),
+            )
+        )
     return HeadlineRow(
         leader.model_id,
         links.href(links.model_file(board.suite.name, leader.model_id)),

@@ -16,6 +16,8 @@ from harness.store import reader, writer
 from harness.suite.schema import Suite
 from leaderboard.board import read
 from leaderboard.board.records import Board, Entry, Pair, Section
+from leaderboard.pages import formats
+from leaderboard.pages.standings import headline_row
 
 if TYPE_CHECKING:
     from tests.leaderboard.conftest import Bench
@@ -300,6 +302,30 @@ def test_the_headline_names_the_leader_its_equals_and_the_best_untrained_competi
     assert headline.tied == ("tiny+ia3",)
     assert [found.other_id for found in headline.comparisons] == ["tfidf"]
     assert headline.comparisons[0] == pair(board.sections[0], "tiny+lora", "tfidf")
+
+
+def test_the_leaders_score_is_corrected_for_being_the_best(board: Board) -> None:
+    """Its close follower makes it likely that the leader leads by chance."""
+    headline = board.headline
+    assert headline is not None
+    assert headline.corrected is not None
+    ranked = [entry for entry in board.sections[0].entries if entry.ranked]
+    assert headline.n_candidates == len(ranked) > 1
+    primary = headline.leader.primary
+    assert primary is not None
+    assert primary.value is not None
+    assert headline.corrected.ci_low < headline.corrected.value < primary.value
+    row = headline_row(board, headline)
+    (clause,) = [one for one in row.clauses if one.text.startswith("corrected")]
+    assert clause.text == (f"corrected for being the best of {len(ranked)}: {formats.score(headline.corrected.value)}")
+
+
+def test_an_entry_without_competitors_is_not_corrected(bench: "Bench") -> None:
+    bench.fill(bench.add_split("test", 120), {"tiny+lora": 0.9})
+    headline = bench.board().headline
+    assert headline is not None
+    assert headline.corrected is None
+    assert not [one for one in headline_row(bench.board(), headline).clauses if "corrected" in one.text]
 
 
 @pytest.mark.parametrize(
