@@ -82,25 +82,25 @@ def clustered(examples: Sequence[Example], texts: Sequence[str]) -> tuple[Exampl
 
     A cluster that shares no text keeps its name; merged ones take the least of their names.
     """
-    from scipy.sparse import coo_array  # slow to import, and few splits repeat texts
-    from scipy.sparse.csgraph import connected_components
-
     names = [
         f"text-{text}" if example.cluster is None else example.cluster
         for example, text in zip(examples, texts, strict=True)
     ]
-    distinct, cluster = np.unique(names, return_inverse=True)
-    known, text = np.unique(texts, return_inverse=True)
-    size = len(distinct) + len(known)
-    shared = coo_array((np.ones(len(names)), (cluster, len(distinct) + text)), shape=(size, size))
-    _, component = connected_components(shared, directed=False)
-    least: dict[int, str] = {}
-    for name, of in zip(distinct.tolist(), component[: len(distinct)].tolist(), strict=True):  # names are sorted
-        least.setdefault(of, name)
-    joined = [least[of] for of in component[cluster].tolist()]
+    merged: dict[str, str] = {name: name for name in names}
+
+    def least(name: str) -> str:
+        """The least name of all clusters merged with this one; the way to it is shortened for the next call."""
+        while merged[name] != name:
+            merged[name] = name = merged[merged[name]]
+        return name
+
+    first: dict[str, str] = {}
+    for name, text in zip(names, texts, strict=True):
+        low, high = sorted((least(name), least(first.setdefault(text, name))))
+        merged[high] = low
     return tuple(
-        example if example.cluster == name else replace(example, cluster=name)
-        for example, name in zip(examples, joined, strict=True)
+        example if example.cluster == (joined := least(name)) else replace(example, cluster=joined)
+        for example, name in zip(examples, names, strict=True)
     )
 
 

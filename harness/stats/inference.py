@@ -4,7 +4,7 @@ The bootstrap resamples whole units: examples, or clusters of examples where a s
 review are not independent (Cameron, Gelbach & Miller 2008, "Bootstrap-based improvements for inference with clustered
 errors"; intervals are percentile intervals, Efron & Tibshirani 1993, chapter 13).
 
-scipy and statsmodels take seconds to import: the functions that need them do so.
+scipy takes long to import, its `stats` a second: the functions that need a part of it do so.
 """
 
 import math
@@ -37,10 +37,11 @@ Ints = NDArray[np.int64]
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """Compute the 95 % Wilson score interval (Wilson 1927) for `successes` in `n` ≥ 1 independent trials."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)
+    share, z_squared = successes / n, _Z**2
+    under = 2 * (n + z_squared)
+    centre = (2 * n * share + z_squared) / under
+    half_width = _Z / under * math.sqrt(4 * n * share * (1 - share) + z_squared)
+    return 0.0 if successes == 0 else centre - half_width, 1.0 if successes == n else centre + half_width
 
 
 def tango(only_first: int, only_second: int, n: int) -> tuple[float, float]:
@@ -97,35 +98,44 @@ def mcnemar(only_first: int, only_second: int) -> float:
     Returns:
         1 without disagreements: then there is no evidence against equality.
     """
-    from scipy.stats import binomtest
-
-    disagreements = only_first + only_second
-    return float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
+    return float(mcnemar_many(np.array(only_first), np.array(only_second)))
 
 
 def mcnemar_many(only_first: Ints, only_second: Ints) -> Floats:
     """Compute `mcnemar` for many pairs in one call: arrays of one shape in, p-values of that shape out."""
-    from scipy.stats import binom
+    from scipy.special import betainc
 
-    # At a chance of one half both tails are alike, so twice the smaller one is the exact two-sided p-value.
-    tail = binom.cdf(np.minimum(only_first, only_second), only_first + only_second, 0.5)
-    return np.minimum(1.0, 2 * tail)
+    # At a chance of one half both tails are alike, so twice the smaller one is the exact two-sided p-value. The tail of
+    # a binomial distribution is an incomplete beta function.
+    fewer, more = np.minimum(only_first, only_second), np.maximum(only_first, only_second)
+    return np.where(more == 0, 1.0, np.minimum(1.0, 2 * betainc(np.maximum(more, 1), fewer + 1, 0.5)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values (Holm 1979): of those below α, all are right with probability 1 - α. Keeps the order."""
-    return _adjusted(p_values, "holm")
+    order, ascending = _sorted(p_values)
+    return _in_place(order, np.maximum.accumulate(ascending * np.arange(len(order), 0, -1)))
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values (Benjamini & Hochberg 1995): of those below α, a share of α is expected to be wrong."""
-    return _adjusted(p_values, "fdr_bh")
+    order, ascending = _sorted(p_values)
+    shares = ascending / (np.arange(1, len(order) + 1) / len(order))
+    return _in_place(order, np.minimum.accumulate(shares[::-1])[::-1])
 
 
-def _adjusted(p_values: Sequence[float], method: str) -> list[float]:
-    from statsmodels.stats.multitest import multipletests
+def _sorted(p_values: Sequence[float]) -> tuple[Ints, Floats]:
+    """Sort p-values: their places in ascending order, and the values in that order."""
+    values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(values)
+    return order, values[order]
 
-    return [float(p) for p in multipletests(p_values, method=method)[1]] if len(p_values) else []
+
+def _in_place(order: Ints, adjusted: Floats) -> list[float]:
+    """Put adjusted p-values, given in ascending order, back where they came from; none exceeds 1."""
+    found = np.empty(len(order))
+    found[order] = np.minimum(1.0, adjusted)
+    return [float(p) for p in found]
 
 
 def two_sided_p(value: float, standard_error: float, degrees: float = math.inf) -> float:

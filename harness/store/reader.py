@@ -1,13 +1,11 @@
 """Reading records from the store."""
 
 import json
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from harness.records import (
@@ -94,64 +92,49 @@ def answers(connection: Connection, split: Split, run_ids: Collection[str]) -> d
     ids, n = list(run_ids), len(split.examples)
     found: dict[str, Answers | None] = {}
     step = max(1, _ROWS_AT_ONCE // max(1, n))
-    rows = pa.table(
-        {
-            "example_id": pa.array([example.example_id for example in split.examples], pa.string()),
-            "number": pa.array(range(n), pa.int64()),
-        }
-    )
-    with _registered(connection, "of_split", rows):
-        for start in range(0, len(ids), step):
-            some = ids[start : start + step]
-            columns = connection.execute(
-                """WITH wanted AS (SELECT unnest($ids) AS run_id, unnest(range(len($ids))) AS place)
-                   SELECT place, coalesce(number, -1) AS number, predicted, score
-                   FROM prediction JOIN wanted USING (run_id) LEFT JOIN of_split USING (example_id)""",
-                {"ids": some},
-            ).fetchnumpy()
-            place, number = np.asarray(columns["place"]), np.asarray(columns["number"])
-            known = number >= 0
-            at = place[known], number[known]
-            counted = np.zeros((len(some), n), dtype=np.int64)
-            np.add.at(counted, at, 1)
-            strangers = np.bincount(place[~known], minlength=len(some))
-            predicted, scores = np.zeros((len(some), n), dtype=np.int64), np.zeros((len(some), n))
-            predicted[at], scores[at] = np.asarray(columns["predicted"])[known], np.asarray(columns["score"])[known]
-            whole = (counted == 1).all(axis=1) & (strangers == 0)
-            for i, run_id in enumerate(some):
-                found[run_id] = Answers(predicted[i], scores[i]) if whole[i] else None
+    example_ids = [example.example_id for example in split.examples]
+    for start in range(0, len(ids), step):
+        some = ids[start : start + step]
+        columns = connection.execute(
+            """WITH wanted AS (SELECT unnest($ids) AS run_id, unnest(range(len($ids))) AS place),
+                    of_split AS (SELECT unnest($examples) AS example_id, unnest(range(len($examples))) AS number)
+               SELECT place, coalesce(number, -1) AS number, predicted, score
+               FROM prediction JOIN wanted USING (run_id) LEFT JOIN of_split USING (example_id)""",
+            {"ids": some, "examples": example_ids},
+        ).fetchnumpy()
+        place, number = np.asarray(columns["place"]), np.asarray(columns["number"])
+        known = number >= 0
+        at = place[known], number[known]
+        counted = np.zeros((len(some), n), dtype=np.int64)
+        np.add.at(counted, at, 1)
+        strangers = np.bincount(place[~known], minlength=len(some))
+        predicted, scores = np.zeros((len(some), n), dtype=np.int64), np.zeros((len(some), n))
+        predicted[at], scores[at] = np.asarray(columns["predicted"])[known], np.asarray(columns["score"])[known]
+        whole = (counted == 1).all(axis=1) & (strangers == 0)
+        for i, run_id in enumerate(some):
+            found[run_id] = Answers(predicted[i], scores[i]) if whole[i] else None
     return found
 
 
 def differing(connection: Connection, split: Split) -> int:
     """Number of examples whose label, cluster, text or position in the store differs from that in the split."""
-    rows = pa.table(
+    # As lists, not as a registered Arrow table: for that DuckDB imports pandas, which takes half a second.
+    ((count,),) = connection.execute(
+        """SELECT count(*) FROM (SELECT example_id, position, label, cluster, text_digest
+                                 FROM example WHERE digest = $digest) old
+           FULL JOIN (SELECT unnest($ids::VARCHAR[]) AS example_id, unnest(range(len($ids))::INTEGER[]) AS position,
+                             unnest($labels::TINYINT[]) AS label, unnest($clusters::VARCHAR[]) AS cluster,
+                             unnest($texts::VARCHAR[]) AS text_digest) new
+           USING (example_id) WHERE old IS DISTINCT FROM new""",
         {
-            "example_id": pa.array([example.example_id for example in split.examples], pa.string()),
-            "position": pa.array(range(len(split.examples)), pa.int32()),
-            "label": pa.array([example.label for example in split.examples], pa.int8()),
-            "cluster": pa.array([example.cluster for example in split.examples], pa.string()),
-            "text_digest": pa.array([example.text_digest for example in split.examples], pa.string()),
-        }
-    )
-    with _registered(connection, "of_split", rows):
-        ((count,),) = connection.execute(
-            """SELECT count(*) FROM (SELECT example_id, position, label, cluster, text_digest
-                                     FROM example WHERE digest = ?) old
-               FULL JOIN of_split new USING (example_id) WHERE old IS DISTINCT FROM new""",
-            [split.digest],
-        ).fetchall()
+            "digest": split.digest,
+            "ids": [example.example_id for example in split.examples],
+            "labels": [example.label for example in split.examples],
+            "clusters": [example.cluster for example in split.examples],
+            "texts": [example.text_digest for example in split.examples],
+        },
+    ).fetchall()
     return int(count)
-
-
-@contextmanager
-def _registered(connection: Connection, name: str, rows: pa.Table) -> Iterator[None]:
-    """The rows as a table of this name, for as long as the block lasts."""
-    connection.register(name, rows)
-    try:
-        yield
-    finally:
-        connection.unregister(name)
 
 
 def all_runs(connection: Connection, run_id_prefix: str = "") -> list[Run]:

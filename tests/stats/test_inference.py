@@ -1,6 +1,5 @@
 """Intervals and resampling: against formulas written down a second time, and against simulated truth."""
 
-import gc
 import math
 from collections.abc import Iterator
 
@@ -196,15 +195,6 @@ def families() -> Iterator[list[float]]:
         yield [float(p) for p in (np.round(drawn, 2) if size % 3 == 0 else drawn)]
 
 
-@pytest.fixture
-def frozen() -> Iterator[None]:
-    """statsmodels collects garbage in every call of Holm's method, which takes long in a test process."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.mark.usefixtures("frozen")
 def test_holm_agrees_with_its_definition() -> None:
     for values in families():
         order = sorted(range(len(values)), key=values.__getitem__)
