@@ -15,6 +15,7 @@ by the function that needs it.
 
 import os
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError, check_known
 from harness.evaluation.inputs import Workspace
 from harness.progress import Progress, silent
+from harness.provenance import cores
 from harness.suite.load import load
 from harness.suite.schema import Suite
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from harness.evaluation.ingest import Report
     from harness.evaluation.scoring import Job
     from harness.evaluation.weights import Weights
-    from harness.gates.compare import Compared
+    from harness.gates.compare import Compared, Comparison
     from harness.gates.service import Judged
     from harness.records import Evidence
     from harness.store.connection import Connection
@@ -229,13 +231,14 @@ def compare(project: Project, model_a: str, model_b: str, *, splits: Collection[
     if missing and (splits or len(missing) == len(found.examples)):
         raise UsageError("\n".join(found.missing.values()))
     names, primary = [metric.name for metric in project.suite.metric], project.suite.primary_metric
-    comparisons = tuple(
-        compare_sides(
-            split_id, examples, side(found, model_a, split_id), side(found, model_b, split_id), names, primary
-        )
-        for split_id, examples in found.examples.items()
-        if split_id not in missing
-    )
+
+    def on(split_id: str) -> "Comparison":
+        a, b = side(found, model_a, split_id), side(found, model_b, split_id)
+        return compare_sides(split_id, found.examples[split_id], a, b, names, primary)
+
+    wanted = [split_id for split_id in found.examples if split_id not in missing]
+    with ThreadPoolExecutor(cores()) as threads:  # resampling releases the interpreter's lock
+        comparisons = tuple(threads.map(on, wanted))
     return Compared(comparisons, tuple(found.missing.values()), _texts(project.suite, found))
 
 
@@ -349,7 +352,7 @@ def board(project: Project) -> "Board":
 
 
 def render(project: Project | Sequence[Project], folder: str | os.PathLike[str] = "site") -> Site:
-    """Render the leaderboard of one or more projects as a static site.
+    """Render the leaderboard of one or more projects as a static site; one that stands as it would be is left alone.
 
     Args:
         project: or several, whose suites' names differ.
@@ -359,11 +362,20 @@ def render(project: Project | Sequence[Project], folder: str | os.PathLike[str] 
         UsageError: something that `render` did not make is in the way.
         StoreError: there is no store, or something in it is not what was stored.
     """
-    from leaderboard.site import render as rendering
+    from leaderboard.site import unchanged
 
-    read = _boards([project] if isinstance(project, Project) else project)
-    files, out = rendering.render(read.boards, read.examples), Path(folder)
-    return Site(out, tuple(sorted(files)), rendering.write(files, out), read.warnings)
+    projects = [project] if isinstance(project, Project) else project
+    out, read = Path(folder), _boards(projects)
+    kept = projects[0].workspace.cache
+    inputs = unchanged.made_from(read.boards, read.examples)
+    if (names := unchanged.standing(kept, inputs, out)) is not None:
+        return Site(out, names, 0, read.warnings)
+    from leaderboard.site import render as rendering  # draws plots: a second of imports
+
+    files = rendering.render(read.boards, read.examples)
+    changed = rendering.write(files, out)
+    unchanged.keep(kept, inputs, out, files)
+    return Site(out, tuple(sorted(files)), changed, read.warnings)
 
 
 def check_site(project: Project | Sequence[Project], folder: str | os.PathLike[str] = "site") -> "Checked":

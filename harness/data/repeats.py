@@ -11,8 +11,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from harness.data import split_digest
 from harness.data.plain import fingerprints
 from harness.errors import DataError

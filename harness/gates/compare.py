@@ -8,7 +8,7 @@ sign.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +33,16 @@ class Side:
     """Keys of the same runs."""
     outcomes: tuple[Outcomes, ...]
     """Outcomes of the same runs, all on the same examples in the same order."""
+    stored: Mapping[str, Metric] = field(default_factory=dict)
+    """A single run's metrics by name, as they were stored with it; empty for several runs."""
 
 
 def side(found: Evidence, model_id: str, split_id: str) -> Side:
     """Make a model's side of a comparison; its runs must be in the evidence."""
     runs = found.runs[model_id, split_id]
     seeds, run_keys = tuple(run.seed for run in runs), tuple(run.run_key for run in runs)
-    return Side(model_id, seeds, run_keys, found.outcomes[model_id, split_id])
+    stored = {metric.name: metric for metric in runs[0].metrics} if len(runs) == 1 else {}
+    return Side(model_id, seeds, run_keys, found.outcomes[model_id, split_id], stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,7 @@ def compare(
     _check_examples(examples, a, b)
     clusters = a.outcomes[0].clusters
     only_a_right, only_b_right, undecided = flips(a.outcomes, b.outcomes)
+    found = tuple(_metric(name, a, b) for name in metric_names)
     return Comparison(
         split_id=split_id,
         n=len(examples),
@@ -163,14 +167,14 @@ def compare(
         seeds_a=a.seeds,
         seeds_b=b.seeds,
         primary_metric=primary_metric,
-        metrics=tuple(_metric(name, a, b) for name in metric_names),
+        metrics=found,
         tests=run_tests(a, b),
         only_a_right=only_a_right,
         only_b_right=only_b_right,
         undecided=undecided,
         slices=_slices(primary_metric, examples, a, b),
-        calibration_a=calibration.of(a.outcomes, a.run_keys),
-        calibration_b=calibration.of(b.outcomes, b.run_keys),
+        calibration_a=calibration.of(a.outcomes, a.run_keys, {pair.name: pair.a for pair in found}),
+        calibration_b=calibration.of(b.outcomes, b.run_keys, {pair.name: pair.b for pair in found}),
     )
 
 
@@ -182,7 +186,8 @@ def _check_examples(examples: Sequence[Example], a: Side, b: Side) -> None:
 
 def _metric(name: str, a: Side, b: Side) -> MetricPair:
     of_a, of_b = (
-        estimates.summarise(name, side.outcomes, estimates.generator_for(name, side.run_keys)) for side in (a, b)
+        side.stored.get(name) or estimates.summarise(name, side.outcomes, estimates.generator_for(name, side.run_keys))
+        for side in (a, b)
     )
     return MetricPair(name, of_a.higher_is_better, of_a, of_b, _difference(name, a, b))
 

@@ -6,8 +6,9 @@
 Confidence is the predicted class's probability. The bins are those of the metric `ece`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -53,15 +54,18 @@ class Calibration:
     log_loss: Metric
 
 
-def of(seeds: Sequence[Outcomes], run_keys: Sequence[str]) -> Calibration:
+def of(
+    seeds: Sequence[Outcomes], run_keys: Sequence[str], known: Mapping[str, Metric] = MappingProxyType({})
+) -> Calibration:
     """Measure the calibration of a configuration, with draws seeded by its runs.
 
     Args:
         seeds: the outcomes of each seed, all on the same examples in the same order.
         run_keys: keys of those seeds' runs, in the same order.
+        known: metrics of these seeds by name that were summarised before.
     """
     ece, brier, log_loss = (
-        estimates.summarise(name, seeds, estimates.generator_for(name, run_keys))
+        known.get(name) or estimates.summarise(name, seeds, estimates.generator_for(name, run_keys))
         for name in ("ece", "brier", "log_loss")
     )
     return Calibration(

@@ -23,9 +23,7 @@ from leaderboard.pages.examples import examples_rows
 from leaderboard.pages.index import suite_rows
 from leaderboard.pages.model import model_rows
 from leaderboard.site import data_files, downloads
-
-MANIFEST = ".manifest.json"
-"""Manifest beside the pages: the files that an earlier call made, which may be changed or removed."""
+from leaderboard.site.unchanged import MANIFEST
 
 NO_EXAMPLES: Mapping[str, Examples] = MappingProxyType({})
 TOOL_FILES = ("static/tool.css", "static/stats.js", "static/data.js", "static/compare.js", "static/examples.js")
