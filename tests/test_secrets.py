@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests import processes
+
 TOKEN = "hf_PlantedTokenThatNobodyMayKeep0123456789"
 
 
@@ -19,9 +21,7 @@ def test_a_token_of_the_hub_reaches_neither_store_nor_site_nor_output(
     runs, site, bundle = tmp_path / "runs", tmp_path / "site", tmp_path / "runs.bundle"
     db = runs / "harness.duckdb"
     environment = os.environ | {"HF_TOKEN": TOKEN, "HUGGING_FACE_HUB_TOKEN": TOKEN}
-    printed = ""
-    codes = []
-    for words in (
+    verbs: list[list[object]] = [
         ["data", suite_path],
         ["evaluate", suite_path, "--workers", "1"],
         ["evaluate", broken, "--workers", "1", "--model", "tiny+lora"],
@@ -29,14 +29,12 @@ def test_a_token_of_the_hub_reaches_neither_store_nor_site_nor_output(
         ["ls", "--json"],
         ["site", suite_path, "--out", site],
         ["store", "export", bundle],
-    ):
-        command = [sys.executable, "-m", "harness", *map(str, words)]
-        done = subprocess.run([*command, "--db", str(db)], capture_output=True, text=True, check=False, env=environment)
-        printed += done.stdout + done.stderr
-        codes.append(done.returncode)
-    assert codes[1] == 0, printed
-    assert codes[2] in (2, 3), printed
-    assert codes[4:] == [0, 0, 0], printed
+    ]
+    done = processes.run([[*words, "--db", db] for words in verbs], environment)
+    printed = (done.out + done.err).decode()
+    assert done.codes[1] == 0, printed
+    assert done.codes[2] in (2, 3), printed
+    assert done.codes[4:] == [0, 0, 0], printed
     written = [path for folder in (runs, site, suite_path.parent) for path in folder.rglob("*") if path.is_file()]
     assert db in written
     assert site / "index.html" in written

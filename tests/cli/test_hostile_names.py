@@ -2,11 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import processes
 
 CHARACTERS = ("\x1b", "\u2028", "\uffff", "\u202e", "\x85")
 SUITE = """
@@ -84,29 +84,23 @@ def hostile(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("locale", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}, {}])
 def test_every_verb_shows_them_by_their_codes(hostile: Path, tmp_path: Path, locale: dict[str, str]) -> None:
     """In every locale. A process of its own: some of these end the process that draws them."""
-    site = tmp_path / "site"
-    for words in (
+    site, db = tmp_path / "site", ["--db", tmp_path / "harness.duckdb"]
+    verbs: list[list[object]] = [
         ["validate", hostile],
-        ["data", hostile],
-        ["evaluate", hostile, "--workers", "1"],
-        ["plan", hostile],
-        ["gate", hostile, "--junit", tmp_path / "gates.xml", "--summary", tmp_path / "gates.md"],
-        ["compare", hostile, "tfidf", "majority"],
-        ["site", hostile, "--out", site],
-        ["site", hostile, "--out", site, "--check"],
-        ["ls"],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "harness", *map(str, words), "--db", str(tmp_path / "harness.duckdb")][
-                : None if words[0] != "validate" else -2
-            ],
-            capture_output=True,
-            env={name: value for name, value in os.environ.items() if name != "PYTHONIOENCODING"} | locale,
-            check=False,
-        )
-        assert done.returncode == 0, (words, done.stderr.decode("utf-8", "replace"))
-        for character in CHARACTERS:
-            assert character.encode() not in done.stdout + done.stderr, words
+        ["data", hostile, *db],
+        ["evaluate", hostile, "--workers", "1", *db],
+        ["plan", hostile, *db],
+        ["gate", hostile, "--junit", tmp_path / "gates.xml", "--summary", tmp_path / "gates.md", *db],
+        ["compare", hostile, "tfidf", "majority", *db],
+        ["site", hostile, "--out", site, *db],
+        ["site", hostile, "--out", site, "--check", *db],
+        ["ls", *db],
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONIOENCODING"} | locale
+    done = processes.run(verbs, environment)
+    assert done.codes == [0] * len(verbs), done.err.decode("utf-8", "replace")
+    for character in CHARACTERS:
+        assert character.encode() not in done.out + done.err
     assert "topic=a&lt;U+001B&gt;b" in (site / "index.html").read_text(encoding="utf-8")
     written = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.html"))
     assert not set(written) & set(CHARACTERS)

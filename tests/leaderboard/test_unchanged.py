@@ -48,7 +48,7 @@ def test_what_was_kept_and_is_damaged_is_ignored(standing: Any, tmp_path: Path, 
 
 
 def test_every_change_of_a_record_is_another_digest(make_split: Any, make_run: Any, make_outcomes: Any) -> None:
-    """Of a value, of its type, of the order, and of where one value ends and the next begins."""
+    """It differs with a value, its type, the order, and the place where one value ends and the next begins."""
     split, outcomes = make_split(), make_outcomes([0, 1], [0.25, 0.75])
     run = make_run(split, run_id="one")
     example = Example("e", 1, "title", "content", "cluster", {"column": "value"})
