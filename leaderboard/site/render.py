@@ -23,7 +23,7 @@ from leaderboard.pages.examples import examples_rows
 from leaderboard.pages.index import suite_rows
 from leaderboard.pages.model import model_rows
 from leaderboard.site import data_files, downloads
-from leaderboard.site.unchanged import MANIFEST
+from leaderboard.site.unchanged import MANIFEST as MANIFEST
 
 NO_EXAMPLES: Mapping[str, Examples] = MappingProxyType({})
 TOOL_FILES = ("static/tool.css", "static/stats.js", "static/data.js", "static/compare.js", "static/examples.js")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.artifacts import digest
 from harness.records import Example
 from leaderboard.site import render, unchanged
 from tests.worlds import World
@@ -51,7 +52,7 @@ def test_every_change_of_a_record_is_another_digest(make_split: Any, make_run: A
     """It differs with a value, its type, the order, and the place where one value ends and the next begins."""
     split, outcomes = make_split(), make_outcomes([0, 1], [0.25, 0.75])
     run = make_run(split, run_id="one")
-    example = Example("e", 1, "title", "content", "cluster", {"column": "value"})
+    example = Example("e", "title", "content", 1, "cluster", "digest", {"column": "value"})
     records: list[Any] = [
         run, replace(run, seed=7), replace(run, finished_at=run.started_at), example, replace(example, cluster=None),
         replace(example, title="titlec", content="ontent"), replace(example, columns={"column": "other"}), outcomes,
@@ -84,7 +85,7 @@ def test_a_second_rendering_draws_nothing_unless_page_store_or_suite_changed(wor
     # Page and kept digest edited together: the page would be drawn anew if anything were.
     page.write_text("edited")
     digests = json.loads(known)
-    digests["files"]["made-up/tiny-full.html"] = unchanged.digest.of_file(page)
+    digests["files"]["made-up/tiny-full.html"] = digest.of_file(page)
     kept.write_text(json.dumps(digests))
     assert changed() == 0
     kept.write_text(known)
