@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from harness.suite.fields import Closed, Id, Name, Seeds
+from harness.suite.fields import Closed, Id, Name, Seeds, repeated
 from harness.suite.prompts import PromptModel
 
 Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
@@ -90,27 +90,33 @@ class PeftModel(Closed):
 
 
 class CheckpointLabels(Closed):
-    """Assignment of a finished classifier's outputs to the two classes."""
+    """Assignment of a finished classifier's outputs to the two classes. Outputs that neither names are neutral."""
 
-    negative: Annotated[tuple[Name, ...], Field(min_length=1, max_length=1)]
-    """Names of outputs, as in the checkpoint's `id2label`."""
-    positive: Annotated[tuple[Name, ...], Field(min_length=1, max_length=1)]
+    negative: tuple[Name, ...]
+    """Names of outputs, as in the checkpoint's `id2label`; none for a classifier with a single output."""
+    positive: Annotated[tuple[Name, ...], Field(min_length=1)]
+    midpoint: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Value of a single output above which it means positive; 0, as for log-odds, if absent."""
 
     @model_validator(mode="after")
     def _are_apart(self) -> "CheckpointLabels":
-        if set(self.negative) & set(self.positive):
+        if repeated((*self.negative, *self.positive)):
             raise ValueError("the same output cannot be both negative and positive")
+        if not self.negative and len(self.positive) > 1:
+            raise ValueError("name the negative outputs; only a classifier with a single output has none")
+        if self.negative and self.midpoint is not None:
+            raise ValueError("midpoint is for a classifier with a single output, whose negative is []")
         return self
 
 
 class CheckpointModel(Closed):
-    """A finished classifier with two outputs, used as its checkpoint defines it."""
+    """A finished classifier, used as its checkpoint defines it."""
 
     id: Id
     backend: Literal["checkpoint"]
     base: Id
     labels: CheckpointLabels | None = Field(default=None, exclude_if=lambda value: value is None)
-    """Required if the names of its outputs do not show clearly which is negative and which positive."""
+    """Required unless it has two outputs whose names show clearly which is negative and which positive."""
     precision: Literal["fp32", "bf16"]
     runtime: Runtime = Field(default="torch", exclude_if=_is_torch)
     """Defaults to torch."""
