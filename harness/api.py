@@ -34,10 +34,15 @@ if TYPE_CHECKING:
     from harness.evaluation.ingest import Report
     from harness.evaluation.scoring import Job
     from harness.evaluation.weights import Weights
+    from harness.gates.baseline_file import BaselineSummary
     from harness.gates.compare import Compared, Comparison
+    from harness.gates.power import Assumption, PowerEstimate
     from harness.gates.service import Judged
-    from harness.records import Evidence
+    from harness.records import Evidence, Parity
+    from harness.store.bundle import Exported, Taken
     from harness.store.connection import Connection
+    from harness.store.garbage import Cleared
+    from harness.store.verify import Report as Verified
     from leaderboard.board.examples import Examples
     from leaderboard.board.records import Board
     from leaderboard.site.check import Checked
@@ -400,6 +405,158 @@ def check_site(project: Project | Sequence[Project], folder: str | os.PathLike[s
     with opened(projects[0].db, read_only=True) as connection:
         known = sql_metrics.metrics_of(connection, check.run_ids(read.boards))
     return check.check(rendering.render(read.boards, read.examples), read.boards, out, known)
+
+
+def power(project: Project, *, assumption: "Assumption | None" = None, power: float = 0.8) -> "list[PowerEstimate]":
+    """Estimate how many examples the suite's gates need to be decided.
+
+    Args:
+        assumption: assumed truth about accuracies; stored runs give what it leaves open.
+        power: requested probability of a verdict, in [0.5, 1).
+
+    Raises:
+        UsageError: the suite declares no gates, the power is out of range, an assumption contradicts another or the
+            stored runs, or there are neither.
+    """
+    from harness.gates.service import power_of_gates
+
+    return power_of_gates(project.suite, project.workspace, assumption, power)
+
+
+def check_variants(
+    project: Project,
+    *,
+    models: Collection[str] = (),
+    engine: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    progress: Progress = silent,
+) -> "tuple[list[Parity], list[str]]":
+    """Compare every variant of the suite's trained models with torch in fp32: reloaded, merged, bf16, int8, OpenVINO.
+
+    Args:
+        models: only these; all with trained weights where empty.
+        engine, workers, address, progress: as for `evaluate`.
+
+    Returns:
+        The parity of each model, seed and variant, and warnings of what was left out.
+
+    Raises:
+        UsageError: the suite declares no such model with trained weights.
+    """
+    from harness.engine import ENGINES
+    from harness.evaluation import parity
+    from harness.evaluation.inputs import gather
+    from harness.evaluation.plan import checks
+
+    suite, workspace = project.suite, project.workspace
+    trained = [declared.id for declared in suite.model if parity.has_variants(declared)]
+    check_known("engine", [engine], ENGINES)
+    check_known("model with trained weights", models, trained)
+    variants, warnings = parity.installed()
+    with ENGINES[engine](workers, progress, address=address, folder=project.db.parent) as map_unordered:
+        made = checks(suite, gather(suite, workspace), workspace, model_ids=models, variants=variants)
+        found = parity.bring_up_to_date(made, workspace, map_unordered)
+    if {check.model.id for check in made} < set(models or trained):
+        warnings.append(f"some weights are not there yet; `harness evaluate {project.path}` trains them")
+    return found, warnings
+
+
+def set_baseline(
+    project: Project,
+    name: str,
+    *,
+    models: Collection[str] = (),
+    splits: Collection[str] = (),
+    force: bool = False,
+) -> "tuple[BaselineSummary, list[str]]":
+    """Keep the suite's current runs as a baseline, in a file beside the suite.
+
+    Args:
+        name: the name that rules use.
+        models, splits: these; those that gates and expectations name where empty.
+        force: replace a baseline of this name.
+
+    Returns:
+        A summary of the file, and warnings.
+
+    Raises:
+        UsageError: the name is not one, or taken; or some of these runs are not stored with the suite's current inputs.
+        StoreError: there is no store.
+    """
+    from harness.gates import baseline_file
+
+    check_known("model", models, project.models)
+    check_known("split to score", splits, project.scored_splits)
+    return baseline_file.set_from_store(project.suite, project.workspace, name, models, splits, force=force)
+
+
+def baselines(project: Project) -> "list[BaselineSummary]":
+    """List the baselines beside the suite; one that cannot be read says why in its `problem`."""
+    from harness.gates import baseline_file
+
+    return [
+        baseline_file.summarise(project.path, project.suite.name, name) for name in baseline_file.names(project.path)
+    ]
+
+
+def verify_store(db: str | os.PathLike[str]) -> "Verified":
+    """Recompute what follows from the contents of a store, and compare it with what is stored.
+
+    Raises:
+        StoreError: there is no store.
+    """
+    from harness import provenance
+    from harness.store.connection import snapshot
+    from harness.store.verify import verify
+
+    with snapshot(Path(db)) as connection:
+        return verify(connection, provenance.now())
+
+
+def clear_store(db: str | os.PathLike[str], *, dry_run: bool = False) -> "Cleared":
+    """Remove what nothing needs from a store and the folders beside it.
+
+    Args:
+        dry_run: find it, and leave it there.
+
+    Raises:
+        StoreError: there is no store.
+    """
+    from harness import provenance
+    from harness.store.garbage import clear
+
+    return clear(Path(db), provenance.now(), dry_run=dry_run)
+
+
+def export_runs(
+    db: str | os.PathLike[str], file: str | os.PathLike[str], *, suites: Collection[str] = ()
+) -> "Exported":
+    """Write successful runs, with all that they refer to, into one file for another store.
+
+    Args:
+        suites: only runs of these suites, by name; all where empty.
+
+    Raises:
+        UsageError: the file is there already, or there is nothing to export.
+        StoreError: there is no store, or the file cannot be written.
+    """
+    from harness.store import bundle
+    from harness.store.connection import snapshot
+
+    with snapshot(Path(db)) as connection:
+        return bundle.write(connection, Path(file), suites)
+
+
+def import_runs(db: str | os.PathLike[str], file: str | os.PathLike[str]) -> "Taken":
+    """Take the runs of a bundle into a store: all of them, or none.
+
+    Raises:
+        UsageError: the file is no bundle, is damaged, or contradicts the store.
+    """
+    from harness.store import bundle
+
+    return bundle.take_in(Path(db), Path(file))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
 """The public API on a real evaluation: the same numbers as the command line, the store and the site have."""
 
+import ast
 import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 from harness import api
 from harness.errors import StoreError, SuiteError, UsageError
+from harness.gates.power import Assumption
 
 Command = Callable[..., Any]
 
@@ -122,9 +125,45 @@ def test_the_site_is_the_one_of_the_command_line(project: api.Project, harness: 
     assert (sorted(again["pages"]), again["changed"]) == (list(made.files), 0)
 
 
+def test_the_power_of_gates_is_the_one_of_the_command_line(project: api.Project, harness: Command) -> None:
+    printed = harness("plan", project.path, "--db", project.db, "--json").json()
+    assert [asdict(row) for row in api.power(project)] == printed
+    assumed = api.power(project, assumption=Assumption(value=0.9))
+    assert [row.source for row in assumed] == ["guessed"]
+
+
+def test_baselines_and_the_store_are_looked_after_as_on_the_command_line(
+    project: api.Project, harness: Command, tmp_path: Path
+) -> None:
+    made, _ = api.set_baseline(project, "main", models=["tfidf"], splits=["test"])
+    assert (made.models, made.runs, made.problem) == (["tfidf"], 1, None)
+    assert api.baselines(project) == [made]
+    (listed,) = harness("baseline", "ls", project.path, "--json").json()
+    assert (listed["name"], listed["n"]) == ("main", made.n)
+    with pytest.raises(UsageError, match="is there already"):
+        api.set_baseline(project, "main", models=["tfidf"], splits=["test"])
+    assert api.verify_store(project.db).problems == ()
+    assert api.clear_store(project.db, dry_run=True).freed_bytes == 0
+    exported = api.export_runs(project.db, tmp_path / "runs.bundle")
+    taken = api.import_runs(tmp_path / "other" / "harness.duckdb", tmp_path / "runs.bundle")
+    assert exported.rows["run"] == taken.rows["run"] == 4
+
+
+@pytest.mark.parametrize("verb", ["baseline", "compare", "judge", "parity", "plan", "site", "store"])
+def test_a_verb_owns_no_step_that_the_api_lacks(verb: str) -> None:
+    """Its module imports the API, tables and output; from below only what it names an argument or a format by."""
+    tree = ast.parse((Path(api.__file__).parent / "cli" / f"{verb}.py").read_text())
+    found = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module is not None}
+    below = {name for name in found if name.startswith(("harness.", "leaderboard."))}
+    allowed = {"harness.api", "harness.errors", "harness.gates", "harness.gates.power", "leaderboard.site"}
+    assert {name for name in below if not name.startswith(("harness.cli", "harness.output"))} <= allowed
+
+
 @pytest.mark.parametrize(
     "ask",
     [
+        lambda project: api.check_variants(project, models=["tfidf"]),
+        lambda project: api.set_baseline(project, "main", models=["nobody"]),
         lambda project: api.evaluate(project, models=["nobody"]),
         lambda project: api.evaluate(project, splits=["train"]),
         lambda project: api.evaluate(project, engine="steam"),
@@ -135,7 +174,7 @@ def test_the_site_is_the_one_of_the_command_line(project: api.Project, harness: 
     ],
 )
 def test_what_is_not_there_is_named(project: api.Project, ask: Callable[[api.Project], object]) -> None:
-    with pytest.raises(UsageError, match=r"nobody|train|steam|itself|probe"):
+    with pytest.raises(UsageError, match=r"nobody|train|steam|itself|probe|tfidf"):
         ask(project)
 
 

@@ -197,12 +197,20 @@ class _TooBusyError(OSError):
 
 
 def _bounded_client() -> "httpx2.Client":
-    from huggingface_hub.utils._http import default_client_factory
+    """A client for the hub, with limits on every wait; redirects lead to the servers that hold the files."""
+    import httpx2
 
-    client = default_client_factory()
-    hooks = client.event_hooks
-    client.event_hooks = {"request": [*hooks["request"], _bound], "response": [*hooks["response"], _refuse_long_pause]}
-    return client
+    hooks: dict[str, list[Callable[..., Any]]] = {
+        "request": [_refuse_offline, _bound],
+        "response": [_refuse_long_pause],
+    }
+    return httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=None)
+
+
+def _refuse_offline(request: "httpx2.Request") -> None:
+    """Keep HF_HUB_OFFLINE, as the library's own client does."""
+    if library().is_offline_mode():
+        raise library().errors.OfflineModeIsEnabled(f"{request.url.host} is not asked: HF_HUB_OFFLINE is set")
 
 
 def _bound(request: "httpx2.Request") -> None:

@@ -17,13 +17,10 @@ def verify_store(db: Db = DEFAULT_DB, as_json: Json = False) -> int:
     """Recompute what follows from what is stored; 1 where it does not agree."""
     from dataclasses import asdict
 
-    from harness import provenance
+    from harness import api
     from harness.output.terminal import print_json, say, show
-    from harness.store.connection import snapshot
-    from harness.store.verify import verify
 
-    with snapshot(db) as connection:
-        report = verify(connection, provenance.now())
+    report = api.verify_store(db)
     if as_json:
         print_json({"db": str(db), "ok": not report.problems, **asdict(report)})
     else:
@@ -47,11 +44,10 @@ def clear_store(
     """Remove what nothing needs: runs cut short or failed and made up for, folders of killed commands."""
     from dataclasses import asdict
 
-    from harness import provenance
+    from harness import api
     from harness.output.terminal import print_json, show
-    from harness.store.garbage import clear
 
-    cleared = clear(db, provenance.now(), dry_run=dry_run)
+    cleared = api.clear_store(db, dry_run=dry_run)
     if as_json:
         print_json({"db": str(db), "dry_run": dry_run, **asdict(cleared)})
     else:
@@ -76,12 +72,10 @@ def export_runs(
     """Write successful runs, with all that they refer to, into one file for another store."""
     from dataclasses import asdict
 
+    from harness import api
     from harness.output.terminal import print_json, say, show
-    from harness.store import bundle
-    from harness.store.connection import snapshot
 
-    with snapshot(db) as connection:
-        exported = bundle.write(connection, file, suite or ())
+    exported = api.export_runs(db, file, suites=suite or ())
     if exported.texts:
         say(f"note: {file} holds the texts of {exported.texts:,} examples, as their suites allow")
     if as_json:
@@ -102,10 +96,10 @@ def import_runs(
     """Take the runs of a bundle in: all, or none and the reason; what the store has it keeps."""
     from dataclasses import asdict
 
+    from harness import api
     from harness.output.terminal import print_json, show
-    from harness.store import bundle
 
-    taken = bundle.take_in(db, file)
+    taken = api.import_runs(db, file)
     if as_json:
         print_json({"db": str(db), "file": str(file), **asdict(taken)})
     else:

@@ -87,6 +87,17 @@ def wanted(model: Model, *, can_calibrate: bool) -> list[str]:
     return variants if model.runtime == "torch" else [*variants, f"{model.runtime} fp32"]
 
 
+def installed() -> tuple[list[str], list[str]]:
+    """List the variants whose runtimes are installed, and warn of the others."""
+    runtimes = [name for name in ("torch", "openvino") if models.is_installed(name)]
+    variants = [variant for variant in TOLERANCES if variant == RELOADED or variant.split()[0] in runtimes]
+    if "openvino" in runtimes:
+        return variants, []
+    return variants, [
+        "OpenVINO is not installed, so it is left out: `python -m pip install 'adapter-harness[openvino]'`"
+    ]
+
+
 def sample(suite: Suite, splits: Mapping[str, Split]) -> tuple[str, ...]:
     """Draw texts from the scored splits, where a flip would count, with a fixed seed. Labels stay unread."""
     scored = [split for split in splits.values() if split.split_id not in suite.train_split_ids]

@@ -86,6 +86,26 @@ class BaselineFile:
     runs: tuple[BaselineRun, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class BaselineSummary:
+    """A baseline file without its predictions. What cannot be read from a damaged one is None."""
+
+    name: str
+    path: str
+    bytes: int
+    created_at: datetime | None = None
+    """UTC, without time zone."""
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    models: list[str] | None = None
+    splits: list[str] | None = None
+    runs: int | None = None
+    n: int | None = None
+    """Number of predictions."""
+    problem: str | None = None
+    """Reason why it cannot be read."""
+
+
 class Unreadable(Exception):
     """Reason for rejecting a baseline file; it is printed after the baseline's name."""
 
@@ -138,6 +158,64 @@ def of_stored(
     ]
     git_commit, git_dirty = provenance.git(workspace.suite_path.resolve().parent)
     return BaselineFile(suite.name, suite.digest, provenance.now(), git_commit, git_dirty, tuple(runs))
+
+
+def set_from_store(
+    suite: Suite,
+    workspace: Workspace,
+    name: str,
+    model_ids: Collection[str],
+    split_ids: Collection[str],
+    *,
+    force: bool = False,
+) -> tuple[BaselineSummary, list[str]]:
+    """Keep the suite's current runs in a file beside it.
+
+    Args:
+        model_ids, split_ids: these; those that gates and expectations name where empty.
+        force: replace a baseline of this name.
+
+    Returns:
+        A summary of the file, and warnings.
+
+    Raises:
+        UsageError: the name is not one, or taken; or some of these runs are not stored.
+        StoreError: there is no store.
+    """
+    if not re.fullmatch(ID_PATTERN, name):
+        raise UsageError(f"baseline {name!r}: a name is lower-case letters, digits and . _ + - only")
+    path = path_of(workspace.suite_path, name)
+    if path.exists() and not force:
+        raise UsageError(f"{path}: is there already; --force replaces it, another name keeps it")
+    named_models, named_splits = wanted(suite)
+    model_ids, split_ids = model_ids or named_models, split_ids or named_splits
+    if not model_ids or not split_ids:
+        raise UsageError(f"{workspace.suite_path}: no gate or expectation says what to keep; give --model and --split")
+    kept = of_stored(suite, workspace, model_ids, split_ids)
+    write(path, kept)
+    commit = (kept.git_commit or "")[:12]
+    warning = f"there are uncommitted changes; commit {commit} alone does not say it all"
+    return summarise(workspace.suite_path, suite.name, name), [warning] if kept.git_dirty else []
+
+
+def summarise(suite_path: Path, suite: str, name: str) -> BaselineSummary:
+    """Summarise a baseline beside a suite; one that cannot be read says why."""
+    path = path_of(suite_path, name)
+    place: dict[str, Any] = {"name": name, "path": str(path), "bytes": path.stat().st_size}
+    try:
+        kept = read(path, suite)
+    except Unreadable as problem:
+        return BaselineSummary(**place, problem=str(problem))
+    return BaselineSummary(
+        **place,
+        created_at=kept.created_at,
+        git_commit=kept.git_commit,
+        git_dirty=kept.git_dirty,
+        models=list(dict.fromkeys(run.model_id for run in kept.runs)),
+        splits=list(dict.fromkeys(run.split_id for run in kept.runs)),
+        runs=len(kept.runs),
+        n=sum(len(run.predictions) for run in kept.runs),
+    )
 
 
 def reduce_run(run: Run, outcomes: Outcomes) -> BaselineRun:

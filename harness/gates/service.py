@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from harness import provenance
+from harness.errors import UsageError
 from harness.evaluation import expectations, results
 from harness.evaluation.inputs import Workspace, gather, nearly_equal, stored_overlaps
 from harness.evaluation.plan import plan
@@ -16,9 +17,11 @@ from harness.evaluation.results import Stored
 from harness.evaluation.scoring import Job
 from harness.gates import baselines as gates_baselines
 from harness.gates import canary, judge
+from harness.gates.power import Assumption, PowerEstimate, power_of_rules
 from harness.gates.sequential import decide_early
 from harness.progress import Progress, silent
 from harness.records import Answer, Evidence, Expected, Outcome, Run, Verdict
+from harness.stats import inference
 from harness.store import reader, writer
 from harness.store.connection import Connection, opened
 from harness.suite.rules import Rule, of_expectations, of_gates
@@ -100,6 +103,35 @@ def judge_again(
     early = decide_early(of_gates(suite), jobs, found, workspace.shards, may_score=False)
     verdicts = judge.judge(suite, found, judged_at, early.decisions)
     return Judged(tuple(verdicts), expected(suite, jobs, found, seen), found)
+
+
+def power_of_gates(
+    suite: Suite, workspace: Workspace, assumption: Assumption | None = None, power: float = inference.POWER
+) -> list[PowerEstimate]:
+    """Estimate how many examples a suite's gates need, from stored runs and an assumption.
+
+    Raises:
+        UsageError: the suite declares no gates; there are neither runs nor an assumption, or they contradict each
+            other.
+    """
+    rules, assumed = of_gates(suite), assumption or Assumption()
+    if not rules:
+        raise UsageError(f"{workspace.suite_path}: gate: the suite declares no gates")
+    if not workspace.db.is_file() and assumed == Assumption():
+        raise UsageError(
+            f"{workspace.db}: there is no store to learn from; run `harness evaluate {workspace.suite_path}` first, or "
+            "state an assumption: --value for min and max, --difference and --disagreement for comparisons"
+        )
+    jobs = plan(suite, gather(suite, workspace), workspace)
+    if workspace.db.is_file():
+        with opened(workspace.db, read_only=True) as connection:
+            baselines = gates_baselines.find(connection, suite, workspace, jobs, rules)
+            found = results.of(connection, jobs, {name: one.baseline for name, one in baselines.items()})
+    else:
+        places = {(job.model.id, job.split.split_id): job.split.examples for job in jobs}
+        missing = {place: f"{place[0]} was not scored on {place[1]}" for place in places}
+        found = Evidence({}, {}, missing, {}, {split_id: examples for (_, split_id), examples in places.items()}, {})
+    return power_of_rules(rules, found, assumed, provenance.hardware(), power)
 
 
 def changed_since(connection: Connection, judged: Judged) -> list[str]:
