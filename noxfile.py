@@ -46,15 +46,17 @@ def dev(session: nox.Session) -> None:
     STAMP.write_text(inputs_digest())
 
 
-def run(session: nox.Session, *words: str) -> None:
+def run(session: nox.Session, *words: str, **environment: str) -> None:
     """Run a module of the shared environment."""
-    session.run(PYTHON, "-m", *words, external=True)
+    session.run(PYTHON, "-m", *words, env=environment, external=True)
 
 
 @nox.session(venv_backend="none", requires=["dev"])
 def tests(session: nox.Session) -> None:
     """Run the tests with branch coverage; what follows `--` goes to pytest."""
-    run(session, "pytest", "-n", "auto", "--dist", "loadfile", "--cov", *session.posargs)
+    # Processes run on all cores already: more threads in each would wait for one another.
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    run(session, "pytest", "-n", "auto", "--dist", "loadfile", "--cov", *session.posargs, **one_thread)
 
 
 @nox.session(venv_backend="none", requires=["dev"])

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.no_cover
+
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "simulated.py"
 
 

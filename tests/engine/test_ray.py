@@ -248,6 +248,7 @@ def test_an_address_is_refused_without_a_cluster_engine_and_where_no_cluster_is(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.no_cover
 def test_the_command_starts_ray_bears_a_kill_and_leaves_nothing(
     suite_path: Path, configured: Any, tmp_path: Path
 ) -> None:
@@ -263,7 +264,7 @@ def test_the_command_starts_ray_bears_a_kill_and_leaves_nothing(
             if killed is None and named(process).startswith("ray::Worker"):
                 killed = process
                 killed.kill()
-        time.sleep(0.02)
+        time.sleep(0.2)  # to list all processes takes long
     out, err = begun.communicate()
     assert killed is not None, err
     assert begun.returncode == 0, err
@@ -282,6 +283,7 @@ def listening(processes: Sequence[psutil.Process]) -> set[str]:
     return found
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_command_leaves_nothing_and_meanwhile_nobody_else_could_come_in(
     suite_path: Path, configured: Any, tmp_path: Path, how: signal.Signals
@@ -298,7 +300,7 @@ def test_a_killed_command_leaves_nothing_and_meanwhile_nobody_else_could_come_in
         assert begun.poll() is None
         assert time.monotonic() < deadline
         seen = psutil.Process(begun.pid).children(recursive=True)
-        time.sleep(0.05)
+        time.sleep(0.2)
     assert list((tmp_path / "runs").glob(".workers-*"))
     (session,) = set(Path("/tmp").glob("hr-*")) - before
     assert session.stat().st_mode & 0o777 == 0o700

@@ -58,12 +58,14 @@ def command(
     )
 
 
-def large_bundle(folder: Path, make_sound_run: Callable[..., Run], make_split: Callable[..., Split], n: int) -> Path:
-    """A bundle of one run on so many examples with texts."""
+@pytest.fixture(scope="module")
+def large_bundle(tmp_path_factory: pytest.TempPathFactory, make_sound_run: Callable[..., Run]) -> Path:
+    """A bundle of one run on 20,000 examples with texts."""
     from harness import data
     from harness.data.source import Row
     from harness.records import Prediction
 
+    folder, n = tmp_path_factory.mktemp("large"), 20_000
     split = data.as_split("large", [Row("", f"{i} " + "word " * 40, i % 2, None) for i in range(n)], {"source": "file"})
     scores = [i % 97 / 97 for i in range(n)]
     with opened(folder / "large.duckdb") as store:
@@ -78,18 +80,15 @@ def large_bundle(folder: Path, make_sound_run: Callable[..., Run], make_split: C
 # Disk and memory
 
 
-def test_a_full_disk_is_said_to_be_one_and_what_was_stored_stays(
-    db: Path, tmp_path: Path, make_sound_run: Callable[..., Run], make_split: Callable[..., Split]
-) -> None:
+def test_a_full_disk_is_said_to_be_one_and_what_was_stored_stays(db: Path, large_bundle: Path) -> None:
     """No file may grow beyond 1 MB: what a disk without room answers to."""
-    large = large_bundle(tmp_path, make_sound_run, make_split, 20_000)
-    failed = command("store", "import", large, "--db", db, limit=(resource.RLIMIT_FSIZE, 1_000_000))
+    failed = command("store", "import", large_bundle, "--db", db, limit=(resource.RLIMIT_FSIZE, 1_000_000))
     assert failed.returncode == 2, failed.stderr
     assert "File too large" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert problems(db) == []
     assert [path.name for path in db.parent.iterdir()] == [db.name]
-    assert command("store", "import", large, "--db", db).returncode == 0
+    assert command("store", "import", large_bundle, "--db", db).returncode == 0
     assert problems(db) == []
 
 
@@ -118,11 +117,8 @@ def test_a_full_disk_within_a_transaction_keeps_the_store_as_it_was(db: Path) ->
     assert problems(db) == []
 
 
-def test_a_process_without_enough_memory_for_a_bundle_stores_nothing(
-    db: Path, tmp_path: Path, make_sound_run: Callable[..., Run], make_split: Callable[..., Split]
-) -> None:
+def test_a_process_without_enough_memory_for_a_bundle_stores_nothing(db: Path, large_bundle: Path) -> None:
     """Where a library of C++ cannot even make its threads, the process is ended; else the command says why it ends."""
-    large = large_bundle(tmp_path, make_sound_run, make_split, 20_000)
     code = """if True:
         import resource, sys
         import harness.store.bundle, harness.output.terminal  # what is loaded already is not what is looked at here
@@ -132,7 +128,7 @@ def test_a_process_without_enough_memory_for_a_bundle_stores_nothing(
         sys.argv = ["harness", "store", "import", sys.argv[1], "--db", sys.argv[2]]
         main()
     """
-    typed = [sys.executable, "-c", code, str(large), str(db)]
+    typed = [sys.executable, "-c", code, str(large_bundle), str(db)]
     failed = subprocess.run(typed, capture_output=True, text=True, check=False)
     assert failed.returncode != 0
     assert failed.returncode != 2 or "emory" in failed.stderr

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from leaderboard.board.records import Board
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.no_cover]
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "pictures.py"
 
 

@@ -12,7 +12,7 @@ from tests.leaderboard.browsing import COMPARE, EXAMPLES, Opened
 if TYPE_CHECKING:
     from tests.leaderboard.conftest import Bench
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.no_cover]
 PICTURES = os.environ.get("HARNESS_PICTURES")
 """A folder to keep pictures of all pages in, such as for an artefact of CI."""
 GRAVE = ("serious", "critical")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.leaderboard.conftest import Bench
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.no_cover]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
 """`--check`: a page or data file that differs from the store is found, whoever changed it."""
 
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from harness.records import Outcomes, Prediction, Run, Split
 from harness.stats.metrics import METRICS, value
 from harness.store import sql_metrics, writer
-from harness.store.connection import opened
+from harness.store.connection import Connection, opened
 from leaderboard.site import check, render
 from leaderboard.site.check import Checked
 
@@ -161,6 +162,16 @@ def test_a_store_whose_predictions_were_changed_afterwards_is_found(
 # The recomputation itself
 
 
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def recount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    """A store for the runs of all examples: to make one takes longer than to recompute a run."""
+    with opened(tmp_path_factory.mktemp("recount") / "store.duckdb") as connection:
+        yield connection
+
+
 @given(
     rows=st.lists(
         st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5001, 0.75, 0.9, 1.0])),
@@ -173,14 +184,13 @@ def test_the_recomputation_in_sql_and_the_metrics_agree(
     make_split: Callable[..., Split],
     make_run: Callable[..., Run],
     make_predictions: Callable[..., list[Prediction]],
-    tmp_path_factory: pytest.TempPathFactory,
+    recount: Connection,
 ) -> None:
     labels, scores = [label for label, _ in rows], [score for _, score in rows]
-    split = make_split(len(rows), labels=labels)
-    with opened(tmp_path_factory.mktemp("recount") / "store.duckdb") as connection:
-        writer.write_split(connection, "demo", split, with_text=False)
-        writer.write_run(connection, make_run(split), make_predictions(split, scores))
-        (found,) = sql_metrics.metrics_of(connection, ["run-1", "no such run"]).values()
+    split, run_id = make_split(len(rows), labels=labels), f"run-{next(numbers)}"
+    writer.write_split(recount, "demo", split, with_text=False)
+    writer.write_run(recount, make_run(split, run_id=run_id), make_predictions(split, scores))
+    (found,) = sql_metrics.metrics_of(recount, [run_id, "no such run"]).values()
     outcomes = Outcomes((), np.array(labels), (np.array(scores) > 0.5).astype(np.int64), np.array(scores), None)
     expected: dict[str, Any] = {name: value(name, outcomes) for name in METRICS}
     assert set(found) == set(METRICS) | COUNTS

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -95,3 +97,26 @@ def test_a_second_rendering_draws_nothing_unless_page_store_or_suite_changed(wor
     world.sql("UPDATE run SET git_commit = 'other'")
     world.reseal()
     assert changed() > 0
+
+
+IMPORTED = """if True:
+    import json, sys
+    from harness.cli import main
+    for words in json.loads(sys.argv[1]):
+        sys.argv = ["harness", *words]
+        try:
+            main()
+        except SystemExit as end:
+            assert end.code == 0
+    print(sorted({"altair", "pandas", "scipy.stats", "statsmodels"} & sys.modules.keys()), file=sys.stderr)
+"""
+
+
+def test_a_gate_and_a_second_rendering_import_nothing_that_takes_a_second(world: World) -> None:
+    words = [["gate", world.suite], ["site", world.suite, "--out", world.root / "site"]]
+    for verb in words:
+        assert world.command(*verb).exit_code == 0
+    typed = json.dumps([[*map(str, verb), "--db", str(world.db)] for verb in words])
+    done = subprocess.run([sys.executable, "-c", IMPORTED, typed], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "[]", done.stderr
+    assert ", 0 changed" in done.stdout
