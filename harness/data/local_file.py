@@ -56,13 +56,22 @@ def rows(rule: FileSplit, places: Places) -> Rows:
             the texts of the selected rows.
     """
     where = f"split {rule.id}: {rule.path}"
-    path = _regular_file(_path(rule.path, places, where), where)
+    path = find(rule.path, places, where)
     codec = COMPRESSIONS.get(Path(rule.path).suffix.lower())  # by the name, not by the target of a link
     if rule.format != "parquet":
         return Streamed(lambda: parsed(text_file.lines(path, codec, rule.encoding, where), rule, where))
     if codec is not None:
         raise DataError(f"{where}: Parquet is compressed internally and is not read from {codec}; unpack the file")
     return ParquetRows(path, rule, where)
+
+
+def find(declared: str, places: Places, where: str) -> Path:
+    """The file at a declared path, in the suite's folder or in the folder of local copies.
+
+    Raises:
+        DataError: it does not exist, is no regular file, or is elsewhere.
+    """
+    return _regular_file(_path(declared, places, where), where)
 
 
 def _path(declared: str, places: Places, where: str) -> Path:

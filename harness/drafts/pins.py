@@ -1,5 +1,6 @@
 """Digests and commits that a suite file lacks, computed and written into it, so that nobody types them."""
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -9,12 +10,14 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from harness.artifacts import atomic, digest, hub, package_index
+from harness.data import local_file
+from harness.data.source import Places
 from harness.errors import UsageError
 from harness.models import adapter_files, bases
 from harness.suite.load import read_text
-from harness.suite.schema import AnyAdapter, Base, PackageBase, SplitRule
+from harness.suite.schema import AnyAdapter, Base, Model, PackageBase, SplitRule
 
-_KINDS: Mapping[str, Any] = {"base": Base, "adapter": AnyAdapter, "split": SplitRule}
+_KINDS: Mapping[str, Any] = {"base": Base, "adapter": AnyAdapter, "split": SplitRule, "model": Model}
 _HEADER = re.compile(r"\s*\[\[\s*(\w+)\s*\]\]\s*(#.*)?")
 _PLACEHOLDERS = {"sha256": "0" * 64, "revision": "0" * 40}
 
@@ -57,6 +60,8 @@ def _missing(data: Mapping[str, Any], folder: Path, cache: Path) -> Iterator[tup
             key = "revision" if row.get("source") == "hub" else "sha256"
             if key in row or (name == "split" and row.get("source") != "sdist"):
                 continue
+            if name == "model" and row.get("backend") != "predictions":
+                continue
             try:
                 declared = TypeAdapter(kind).validate_json(TypeAdapter(Any).dump_json({**row, key: _PLACEHOLDERS[key]}))
             except (ValidationError, ValueError):
@@ -67,6 +72,10 @@ def _missing(data: Mapping[str, Any], folder: Path, cache: Path) -> Iterator[tup
 def _pin(table: str, declared: Any, folder: Path, cache: Path) -> str:
     """The digest or commit of a declared base, adapter or source distribution."""
     who = f"{table} {declared.id}"
+    if table == "model":
+        local = os.environ.get("HARNESS_DATA")
+        places = Places(cache, folder, Path(local) if local else None)
+        return digest.of_file(local_file.find(declared.path, places, f"{who}: {declared.path}"))
     if declared.source == "hub":
         return hub.newest_commit("model", declared.name, who)
     if declared.source in ("sdist", "wheel"):

@@ -5,12 +5,14 @@ that immediately.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from harness import data, keys, provenance
 from harness.artifacts import digest
 from harness.errors import LeakError
 from harness.evaluation import parity
 from harness.evaluation import weights as evaluation_weights
+from harness.evaluation.answers import given as answers_given
 from harness.evaluation.inputs import ResolvedInputs, Workspace
 from harness.evaluation.parity import Check
 from harness.evaluation.scoring import Job
@@ -18,7 +20,7 @@ from harness.evaluation.weights import FoundWeights, MissingWeights, Recipe, Wei
 from harness.records import Parity, Split
 from harness.store import reader
 from harness.store.connection import opened
-from harness.suite.schema import CheckpointModel, Model, Suite
+from harness.suite.schema import CheckpointModel, Model, PredictionsModel, Suite
 
 
 def plan(
@@ -57,9 +59,23 @@ def plan(
     for model, by_seed, variants, held in planned:
         answers = {variant: [stored.get(check.keys[variant]) for check in held] for variant in variants}
         decision = parity.choose_variant(model, variants, answers)
+        unanswered: Mapping[str, str] = {}
+        if isinstance(model, PredictionsModel):
+            whole = [materials.splits[split.split_id] for split in scored]
+            given = answers_given(model, suite.text, whole, workspace.places)
+            by_seed, unanswered = _with_answers(by_seed, given.scores), given.problems
         for seed, recipe in by_seed.items():
-            jobs += [_job(suite, decision, seed, split, recipe, git, workspace) for split in scored]
+            for split in scored:
+                missing = unanswered.get(split.split_id)
+                jobs.append(_job(suite, decision, seed, split, recipe, git, workspace, missing))
     return jobs
+
+
+def _with_answers(by_seed: Mapping[int | None, Recipe], scores: Mapping[str, float]) -> dict[int | None, Recipe]:
+    return {
+        seed: replace(recipe, ingredients=replace(recipe.ingredients, answers=scores))
+        for seed, recipe in by_seed.items()
+    }
 
 
 def checks(
@@ -145,6 +161,8 @@ def _leak(weights: Weights | None, split: Split) -> str | None:
 
 
 def _unknown_training(model: Model, weights: Weights | None) -> str | None:
+    if isinstance(model, PredictionsModel):
+        return "its answers were given elsewhere: they cannot be reproduced here, and it may have seen these very texts"
     if isinstance(model, CheckpointModel):
         return f"what base {model.base!r} was trained on is unknown: it may have seen these very texts"
     if weights is None or weights.trained_on is not None:
@@ -160,6 +178,7 @@ def _job(
     recipe: Recipe,
     git: tuple[str | None, bool | None],
     workspace: Workspace,
+    unanswered: str | None = None,
 ) -> Job:
     model, declared, weights = decision.model, recipe.weights, recipe.usable
     record = weights.record if weights else None
@@ -176,7 +195,7 @@ def _job(
         base_origin=recipe.base_origin,
     )
     leak, forbidden = _leak(weights, split), suite.audit.exact_overlap == "forbid"
-    missing = declared.reason if isinstance(declared, MissingWeights) else None
+    missing = declared.reason if isinstance(declared, MissingWeights) else unanswered
     doubts = (_unknown_training(model, weights), None if forbidden else leak, weights and weights.doubt)
     return Job(
         suite=suite,

@@ -25,6 +25,7 @@ BACKENDS: Mapping[str, str] = {
     "checkpoint": "harness.models.checkpoint:checkpoint",
     "peft": "harness.models.peft:peft",
     "prompt": "harness.models.prompt:prompt",
+    "predictions": "harness.models.recorded:predictions",
 }
 """Backend name to `module:function`, so that naming one imports no other's libraries."""
 

@@ -1,9 +1,9 @@
 """The interface of every scored model, and the inputs that a model is made from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from harness.progress import Advance
 from harness.stats.inference import Floats
@@ -34,6 +34,15 @@ class Classifier(Protocol):
 
     def predict(self, texts: Sequence[str], advance: Advance) -> Scores:
         """Score texts, advancing by as many as were scored."""
+        ...
+
+
+@runtime_checkable
+class RecordedAnswers(Protocol):
+    """A classifier whose answers were given elsewhere, and belong to examples."""
+
+    def recall(self, example_ids: Sequence[str], advance: Advance) -> Scores:
+        """The scores of these examples."""
         ...
 
 
@@ -74,5 +83,7 @@ class ModelInputs:
     """Folder of the model in another runtime's format, named by a digest of everything that goes into it."""
     prompt: PromptInputs | None = None
     """For a model that is asked in words."""
+    answers: Mapping[str, float] | None = None
+    """Scores by example id that a system elsewhere gave; None for a model that is run here."""
     states_dir: Path | None = None
     """Folder that keeps states of a base's lower layers for its other models; None to keep none."""

@@ -4,8 +4,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from harness.suite.fields import Closed, Id, Name, Seeds, repeated
+from harness.suite.fields import Closed, Id, Name, Seeds, Sha256, repeated
 from harness.suite.prompts import PromptModel
+from harness.suite.splits import Delimiter, Encoding, Labels
 
 Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
 """Precision in which a model computes, once `auto` is decided."""
@@ -122,7 +123,65 @@ class CheckpointModel(Closed):
     """Defaults to torch."""
 
 
+def _is_absent(value: object) -> bool:
+    return value is None
+
+
+class AnswerColumns(Closed):
+    """Columns of a file of answers: one that says which row is answered, and one with the answer."""
+
+    example: Name | None = None
+    """Column of example ids."""
+    row: Name | None = None
+    """Column of row numbers, counted from 0 in the order of the split."""
+    text: Name | None = None
+    """Column of texts: contents, or texts as the template renders them."""
+    score: Name | None = None
+    """Column with the probability of positive."""
+    label: Name | None = None
+    """Column with a label, which counts as a probability of 0 or 1."""
+
+    @model_validator(mode="after")
+    def _are_one_key_and_one_answer(self) -> "AnswerColumns":
+        if sum(bool(one) for one in (self.example, self.row, self.text)) != 1:
+            raise ValueError("give one of example, row and text")
+        if (self.score is None) == (self.label is None):
+            raise ValueError("give either score or label")
+        return self
+
+    @property
+    def key(self) -> str:
+        """The column that says which row is answered."""
+        return self.example or self.row or self.text or ""
+
+
+class PredictionsModel(Closed):
+    """Answers of a system that runs elsewhere, from a file whose rows are matched to those of the scored splits."""
+
+    id: Id
+    backend: Literal["predictions"]
+    path: Name
+    """Path relative to the suite's folder, or `$HARNESS_DATA/…`."""
+    format: Literal["parquet", "csv", "jsonl"]
+    sha256: Sha256
+    """Digest of the file."""
+    columns: AnswerColumns
+    labels: Labels | None = Field(default=None, exclude_if=_is_absent)
+    """Values of the label column that mean negative and positive; 0 and 1 if absent."""
+    delimiter: Delimiter | None = Field(default=None, exclude_if=_is_absent)
+    """Character between the cells of a CSV file; a comma if absent."""
+    encoding: Encoding | None = Field(default=None, exclude_if=_is_absent)
+    """Encoding of a text file; UTF-8 if absent."""
+
+
 Model: TypeAlias = Annotated[
-    MajorityModel | TfidfModel | ProbeModel | TransformerModel | PeftModel | CheckpointModel | PromptModel,
+    MajorityModel
+    | TfidfModel
+    | ProbeModel
+    | TransformerModel
+    | PeftModel
+    | CheckpointModel
+    | PromptModel
+    | PredictionsModel,
     Field(discriminator="backend"),
 ]

@@ -120,6 +120,8 @@ class Entry:
         found = ["untrained head"] if self.untrained_head else []
         if self.backend == "checkpoint":
             found.append("trained checkpoint")
+        if self.backend == "predictions":
+            found.append("answers from elsewhere, not reproducible here")
         if self.backend == "checkpoint" or any(record.trained_on is None for record in self.adapters):
             found.append("trained on unknown texts")
         n_expected, seeded = len(self.expected_seeds), self.expected_seeds != (None,)

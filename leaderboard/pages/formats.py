@@ -32,6 +32,7 @@ METHOD_NAMES = {
     "transformer": "untrained head",
     "checkpoint": "trained checkpoint",
     "prompt": "prompts",
+    "predictions": "answers from elsewhere",
 }
 
 
