@@ -144,7 +144,7 @@ def _matched(by_key: Mapping[str, list[float]], model: PredictionsModel, text: T
     missing = [example_id for key, ids in wanted.items() if key not in by_key for example_id in ids]
     if missing:
         raise ValueError(f"has no answer for {len(missing):,} of {len(examples):,} rows ({_some(missing)})")
-    scores = {}
+    scores: dict[str, float] = {}
     for key, ids in wanted.items():
         answers = by_key[key]
         if len(answers) > len(ids) or len(set(answers)) > 1:

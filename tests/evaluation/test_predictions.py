@@ -127,6 +127,7 @@ def test_the_digest_is_written_by_a_pin(world: World, examples: list[Any]) -> No
 
 
 BY_ID, BY_ROW = {"example": "id", "score": "p"}, {"row": "n", "score": "p"}
+BY_LABEL = {"example": "id", "label": "l"}
 TEXT = Text(template="{content}", max_length=32)
 
 
@@ -140,7 +141,7 @@ TEXT = Text(template="{content}", max_length=32)
         (["n", "p"], lambda ids: [["x", 0.1]], BY_ROW, "row 1: n is 'x'; it must be a number"),
         (["id", "p"], lambda ids: [[one, 1.5] for one in ids], BY_ID, "row 1: score '1.5' is not"),
         (["id", "p"], lambda ids: [[one, "nan"] for one in ids], BY_ID, "score 'nan' is not"),
-        (["id", "l"], lambda ids: [[one, "meh"] for one in ids], {"example": "id", "label": "l"}, "'meh' means neither"),
+        (["id", "l"], lambda ids: [[one, "meh"] for one in ids], BY_LABEL, "'meh' means neither"),
         (["id", "q"], lambda ids: [[one, 0.1] for one in ids], BY_ID, "has no column 'p'"),
         (["t", "p"], lambda ids: [["other", 0.1]], {"text": "t", "score": "p"}, "no answer for 4 of 4"),
     ],
