@@ -8,6 +8,7 @@ its members are read in memory, within bounds.
 """
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -124,9 +125,15 @@ def _download(wanted: Distribution, folder: Path, who: str) -> Path:
 
 
 def configured_indexes() -> list[str]:
-    """The addresses of pip's indexes, the main one first. The environment overrides configuration files."""
+    """The addresses of pip's indexes, the main one first. The environment overrides configuration files.
+
+    pip is asked, in a process, unless the environment names both kinds of index and so leaves nothing to its files.
+    """
     from pypi_simple import PYPI_SIMPLE_ENDPOINT  # pip's own default
 
+    main, others = os.environ.get("PIP_INDEX_URL"), os.environ.get("PIP_EXTRA_INDEX_URL")
+    if main is not None and others is not None:
+        return [main or PYPI_SIMPLE_ENDPOINT, *others.split()]
     command = [sys.executable, "-P", "-m", "pip", "config", "list"]  # -P: ignore a pip.py in this folder
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
     if listed.returncode != 0:

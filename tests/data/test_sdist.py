@@ -185,5 +185,22 @@ def test_asking_pip_runs_no_module_of_the_folder_that_the_command_is_called_in(
     for name in ("pip", "logging"):
         (tmp_path / f"{name}.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
     assert package_index.configured_indexes()
     assert not ran.exists()
+
+
+def test_indexes_that_the_environment_names_are_those_that_pip_would_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, others = "http://main.test/simple", ["http://one.test/simple", "http://other.test/simple"]
+    listed = "".join(f"    {url}\n" for url in others)
+    (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {main}\nextra-index-url =\n{listed}")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert package_index.configured_indexes() == [main, *others], "of the file, as pip reports it"
+    (tmp_path / "pip.conf").unlink()
+    monkeypatch.setenv("PIP_INDEX_URL", main)
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "\n".join(others))
+    assert package_index.configured_indexes() == [main, *others]
