@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from harness.store.connection import Connection
     from harness.store.garbage import Cleared
     from harness.store.verify import Report as Verified
+    from leaderboard.board.answers import Answer
     from leaderboard.board.examples import Examples
     from leaderboard.board.records import Board
     from leaderboard.site.check import Checked
@@ -133,8 +134,10 @@ def evaluate(
         LeakError: a scored split shares texts with a training split, and the suite forbids it.
     """
     from harness.engine import ENGINES
+    from harness.evaluation import results as stored
     from harness.evaluation.evaluate import bring_up_to_date
     from harness.evaluation.evaluate import results as primary_results
+    from harness.store.connection import opened
 
     check_known("engine", [engine], ENGINES)
     check_known("model", models, project.models)
@@ -151,7 +154,9 @@ def evaluate(
             fresh=fresh,
             progress=progress,
         )
-    report.results = primary_results(project.suite, workspace, jobs)
+    with opened(workspace.db, read_only=True) as connection:  # and not while intervals are worked out
+        report.evidence = stored.of(connection, jobs)
+    report.results = primary_results(project.suite, report.evidence.outcomes, jobs)
     return report
 
 
@@ -269,6 +274,19 @@ def results(project: Project) -> "pd.DataFrame":
     from leaderboard.site import downloads
 
     return downloads.frame(board(project))
+
+
+def answers(project: Project, found: "Evidence") -> "tuple[Answer, ...]":
+    """Every model with trained weights against its base on the first split that has results, gated models first.
+
+    Args:
+        found: stored results, as from `evidence`, `judge` or `evaluate`.
+    """
+    from leaderboard.board.answers import of_evidence
+
+    gated = {gate.model for gate in project.suite.gate}
+    first = next(iter(of_evidence(project.suite, found, project.scored_splits).values()), ())
+    return tuple(sorted(first, key=lambda one: one.model_id not in gated))
 
 
 def predictions(project: Project, *, models: Collection[str] = (), splits: Collection[str] = ()) -> "pd.DataFrame":

@@ -4,7 +4,7 @@
 
     HarnessError                  everything the harness raises on purpose
     ├── UsageError         2      the call or its inputs are wrong; nothing was stored
-    │   ├── SuiteError     2      the suite file: all its problems together, `file: path: message`
+    │   ├── SuiteError     2      the suite file: all its problems together, `file:line: place: message`
     │   ├── DataError      2      a split's rows: missing, malformed, or not the pinned ones
     │   │   ├── FetchError 2      a file could not be downloaded
     │   │   └── LeakError  2      a model would be scored on rows that it was trained on
@@ -18,6 +18,7 @@ The command line prints the message without a traceback. Anything else that esca
 
 import errno
 from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 
 
 class HarnessError(Exception):
@@ -33,7 +34,7 @@ class UsageError(HarnessError):
 
 
 class SuiteError(UsageError):
-    """A suite file has problems; `problems` lists them all, each as `file: path: message`."""
+    """A suite file has problems; `problems` lists them all, each as `file:line: place: message`."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -98,4 +99,11 @@ def check_known(what: str, asked: Collection[str] | None, known: Collection[str]
     """Raise UsageError, with the known names, where one is asked for that is not among them."""
     strange = [name for name in asked or () if name not in known]
     if strange:
-        raise UsageError(f"there is no {what} {strange[0]!r} (known: {', '.join(known) or 'none'})")
+        named = f"{strange[0]!r}{closest(strange[0], known)}"
+        raise UsageError(f"there is no {what} {named} (known: {', '.join(known) or 'none'})")
+
+
+def closest(name: str, known: Collection[str]) -> str:
+    """A suggestion to put after a name that is not known: `; did you mean 'x'?`, or nothing where none is close."""
+    found = get_close_matches(name, [*known], n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""

@@ -270,7 +270,7 @@ def test_every_metric_is_documented_with_its_better_direction() -> None:
 def test_the_errors_that_the_docs_show_are_the_ones_that_are_said() -> None:
     (shown,) = blocks(SUITES, "text")
     said = ROOT / "tests/resources/bad_suites/96_six_problems_at_once.expected"
-    assert shown.text.replace("suites/mine.toml: ", "") == text_of(said)
+    assert shown.text.replace("suites/mine.toml:", "") == text_of(said)
 
 
 # The store

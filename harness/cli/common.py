@@ -34,6 +34,20 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DEFAULT_DB = Path("runs/harness.duckdb")
 
 
+def command(verb: str, suite_path: Path, db: Path) -> str:
+    """A call of another verb on the same suite and store."""
+    stored = "" if db == DEFAULT_DB or str(db) == os.environ.get("HARNESS_DB") else f" --db {db}"
+    return f"harness {verb} {suite_path}{stored}"
+
+
+def announce(work: str) -> None:
+    """Say on a terminal what is about to be done, before anything slow is imported or read."""
+    from harness.output.terminal import say, stderr
+
+    if stderr.is_terminal:
+        say(f"{work} …")
+
+
 def reporting(verb: Callable[P, int]) -> Callable[P, None]:
     """A verb's exit code as the process's, and errors made for users printed as such, without a traceback."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, app, reporting
+from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, announce, app, command, reporting
 
 
 @app.command()
@@ -23,8 +23,10 @@ def compare(
     as_json: Json = False,
 ) -> int:
     """Compare two models on their stored runs: metrics, tests, flips, slices, calibration."""
+    announce("reading the stored runs of both models")
     from harness import api
-    from harness.cli.tables.comparison import show_comparison
+    from harness.cli.tables import show_next
+    from harness.cli.tables.comparison import show_comparison, show_conclusion
     from harness.output.terminal import print_json, say
 
     project = api.open(suite_path, db)
@@ -37,6 +39,8 @@ def compare(
     else:
         for comparison in found.comparisons:
             show_comparison(comparison, flips, found.texts)
+        show_conclusion(found.comparisons)
+        show_next(command("site", suite_path, db), "shows any two models side by side, with their texts")
     return 0
 
 

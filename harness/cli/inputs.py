@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, SuitePaths, app, reporting
+from harness.cli.common import DEFAULT_DB, Db, Json, SuitePaths, announce, app, reporting
 from harness.errors import UsageError
 
 
@@ -50,6 +50,7 @@ def data(
     as_json: Json = False,
 ) -> int:
     """Fetch, verify and audit a suite's splits, and pin them in its lock file the first time; or audit one file."""
+    announce("fetching and verifying the splits")
     if path.suffix.lower() == ".toml":
         return _of_suite(path, db, update_lock=update_lock, pin=pin, as_json=as_json)
     if update_lock or pin:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, app, reporting
+from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, announce, app, command, reporting
 
 
 @app.command()
@@ -39,6 +39,7 @@ def gate(
     as_json: Json = False,
 ) -> int:
     """Judge a suite's gates on the stored runs."""
+    announce("reading the stored runs")
     from harness import api
     from harness.cli import tables
     from harness.gates import reports
@@ -56,6 +57,12 @@ def gate(
         tables.show_verdicts(project.suite.name, judged.verdicts)
         if judged.expected:
             tables.show_expected(project.suite.name, judged.expected)
+        tables.show_answers(api.answers(project, judged.evidence), project.suite.primary_metric, judged.verdicts)
+        tables.show_judged(judged.verdicts, judged.passed)
+        if judged.evidence.missing:
+            tables.show_next(command("evaluate", suite_path, db), "scores what is missing")
+        else:
+            tables.show_next(command("site", suite_path, db), "renders the board")
     if junit is not None:
         reports.write_junit(junit, project.suite, judged)
     if summary is not None:

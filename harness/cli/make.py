@@ -13,7 +13,9 @@ from harness.cli.common import (
     Json,
     SuitePath,
     Workers,
+    announce,
     app,
+    command,
     reporting,
 )
 
@@ -30,6 +32,7 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train the adapters of a suite that are not there yet."""
+    announce("reading splits and bases")
     from harness import api
     from harness.cli import tables
     from harness.output.terminal import Bars, print_json, say
@@ -63,6 +66,7 @@ def evaluate(
     as_json: Json = False,
 ) -> int:
     """Train what is missing, score what is not yet stored, and print the results."""
+    announce("reading splits and bases")
     from harness import api
     from harness.cli import tables
     from harness.output.terminal import Bars, print_json, say, say_all
@@ -94,4 +98,10 @@ def evaluate(
         )
     else:
         tables.show_results(project.suite.name, project.suite.primary_metric, report.results)
+        if report.evidence is not None:
+            tables.show_answers(api.answers(project, report.evidence), project.suite.primary_metric)
+        if project.suite.gate:
+            tables.show_next(command("gate", suite_path, db), "judges the suite's gates")
+        else:
+            tables.show_next(command("site", suite_path, db), "renders the board")
     return 3 if report.failed else 0

@@ -13,6 +13,7 @@ from harness.cli.common import (
     Json,
     SuitePath,
     Workers,
+    announce,
     app,
     reporting,
 )
@@ -30,6 +31,7 @@ def parity(
     as_json: Json = False,
 ) -> int:
     """Hold every variant of a suite's trained models to torch in fp32: reloaded, merged, bf16, int8, OpenVINO."""
+    announce("reading splits, bases and weights")
     from harness import api
     from harness.cli.tables.variants import show_parities
     from harness.output.terminal import Bars, print_json, say

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, app, reporting
+from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, announce, app, reporting
 
 
 @app.command()
@@ -25,6 +25,7 @@ def plan(
     as_json: Json = False,
 ) -> int:
     """Say how many examples a suite's gates need to be decided, from stored runs or guesses."""
+    announce("reading the stored runs")
     from harness import api
     from harness.cli.tables.power import show_plan
     from harness.gates.power import Assumption

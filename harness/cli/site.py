@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, SuitePaths, app, reporting
+from harness.cli.common import DEFAULT_DB, Db, Json, SuitePaths, announce, app, reporting
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def site(
     as_json: Json = False,
 ) -> int:
     """Render the leaderboard of one or more suites as a static site."""
+    announce("reading the store" if check else "reading the store and rendering")
     if check and serve:
         raise UsageError("--check and --serve do different things; give one of them")
     from harness import api

@@ -9,7 +9,7 @@ The whole of it, as the command line does it::
 
 import traceback
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from harness.evaluation.scoring import Job
 from harness.evaluation.shards import Task
 from harness.models.classifier import CARD
 from harness.progress import Progress, silent
-from harness.records import Forgetting
+from harness.records import Forgetting, Outcomes, Place
 from harness.stats import estimates
 from harness.store import reader, writer
 from harness.store.connection import Connection, opened
@@ -254,10 +254,8 @@ def _write_adapters(connection: Connection, jobs: Sequence[Job]) -> None:
         writer.write_adapter(connection, record)
 
 
-def results(suite: Suite, workspace: Workspace, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+def results(suite: Suite, found: Mapping[Place, Sequence[Outcomes]], jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """The primary metric of every model on every split of a plan, as far as stored: the rows that `evaluate` prints."""
-    with opened(workspace.db, read_only=True) as connection:  # and not while intervals are worked out
-        found = evaluation_results.of(connection, jobs).outcomes
     rows: list[dict[str, Any]] = []
     for model_id, split_id in dict.fromkeys((job.model.id, job.split.split_id) for job in jobs):
         seeds = found.get((model_id, split_id))

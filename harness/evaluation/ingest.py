@@ -21,7 +21,7 @@ from harness.evaluation import scoring, shards
 from harness.evaluation.inputs import Workspace
 from harness.evaluation.scoring import Job, Scored
 from harness.evaluation.shards import Done, Shard, Task
-from harness.records import Run
+from harness.records import Evidence, Run
 from harness.store import writer
 from harness.store.connection import opened
 
@@ -41,6 +41,8 @@ class Report:
     """Files of scored parts that were damaged, so the parts were scored again."""
     results: list[dict[str, Any]] = field(default_factory=list)
     """The primary metric of every requested model on every requested split, as far as stored."""
+    evidence: Evidence | None = None
+    """The stored results that these come from; None until they are read."""
 
     @property
     def reasons(self) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from harness.errors import closest
 from harness.suite import allowed
 from harness.suite.gates import SLICE_VALUES
 from harness.suite.schema import WITHOUT_PEFT
@@ -31,7 +32,7 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         unreadable = table in data and not isinstance(data[table], list)
         if value is not None and value not in ids[table] and not unreadable:
             what = f"known: {known[table]}" if ids[table] else f"no {table} is declared"
-            yield place, f"there is no {table} {value!r} ({what})"
+            yield place, f"there is no {table} {value!r}{closest(value, sorted(ids[table]))} ({what})"
 
     trained_on = {_text(_table(adapter, "train"), "split") for adapter in tables["adapter"]}
     trained_on |= {_text(model, "train_split") for model in tables["model"]}

@@ -1,8 +1,8 @@
 """Loading a suite file, the only place that declares models, the rows they are scored on, and rules that must hold.
 
 `load` reads TOML and returns a frozen `Suite`, or raises one `SuiteError` that lists every problem as
-`file: path: message`. Nothing is inherited or looked up elsewhere: unknown keys, dangling references and impossible
-values are errors.
+`file:line: place: message`. Nothing is inherited or looked up elsewhere: unknown keys, dangling references and
+impossible values are errors.
 
     suite = load(Path("suites/quickstart.toml"))
     suite.model[0].id, suite.digest
@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from harness.errors import SuiteError
 from harness.suite import crosschecks
+from harness.suite.lines import called, line_of, lines_of
 from harness.suite.schema import (
     COMMIT_PATTERN,
     DATASET_PATTERN,
@@ -44,10 +45,11 @@ def load(path: Path) -> Suite:
     """Read and check a suite file.
 
     Raises:
-        SuiteError: the file has problems; lists all of them, each as `file: path: message`.
+        SuiteError: the file has problems; lists all of them, each as `file:line: place: message`.
     """
     try:
-        return _checked(tomllib.loads(read_text(path)), path)
+        text = read_text(path)
+        return _checked(tomllib.loads(text), path, text)
     except FileNotFoundError:
         problem = "there is no such file"
     except OSError as error:
@@ -82,7 +84,7 @@ def read_text(path: Path) -> str:
     return text
 
 
-def _checked(data: dict[str, Any], file: Path) -> Suite:
+def _checked(data: dict[str, Any], file: Path, text: str) -> Suite:
     """The suite declared by these tables; each place in the file is reported at most once."""
     data.pop("$schema", None)
     suite, problems = None, dict(_value_problems(data))
@@ -94,11 +96,20 @@ def _checked(data: dict[str, Any], file: Path) -> Suite:
     for place, message in crosschecks.problems(data):
         problems.setdefault(place, message)
     if problems or suite is None:
-        listed = [f"{file}: {place}: {message}" for place, message in islice(problems.items(), MOST_PROBLEMS)]
+        lines = lines_of(text)
+        first = islice(problems.items(), MOST_PROBLEMS)
+        listed = [_listed(file, place, message, data, lines) for place, message in first]
         if (more := len(problems) - len(listed)) > 0:
             listed.append(f"{file}: file: has {more:,} more problems; fix these first")
         raise SuiteError(listed)
     return suite
+
+
+def _listed(file: Path, place: str, message: str, data: Mapping[str, Any], lines: Mapping[str, int]) -> str:
+    """A problem with its line, `file:12: model 'lora'.adapter: message`; without one where it is the whole file's."""
+    line = line_of(place, lines)
+    where = file if line is None else f"{file}:{line}"
+    return f"{where}: {called(place, data)}: {message}"
 
 
 _PLAIN_MESSAGES = {

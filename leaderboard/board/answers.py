@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.records import Outcomes
+from harness.records import Evidence, Outcomes
 from harness.stats import estimates, inference, metrics
 from harness.stats.estimates import Difference, Resampled
 from harness.stats.inference import ALPHA
@@ -154,6 +154,21 @@ def _resampled(
     seeds = [estimates.seeds_generator(name, sides[model_id].run_keys) for model_id in missing]
     found = estimates.resampled(name, [sides[model_id].outcomes for model_id in missing], examples, seeds)
     return {**drawn, **dict(zip(missing, found, strict=True))}
+
+
+def of_evidence(suite: Suite, found: Evidence, splits: Sequence[str]) -> dict[str, tuple[Answer, ...]]:
+    """The answers on every split of stored results, by split in the given order.
+
+    Args:
+        splits: the suite's scored splits; the bases are chosen on the first one that has results.
+    """
+    sides: dict[str, dict[str, Side]] = {split_id: {} for split_id in splits}
+    for (model_id, split_id), outcomes in found.outcomes.items():
+        keys = tuple(run.run_key for run in found.runs[model_id, split_id])
+        sides[split_id][model_id] = Side(keys, outcomes)
+    scored = [split_id for split_id in splits if sides[split_id]]
+    bases = best_bases(suite, sides[scored[0]]) if scored else {}
+    return {split_id: answers(suite, split_id, sides[split_id], bases) for split_id in scored}
 
 
 def of_model(found: Sequence[Answer], model_id: str) -> Answer | None:

@@ -1,4 +1,4 @@
-"""An adapter against its base, as finished text: a card of the board, a cell of its table."""
+"""An adapter against its base, as text: a card of the board, a cell of its table, a sentence for a terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -129,6 +129,27 @@ def cell(answer: Answer | None, name: str, suite: str) -> Cell:
         return Cell(formats.ABSENT, "")
     shown = marked_lead(answer, formats.difference(answer.lead.value), name, suite)
     return Cell(shown, formats.interval(answer.lead.ci_low, answer.lead.ci_high))
+
+
+def sentence(answer: Answer, name: str, verdicts: Sequence[Verdict] = ()) -> str:
+    """The question with its answer, for a terminal.
+
+    Args:
+        name: the suite's primary metric.
+        verdicts: of the suite's gates, where they were judged.
+    """
+    question = f"Is {answer.model_id} better than {answer.base_id}? {WORDS[answer.outcome][2]}"
+    if answer.base is None or answer.lead is None:
+        return f"{question}: {_unknown(answer)}"
+    lead = f"{formats.lead(name, answer.lead.value)} of {formats.metric_phrase(name)} {lead_interval(answer, name)}"
+    gates = "".join(f"; {words}" for words in gates_passed(verdicts, answer.model_id))
+    return f"{question}: {lead} over {answer.base.model_id}, {BASES[answer.base.kind]}, on {answer.split_id}{gates}."
+
+
+def _unknown(answer: Answer) -> str:
+    if answer.base is None:
+        return f"no stored run shows {answer.base_id} without an adapter; declare a probe on it, and evaluate."
+    return f"runs of it or of {answer.base.model_id} are missing on {answer.split_id}; harness evaluate produces them."
 
 
 def _weights(entry: Entry) -> tuple[str, ...]:

@@ -7,18 +7,21 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.records import AdapterRecord, Example
+from harness.records import AdapterRecord, Example, Metric
 from harness.stats import calibration, estimates
 from leaderboard.board.records import Board, Entry, Front, Section
 from leaderboard.board.slices import accuracies
 from leaderboard.pages import formats, links
 from leaderboard.pages.board_table import reference
+from leaderboard.pages.parts import shared_scale
 from leaderboard.plots import svg as plots_svg
 
 FOREST = 24
 """Largest number of entries in the forest plot, from the best."""
 TRADEOFF = 60
 """Largest number of points in a trade-off plot: those that are likeliest to be on the front."""
+NAMED = 12
+"""Number of points up to which all of a trade-off plot have names; beyond it, those on the front and those of gates."""
 CURVE_POINTS = 40
 """Number of stretches into which a training curve is divided, each drawn as its mean."""
 PANELS = 4
@@ -33,6 +36,8 @@ class Plot:
 
     svg: Markup
     caption: str
+    choice: str = ""
+    """The name that chooses it among drawings of one place, such as a cost; empty for one that stands alone."""
 
 
 def plots_of(board: Board, section: Section, examples: Sequence[Example]) -> tuple[Plot, ...]:
@@ -52,7 +57,7 @@ def _plots(board: Board, section: Section, examples: Sequence[Example]) -> Itera
     if len(told) > 1:
         yield _forest(section, told, metric, anchor)
     for front in section.fronts:
-        yield _tradeoff(section, front, metric, anchor)
+        yield _tradeoff(board, section, front, metric, anchor)
     best = ranked[:PANELS]
     scores = accuracies(best, board.outcomes, examples) if best and examples else []
     if scores:
@@ -86,14 +91,19 @@ def _plots(board: Board, section: Section, examples: Sequence[Example]) -> Itera
 def _forest(section: Section, told: Sequence[Entry], metric: str, anchor: str) -> Plot:
     rows = [_forest_row(entry) for entry in told[:FOREST]]
     line = reference(section)
+    shown = shared_scale(section.entries)
     drawn = plots_svg.forest(
         rows,
         metric,
+        (shown.low, shown.high),
         (line.label, line.value) if line is not None else None,
         plot_id=f"{anchor}:forest",
         title=f"{metric} on {section.split.id} with 95 % intervals",
     )
-    dashed = " The dashed line is the majority class." if line is not None else ""
+    within = line is not None and shown.low <= line.value <= shown.high
+    dashed = " The dashed line is the majority class." if within else ""
+    if any(not shown.low <= row["value"] <= shown.high for row in rows):
+        dashed += " The axis spans what has learned something; an arrow stands for what lies beyond it."
     first = f", the first {FOREST} of {formats.count(len(told))}" if len(told) > FOREST else ""
     return Plot(
         drawn,
@@ -115,16 +125,20 @@ def _forest_row(entry: Entry) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _tradeoff(section: Section, front: Front, metric: str, anchor: str) -> Plot:
+def _tradeoff(board: Board, section: Section, front: Front, metric: str, anchor: str) -> Plot:
+    gated, metrics = {gate.model for gate in board.suite.gate}, {one.model_id: one.primary for one in section.entries}
     shown = sorted(front.points, key=lambda point: (-point.on_front, -point.chance, point.model_id))[:TRADEOFF]
     rows = [
         {
             "model": point.model_id, "cost": point.cost, "value": point.value, "on_front": point.on_front,
-            "chance": point.chance,
-            "says": f"{point.model_id}: {formats.score(point.value)} for {point.cost:,.6g} {_COSTS[front.cost]}, "
+            "chance": point.chance, "low": found.ci_low if found is not None else None,
+            "high": found.ci_high if found is not None else None,
+            "named": len(shown) <= NAMED or point.on_front or point.model_id in gated,
+            "says": f"{point.model_id}: {_told_of(found)} for {point.cost:,.6g} {_COSTS[front.cost]}, "
             f"on the front in {formats.percent(point.chance)} of resamples",
         }
         for point in sorted(shown, key=lambda point: (point.cost, point.model_id))
+        for found in [metrics.get(point.model_id)]
         if point.cost > 0
     ]  # fmt: skip
     cost = _COSTS[front.cost]
@@ -134,8 +148,9 @@ def _tradeoff(section: Section, front: Front, metric: str, anchor: str) -> Plot:
     first = f" Only the {TRADEOFF} likeliest of {formats.count(len(front.points))} models are drawn." * (
         len(front.points) > TRADEOFF
     )
-    note = f"{metric} against {cost}: the line is the Pareto front. The larger a point,"
-    return Plot(drawn, f"{note} the more often it is on the front in bootstrap resamples: {', '.join(surest)}.{first}")
+    note = f"{metric} with 95 % intervals against {cost}: the line is the Pareto front. The larger a point,"
+    caption = f"{note} the more often it is on the front in bootstrap resamples: {', '.join(surest)}.{first}"
+    return Plot(drawn, caption, cost)
 
 
 def _bins(board: Board, entry: Entry) -> list[dict[str, Any]]:
@@ -173,6 +188,10 @@ def smoothed(record: AdapterRecord) -> list[tuple[float, float]]:
 
 def _first(shown: Sequence[Entry], of: Sequence[Entry]) -> str:
     return f", of the first {len(shown)}" if len(shown) < len(of) else ""
+
+
+def _told_of(metric: Metric | None) -> str:
+    return _told(metric.value, metric.ci_low, metric.ci_high) if metric is not None else formats.ABSENT
 
 
 def _told(value: float | None, low: float | None, high: float | None) -> str:

@@ -1,6 +1,6 @@
 """One configuration as the finished rows that `templates/model.html` prints: every number is text already."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -9,8 +9,9 @@ from harness.records import AdapterRecord, Example, Metric
 from harness.stats import timing
 from harness.suite.load import by_id
 from harness.suite.schema import Model, PromptModel, Suite
-from leaderboard.board.records import Board, Confusion, Entry, ScoredRun
+from leaderboard.board.records import Board, Entry, ScoredRun
 from leaderboard.pages import formats, links
+from leaderboard.pages.again import citation, commands, loading
 from leaderboard.pages.forgetting import ForgettingRow, forgetting_rows
 from leaderboard.pages.gallery import Plot, smoothed
 from leaderboard.pages.hardest import HardExample, hardest
@@ -71,7 +72,7 @@ class SeedGroup:
 
 @dataclass(frozen=True, slots=True)
 class ConfusionRows:
-    """Predictions by true label, of one seed or summed over seeds; each count with its share of the true class."""
+    """Predictions by true label, summed over seeds; each count with its share of the true class."""
 
     split_id: str
     caption: str
@@ -135,6 +136,12 @@ class ModelRows:
     """True if the suite lets the site show its texts."""
     declared: str
     """TOML."""
+    commands: str
+    """The calls that make these runs again."""
+    loading: str
+    """A program that loads the weights with transformers and PEFT; empty for what has none of PEFT's."""
+    citation: str
+    """BibTeX; empty without runs."""
     history: Plot | None
     past: tuple[PastRow, ...]
     runs: tuple[RunRows, ...]
@@ -171,7 +178,7 @@ def model_rows(
         seeds=tuple(SeedGroup(entry.split_id, _seed_rows(suite, entry)) for entry in entries if entry.runs),
         verdicts=verdict_groups([one for one in board.verdicts if one.model_id == model.id]),
         expected=expected_groups([one for one in board.expected if one.model_id == model.id]),
-        confusions=tuple(table for entry in entries if entry.runs for table in _confusions(entry)),
+        confusions=tuple(_confusion(entry) for entry in entries if entry.runs),
         trials=_trials(entries[0]),
         training=tuple(_training_row(record) for record in adapters.values()),
         parities=parity_rows(entries),
@@ -183,6 +190,9 @@ def model_rows(
         ),
         texts=suite.text.store,
         declared=declared(suite, model),
+        commands=commands(entries),
+        loading=loading(entries),
+        citation=citation(suite, suite_digest, entries[0]),
         history=history_plot(board, model.id, scored),
         past=past_rows(board.past.get(model.id, ()), scored),
         runs=tuple(run_rows(run) for run in scored),
@@ -256,23 +266,15 @@ def _seed_rows(suite: Suite, entry: Entry) -> tuple[SeedRow, ...]:
     )
 
 
-def _confusions(entry: Entry) -> Iterator[ConfusionRows]:
-    """Confusion matrices over all seeds first, then of each."""
+def _confusion(entry: Entry) -> ConfusionRows:
+    """The confusion matrix over all seeds."""
     counts = [scored.confusion for scored in entry.runs]
-    over = f", {len(counts)} seeds summed" if len(counts) > 1 else ""
-    yield _confusion(entry, counts, over)
-    if len(counts) > 1:
-        for scored in entry.runs:
-            seed = formats.seed(scored.run.seed)
-            yield _confusion(entry, [scored.confusion], f", seed {seed}", seed)
-
-
-def _confusion(entry: Entry, counts: Sequence[Confusion], over: str, seed: str = "") -> ConfusionRows:
     tp, fp = sum(c.true_positive for c in counts), sum(c.false_positive for c in counts)
     fn, tn = sum(c.false_negative for c in counts), sum(c.true_negative for c in counts)
+    over = f", {len(counts)} seeds summed" if len(counts) > 1 else ""
 
     def shown(name: str, value: int) -> Markup:
-        return marked_count(name, value, entry, seed)
+        return marked_count(name, value, entry)
 
     return ConfusionRows(
         split_id=entry.split_id,

@@ -80,14 +80,13 @@ def marked(shown: Cell, entry: Entry, metric: Metric | None, *, suite: str = "",
     return Cell(_data(shown.value, f"{metric.value:.12g}", metric.name, entry, suite, seed), shown.interval)
 
 
-def marked_count(name: str, value: int, entry: Entry, seed: str) -> Markup:
-    """A count of a confusion matrix as text, marked likewise.
+def marked_count(name: str, value: int, entry: Entry) -> Markup:
+    """A count of a confusion matrix over an entry's runs as text, marked likewise.
 
     Args:
         name: as in `harness.store.sql_metrics`.
-        seed: of a single run; the sum over the entry's runs where it is empty.
     """
-    return _data(formats.count(value), str(value), name, entry, "", seed)
+    return _data(formats.count(value), str(value), name, entry, "", "")
 
 
 def _data(shown: str, value: str, name: str, entry: Entry, suite: str, seed: str) -> Markup:

@@ -46,58 +46,102 @@ _CONFIG: dict[str, Any] = {
 Rows = Sequence[dict[str, Any]]
 
 
-def forest(rows: Rows, metric: str, reference: tuple[str, float] | None, *, plot_id: str, title: str) -> Markup:
+def forest(
+    rows: Rows,
+    metric: str,
+    shown: tuple[float, float],
+    reference: tuple[str, float] | None,
+    *,
+    plot_id: str,
+    title: str,
+) -> Markup:
     """The primary metric of each entry with its interval, and each seed's as a ring.
 
     Args:
         rows: from top to bottom: `model`, `value`, `low`, `high` (None without an interval), `seeds` (their values),
             `muted` (not ranked) and `says`.
         metric: the axis's title.
-        reference: name and value of a dashed line.
+        shown: ends of the axis; intervals are cut there, and a value beyond them is an arrow at that end.
+        reference: name and value of a dashed line; not drawn where it lies beyond the axis.
         plot_id: unique on its page.
         title: a description.
     """
-    y = alt.Y("model:N", title=None, sort=None, axis=alt.Axis(labelColor="var(--ink)", grid=False, ticks=False))
+    low, high = shown
+    models = [row["model"] for row in rows]
+    y = alt.Y("model:N", title=None, sort=models, axis=alt.Axis(labelColor="var(--ink)", grid=False, ticks=False))
     colour = alt.condition("datum.muted", alt.value("var(--muted)"), alt.value("var(--accent)"))
-    x = alt.X("value:Q", title=metric, scale=alt.Scale(zero=False, nice=False, padding=8), axis=_AXIS)
-    base = alt.Chart(_data(rows)).encode(y=y)
+    scale = alt.Scale(domain=[low, high], zero=False, nice=False, padding=8)
+    x = alt.X("value:Q", title=metric, scale=scale, axis=_AXIS)
+
+    def within(value: float) -> float:
+        return min(high, max(low, value))
+
+    every = [{**row, "value": within(row["value"]), "beyond": not low <= row["value"] <= high} for row in rows]
+    points, arrows = ([row for row in every if row["beyond"] is beyond] for beyond in (False, True))
     layers: list[Any] = []
-    if reference is not None:
+    if reference is not None and low <= reference[1] <= high:
         named = [{"at": reference[1], "says": f"{reference[0]}: {reference[1]:.3f}"}]
         line = alt.Chart(_data(named)).mark_rule(color="var(--soft)", strokeDash=[3, 3])
-        layers.append(line.encode(x="at:Q", description="says:N"))
-    drawn = [row for row in rows if row["low"] is not None]
-    whisker = alt.Chart(_data(drawn)).mark_rule(strokeWidth=2).encode(y=y, color=colour, description="says:N")
-    seeds = [{**row, "seed": value} for row in rows for value in row["seeds"]]
-    ring = alt.Chart(_data(seeds)).mark_point(size=28, filled=False, strokeWidth=1.2)
-    layers += [whisker.encode(x=alt.X("low:Q", title=metric), x2="high:Q")] if drawn else []
-    layers.append(base.mark_point(size=75).encode(x=x, color=colour, description="says:N"))
-    layers += [ring.encode(y=y, x="seed:Q", color=colour, description="says:N")] if seeds else []
+        layers.append(line.encode(x=alt.X("at:Q", title=metric, scale=scale), description="says:N"))
+    drawn = [
+        {**row, "low": within(row["low"]), "high": within(row["high"])} for row in points if row["low"] is not None
+    ]
+    if drawn:
+        whisker = alt.Chart(_data(drawn)).mark_rule(strokeWidth=2).encode(y=y, color=colour, description="says:N")
+        layers.append(whisker.encode(x=alt.X("low:Q", title=metric, scale=scale), x2="high:Q"))
+    if points:
+        layers.append(alt.Chart(_data(points)).mark_point(size=75).encode(x=x, y=y, color=colour, description="says:N"))
+    if arrows:
+        arrow = alt.Chart(_data(arrows)).mark_point(size=60, shape="triangle-left")
+        layers.append(arrow.encode(x=x, y=y, color=colour, description="says:N"))
+    seeds = [{**row, "seed": value} for row in points for value in row["seeds"] if low <= value <= high]
+    if seeds:
+        ring = alt.Chart(_data(seeds)).mark_point(size=28, filled=False, strokeWidth=1.2)
+        layers.append(
+            ring.encode(y=y, x=alt.X("seed:Q", title=metric, scale=scale), color=colour, description="says:N")
+        )
     chart = alt.layer(*layers).properties(width=WIDTH, height=_ROW * len(rows) + 40)
     return _svg(chart, plot_id, title, rows)
 
 
 def tradeoff(rows: Rows, cost: str, metric: str, *, plot_id: str, title: str) -> Markup:
-    """Score against cost, the Pareto front as a line; the larger a point, the likelier it is on the front.
+    """Score with its interval against cost, the Pareto front as a line; the larger a point, the likelier it is on it.
+
+    The axis spans every interval.
 
     Args:
-        rows: `model`, `cost` > 0, `value`, `chance` in [0, 1], `on_front`, `says`, sorted by cost.
+        rows: `model`, `cost` > 0, `value`, `low`, `high` (None without an interval), `chance` in [0, 1], `on_front`,
+            `named` (its name is drawn), `says`, sorted by cost.
     """
     x = alt.X(
         "cost:Q",
         title=cost,
-        scale=alt.Scale(type="log", padding=24),
+        scale=alt.Scale(type="log", padding=40),
         axis=alt.Axis(format="~s", tickCount=4, grid=False),
     )
-    y = alt.Y("value:Q", title=metric, scale=alt.Scale(zero=False, padding=16), axis=alt.Axis(tickCount=5))
+    axis = alt.Axis(tickCount=5, format=".2~f")
+    y = alt.Y("value:Q", title=metric, scale=alt.Scale(zero=False, padding=16), axis=axis)
     front = [row for row in rows if row["on_front"]]
     colour = alt.condition("datum.on_front", alt.value("var(--accent)"), alt.value("var(--muted)"))
     size = alt.Size("chance:Q", scale=alt.Scale(domain=[0, 1], range=[18, 180]), legend=None)
-    points = alt.Chart(_data(rows)).mark_point().encode(x=x, y=y, size=size, color=colour, description="says:N")
     line = alt.Chart(_data(front)).mark_line(interpolate="step-after", color="var(--accent)", strokeWidth=1.2)
-    names = alt.Chart(_data(front[:SERIES])).mark_text(align="center", dy=-14, limit=150)
-    layers = alt.layer(line.encode(x=x, y=y), points, names.encode(x=x, y=y, text="model:N"))
-    return _svg(layers.properties(width=WIDTH, height=260), plot_id, title, rows)
+    layers: list[Any] = [line.encode(x=x, y=y)]
+    if ranged := [row for row in rows if row["low"] is not None]:
+        whisker = alt.Chart(_data(ranged)).mark_rule(strokeWidth=1.6)
+        layers.append(
+            whisker.encode(x=x, y=alt.Y("low:Q", title=metric), y2="high:Q", color=colour, description="says:N")
+        )
+    points = alt.Chart(_data(rows)).mark_point()
+    layers.append(points.encode(x=x, y=y, size=size, color=colour, description="says:N"))
+    # Names of neighbours stand above and below their intervals in turn, so that they do not cover each other.
+    for end, shift, turn in (("high", -8, 0), ("low", 14, 1)):
+        named = [{**row, "at": row[end] if row[end] is not None else row["value"]} for row in rows if row["named"]][
+            turn::2
+        ]
+        if named:
+            text = alt.Chart(_data(named)).mark_text(align="center", dy=shift, limit=150)
+            layers.append(text.encode(x=x, y=alt.Y("at:Q", title=metric), text="model:N"))
+    return _svg(alt.layer(*layers).properties(width=WIDTH, height=300), plot_id, title, rows)
 
 
 def curves(rows: Rows, *, plot_id: str, title: str) -> Markup:

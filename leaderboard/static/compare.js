@@ -4,13 +4,13 @@
 (async () => {
   const page = harnessPage, stats = harnessStats;
   const { el, table, score, signed, interval, pValue, count } = page;
-  const form = document.getElementById("choice"), answer = document.getElementById("answer");
+  const form = document.getElementById("choice"), answer = document.getElementById("answer"), missing = document.getElementById("missing");
   const FLIPS = 10; // shown at first, in each direction
   let suite, asked = 0;
 
   const splitOf = (id) => suite.splits.find((split) => split.id === id) ?? suite.splits[0];
 
-  // Fill the form from the address, or with the usual choice: the best against the best of another kind.
+  // Fill the form from the address, or with the usual choice: an adapter against its base.
   function fill(wanted) {
     const split = splitOf(wanted.split);
     page.options(form.split, suite.splits.map((one) => [one.id, one.id]));
@@ -22,6 +22,9 @@
     const first = split.pairs[0] ?? [models[0][0], models.at(-1)[0]];
     form.a.value = known(wanted.a) ? wanted.a : first[0];
     form.b.value = known(wanted.b) ? wanted.b : first[1];
+    const gone = [wanted.split !== split.id && wanted.split, ...[wanted.a, wanted.b].filter((id) => !known(id))].filter(Boolean);
+    missing.textContent = gone.length ? `The link names ${gone.join(" and ")}, which this site does not have (any more) or which has no runs on ${split.id}. Shown instead: ${form.a.value} against ${form.b.value} on ${split.id}.` : "";
+    missing.hidden = !gone.length;
   }
 
   async function show() {
@@ -36,7 +39,9 @@
       ]);
       if (turn !== asked) return; // the choice has changed meanwhile
       const sides = { split, rows, a: { id: chosen.a, ...a }, b: { id: chosen.b, ...b } };
-      answer.replaceChildren(...(chosen.a === chosen.b ? [same()] : parts(sides)));
+      const there = chosen.a === chosen.b ? [] : await elsewhere(split, chosen);
+      if (turn !== asked) return;
+      answer.replaceChildren(...(chosen.a === chosen.b ? [same()] : parts(sides, there)));
     } catch (error) {
       page.fail(answer, error);
     } finally {
@@ -45,7 +50,19 @@
   }
 
   const same = () => el("p", { class: "summary" }, "Both sides are the same model. Choose another one.");
-  const parts = (sides) => [difference(sides), alone(sides), tests(sides), slices(sides), flips(sides)];
+  function parts(sides, there) {
+    const overall = overallOf(sides), bySlice = slicesOf(sides);
+    return [difference(sides, overall), drawn(sides, overall, bySlice, there), alone(sides), tests(sides), slices(bySlice), flips(sides)];
+  }
+
+  // The overall difference of the same two models on every other split that both have runs on.
+  async function elsewhere(here, { a, b }) {
+    const has = (split) => [a, b].every((id) => split.models.some(([one]) => one === id));
+    return Promise.all(suite.splits.filter((split) => split !== here && has(split)).map(async (split) => {
+      const [rows, one, other] = await Promise.all([page.examples(split), page.predictions(split, a, suite), page.predictions(split, b, suite)]);
+      return { name: split.id, n: split.n, found: overallOf({ split, rows, a: { id: a, ...one }, b: { id: b, ...other } }).at(-1)[1] };
+    }));
+  }
   const right = (side) => side.seeds.map((seed) => seed.right);
   const seedName = (seed) => (seed === null ? page.ABSENT : String(seed));
 
@@ -61,8 +78,9 @@
     return one === a.id ? { value, interval: [low, high], p, adjusted } : { value: -value, interval: [-high, -low], p, adjusted };
   }
 
-  function difference(sides) {
-    const { split, rows, a, b } = sides;
+  // Metric, difference and how it was computed: the primary metric where this pair was precomputed, accuracy otherwise.
+  function overallOf(sides) {
+    const { rows, a, b } = sides;
     const known = beforehand(sides), name = suite.metrics.find(([id]) => id === suite.primary)[1];
     const found = [];
     if (known) found.push([name, known, "As computed by harness compare."]);
@@ -74,6 +92,27 @@
         : `Computed in this page by a bootstrap of ${count(suite.resamples)} resamples over ${units} and seeds. It draws its own resamples: harness compare may differ in the last digits.`;
       found.push(["Accuracy", computed, how]);
     }
+    return found;
+  }
+
+  // A minus B in accuracy: overall, by slice and on every other split, each with its interval beside the line of no difference.
+  function drawn({ split, a, b }, overall, bySlice, there) {
+    const tested = (one) => one !== null && one !== undefined;
+    const lines = [[split.id, split.n, overall.at(-1)[1]], ...bySlice.map((one) => [one.name, one.n, one.tested]),
+      ...there.map((one) => [one.name, one.n, one.found])].filter(([, , found]) => tested(found));
+    const ends = lines.flatMap(([, , found]) => [...found.interval, found.value, 0]);
+    const low = Math.min(...ends), high = Math.max(...ends), room = 0.04 * (high - low) || 0.05;
+    const at = (value) => (100 * (value - low + room) / (high - low + 2 * room)).toFixed(1);
+    const bar = ({ value, interval: [from, to] }) => el("div", { class: from > 0 ? "zeroed plain pass" : to < 0 ? "zeroed plain fail" : "zeroed plain", style: `--l:${at(from)};--h:${at(to)};--p:${at(value)};--z:${at(0)}`, "aria-hidden": "true" },
+      el("span", { class: "bar zero" }));
+    const shown = table(`Accuracy, ${a.id} minus ${b.id}: ${split.id} as a whole, its slices, and the other splits; right of the line ${a.id} is higher`, ["Part", "n", "Drawn", "A \u2212 B", "95 % interval"],
+      lines.map(([name, n, found]) => [name, count(n), bar(found), signed(found.value), interval(...found.interval, signed)]));
+    shown.id = "drawn";
+    return section("Where they differ", shown);
+  }
+
+  function difference(sides, found) {
+    const { split, a, b } = sides;
     const rowsOf = found.map(([metric, one]) => one
       ? [metric, el("strong", {}, signed(one.value)), interval(...one.interval, signed), pValue(one.p), "adjusted" in one ? pValue(one.adjusted) : page.ABSENT]
       : [metric, page.ABSENT, "", page.ABSENT, page.ABSENT]);
@@ -106,7 +145,7 @@
     return section("Run by run", el("p", { class: "summary" }, `Computed in this page from the two runs' predictions.${note}`), shown);
   }
 
-  function slices({ rows, a, b }) {
+  function slicesOf({ rows, a, b }) {
     const found = rows.slices.map(([name, mask]) => {
       const chosen = rows.all.filter((i) => mask[i]);
       const none = chosen.length < suite.fewest;
@@ -116,6 +155,10 @@
     });
     const tested = found.filter((one) => one.tested);
     stats.benjaminiHochberg(tested.map((one) => one.tested.p)).forEach((p, i) => { tested[i].adjusted = p; });
+    return found;
+  }
+
+  function slices(found) {
     const lines = found.map((one) => [
       one.name, count(one.n), score(one.a), score(one.b),
       one.tested ? signed(one.tested.value) : page.ABSENT, one.tested ? interval(...one.tested.interval, signed) : "",
@@ -150,9 +193,12 @@
       el("div", { class: "columns" }, list("Only A right", "only-a", listed(a, b), "only-a"), list("Only B right", "only-b", listed(b, a), "only-b")));
   }
 
+  // A score as a bar from 0 to 1, with the line of the other class at a half.
+  const scored = (name, value) => el("span", { class: "scored" }, name, " ", el("span", { class: "meter", style: `--p:${(100 * value).toFixed(1)}`, "aria-hidden": "true" }), " ", score(value));
+
   function flip(rows, i, words, a, b) {
     return el("li", {}, page.review(words),
-      el("p", { class: "fine" }, el("span", { class: "badge" }, page.word(rows.labels[i])), ` A ${score(a.score[i])}, B ${score(b.score[i])} `, el("code", {}, rows.ids[i])));
+      el("p", { class: "fine" }, el("span", { class: "badge" }, page.word(rows.labels[i])), " ", scored("A", a.score[i]), " ", scored("B", b.score[i]), " ", el("code", {}, rows.ids[i])));
   }
 
   try {

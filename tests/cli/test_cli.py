@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_a_bad_suite_is_told_whole_and_ends_with_2(harness: Command, tmp_path: P
     for verb in ("validate", "data", "train", "evaluate", "gate", "site"):
         result = harness(verb, path)
         assert result.code == 2
-        assert f"{path}: colour: unknown key" in result.err
+        assert f"{path}:3: colour: unknown key" in result.err
         assert f"{path}: split: is required" in result.err
         assert "Traceback" not in result.err
 
@@ -176,7 +177,7 @@ def test_validate_tells_of_every_file(harness: Command, suite_path: Path, tmp_pa
         (["evaluate", "--model", "gpt"], "there is no model 'gpt' (known: majority, tfidf,"),
         (["evaluate", "--split", "train"], "there is no split to score 'train' (known: test)"),
         (["evaluate", "--engine", "slurm"], "there is no engine 'slurm' (known: local, ray)"),
-        (["train", "--adapter", "qlora"], "there is no adapter to train 'qlora' (known: lora, full)"),
+        (["train", "--adapter", "qlora"], "there is no adapter to train 'qlora'; did you mean 'lora'? (known: lora"),
     ],
 )
 def test_an_unknown_name_is_told_with_the_known_ones(
@@ -250,7 +251,9 @@ def test_gate_ends_with_1_when_a_rule_fails_and_stores_the_verdict(
     evaluated.write_text(evaluated.read_text().replace("min = 0.5", "max = 0.2"))
     failed = harness("gate", evaluated)
     assert failed.code == 1
-    assert "tfidf on test: accuracy <= 0.2" in failed.out
+    assert re.search(r"tfidf on test\nfail +accuracy <= 0\.2 ", failed.out)
+    assert "Gates: fail (1 failed)" in failed.out
+    assert failed.out.splitlines()[-1].startswith("next: harness ")
     with opened(tmp_path / "runs" / "harness.duckdb", read_only=True) as connection:
         stored = connection.execute("SELECT outcome FROM verdict ORDER BY judged_at").fetchall()
     assert stored == [("pass",), ("fail",)]

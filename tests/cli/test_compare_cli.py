@@ -62,8 +62,15 @@ def test_two_models_stand_side_by_side(harness: Command, evaluated: Path) -> Non
     for words in ("accuracy", "f1", "exact McNemar; Holm over 2", "only B", "label=positive", "ece by chance alone"):
         assert words in result.out
     assert "0.93–1.00" in result.out
-    without_texts = [line for line in result.out.splitlines() if not line.startswith("only ")]
+    without_texts = [line for line in result.out.splitlines() if not line.startswith(("only ", "Is ", "next: "))]
     assert max(len(line.rstrip()) for line in without_texts) <= 100
+    sentence, following = result.out.splitlines()[-2:]
+    assert re.fullmatch(
+        r"Is untrained better than tfidf on test\? (Yes|No, worse|Not shown): [+−]\d+\.\d points of accuracy "
+        r"\[−?\d+\.\d, −?\d+\.\d\], p (= \d\.\d{3}|< 0\.001), n \d+\.",
+        sentence,
+    ), sentence
+    assert following.startswith("next: harness site ")
 
 
 def test_json_holds_everything_and_the_same_numbers_as_evaluate(harness: Command, evaluated: Path) -> None:

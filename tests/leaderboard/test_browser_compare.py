@@ -258,3 +258,43 @@ def test_a_missing_data_file_is_told_in_words(
     assert alert is not None
     assert "test/predictions/tfidf.js cannot be read; render the site again" in alert.inner_text()
     page.close()
+
+
+# The whole page
+
+
+def test_the_page_opens_on_an_adapter_against_its_base_and_draws_where_they_differ(opened: Opened) -> None:
+    with opened(COMPARE) as page:
+        assert page.eval_on_selector("#choice", "form => [form.a.value, form.b.value]") == ["tiny+lora", "tiny"]
+        rows = cells(page, "#drawn")
+        slices = [row[0] for row in cells(page, "#slices")]
+        assert [row[0] for row in rows] == [
+            "test",
+            *(name for name in slices if name in {r[0] for r in rows}),
+            "elsewhere",
+        ]
+        assert rows[0][3] == cells(page, "#difference")[0][1]
+        drawn = page.eval_on_selector_all("#drawn .zeroed", "all => all.map(one => one.getAttribute('style'))")
+        for style in drawn:
+            places = {name: float(at) for name, at in (part.split(":") for part in style.replace("--", "").split(";"))}
+            assert 0 <= places["l"] <= places["p"] <= places["h"] <= 100
+            assert 0 <= places["z"] <= 100
+
+
+def test_a_link_that_names_a_model_that_is_gone_says_so(opened: Opened) -> None:
+    with opened(f"{COMPARE}#split=test&a=tiny%2Blora&b=removed") as page:
+        assert "The link names removed" in page.inner_text("#missing")
+        assert page.eval_on_selector("#choice", "form => form.a.value") == "tiny+lora"
+    with opened(f"{COMPARE}#split=test&a=tiny%2Blora&b=tfidf") as page:
+        assert page.is_hidden("#missing")
+
+
+def test_flips_show_both_scores_as_bars(opened: Opened) -> None:
+    with opened(f"{COMPARE}#split=test&a=tiny%2Blora&b=tfidf") as page:
+        page.wait_for_selector("#only-a li .meter")
+        first = page.locator("#only-a li").first
+        shown = [float(text.split()[-1]) for text in first.locator(".scored").all_inner_texts()]
+        drawn = first.locator(".meter").evaluate_all(
+            "all => all.map(one => parseFloat(one.style.getPropertyValue('--p')))"
+        )
+        assert drawn == pytest.approx([100 * value for value in shown], abs=0.06)

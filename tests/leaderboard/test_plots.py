@@ -16,9 +16,10 @@ FOREST: list[dict[str, Any]] = [
     {"model": HOSTILE, "value": 0.5, "low": None, "high": None, "seeds": [], "muted": True, "says": HOSTILE},
 ]  # fmt: skip
 POINTS: list[dict[str, Any]] = [
-    {"model": f"m{i}", "cost": 10.0**i, "value": 0.8 + 0.01 * i, "chance": 0.5, "on_front": i != 2, "says": f"m{i} is"}
+    {"model": f"m{i}", "cost": 10.0**i, "value": 0.8 + 0.01 * i, "chance": 0.5, "on_front": i != 2, "says": f"m{i} is",
+     "low": 0.7 if i else None, "high": 0.9 if i else None, "named": True}
     for i in range(4)
-]
+]  # fmt: skip
 BINS: list[dict[str, Any]] = [
     {"model": model, "confidence": 0.55, "accuracy": 0.6, "low": 0.5, "high": 0.7, "n": 9, "says": f"{model} at 0.55"}
     for model in ("b", "a")
@@ -41,7 +42,9 @@ PAST: list[dict[str, Any]] = [
 
 def every_plot() -> list[Markup]:
     return [
-        plots_svg.forest(FOREST, "Accuracy", ("majority class", 0.5), plot_id="forest", title="Scores & more"),
+        plots_svg.forest(
+            FOREST, "Accuracy", (0.4, 0.95), ("majority class", 0.5), plot_id="forest", title="Scores & more"
+        ),
         plots_svg.tradeoff(POINTS, "bytes", "Accuracy", plot_id="tradeoff", title="Cost"),
         plots_svg.reliability(BINS, plot_id="reliability", title="Calibration"),
         plots_svg.by_slice(SLICES, "Accuracy", plot_id="slices", title="Slices"),
@@ -96,7 +99,10 @@ def test_only_the_title_and_the_description_have_ids_so_plots_of_a_page_cannot_m
 def test_every_point_says_what_it_is_when_pointed_at(drawn: list[ElementTree.Element]) -> None:
     titles = [[title.text for title in svg.iter("title")][1:] for svg in drawn]
     assert titles[0] == ["majority class: 0.500", "best: 0.9", "best: 0.9", HOSTILE, "best: 0.9", "best: 0.9"]
-    assert [title for title in titles[1] if title and " is" in title] == ["m0 is", "m1 is", "m2 is", "m3 is"]
+    assert [title for title in titles[1] if title and " is" in title] == [
+        *("m1 is", "m2 is", "m3 is"),  # intervals
+        *("m0 is", "m1 is", "m2 is", "m3 is"),
+    ]
     assert [title for title in titles[2] if title and "at 0.55" in title] == ["b at 0.55", "a at 0.55"]
 
 
@@ -118,3 +124,27 @@ def test_a_history_names_evaluations_in_order_and_draws_what_was_not_committed_a
 def test_panels_and_legends_stand_in_the_order_of_the_entries(drawn: list[ElementTree.Element]) -> None:
     assert [word for word in words(drawn[2]) if word in "ab"] == ["b", "a"]
     assert [word for word in words(drawn[3]) if word in "ab"] == ["b", "a"]
+
+
+def heights(svg: ElementTree.Element) -> list[float]:
+    """The vertical positions that marks' groups and rules span, in pixels of the plot."""
+    lines = [float(line.get("y2") or 0) for line in svg.iter("line")]
+    return [abs(height) for height in lines if height]
+
+
+def test_a_cost_plots_axis_spans_every_interval_and_its_points_have_names() -> None:
+    wide = [{**row, "low": 0.2, "high": 0.99, "named": True} for row in POINTS]
+    svg = ElementTree.fromstring(plots_svg.tradeoff(wide, "bytes", "Accuracy", plot_id="t", title="Cost"))
+    assert {"m0", "m1", "m2", "m3"} <= set(words(svg))
+    marks = [float(word) for word in words(svg) if re.fullmatch(r"0\.\d+|1", word)]
+    assert min(marks) <= 0.3
+    assert max(marks) >= 0.9
+    assert max(heights(svg)) <= 300, "no interval leaves the plot"
+
+
+def test_a_score_beyond_the_axis_is_an_arrow_and_its_interval_is_not_drawn() -> None:
+    svg = plots_svg.forest(FOREST, "Accuracy", (0.8, 0.95), ("chance", 0.5), plot_id="f", title="Scores")
+    within = plots_svg.forest(FOREST, "Accuracy", (0.4, 0.95), ("chance", 0.5), plot_id="f", title="Scores")
+    assert "chance: 0.500" in within
+    assert "chance: 0.500" not in svg
+    assert words(ElementTree.fromstring(svg)).count("best") == 1

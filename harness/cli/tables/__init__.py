@@ -4,10 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from harness.cli.tables.cells import interval, number, print_table, text
+from rich.text import Text
+
+from harness.cli.tables.cells import interval, number, print_lines, print_table, styled, text, wrapped
+from harness.output.visible import visible
 from harness.records import Expected, Run, Verdict
+from harness.stats.metrics import METRICS
+from leaderboard.board.answers import Answer
+from leaderboard.pages.answers import sentence
 
 Row = Mapping[str, Any]
+ANSWERED = 12
+"""Largest number of adapters that are answered for; a board has them all."""
 LISTED = 5
 """Number of examples, or groups of them, that are listed for each finding."""
 
@@ -107,26 +115,85 @@ def show_results(suite: str, metric: str, rows: Sequence[Row]) -> None:
     """Show the results of `harness evaluate`."""
     columns = ["split", "model", "seeds", metric, "95 % interval", "n"]
     cells = []
-    for r in rows:
+    for r in _ranked(metric, rows):
         value = [number(r["value"]), interval(r["ci_low"], r["ci_high"])]
         cells.append([r["split"], r["model"], str(r["seeds"]), *value, f"{r['n']:,}"])
     print_table(f"{suite}: {metric}, mean over seeds", columns, cells, numbers=columns[2:])
 
 
+def _ranked(metric: str, rows: Sequence[Row]) -> list[Row]:
+    """Rows from best to worst within each split; those without a value last."""
+    splits = list(dict.fromkeys(row["split"] for row in rows))
+    sign = -1 if METRICS[metric].higher_is_better else 1
+    return sorted(rows, key=lambda r: (splits.index(r["split"]), r["value"] is None, sign * (r["value"] or 0.0)))
+
+
+def show_answers(answers: Sequence[Answer], metric: str, verdicts: Sequence[Verdict] = ()) -> None:
+    """Answer for every adapter if it is better than its base; those without any runs are left out.
+
+    Args:
+        metric: the suite's primary one.
+        verdicts: of the suite's gates, where they were judged.
+    """
+    known = [one for one in answers if one.lead is not None]
+    said = [line for one in known[:ANSWERED] for line in wrapped(sentence(one, metric, verdicts))]
+    more = [f"{len(known) - ANSWERED:,} more adapters: see the board."] if len(known) > ANSWERED else []
+    if known:
+        print_lines("", *said, *more)
+
+
+def show_judged(verdicts: Sequence[Verdict], passed: bool) -> None:
+    """Say in a sentence what the gates come to."""
+    counted = ", ".join(
+        f"{n} {word}"
+        for outcome, word in (("pass", "passed"), ("fail", "failed"), ("inconclusive", "inconclusive"))
+        if (n := sum(verdict.outcome == outcome for verdict in verdicts))
+    )
+    print_lines(Text.assemble("Gates: ", styled("pass" if passed else "fail"), f" ({counted})"))
+
+
+def show_next(command: str, why: str) -> None:
+    """Name the next step."""
+    print_lines(f"next: {command}  ({why})")
+
+
 def show_verdicts(suite: str, verdicts: Sequence[Verdict]) -> None:
     """Show the verdicts of `harness gate`."""
-    cells = []
+    rows = []
     for verdict in verdicts:
         tolerated = "" if verdict.blocking or verdict.outcome == "pass" else " (warning)"
-        cells.append([verdict.outcome + tolerated, verdict.gate_id, verdict.reason])
-    print_table(f"{suite}: gates", ["outcome", "rule", "numbers"], cells)
+        rows.append((verdict.outcome + tolerated, verdict.gate_id, verdict.reason))
+    _show_rules(f"{suite}: gates", rows)
 
 
 def show_expected(suite: str, expected: Sequence[Expected]) -> None:
     """Show the answers to a suite's expectations, and whether these were stated before the runs."""
-    stated = {True: "before the runs", False: "after the runs", None: "–"}
-    cells = [[one.answer, one.rule, one.reason, stated[one.stated_first]] for one in expected]
-    print_table(f"{suite}: expectations", ["answer", "expectation", "numbers", "stated"], cells)
+    stated = {True: "stated before the runs", False: "stated after the runs", None: "not run yet"}
+    rows = [(one.answer, one.rule, f"{one.reason}; {stated[one.stated_first]}") for one in expected]
+    _show_rules(f"\n{suite}: expectations", rows)
+
+
+def _show_rules(title: str, rows: Sequence[tuple[str, str, str]]) -> None:
+    """Show outcomes, rules and numbers; the model and split that rules begin with are named once above them."""
+    places: dict[str, list[tuple[str, str, str]]] = {}
+    for outcome, rule, numbers in rows:
+        place, _, rest = rule.partition(": ")
+        places.setdefault(place, []).append((outcome, rest or rule, numbers))
+    first = max((len(outcome) for outcome, _, _ in rows), default=0) + 2
+    second = max((len(rule.partition(": ")[2] or rule) for _, rule, _ in rows), default=0) + 2
+    lines: list[str | Text] = [Text(visible(title), style="bold")]
+    for place, those in places.items():
+        lines.append(place)
+        for outcome, rule, numbers in those:
+            beside = wrapped(numbers, first + second)
+            head = Text.assemble(styled(outcome), " " * (first - len(outcome)), visible(rule))
+            if len(beside) == 1:
+                lines.append(Text.assemble(head, " " * (second - len(rule)), visible(beside[0])))
+            else:
+                folded = wrapped(rule, first)
+                lines.append(Text.assemble(styled(outcome), " " * (first - len(outcome)), visible(folded[0])))
+                lines += [" " * first + line for line in (*folded[1:], *wrapped(numbers, first))]
+    print_lines(*lines)
 
 
 def show_baselines(suite: str, rows: Sequence[Row]) -> None:

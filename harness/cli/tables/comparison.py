@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from harness.cli.tables.cells import interval, number, p_value, print_table
+from harness.cli.tables.cells import interval, number, p_value, print_lines, print_table, wrapped
 from harness.gates.compare import Comparison, Flip
 from harness.output.visible import visible
 from harness.records import Metric
 from harness.stats.calibration import Bin, Calibration
 from harness.stats.estimates import Difference
+from harness.stats.inference import ALPHA
+from leaderboard.pages import formats
 
 SHOWN_CHARACTERS = 160
 """Most characters shown of each text."""
@@ -28,6 +30,25 @@ def show_comparison(found: Comparison, n_flips: int, texts: Mapping[str, str]) -
     _show_calibration(found.calibration_a, found.calibration_b)
 
 
+def show_conclusion(comparisons: Sequence[Comparison]) -> None:
+    """Conclude each split in a sentence: is A better than B by the primary metric?"""
+    print_lines("", *(line for found in comparisons for line in wrapped(_conclusion(found))))
+
+
+def _conclusion(found: Comparison) -> str:
+    pair = next(one for one in found.metrics if one.name == found.primary_metric)
+    question = f"Is {found.model_a} better than {found.model_b} on {found.split_id}?"
+    if pair.difference is None:
+        return f"{question} Not known: there is no interval of the difference."
+    lead = pair.difference if pair.higher_is_better else pair.difference.turned
+    sure = lead.p_value < ALPHA
+    word = "Yes" if sure and lead.ci_low > 0 else "No, worse" if sure and lead.ci_high < 0 else "Not shown"
+    by = f"{formats.lead(pair.name, lead.value)} of {formats.metric_phrase(pair.name)}"
+    interval = formats.lead_interval(pair.name, lead.ci_low, lead.ci_high)
+    p = formats.p_value(lead.p_value)
+    return f"{question} {word}: {by} {interval}, p {p if p.startswith('<') else f'= {p}'}, n {found.n:,}."
+
+
 def _show_metrics(found: Comparison) -> None:
     clusters = "" if found.n_clusters is None else f" in {found.n_clusters:,} clusters"
     sides = f"A = {found.model_a}{_seeds(found.seeds_a)}\nB = {found.model_b}{_seeds(found.seeds_b)}"
@@ -36,7 +57,7 @@ def _show_metrics(found: Comparison) -> None:
     cells = [
         [_named(pair.a), *_value(pair.a), *_value(pair.b), *_difference(pair.difference)] for pair in found.metrics
     ]
-    print_table(f"\n{title}", columns, cells, numbers=columns[1:])
+    print_table(f"\n{title}", columns, cells, numbers=columns[1:], spared=[4, 2])
 
 
 def _show_tests(found: Comparison) -> None:
@@ -61,7 +82,7 @@ def _show_flips(found: Comparison, n_flips: int, texts: Mapping[str, str]) -> No
     if named:
         columns = ["right", "example", "label", "A's score", "B's score", *(["text"] if texts else [])]
         title = f"flips: the first {n_flips:,} each, largest score differences first (score: probability of positive)"
-        print_table(f"\n{title}", columns, named, numbers=columns[3:5])
+        print_table(f"\n{title}", columns, named, numbers=columns[3:5], spared=[2])
 
 
 def _flip(flip: Flip, texts: Mapping[str, str]) -> list[str]:
@@ -77,7 +98,7 @@ def _show_slices(found: Comparison) -> None:
         cells.append([pair.name, *values, p_value(pair.p_adjusted), "yes" if pair.differs else ""])
     n_tested = sum(pair.p_adjusted is not None for pair in found.slices)
     title = f"{found.primary_metric} by slice; Benjamini–Hochberg over {n_tested}"
-    print_table(f"\n{title}", columns, cells, numbers=columns[1:8])
+    print_table(f"\n{title}", columns, cells, numbers=columns[1:8], spared=[6, 3, 2])
 
 
 def _show_calibration(a: Calibration, b: Calibration) -> None:
@@ -91,7 +112,7 @@ def _show_calibration(a: Calibration, b: Calibration) -> None:
     columns = ["confidence", "A: n", "mean", "right", "95 % interval", "B: n", "mean", "right", "95 % interval"]
     rows = [[f"{low:.2f}–{edges[low]:.2f}", *_bin(bins_a.get(low)), *_bin(bins_b.get(low))] for low in sorted(edges)]
     title = "how often predictions are right, by how sure they are; all seeds"
-    print_table(f"\n{title}", columns, rows, numbers=columns[1:])
+    print_table(f"\n{title}", columns, rows, numbers=columns[1:], spared=[8, 4])
 
 
 def _bin(one: Bin | None) -> list[str]:

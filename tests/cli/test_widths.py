@@ -1,0 +1,73 @@
+"""Results on terminals of 80, 100 and 200 columns: whole, without a broken word, as the golden files have them.
+
+`HARNESS_GOLDEN=write pytest tests/cli/test_widths.py` writes these files anew.
+"""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from functools import cache
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from tests.cli.shown import VERBS
+
+GOLDEN = Path(__file__).parents[1] / "resources" / "terminal"
+WIDTHS = (80, 100, 200)
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
+
+
+@cache
+def on_terminal(verb: str, width: int) -> str:
+    """What a verb prints on a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    surroundings = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.cli.shown", verb],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=surroundings | {"TERM": "xterm", "PYTHONPATH": str(Path.cwd())},
+    )  # fmt: skip
+    os.close(theirs)
+    parts = []
+    while True:
+        try:
+            data = os.read(ours, 65_536)
+        except OSError:  # Linux reports the end of a terminal so
+            break
+        if not data:
+            break
+        parts.append(data)
+    os.close(ours)
+    assert process.wait() == 0, b"".join(parts).decode()
+    return b"".join(parts).decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("verb", VERBS)
+def test_results_are_whole_on_terminals_of_every_width(verb: str, width: int) -> None:
+    shown = COLOUR.sub("", on_terminal(verb, width))
+    lines = [line.rstrip() for line in shown.splitlines()]
+    assert max(cell_len(line) for line in lines) <= width
+    broken = set(shown.split()) - set(COLOUR.sub("", on_terminal(verb, 400)).split())
+    heads = {word for word in broken if re.fullmatch(r"[\w’':−/+–%?.=-]+", word) and "…" not in word}
+    assert not heads, "words of records and tables are those of a table that has room"
+    file = GOLDEN / f"{verb}-{width}.txt"
+    if os.environ.get("HARNESS_GOLDEN") == "write":
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert "\n".join(lines) + "\n" == file.read_text(encoding="utf-8")
+
+
+def test_outcomes_are_words_and_colours() -> None:
+    shown = on_terminal("gate", 80)
+    assert "\x1b[32mpass\x1b[0m" in shown
+    assert "\x1b[1;31mfail\x1b[0m" in shown
+    assert "\x1b[33minconclusive" in shown
+    assert "\x1b[33mundecided\x1b[0m" in shown
