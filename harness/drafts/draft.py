@@ -233,22 +233,18 @@ class _Drafting:
         """The `labels` of a finished classifier, if its own names do not say it."""
         names = adapter_files.outputs(folder / bases.CONFIG)
         means = [adapter_files.polarity(name) for name in names]
-        if len(names) == 2 and set(means) == {0, 1}:
-            self._say(f"outputs: {names[means.index(0)]} is negative, {names[means.index(1)]} positive, by their names")
-            return {}
-        if 1 in means and 0 in means:
-            low, high = ([n for n, m in zip(names, means, strict=True) if m == one] for one in (0, 1))
-        elif len(names) == 5:
-            low, high = list(names[:2]), list(names[3:])
-        else:
-            low, high = [names[0]], [names[-1]]
-        if len(names) != 2 and not (0 in means and 1 in means) and len(names) != 5:
-            raise UsageError(f"{folder}: has {len(names)} outputs ({', '.join(names)}) that do not say what they mean")
-        self._say(
-            f"outputs: {', '.join(low)} negative, {', '.join(high)} positive, the others neutral; "
-            + ("by their names" if 0 in means else "by their order, since no name says it: check this")
-        )
-        return {"labels": {"negative": low, "positive": high}}
+        low, high = ([name for name, one in zip(names, means, strict=True) if one == side] for side in (0, 1))
+        why = "by their names"
+        if not low or not high:
+            half = len(names) // 2
+            low, high = list(names[:half]), list(names[len(names) - half :] or names)
+            why = "by their order, since no name says it: check this"
+        neutral = [name for name in names if name not in (*low, *high)]
+        words = [f"{', '.join(low)} negative"] * bool(low) + [f"{', '.join(high)} positive"]
+        words += [f"{', '.join(neutral)} neutral"] * bool(neutral)
+        self._say(f"outputs: {', '.join(words)}; {why}")
+        is_plain = len(names) == 2 and set(means) == {0, 1}
+        return {} if is_plain else {"labels": {"negative": low, "positive": high}}
 
     def _base(self, config: Mapping[str, Any], *, is_adapter: bool) -> dict[str, Any]:
         named = self.wanted.base if is_adapter else self.wanted.adapter

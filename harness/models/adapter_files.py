@@ -192,11 +192,6 @@ def outputs(path: Path) -> tuple[str, ...]:
             names.
     """
     config = _json_object(path)
-    if config.get("problem_type") not in (None, "single_label_classification"):
-        raise AdapterError(
-            f"{path}: problem_type is {config['problem_type']!r}; only a classifier whose outputs exclude each other "
-            "(single_label_classification) gives the probability of a class"
-        )
     count = config.get("num_labels", 2)
     if not isinstance(count, int) or not 0 < count < 10_000:
         raise AdapterError(f"{path}: num_labels is {count!r}; it must be a whole number from 1 to 9,999")
@@ -204,6 +199,22 @@ def outputs(path: Path) -> tuple[str, ...]:
     if sorted(names) != list(range(len(names))) or len(set(names.values())) != len(names):
         raise AdapterError(f"{path}: its map of labels (id2label) does not number distinct names from 0")
     return tuple(names[i] for i in range(len(names)))
+
+
+def problem_type(path: Path) -> str | None:
+    """The problem that a classifier's configuration says it solves, if any.
+
+    Raises:
+        AdapterError: its outputs do not exclude each other.
+    """
+    config, several = _json_object(path), len(outputs(path)) > 1
+    kind = config.get("problem_type")
+    if several and kind not in (None, "single_label_classification"):
+        raise AdapterError(
+            f"{path}: problem_type is {kind!r}; only a classifier whose outputs exclude each other "
+            "(single_label_classification), or with a single one, gives the probability of a class"
+        )
+    return None if kind is None else str(kind)
 
 
 def _label_names(config: Mapping[str, Any], path: Path) -> dict[int, str]:

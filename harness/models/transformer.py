@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -42,14 +42,23 @@ def reused(shared: shared_layers.SharedLayers | None, encoded: Encoded) -> Abstr
     return shared_layers.reused(shared, encoded.digest(), [(len(one), int(encoded.lengths[one[0]])) for one in batches])
 
 
+Reading: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+"""From logits of a network's outputs, shape (batch, outputs), to those of negative and positive, (batch, 2)."""
+
+
+def as_two(logits: torch.Tensor) -> torch.Tensor:
+    """The reading of a network with two outputs, negative and positive."""
+    return logits
+
+
 class SequenceClassifier:
-    """A sequence classification model with two labels, in any variant.
+    """A sequence classification model, in any variant.
 
     Args:
-        model: maps `input_ids` and `attention_mask` of shape (batch, tokens) to an object with `logits`, (batch, 2).
+        model: maps `input_ids` and `attention_mask` of shape (batch, tokens) to an object with `logits`.
             If it has `again`, a less rounded model, that one scores texts with log-odds closer to 0 than `near`.
         shared: its layers that are the same as its base's.
-        positive: index of the output for class 1.
+        reading: turns its logits into those of the two classes.
     """
 
     def __init__(
@@ -58,10 +67,10 @@ class SequenceClassifier:
         tokenizer_dir: Path,
         max_length: int,
         shared: shared_layers.SharedLayers | None = None,
-        positive: int = 1,
+        reading: Reading = as_two,
     ) -> None:
         self.model, self.tokenizer_dir, self.max_length, self.shared = model, tokenizer_dir, max_length, shared
-        self.positive = positive
+        self.reading = reading
 
     def predict(self, texts: Sequence[str], advance: Advance) -> Scores:
         """Probabilities of class 1, by softmax in float64.
@@ -71,12 +80,15 @@ class SequenceClassifier:
         """
         encoded = encode(self.tokenizer_dir, texts, self.max_length).for_network(self.model)
         with reused(self.shared, encoded) as borrowed:
-            logits = forward_all(encoded, lambda batch: self.model(**batch).logits, advance)
+            logits = forward_all(encoded, lambda batch: self.reading(self.model(**batch).logits), advance)
         again, limit = getattr(self.model, "again", None), getattr(self.model, "near", 0.0)
         near = torch.nonzero((logits[:, 1] - logits[:, 0]).abs() < limit).flatten().tolist()
         if again is not None and near:  # once for all batches: the few texts of each are packed together
-            logits[near] = forward_all(encoded, lambda batch: again(**batch).logits, lambda units, note: None, near)
-        scores = np.asarray(torch.softmax(logits, dim=1)[:, self.positive].numpy(), dtype=np.float64)
+            read = self.reading
+            logits[near] = forward_all(
+                encoded, lambda batch: read(again(**batch).logits), lambda units, note: None, near
+            )
+        scores = np.asarray(torch.softmax(logits, dim=1)[:, 1].numpy(), dtype=np.float64)
         if not np.isfinite(scores).all():
             raise RunError(
                 f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not numbers; check the weights"
@@ -283,7 +295,7 @@ def transformer(model: TransformerModel, ingredients: ModelInputs) -> Classifier
     return classifier(made, ingredients)
 
 
-def classifier(made: Any, ingredients: ModelInputs, positive: int = 1) -> Classifier:
+def classifier(made: Any, ingredients: ModelInputs, reading: Reading = as_two) -> Classifier:
     """Make a classifier from a network in any variant. A torch network shares the layers that are its base's; a last
     layer of its own is computed for the first token alone if the head reads no other."""
     folder = ingredients.base_dir
@@ -292,7 +304,7 @@ def classifier(made: Any, ingredients: ModelInputs, positive: int = 1) -> Classi
     if isinstance(made, torch.nn.Module) and (shared is None or not shared.is_all):
         with one_thread():
             first_token.settle(made, trial(folder, made))
-    return SequenceClassifier(made, folder, ingredients.max_length, shared, positive)
+    return SequenceClassifier(made, folder, ingredients.max_length, shared, reading)
 
 
 def layers_of_base(network: Any, ingredients: ModelInputs) -> shared_layers.SharedLayers | None:

@@ -139,7 +139,7 @@ def test_a_finished_classifier_is_checked_as_it_is(
     assert result.code in (0, 1), result.err
     found = result.json()
     assert "reaches an accuracy" in found["verdict"]
-    assert any("negative is negative, positive positive, by their names" in choice for choice in found["choices"])
+    assert any("outputs: negative negative, positive positive; by their names" in choice for choice in found["choices"])
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_a_training_on_a_finished_classifier_begins_with_a_head_from_its_seed(
 def scored(folder: Path, **changes: Any) -> list[float]:
     declared = {"id": "c", "backend": "checkpoint", "base": "b", "precision": "fp32", **changes}
     model = CheckpointModel.model_validate(declared, strict=False)
-    made = load(model, ModelInputs(None, 32, folder, None, (), ()))
+    made = load(model, ModelInputs(None, 32, folder, None, (), (), converted_dir=folder.with_name("converted")))
     return [float(score) for score in made.predict(TEXTS, lambda units, note: None).scores]
 
 
@@ -194,7 +194,7 @@ def test_outputs_without_plain_names_are_scored_as_declared_and_not_guessed(fini
         labels = {"negative": [f"LABEL_{1 - positive}"], "positive": [f"LABEL_{positive}"]}
         np.testing.assert_allclose(scored(finished, labels=labels), by_transformers(finished, positive), atol=1e-5)
     with pytest.raises(
-        RunError, match="has the outputs 'LABEL_0', 'LABEL_1', but labels of model 'c' names 'no', 'yes'"
+        RunError, match="has the outputs 'LABEL_0', 'LABEL_1', but labels of model 'c' names 'no', 'yes'; name each"
     ):
         scored(finished, labels={"negative": ["no"], "positive": ["yes"]})
 
@@ -206,8 +206,78 @@ def test_other_classifiers_are_refused_by_what_they_are(finished: Path, tiny_bas
     with pytest.raises(AdapterError, match="problem_type is 'multi_label_classification'"):
         scored(finished)
     config(finished, problem_type=None, id2label={"0": "bad", "1": "fair", "2": "good"}, label2id=None)
-    with pytest.raises(RunError, match=r"has 3 outputs \('bad', 'fair', 'good'\); .* scores classifiers with two"):
+    with pytest.raises(
+        RunError, match=r"outputs 'bad', 'fair', 'good' .* negative = \[\"bad\"\], positive = \[\"good\"\]"
+    ):
         scored(finished)
+
+
+def classifier_with(tiny_base: Path, folder: Path, outputs: int, **changes: Any) -> Path:
+    """A finished classifier with so many outputs on the tiny base."""
+    shutil.copytree(tiny_base, folder)
+    torch.manual_seed(outputs)
+    made: Any = AutoModelForSequenceClassification.from_pretrained(tiny_base, num_labels=outputs)
+    with torch.no_grad():
+        made.classifier.weight.normal_(0, 0.4)
+    made.save_pretrained(folder)
+    config(folder, **changes)
+    return folder
+
+
+def logits_of(folder: Path) -> torch.Tensor:
+    """Logits by transformers, one text at a time, shape (texts, outputs)."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        return torch.cat([model(**tokenizer(text, return_tensors="pt")).logits.double() for text in TEXTS])
+
+
+STARS = ["1 star", "2 stars", "3 stars", "4 stars", "5 stars"]
+
+
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_stars_are_read_as_the_probability_of_positive_given_that_a_text_is_not_neutral(
+    tiny_base: Path, tmp_path: Path, runtime: str
+) -> None:
+    folder = classifier_with(tiny_base, tmp_path / "stars", 5, id2label=dict(enumerate(STARS)), label2id=None)
+    p = torch.softmax(logits_of(folder), dim=1)
+    expected = (p[:, 3] + p[:, 4]) / (1 - p[:, 2])
+    found = scored(folder, labels={"negative": STARS[:2], "positive": STARS[3:]}, runtime=runtime)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+    turned = scored(folder, labels={"negative": STARS[3:], "positive": STARS[:2]}, runtime=runtime)
+    np.testing.assert_allclose(turned, 1 - expected.numpy(), atol=1e-5)
+
+
+def test_of_three_outputs_the_one_that_no_class_names_is_left_out(tiny_base: Path, tmp_path: Path) -> None:
+    folder = classifier_with(tiny_base, tmp_path / "three", 3)
+    p = torch.softmax(logits_of(folder), dim=1)
+    found = scored(folder, labels={"negative": ["LABEL_0"], "positive": ["LABEL_2"]})
+    np.testing.assert_allclose(found, (p[:, 2] / (p[:, 0] + p[:, 2])).numpy(), atol=1e-5)
+
+
+def test_a_single_output_is_log_odds_or_a_number_with_a_midpoint(tiny_base: Path, tmp_path: Path) -> None:
+    folder, alone = classifier_with(tiny_base, tmp_path / "one", 1), {"negative": [], "positive": ["LABEL_0"]}
+    value = logits_of(folder)[:, 0]
+    np.testing.assert_allclose(scored(folder, labels=alone), torch.sigmoid(value).numpy(), atol=1e-5)
+    with pytest.raises(RunError, match=r"does not plainly say .* negative = \[\], positive = \[\"LABEL_0\"\]"):
+        scored(folder)
+    config(folder, problem_type="regression")
+    with pytest.raises(RunError, match=r"gives a number .* midpoint = 3.0"):
+        scored(folder, labels=alone)
+    found = scored(folder, labels=alone | {"midpoint": 0.25})
+    np.testing.assert_allclose(found, torch.sigmoid(value - 0.25).numpy(), atol=1e-5)
+
+
+def test_labels_that_do_not_fit_the_number_of_outputs_are_refused(tiny_base: Path, tmp_path: Path) -> None:
+    one = classifier_with(tiny_base, tmp_path / "one", 1)
+    three = classifier_with(tiny_base, tmp_path / "three", 3)
+    for folder, labels in (
+        (one, {"negative": ["LABEL_0"], "positive": ["LABEL_1"]}),
+        (three, {"negative": [], "positive": ["LABEL_2"]}),
+        (three, {"negative": ["LABEL_0"], "positive": ["LABEL_3"]}),
+    ):
+        with pytest.raises(RunError, match="but labels of model 'c' names"):
+            scored(folder, labels=labels)
 
 
 def test_a_checkpoint_with_a_tensor_that_is_not_live_is_never_scored(finished: Path) -> None:
