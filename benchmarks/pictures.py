@@ -21,7 +21,7 @@ FLAGS = (
 )  # fmt: skip
 WIDTHS = (390, 1440)  # pixels: a phone, a desk
 SCHEMES = ("light", "dark")
-README_SIZE = {"width": 1280, "height": 1240}  # pixels
+README_SIZE = {"width": 1280, "height": 900}  # pixels
 READY = "() => !document.querySelector('[aria-busy]') && !document.querySelector('#app[hidden]')"
 """JavaScript that is true once a page's script has finished."""
 
