@@ -17,14 +17,18 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import measuring
 import torch
 
 from harness.models import speedups
+
+if TYPE_CHECKING:
+    from harness.training.plan import TrainingJob
 
 QUICKSTART = Path(__file__).parents[1] / "suites" / "quickstart.toml"
 
@@ -103,14 +107,12 @@ def shared_layers(asked: argparse.Namespace) -> list[Measured]:
 
 
 def training(name: str, top: int | None = None, epochs: int = 1) -> Callable[[argparse.Namespace], list[Measured]]:
-    """Training of a LoRA, on all layers or on the top ones."""
+    """Fitting a LoRA, on all layers or on the top ones; loading and saving are not timed."""
 
     def measured(asked: argparse.Namespace) -> list[Measured]:
         import training as benchmark
 
         from harness.models.transformer import untrained
-        from harness.progress import silent
-        from harness.training.train import train
 
         job = benchmark.shortened(asked.suite, asked.db, asked.rows, asked.max_length)
         params = dict(job.adapter.params)
@@ -120,10 +122,48 @@ def training(name: str, top: int | None = None, epochs: int = 1) -> Callable[[ar
         how = job.adapter.train.model_copy(update={"epochs": epochs})
         job = replace(job, adapter=job.adapter.model_copy(update={"params": params, "train": how}))
         words = f"training, {job.precision}" + ("" if top is None else f", the {top} top layers, {epochs} epochs")
-        work = lambda: train(replace(job, folder=Path(tempfile.mkdtemp()) / "seed"), silent)  # noqa: E731
-        return [_on_and_off(name, words, work, asked.rounds)]
+
+        def plain() -> Seconds:
+            with speedups.without(name):
+                return fitted(job)
+
+        return [compared(words, lambda: fitted(job), plain, asked.rounds)]
 
     return measured
+
+
+def fitted(job: "TrainingJob") -> Seconds:
+    """Time of fitting, frozen layers included."""
+    from harness.errors import TrainingError
+    from harness.models.encoding import Encoded, settle
+    from harness.models.peft import without_known_warnings
+    from harness.models.speedups import first_token
+    from harness.models.transformer import untrained
+    from harness.progress import silent
+    from harness.training import batching, loop, methods
+    from harness.training.checkpoint import Pace
+    from harness.training.determinism import deterministic
+    from harness.training.speedups import dropout, frozen_layers, frozen_weights
+
+    folder = Path(tempfile.mkdtemp())
+    rows = batching.hold_out(job.split.examples, job.adapter.train, job.seed)
+    with deterministic(job.seed), without_known_warnings():
+        base = untrained(job.base.folder, job.seed, attention="eager")
+        network = methods.apply(job.adapter, base, batching.steps(job.adapter.train, len(rows.trained))).train()
+        settle(network, job.base.folder, job.max_length)
+        encoded = Encoded(job.base.folder, job.texts, job.max_length).for_network(network)
+
+        def fit() -> None:
+            with (
+                dropout.fast(),
+                frozen_weights.once(network),
+                frozen_layers.run_once(network, encoded, folder, job.precision) as below,
+                first_token.only(network, below.trial()),
+                suppress(TrainingError),  # after so few steps it may answer the same to all rows, which takes as long
+            ):
+                loop.run(network, below, rows, job, folder, silent, Pace())
+
+        return timed(fit)
 
 
 def allocator(asked: argparse.Namespace) -> list[Measured]:
@@ -190,7 +230,7 @@ def main(words: Sequence[str] | None = None) -> None:
     rows = []
     for name in asked.only or PARTS:
         rows += [[f"`{name}`", *one.row] for one in PARTS[name](asked)]
-        print(rows[-1], file=sys.stderr, flush=True)
+        print(*rows, sep="\n", file=sys.stderr, flush=True)
     print(measuring.table(head, rows))
 
 

@@ -90,9 +90,7 @@ def _session(local: bool, folder: Path | None) -> Iterator[Path | None]:
     try:
         yield made
     finally:
-        assert guard.stdin is not None
-        guard.stdin.close()
-        guard.wait()
+        guard.communicate()  # closes its stdin, for which it waits
 
 
 def _check_installed() -> None:

@@ -225,7 +225,7 @@ def measure_forgetting(jobs: Sequence[Job], workspace: Workspace, map_unordered:
     Returns:
         What could not be measured, and why.
     """
-    keys = {forgetting.key_of(job) for job in jobs if job.adapter is not None}
+    keys = {forgetting.key_of(job, job.adapter) for job in jobs if job.adapter is not None}
     with opened(workspace.db, read_only=True) as connection:
         known = {moved.key for moved in reader.forgetting(connection, keys)}
     problems = []

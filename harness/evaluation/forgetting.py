@@ -23,7 +23,7 @@ from harness import keys, provenance
 from harness.evaluation.scoring import Job
 from harness.models.classifier import ModelInputs
 from harness.progress import Progress
-from harness.records import Forgetting
+from harness.records import AdapterRecord, Forgetting
 from harness.stats import inference
 from harness.stats.inference import Floats
 
@@ -65,18 +65,17 @@ def wanted(jobs: Iterable[Job], known: Collection[str]) -> list[Measurement]:
     """
     by_adapter: dict[str, dict[str, Job]] = {}
     for job in jobs:
-        if job.adapter is not None and job.blocked is None and (key := key_of(job)) not in known:
+        if job.adapter is not None and job.blocked is None and (key := key_of(job, job.adapter)) not in known:
             by_adapter.setdefault(job.adapter.adapter_digest, {})[key] = job
     return [_measurement(adapter_digest, jobs_of) for adapter_digest, jobs_of in by_adapter.items()]
 
 
-def key_of(job: Job) -> str:
-    """Digest everything that determines the numbers of a job with weights (64 hex digits)."""
-    assert job.adapter is not None
+def key_of(job: Job, adapter: AdapterRecord) -> str:
+    """Digest everything that determines the numbers of a job's weights (64 hex digits)."""
     return keys.key(
         keys.forgetting(
-            adapter_digest=job.adapter.adapter_digest,
-            base_digest=job.adapter.base_digest,
+            adapter_digest=adapter.adapter_digest,
+            base_digest=adapter.base_digest,
             split=job.split,
             n_texts=SAMPLE,
             text=job.suite.text,
@@ -123,16 +122,14 @@ def measure(measurement: Measurement, progress: Progress) -> list[Forgetting]:
     from harness.models import encoder
 
     ingredients = measurement.ingredients
-    assert ingredients.base_dir is not None
-    assert ingredients.adapter_dir is not None
     found = []
     total = 2 * sum(len(sample.texts) for sample in measurement.samples)
     with threadpool_limits(1), progress(measurement.label, total) as advance:
-        base = encoder.base(ingredients.base_dir)
-        adapted = encoder.adapted(ingredients.base_dir, ingredients.adapter_dir, is_peft=measurement.is_peft)
-        language_model = encoder.language_model(ingredients.base_dir, adapted)
+        base = encoder.base(ingredients.base)
+        adapted = encoder.adapted(ingredients.base, ingredients.adapter, is_peft=measurement.is_peft)
+        language_model = encoder.language_model(ingredients.base, adapted)
         for sample in measurement.samples:
-            texts = encoder.encoded(ingredients.base_dir, sample.texts, ingredients.max_length)
+            texts = encoder.encoded(ingredients.base, sample.texts, ingredients.max_length)
             states = [encoder.mean_states(one, texts, advance) for one in (base, adapted)]
             values = {"similarity": cosines(*states)}
             if language_model is not None:

@@ -266,8 +266,7 @@ def recipes(suite: Suite, model: Model, inputs: ResolvedInputs, found: FoundWeig
         )
         described = None
         if isinstance(model, PromptModel):
-            assert seed is not None
-            asked, described = prompts.inputs(suite, model, seed, inputs.splits)
+            asked, described = prompts.inputs(suite, model, ingredients.head_seed, inputs.splits)
             ingredients = replace(ingredients, prompt=asked)
         made[seed] = Recipe(
             ingredients,

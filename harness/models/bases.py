@@ -61,7 +61,7 @@ def resolve(base: Base, suite_dir: Path, cache: Path) -> ResolvedBase:
         _check_names(there, f"{who}: {repo.label}")
         folder = hub.fetch(repo, [name for name in _IDENTITY if name in there], who)
     elif base.gguf_file is not None:
-        folder = _dequantised(base, suite_dir, cache, who)
+        folder = _dequantised(base, base.gguf_file, suite_dir, cache, who)
     elif isinstance(base, PackageBase):
         folder = package_folder(base)
         _check_names(_names(folder), f"{who}: {folder}")
@@ -82,10 +82,8 @@ def _check_pin(file: Path, sha256: str, who: str) -> None:
         raise DataError(f"{who}: {file} has sha256 {found}, but the suite pins {sha256}")
 
 
-def _dequantised(base: PackageBase | PathBase | WheelBase, suite_dir: Path, cache: Path, who: str) -> Path:
+def _dequantised(base: PackageBase | PathBase | WheelBase, name: str, suite_dir: Path, cache: Path, who: str) -> Path:
     """The folder with the contents of a declared GGUF file, which is verified."""
-    name = base.gguf_file
-    assert name is not None
     if isinstance(base, WheelBase):
         wheel = package_index.Distribution("wheel", base.project, base.version, base.sha256)
 

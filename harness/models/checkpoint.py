@@ -17,8 +17,7 @@ from harness.suite.schema import CheckpointModel
 
 def checkpoint(model: CheckpointModel, ingredients: ModelInputs) -> Classifier:
     """Load the base's own classifier, with every tensor of its file in use."""
-    folder = ingredients.base_dir
-    assert folder is not None
+    folder = ingredients.base
     reading = _reading(model, folder / MODEL_CONFIG)
     made = variants.made(model.runtime, model.precision, lambda: _network(folder, ingredients.max_length), ingredients)
     return classifier(made, ingredients, reading)

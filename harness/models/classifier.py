@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
+from harness.errors import RunError
 from harness.progress import Advance
 from harness.stats.inference import Floats
 from harness.suite.prompts import Prompt
+
+T = TypeVar("T")
 
 CARD = "harness-card.json"
 """Name of the training card, beside trained weights."""
@@ -65,6 +68,12 @@ class PromptInputs:
     """Training rows on which a threshold is fitted; empty without one."""
 
 
+def _stated(value: T | None, what: str) -> T:
+    if value is None:
+        raise RunError(f"the model cannot be loaded: its declaration gives it no {what}")
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class ModelInputs:
     """Inputs from which backends make models. Each backend takes those that its declaration asks for."""
@@ -87,3 +96,35 @@ class ModelInputs:
     """Scores by example id that a system elsewhere gave; None for a model that is run here."""
     states_dir: Path | None = None
     """Folder that keeps states of a base's lower layers for its other models; None to keep none."""
+
+    # A backend asks for an input that its declaration requires by these. Each raises a RunError where it is absent.
+
+    @property
+    def base(self) -> Path:
+        """Folder of the foundation model."""
+        return _stated(self.base_dir, "base")
+
+    @property
+    def adapter(self) -> Path:
+        """Folder of trained weights."""
+        return _stated(self.adapter_dir, "adapter")
+
+    @property
+    def converted(self) -> Path:
+        """Folder of the model in another runtime's format."""
+        return _stated(self.converted_dir, "folder for its conversion")
+
+    @property
+    def head_seed(self) -> int:
+        """Seed of an untrained head."""
+        return _stated(self.seed, "seed")
+
+    @property
+    def asked(self) -> PromptInputs:
+        """The prompt, with one draw of shots."""
+        return _stated(self.prompt, "prompt")
+
+    @property
+    def recorded(self) -> Mapping[str, float]:
+        """Scores by example id that a system elsewhere gave."""
+        return _stated(self.answers, "recorded answers")

@@ -94,19 +94,16 @@ def compiled(precision: str, network: Callable[[], Any], ingredients: ModelInput
     Raises:
         RunError: OpenVINO or torch's exporter cannot convert it, or bf16 is requested and this processor has none.
     """
-    folder = ingredients.converted_dir
-    assert folder is not None
+    folder = ingredients.converted
     if precision == "bf16" and not provenance.has_fast_bf16():  # it would silently compute fp32
         raise RunError(
             "OpenVINO computes bf16 only where the processor multiplies it in hardware, and would compute fp32 here; "
             "use precision = 'fp32' or 'auto', or runtime = 'torch'"
         )
     if not _is_whole(folder):
-        assert ingredients.base_dir is not None
         whole = network()
-        batching = padding.of(whole)
-        assert batching is not None
-        _keep(_converted(whole, ingredients.base_dir), batching, precision, ingredients, folder)
+        batching = padding.settled(whole)
+        _keep(_converted(whole, ingredients.base), batching, precision, ingredients, folder)
     batching = padding.Batching(**json.loads((folder / BATCHING).read_text(encoding="utf-8")))
     again = Compiled(folder / UNQUANTISED, precision, batching) if precision == "int8" else None
     return Compiled(folder / MODEL, precision, batching, again)
@@ -185,8 +182,7 @@ def _quantised(model: Any, ingredients: ModelInputs) -> Any:
 
     from harness.models.encoding import encode
 
-    assert ingredients.base_dir is not None
-    encoded = encode(ingredients.base_dir, ingredients.train_texts, ingredients.max_length)
+    encoded = encode(ingredients.base, ingredients.train_texts, ingredients.max_length)
 
     def batch(index: int) -> Sequence[Any]:
         return [tensor.numpy() for tensor in encoded.batch([index]).values()]

@@ -61,6 +61,18 @@ def of(network: Any) -> Batching | None:
     return found
 
 
+def settled(network: Any) -> Batching:
+    """The batching that was settled for a network.
+
+    Raises:
+        RunError: none was.
+    """
+    found = of(network)
+    if found is None:
+        raise RunError(f"{type(network).__name__}: no batching was settled before it is scored")
+    return found
+
+
 def use(network: Any, batching: Batching) -> None:
     """Record a batching on a network, and its padding id in the configuration, where heads look for it."""
     inner = _inner(network)

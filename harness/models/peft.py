@@ -63,13 +63,11 @@ def peft(model: PeftDeclaration, ingredients: ModelInputs) -> Classifier:
 
 def network(ingredients: ModelInputs) -> Any:
     """The base with the adapter on it, in float32; the adapter is provably loaded, and answers as its card records."""
-    assert ingredients.base_dir is not None
-    assert ingredients.adapter_dir is not None
-    loaded = with_adapter(ingredients.base_dir, ingredients.adapter_dir)
+    loaded = with_adapter(ingredients.base, ingredients.adapter)
     check_positions(loaded, ingredients.max_length)
-    settle(loaded, ingredients.base_dir, ingredients.max_length)
-    prove_loaded(loaded, ingredients.adapter_dir, ingredients.base_dir)
-    check_reloaded(loaded, ingredients.adapter_dir, ingredients.base_dir)
+    settle(loaded, ingredients.base, ingredients.max_length)
+    prove_loaded(loaded, ingredients.adapter, ingredients.base)
+    check_reloaded(loaded, ingredients.adapter, ingredients.base)
     return loaded
 
 

@@ -20,8 +20,7 @@ class Probe:
     def __init__(self, model: ProbeModel, ingredients: ModelInputs) -> None:
         from sklearn.linear_model import LogisticRegression
 
-        assert ingredients.base_dir is not None
-        self.folder, self.max_length = ingredients.base_dir, ingredients.max_length
+        self.folder, self.max_length = ingredients.base, ingredients.max_length
         self.encoder: Any = AutoModel.from_pretrained(
             self.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
         )

@@ -180,9 +180,7 @@ def common(rows: Sequence[Sequence[int]]) -> list[int]:
 
 def prompt(model: PromptModel, ingredients: ModelInputs) -> Classifier:
     """Load the base's language model, and calibrate it."""
-    folder, given = ingredients.base_dir, ingredients.prompt
-    assert folder is not None
-    assert given is not None
+    folder, given = ingredients.base, ingredients.asked
     loaded = language_model(folder)
     frame = Frame(given.prompt, given.shots, tokens.tokenizer(folder), folder, ingredients.max_length, window(loaded))
     asked = settled(loaded, frame)

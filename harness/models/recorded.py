@@ -37,5 +37,4 @@ class Recorded:
 
 def predictions(model: PredictionsModel, ingredients: ModelInputs) -> Classifier:
     """Take the answers that were matched to the scored splits."""
-    assert ingredients.answers is not None
-    return Recorded(ingredients.answers)
+    return Recorded(ingredients.recorded)

@@ -298,8 +298,7 @@ def transformer(model: TransformerModel, ingredients: ModelInputs) -> Classifier
 def classifier(made: Any, ingredients: ModelInputs, reading: Reading = as_two) -> Classifier:
     """Make a classifier from a network in any variant. A torch network shares the layers that are its base's; a last
     layer of its own is computed for the first token alone if the head reads no other."""
-    folder = ingredients.base_dir
-    assert folder is not None
+    folder = ingredients.base
     shared = layers_of_base(made, ingredients)
     if isinstance(made, torch.nn.Module) and (shared is None or not shared.is_all):
         with one_thread():
@@ -315,8 +314,7 @@ def layers_of_base(network: Any, ingredients: ModelInputs) -> shared_layers.Shar
     file = (folder / bases.WEIGHTS).stat()
     with one_thread():
         batch = trial(folder, network)  # first, because it settles the batching
-        batching = padding.of(network)
-        assert batching is not None
+        batching = padding.settled(network)
         return shared_layers.found(
             network, lambda dtype: _of_base(folder, dtype, batching, file.st_mtime_ns), batch, kept_in
         )
@@ -334,14 +332,12 @@ def _of_base(
 
 def network(ingredients: ModelInputs) -> torch.nn.Module:
     """Load the network in float32; trained weights are the file's, and answer as their card records."""
-    assert ingredients.base_dir is not None
     if ingredients.adapter_dir is not None:
         loaded = trained(ingredients.adapter_dir).eval()
     else:
-        assert ingredients.seed is not None
-        loaded = untrained(ingredients.base_dir, ingredients.seed, head="refused").eval()
+        loaded = untrained(ingredients.base, ingredients.head_seed, head="refused").eval()
     check_positions(loaded, ingredients.max_length)
-    settle(loaded, ingredients.base_dir, ingredients.max_length)
+    settle(loaded, ingredients.base, ingredients.max_length)
     if ingredients.adapter_dir is not None:
-        check_reloaded(loaded, ingredients.adapter_dir, ingredients.base_dir)
+        check_reloaded(loaded, ingredients.adapter_dir, ingredients.base)
     return loaded

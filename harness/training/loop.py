@@ -94,8 +94,7 @@ def _warmup_steps(how: Training, steps: int) -> int:
     """Steps over which the learning rate rises."""
     if how.warmup_steps is not None:
         return how.warmup_steps
-    assert how.warmup_share is not None  # the declaration asks for one of the two
-    return round(how.warmup_share * steps)
+    return round((how.warmup_share or 0.0) * steps)  # the declaration asks for one of the two
 
 
 def _is_over(held_out: list[list[float]], rule: EarlyStopping) -> bool:

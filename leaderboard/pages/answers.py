@@ -108,9 +108,9 @@ def reason(answer: Answer, entry: Entry) -> str:
 
 
 def marked_lead(answer: Answer, shown: str, name: str, suite: str) -> Markup:
-    """A lead as text, marked for `harness site --check` as the difference of the two scores."""
-    assert answer.lead is not None
-    assert answer.base is not None
+    """A lead as text, marked for `harness site --check` as the difference of the two scores; empty without one."""
+    if answer.lead is None or answer.base is None:
+        return Markup()
     value = answer.lead.value if METRICS[name].higher_is_better else -answer.lead.value
     number, _, unit = shown.partition(" ")
     where = {"suite": suite, "metric": name, "model": answer.model_id, "minus": answer.base.model_id}

@@ -89,7 +89,7 @@ def _plots(board: Board, section: Section, examples: Sequence[Example]) -> Itera
 
 
 def _forest(section: Section, told: Sequence[Entry], metric: str, anchor: str) -> Plot:
-    rows = [_forest_row(entry) for entry in told[:FOREST]]
+    rows = [_forest_row(entry, entry.primary) for entry in told[:FOREST] if entry.primary is not None]
     line = reference(section)
     shown = shared_scale(section.entries)
     drawn = plots_svg.forest(
@@ -112,9 +112,7 @@ def _forest(section: Section, told: Sequence[Entry], metric: str, anchor: str) -
     )
 
 
-def _forest_row(entry: Entry) -> dict[str, Any]:
-    metric = entry.primary
-    assert metric is not None
+def _forest_row(entry: Entry, metric: Metric) -> dict[str, Any]:
     values = [scored.metrics[metric.name].value for scored in entry.runs]
     seeds = [value for value in values if value is not None] if len(values) > 1 else []
     spread = f", standard deviation over {len(seeds)} seeds {statistics.stdev(seeds):.3f}" if len(seeds) > 1 else ""

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.stats.estimates import Difference
 from leaderboard.board.records import Board, Headline, Pair, Section, Tier
 from leaderboard.pages import formats, links
 from leaderboard.pages.parts import Cell
@@ -56,7 +57,7 @@ def headline_row(board: Board, headline: Headline) -> HeadlineRow:
     metric, n_seeds = leader.metrics[name], len(leader.runs)
     seeds = f" over {n_seeds} seeds" if n_seeds > 1 else ""
     clauses = [Clause(f"on {formats.count(metric.n)} examples of {leader.split_id}{seeds}", "")]
-    clauses += [_standing(pair) for pair in headline.comparisons]
+    clauses += [_standing(pair, pair.lead) for pair in headline.comparisons if pair.lead is not None]
     named = {pair.other_id for pair in headline.comparisons}
     tied = [model_id for model_id in headline.tied if model_id not in named]
     if tied:
@@ -78,13 +79,12 @@ def headline_row(board: Board, headline: Headline) -> HeadlineRow:
     )
 
 
-def _standing(pair: Pair) -> Clause:
-    assert pair.lead is not None
-    interval = formats.interval(pair.lead.ci_low, pair.lead.ci_high)
+def _standing(pair: Pair, lead: Difference) -> Clause:
+    interval = formats.interval(lead.ci_low, lead.ci_high)
     if pair.apart:
-        return Clause(f"ahead of {pair.other_id} by {formats.score(pair.lead.value)}", interval)
+        return Clause(f"ahead of {pair.other_id} by {formats.score(lead.value)}", interval)
     return Clause(
-        f"not separable from {pair.other_id}: difference {formats.difference(pair.lead.value)}",
+        f"not separable from {pair.other_id}: difference {formats.difference(lead.value)}",
         f"{interval}, p {formats.p_value(pair.adjusted_p)}",
     )
 
@@ -92,16 +92,15 @@ def _standing(pair: Pair) -> Clause:
 def gaps(tiers: Sequence[Tier]) -> tuple[str, ...]:
     """Sentences on the gap that opens each tier after the first."""
     return tuple(
-        f"Tier {tier.number} begins at {tier.model_ids[0]}: {_behind(tier.gap)} {above.model_ids[0]}."
+        f"Tier {tier.number} begins at {tier.model_ids[0]}: {_behind(tier.gap, tier.gap.lead)} {above.model_ids[0]}."
         for above, tier in itertools.pairwise(tiers)
-        if tier.gap is not None
+        if tier.gap is not None and tier.gap.lead is not None
     )
 
 
-def _behind(gap: Pair) -> str:
-    assert gap.lead is not None
-    interval = formats.interval(gap.lead.ci_low, gap.lead.ci_high)
-    return f"{formats.score(gap.lead.value)} {interval}, p {formats.p_value(gap.adjusted_p)}, behind"
+def _behind(gap: Pair, lead: Difference) -> str:
+    interval = formats.interval(lead.ci_low, lead.ci_high)
+    return f"{formats.score(lead.value)} {interval}, p {formats.p_value(gap.adjusted_p)}, behind"
 
 
 def pair_groups(section: Section) -> tuple[PairGroup, ...]:

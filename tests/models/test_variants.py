@@ -343,7 +343,7 @@ def test_the_verb_holds_every_form_of_every_trained_model(world: World) -> None:
     had = [row for row in rows if row["problem"] is None]
     assert all(row["turned_positive"] + row["turned_negative"] == row["flips"] for row in had)
     table = world.command("parity", world.suite_path, "--model", "tiny-full", "--workers", 1).stdout
-    assert "forms beside torch fp32" in table
+    assert "variants beside torch fp32" in table
     assert re.search(r"torch fp32 merged +\d+ +0 +\[0\.000, 0\.\d+\] +0 % +0 / 0 +1\.000 ", table)
     assert "lora" not in table
 

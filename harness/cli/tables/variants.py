@@ -9,7 +9,7 @@ from harness.records import Parity
 def show_parities(suite: str, rows: Sequence[Parity]) -> None:
     """Show the parity of variants of trained models with their reference."""
     columns = [
-        "adapter", "seed", "form", "n", "flips", "95 % interval", "allowed", "turned + / −", "p", "largest move",
+        "adapter", "seed", "variant", "n", "flips", "95 % interval", "allowed", "turned + / −", "p", "largest move",
         "may be", "passed",
     ]  # fmt: skip
     cells = []
@@ -20,7 +20,7 @@ def show_parities(suite: str, rows: Sequence[Parity]) -> None:
         moves = [number(row.largest_move, 5), f"{row.move_allowed:g}"]
         named = [row.adapter_id, text(row.seed), row.form, str(row.n)]
         cells.append([*named, *flips, *turned, *moves, "yes" if row.passed else "no"])
-    print_table(f"{suite}: forms beside torch fp32, moves in log-odds", columns, cells, numbers=columns[3:11])
+    print_table(f"{suite}: variants beside torch fp32, moves in log-odds", columns, cells, numbers=columns[3:11])
     problems = [[row.adapter_id, row.form, row.problem] for row in rows if row.problem is not None]
     if problems:
-        print_table("\nchecks that failed", ["adapter", "form", "reason"], problems)
+        print_table("\nchecks that failed", ["adapter", "variant", "reason"], problems)
