@@ -143,7 +143,7 @@ def fitted(job: "TrainingJob") -> Seconds:
     from harness.training import batching, loop, methods
     from harness.training.checkpoint import Pace
     from harness.training.determinism import deterministic
-    from harness.training.speedups import dropout, frozen_layers, frozen_weights
+    from harness.training.speedups import dropout, frozen_layers
 
     folder = Path(tempfile.mkdtemp())
     rows = batching.hold_out(job.split.examples, job.adapter.train, job.seed)
@@ -156,7 +156,6 @@ def fitted(job: "TrainingJob") -> Seconds:
         def fit() -> None:
             with (
                 dropout.fast(),
-                frozen_weights.once(network),
                 frozen_layers.run_once(network, encoded, folder, job.precision) as below,
                 first_token.only(network, below.trial()),
                 suppress(TrainingError),  # after so few steps it may answer the same to all rows, which takes as long
@@ -204,7 +203,6 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[Measured]]] = {
     "dropout": training("dropout"),
     "first_token": first_token,
     "frozen_layers": training("frozen_layers", top=2, epochs=3),
-    "frozen_weights": training("frozen_weights"),
     "shared_layers": shared_layers,
 }
 

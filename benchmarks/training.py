@@ -37,7 +37,7 @@ from harness.training import batching, loop, methods
 from harness.training.checkpoint import Pace
 from harness.training.determinism import deterministic
 from harness.training.plan import TrainingJob, jobs
-from harness.training.speedups import dropout, frozen_layers, frozen_weights
+from harness.training.speedups import dropout, frozen_layers
 from harness.training.speedups.frozen_layers import FrozenPrefix
 from harness.training.train import train as train_loop
 
@@ -80,7 +80,7 @@ def of_two_layers(job: TrainingJob, epochs: int, *, once: bool) -> float:
             if once
             else nullcontext(FrozenPrefix(encoded, 0, 0.0))
         )
-        with frozen_weights.once(network), how as below, first_token.only(network, below.trial()):
+        with how as below, first_token.only(network, below.trial()):
             return loop.run(network, below, rows, job, folder, silent, Pace()).seconds
 
 

@@ -23,7 +23,7 @@ from harness.training import batching, card, checkpoint, loop, methods, saving
 from harness.training.checkpoint import Pace
 from harness.training.determinism import deterministic
 from harness.training.plan import TrainingJob
-from harness.training.speedups import dropout, frozen_layers, frozen_weights
+from harness.training.speedups import dropout, frozen_layers
 
 
 def train(job: TrainingJob, progress: Progress, pace: Pace | None = None) -> Path:
@@ -103,7 +103,6 @@ def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace)
         with (
             without_known_warnings(),
             dropout.fast(),
-            frozen_weights.once(network),
             frozen_layers.run_once(network, encoded, partial, job.precision) as below,
             first_token.only(network, below.trial()),
         ):

@@ -287,23 +287,6 @@ def test_a_training_computes_the_last_layer_for_the_first_token_alone(jobs: list
     assert min(lowest) > 1
 
 
-def test_a_training_in_bf16_has_frozen_weights_rounded_once(jobs: list[TrainingJob], tmp_path: Path) -> None:
-    used: list[bool] = []
-
-    def note(module: torch.nn.Module, given: Any, _: object) -> None:
-        is_frozen = type(module) is torch.nn.Linear and not any(p.requires_grad for p in module.parameters())
-        if is_frozen and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
-            used.append("forward" in vars(module))
-
-    hook = torch.nn.modules.module.register_module_forward_hook(note)
-    try:
-        train_loop(replace(with_training(jobs[0], tmp_path, epochs=1), precision="bf16"), silent)
-    finally:
-        hook.remove()
-    assert len(used) > 4
-    assert all(used)
-
-
 def test_a_training_draws_its_dropout_the_cheap_way(jobs: list[TrainingJob], tmp_path: Path) -> None:
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         train_loop(with_training(jobs[0], tmp_path, epochs=1), silent)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from harness.errors import check_known
 
-NAMES = ("allocator", "dropout", "first_token", "frozen_layers", "frozen_weights", "shared_layers")
+NAMES = ("allocator", "dropout", "first_token", "frozen_layers", "shared_layers")
 _off: set[str] = set()
 
 

@@ -8,6 +8,9 @@ other tokens is discarded, although most of its arithmetic is spent on it: a sev
 its keys and values are computed for all tokens, since the first one attends to them, and everything else for the first
 one. The sums are the same, in products of another shape, so answers differ by rounding, as do gradients.
 
+Measured gain: 18 % of the CPU time of scoring in fp32 and 7 % in bf16, 13 % of fitting in bf16
+(`benchmarks/speedups.py`).
+
 Nothing is left out on trust. The answers to a trial must be bit-identical with nonsense in place of the other tokens,
 and the first token's output must match that of the whole layer. Layers of other kinds are left unchanged.
 """

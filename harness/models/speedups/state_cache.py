@@ -4,6 +4,8 @@ A file holds the states of all batches of some texts, one after the other, the s
 the SHA-256 of both. It appears under its name whole or not at all. Caching is optional: states are not kept if there is
 no room or nothing may be written, and a file that has changed since it was written counts as absent. It contains no
 texts, and nothing but numbers is read from it.
+
+It serves `shared_layers`, whose switch and measured gain are its own.
 """
 
 import hashlib

@@ -7,6 +7,8 @@ torch draws one number per element. Here one draw of 64 bits decides about four 
 given probability rounded to a multiple of 1/65,536, and kept elements are scaled by the inverse of exactly that. The
 draws come from SFC64 (Doty-Humphrey, PractRand), which takes half the time of torch's; its seed is drawn from torch's
 generator. Elements are dropped independently, and the same seed drops the same ones.
+
+Measured gain: 7 % of the CPU time of fitting a LoRA in bf16 (`benchmarks/speedups.py`).
 """
 
 from collections.abc import Iterator

@@ -7,6 +7,9 @@ An adapter of the upper layers, or a head alone, leaves the embeddings and the l
 output is computed before the first step, for all texts, and read again in every epoch. They run as in scoring, without
 dropout: layers that do not learn need no regularising noise, and each text then has a single output to keep.
 
+Measured gain: 26 % of the CPU time of fitting a LoRA on the two top layers of six for three epochs, in bf16
+(`benchmarks/speedups.py`).
+
 The output lies in a file beside the checkpoint, mapped into memory and unlinked: the system keeps as much of it in
 memory as fits, and it disappears with the process. A resumed training computes it again, bit for bit. No layers are
 frozen on trust: no trainable parameter may contribute to their output, and the network's answers must be bit-identical
