@@ -137,13 +137,16 @@ def test_where_less_is_better_a_smaller_score_is_an_advantage(bench_of: "Callabl
     assert found.outcome == "better"
 
 
-def test_p_values_are_corrected_over_the_answers_of_a_split(probed: "Bench") -> None:
-    found = probed.board().sections[0].answers
+def test_p_values_are_corrected_over_the_answers_of_a_split(bench_of: "Callable[..., Bench]") -> None:
+    bench = bench_of(name="close", models=MODELS + PROBE)
+    bench.fill(bench.add_split("test", 100), {"tiny-probe": 0.8, "tiny+lora": 0.84, "tiny+ia3": 0.75})
+    found = bench.board().sections[0].answers
     raw = {one.model_id: one.lead.p_value for one in found if one.lead is not None}
-    assert len(raw) == 2
-    largest = max(raw, key=lambda model_id: raw[model_id])
+    small, large = sorted(raw.values())
+    assert 0.0001 < small < large
+    expected = {small: min(1.0, 2 * small), large: max(large, min(1.0, 2 * small))}
     for one in found:
-        assert one.adjusted_p == pytest.approx(min(1.0, raw[one.model_id] * (1 if one.model_id == largest else 2)))
+        assert one.adjusted_p == pytest.approx(expected[raw[one.model_id]])
 
 
 def test_models_that_gates_name_are_answered_first(bench_of: "Callable[..., Bench]") -> None:
