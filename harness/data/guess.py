@@ -48,8 +48,10 @@ def labels(values: Iterable[object]) -> Labels | None:
     for low, high in PAIRS:
         if {low, high} <= set(numbers) <= {low, (low + high) / 2, high}:
             return _declared([low], [high])
-    if not all(0 <= number <= 10 for number in numbers) or len(numbers) < 3:
+    if not all(0 <= number <= 10 for number in numbers):
         return None
+    if len(numbers) == 2:  # the ends of a scale
+        return _declared(numbers[:1], numbers[1:])
     top = next(top for top in (4, 5, 10) if numbers[-1] <= top)
     middle = 2 if top == 4 and numbers[0] == 0 else 3 if top <= 5 else 5.5
     low_ones, high_ones = [n for n in numbers if n < middle], [n for n in numbers if n > middle]
