@@ -108,7 +108,8 @@ class Likelihoods:
         """Keys and values of the prefix for `count` prompts, without copying them."""
         if not self.kept:
             cache: Any = DynamicCache()
-            self.network(input_ids=torch.tensor([self.prefix]), past_key_values=cache, use_cache=True)
+            with _reading_only(self.network, torch.tensor([[1]])):
+                self.network(input_ids=torch.tensor([self.prefix]), past_key_values=cache, use_cache=True)
             self.kept.extend((layer.keys, layer.values) for layer in cache.layers)
         return DynamicCache([tuple(one.expand(count, -1, -1, -1) for one in layer) for layer in self.kept])
 

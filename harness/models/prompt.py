@@ -168,14 +168,19 @@ def settled(model: Any, frame: Frame) -> causal.Likelihoods:
             f"{frame.folder}: the tokenizer gives token id {largest}, but the network has embeddings for {known}: "
             "tokenizer and weights belong to different models"
         )
-    return causal.settle(model, sorted(rows, key=len), frame.answers, special, common(rows))
+    return causal.settle(model, sorted(rows, key=len), frame.answers, special, shared_beginning(frame))
 
 
-def common(rows: Sequence[Sequence[int]]) -> list[int]:
-    """The token ids with which all rows begin; every row has at least one more."""
-    shortest = min(map(len, rows)) - 1
+BEGINNINGS = ("good", "Good", "the phone", "It", "I", "A", "5 stars", '"', "(", "-", "é", "…", "不")
+"""Beginnings of reviews that a tokenizer may join with what stands before them in different ways."""
+
+
+def shared_beginning(frame: Frame) -> list[int]:
+    """The token ids with which a prompt begins whatever the review, but for the last one, to be safe."""
+    rows = [frame.ids(title, content)[0] for one in BEGINNINGS for title, content in (("", one), (one, "fine"))]
+    shortest = min(map(len, rows))
     n = next((i for i in range(shortest) if len({row[i] for row in rows}) > 1), shortest)
-    return list(rows[0][:n])
+    return list(rows[0][: max(n - 1, 0)])
 
 
 def prompt(model: PromptModel, ingredients: ModelInputs) -> Classifier:

@@ -125,6 +125,14 @@ def test_a_score_is_the_same_alone_and_in_any_batch_with_and_without_the_prefix(
     assert np.array_equal(model.predict(some[::-1], ignore).scores.round(4)[::-1], together.round(4))
 
 
+@pytest.mark.parametrize("first", ["phone", "the", "Zebra", "7", "'", "it works", "bad"])
+def test_reviews_of_any_beginning_share_the_prefix(base: Callable[[str], Path], first: str) -> None:
+    model = asked(base("llama"), 4)
+    row = model.frame.ids("", f"{first} and more")[0]
+    assert len(model.asked.prefix) > 24
+    assert tuple(row[: len(model.asked.prefix)]) == model.asked.prefix
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_the_side_on_which_the_tokenizer_pads_changes_nothing(
     base: Callable[[str], Path], side: str, tmp_path: Path
