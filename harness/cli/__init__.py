@@ -9,8 +9,10 @@ import os
 # In the order in which one works, which is the order of `harness --help`.
 # isort: off
 from harness.cli import check
-from harness.cli import inputs
-from harness.cli import make
+from harness.cli import validate
+from harness.cli import data
+from harness.cli import train
+from harness.cli import evaluate
 from harness.cli import parity
 from harness.cli import plan
 from harness.cli import judge
@@ -25,7 +27,8 @@ from harness.cli.common import app
 from harness.output.terminal import write_in_any_encoding
 
 __all__ = [
-    "app", "baseline", "check", "compare", "inputs", "judge", "main", "make", "parity", "plan", "show", "site", "store",
+    "app", "baseline", "check", "compare", "data", "evaluate", "judge", "main", "parity", "plan", "show", "site",
+    "store", "train", "validate",
 ]  # fmt: skip
 
 

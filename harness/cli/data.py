@@ -1,4 +1,4 @@
-"""The verbs about what a suite starts from: its file checked; its splits fetched, pinned and audited; one data file."""
+"""The verb that fetches, pins and audits splits, or looks at one data file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,34 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, SuitePaths, announce, app, reporting
+from harness.cli.common import DEFAULT_DB, Db, Json, announce, app, reporting
 from harness.errors import UsageError
-
-
-@app.command()
-@reporting
-def validate(suites: SuitePaths, as_json: Json = False) -> int:
-    """Check suite files and list every problem."""
-    from harness.errors import SuiteError
-    from harness.output.terminal import print_json, say, show
-    from harness.suite.load import load
-
-    results = []
-    for path in suites:
-        try:
-            suite = load(path)
-            results.append({"suite": str(path), "ok": True, "digest": suite.digest, "problems": []})
-        except SuiteError as error:
-            results.append({"suite": str(path), "ok": False, "digest": None, "problems": list(error.problems)})
-            for problem in error.problems:
-                say(problem)
-    if as_json:
-        print_json(results)
-    else:
-        for result in results:
-            if result["ok"]:
-                show(f"{result['suite']}: ok")
-    return 0 if all(result["ok"] for result in results) else 2
 
 
 @app.command()

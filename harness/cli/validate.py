@@ -1,0 +1,29 @@
+"""The verb that checks suite files."""
+
+from harness.cli.common import Json, SuitePaths, app, reporting
+
+
+@app.command()
+@reporting
+def validate(suites: SuitePaths, as_json: Json = False) -> int:
+    """Check suite files and list every problem."""
+    from harness.errors import SuiteError
+    from harness.output.terminal import print_json, say, show
+    from harness.suite.load import load
+
+    results = []
+    for path in suites:
+        try:
+            suite = load(path)
+            results.append({"suite": str(path), "ok": True, "digest": suite.digest, "problems": []})
+        except SuiteError as error:
+            results.append({"suite": str(path), "ok": False, "digest": None, "problems": list(error.problems)})
+            for problem in error.problems:
+                say(problem)
+    if as_json:
+        print_json(results)
+    else:
+        for result in results:
+            if result["ok"]:
+                show(f"{result['suite']}: ok")
+    return 0 if all(result["ok"] for result in results) else 2
