@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.evaluation.ingest import Report
+    from harness.evaluation.inputs import PinnedData
     from harness.evaluation.scoring import Job
     from harness.evaluation.weights import Weights
     from harness.gates.baseline_file import BaselineSummary
@@ -478,6 +479,20 @@ def check_variants(
     if {check.model.id for check in made} < set(models or trained):
         warnings.append(f"some weights are not there yet; `harness evaluate {project.path}` trains them")
     return found, warnings
+
+
+def examine_data(project: Project, *, update_lock: bool = False) -> "PinnedData":
+    """Fetch, verify, pin and audit the suite's splits; `refuse` of the result raises for what the suite forbids.
+
+    Args:
+        update_lock: pin the rows as they are now.
+
+    Raises:
+        DataError: an input is unavailable or differs from its pin.
+    """
+    from harness.evaluation.inputs import pin_and_audit
+
+    return pin_and_audit(project.suite, project.workspace, update_lock=update_lock)
 
 
 def set_baseline(

@@ -33,46 +33,33 @@ def data(
 
 
 def _of_suite(suite_path: Path, db: Path, *, update_lock: bool, pin: bool, as_json: bool) -> int:
+    from harness import api
     from harness.cli import tables
-    from harness.data import audit, load_split, lock, notes, repeats
+    from harness.data import audit, lock
     from harness.evaluation import prompts
-    from harness.evaluation.inputs import Workspace, examine
+    from harness.evaluation.inputs import Workspace
     from harness.output.terminal import print_json, say, show
-    from harness.suite.load import load
 
-    workspace = Workspace(suite_path, db)
     if pin and suite_path.is_file():
         from harness.drafts import pins
 
-        for sentence in pins.add_missing(suite_path, workspace.cache):
+        for sentence in pins.add_missing(suite_path, Workspace(suite_path, db).cache):
             say(f"{suite_path}: {sentence}")
-    suite = load(suite_path)
-    lock_path = lock.path_for(suite_path)
-    pinned = {} if update_lock else lock.read(lock_path) or {}
-    drawn = {rule.id: load_split(rule, workspace.places, pinned.get(rule.id)) for rule in suite.split}
-    lock.check(lock_path, pinned, drawn.values())
-    if new := lock.unpinned(pinned, [rule.id for rule in suite.split]):
-        lock.write(lock_path, drawn.values(), kept=pinned)
-        say(f"pinned {len(new)} splits in {lock_path}")
-    settled = repeats.settle(suite, drawn)
-    splits = list(settled.splits.values())
-    audited, warnings = examine(suite, splits, workspace)
-    rows = [
-        lock.summary(split, trained_on=split.split_id in suite.train_split_ids)
-        | {"audit": audited.findings[split.split_id]}
-        for split in splits
-    ]
+    project = api.open(suite_path, db)
+    found, suite = api.examine_data(project, update_lock=update_lock), project.suite
+    if found.pinned:
+        say(f"pinned {len(found.pinned)} splits in {lock.path_for(suite_path)}")
+    rows, splits = list(found.rows), list(found.splits.values())
     if as_json:
         print_json(rows)
     else:
         tables.show_splits(suite.name, rows)
         tables.show_audit(rows, audit.beginnings(splits) if suite.text.store else {})
-        for heading, prompt in prompts.first_prompts(suite, settled.splits) if suite.text.store else ():
+        for heading, prompt in prompts.first_prompts(suite, found.splits) if suite.text.store else ():
             show(f"\n{heading}\n{prompt}")
-    for warning in (*notes(drawn.values()), *settled.notes, *warnings):
+    for warning in found.warnings:
         say(f"warning: {warning}")
-    settled.refuse()
-    audit.refuse(audit.judge(suite.audit, audited.overlaps))
+    found.refuse()
     return 0
 
 

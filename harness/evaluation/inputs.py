@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness import data, provenance
 from harness.data import audit, lock, repeats
@@ -87,6 +88,57 @@ def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
     trainings = {(job.adapter.id, job.seed): job for job in training_jobs(suite, splits, bases, workspace.adapters)}
     warnings = (*data.notes(drawn.values()), *settled.notes, *judged.reported)
     return ResolvedInputs(splits, bases, trainings, lock.unpinned(pinned, splits), warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedData:
+    """The splits of a suite, pinned and audited."""
+
+    splits: Mapping[str, Split]
+    rows: tuple[Mapping[str, Any], ...]
+    """For each split its entry in the lock, and its `audit`."""
+    pinned: tuple[str, ...]
+    """Ids of the splits that no lock had pinned before."""
+    warnings: tuple[str, ...]
+    """Repeated texts, and overlap that the suite reports rather than forbids."""
+    settled: repeats.Settled
+    judged: audit.Judged
+
+    def refuse(self) -> None:
+        """Raise the error for what the suite forbids, if there is any.
+
+        Raises:
+            DataError: a scored split repeats texts.
+            LeakError: training and scored splits share texts.
+        """
+        self.settled.refuse()
+        audit.refuse(self.judged)
+
+
+def pin_and_audit(suite: Suite, workspace: Workspace, *, update_lock: bool = False) -> PinnedData:
+    """Fetch and verify a suite's splits, pin those that no lock pins, audit them, and store the findings.
+
+    Args:
+        update_lock: pin the rows as they are now.
+
+    Raises:
+        DataError: an input is unavailable or differs from its pin.
+    """
+    lock_path = lock.path_for(workspace.suite_path)
+    pinned = {} if update_lock else lock.read(lock_path) or {}
+    drawn = {rule.id: data.load_split(rule, workspace.places, pinned.get(rule.id)) for rule in suite.split}
+    lock.check(lock_path, pinned, drawn.values())
+    if new := lock.unpinned(pinned, [rule.id for rule in suite.split]):
+        lock.write(lock_path, drawn.values(), kept=pinned)
+    settled = repeats.settle(suite, drawn)
+    audited, warnings = examine(suite, list(settled.splits.values()), workspace)
+    rows = tuple(
+        lock.summary(split, trained_on=split.split_id in suite.train_split_ids)
+        | {"audit": audited.findings[split.split_id]}
+        for split in settled.splits.values()
+    )
+    reported = (*data.notes(drawn.values()), *settled.notes, *warnings)
+    return PinnedData(settled.splits, rows, tuple(new), reported, settled, audit.judge(suite.audit, audited.overlaps))
 
 
 def examine(suite: Suite, splits: Sequence[Split], workspace: Workspace) -> tuple[audit.Audited, tuple[str, ...]]:
