@@ -429,10 +429,14 @@ def _settled(measured: Callable[[int], Measured], limit: float, *, is_exact: boo
         is_exact: the interval is computed, not drawn.
     """
     draws = inference.RESAMPLES
-    shown = _, low, high = measured(draws)
-    while not is_exact and (near := inference.is_near_an_end(limit, low, high, draws)) and draws < inference.MOST_DRAWS:
+    shown = value, low, high = measured(draws)
+    while (
+        not is_exact
+        and (near := inference.is_near_an_end(limit, value, (low, high), draws))
+        and draws < inference.MOST_DRAWS
+    ):
         draws *= 4
-        _, low, high = measured(draws)
+        value, low, high = measured(draws)
     return shown, Settled(low, high, draws, not is_exact and near)
 
 

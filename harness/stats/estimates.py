@@ -52,11 +52,13 @@ class Resampled(NamedTuple):
     """Shape (resamples,): the mean over all seeds in resamples of the examples alone."""
     seeds_drawn: Floats
     """Shape (resamples,): the mean over resampled seeds in the same resamples of the examples."""
+    seeds_variance: float
+    """Variance that the choice of seeds adds to the value."""
 
     @property
     def of_seeds(self) -> tuple[float, int]:
         """The variance that the choice of seeds adds to the value, and the number of seeds."""
-        return standard_errors(self.examples_drawn, self.seeds_drawn).se_seeds ** 2, len(self.seeds)
+        return self.seeds_variance, len(self.seeds)
 
 
 class Spread(NamedTuple):
@@ -66,11 +68,6 @@ class Spread(NamedTuple):
     """From the choice of examples."""
     se_seeds: float
     """From the choice of seeds."""
-
-    @property
-    def variance(self) -> float:
-        """From both."""
-        return self.se_examples**2 + self.se_seeds**2
 
 
 def is_exact(what: str, *sides: Sequence[Outcomes]) -> bool:
@@ -122,8 +119,9 @@ def summarise(
     drawn_values = inference.mean_over_resampled_seeds(values, generator)
     interval = inference.percentile_interval(drawn_values)
     if interval is not None and len(seeds) > 1:
-        errors = standard_errors(values.mean(axis=0), drawn_values)
-        degrees = inference.welch_degrees(errors.variance, [(errors.se_seeds**2, len(seeds))])
+        of_seeds = variance_of_seeds(values)
+        total = of_seeds + float(np.nanvar(values.mean(axis=0), ddof=1))
+        degrees = inference.welch_degrees(total, [(of_seeds, len(seeds))])
         interval = _within(inference.widened(value, interval, degrees), definition)
     if interval is not None and interval[0] == interval[1]:
         interval = _of_units(name, value, seeds[0]) or interval
@@ -242,6 +240,7 @@ def resampled(
             float(np.mean([metrics.value(name, outcomes) for outcomes in side])),
             values.mean(axis=0),
             inference.mean_over_resampled_seeds(values, generator),
+            variance_of_seeds(values),
         )
         for side, values, generator in zip(sides, by_side, training, strict=True)
     ]
@@ -275,7 +274,9 @@ def between(candidate: Resampled, reference: Resampled) -> Difference | None:
         counts = disagreements(one, other)
         interval, p_value = inference.tango(*counts, len(one.labels)), inference.mcnemar(*counts)
     else:
-        degrees = inference.welch_degrees(errors.variance, [candidate.of_seeds, reference.of_seeds])
+        parts = [candidate.of_seeds, reference.of_seeds]
+        total = errors.se_examples**2 + sum(part for part, _ in parts)
+        degrees = inference.welch_degrees(total, parts)
         p_value = inference.two_sided_p(value, float(np.hypot(*errors)), degrees)
         interval = inference.widened(value, interval, degrees)
         if interval[0] == interval[1]:
@@ -393,6 +394,22 @@ def standard_errors(seeds_held: Floats, seeds_drawn: Floats) -> Spread:
     return Spread(float(held.std(ddof=1)), float(np.sqrt(max(0.0, drawn.var(ddof=1) - held.var(ddof=1)))))
 
 
+def variance_of_seeds(values: Floats) -> float:
+    """Estimate the variance that the choice of seeds adds to a mean over them; 0 for one seed.
+
+    It is the mean over the resamples of the examples, without drawing seeds: the degrees of freedom of an interval
+    would otherwise depend on the draw.
+
+    Args:
+        values: shape (seeds, resamples), where undefined nan.
+    """
+    n_seeds = len(values)
+    if n_seeds == 1:
+        return 0.0
+    defined = values[:, np.isfinite(values).all(axis=0)]
+    return float(defined.var(axis=0, ddof=1).mean()) / n_seeds if defined.shape[1] else float("nan")
+
+
 def n_units(outcomes: Outcomes) -> int:
     """Count the independent units: clusters, or examples if there are none."""
     return int(units_of(outcomes).max()) + 1
@@ -447,10 +464,9 @@ def flip_share(
     interval = inference.percentile_interval(resampled)
     errors = standard_errors(by_pair.mean(axis=(0, 1)), resampled)
     if interval is not None:
-        # The seeds of both sides are drawn together: their parts are taken as equal.
-        several = [len(side) for side in (candidate, reference) if len(side) > 1]
-        parts = [(errors.se_seeds**2 / len(several), n_seeds) for n_seeds in several]
-        low, high = inference.widened(value, interval, inference.welch_degrees(errors.variance, parts))
+        parts = [(variance_of_seeds(by_pair.mean(axis=1 - side)), by_pair.shape[side]) for side in (0, 1)]
+        total = errors.se_examples**2 + sum(part for part, _ in parts)
+        low, high = inference.widened(value, interval, inference.welch_degrees(total, parts))
         interval = max(0.0, low), min(1.0, high)
     if is_exact("flips", candidate, reference) or interval is None or interval[0] == interval[1]:
         n_clusters = n_units(candidate[0])

@@ -284,13 +284,14 @@ def standard_error_of(value: float, low: float, high: float) -> float:
     return max(value - low, high - value) / _Z
 
 
-def is_near_an_end(limit: float, low: float, high: float, draws: int) -> bool:
+def is_near_an_end(limit: float, value: float, interval: tuple[float, float], draws: int) -> bool:
     """Report whether another draw might put the limit on the other side of an end of a percentile interval.
 
     An end is a quantile of the draws, and has an error itself: for normal draws sqrt(p (1 - p) / draws) divided by
     their density at that quantile (Efron & Tibshirani 1993, chapter 19). The limit is near within four of these errors.
     """
-    tail, half_width = (1 - CONFIDENCE) / 2, (high - low) / 2
+    low, high = interval
+    tail, half_width = (1 - CONFIDENCE) / 2, max(value - low, high - value)  # the other may end at the metric's bound
     error = math.sqrt(tail * (1 - tail) / draws) / NormalDist().pdf(_Z) * half_width / _Z
     return min(abs(limit - low), abs(limit - high)) < 4 * error
 

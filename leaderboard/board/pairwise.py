@@ -36,8 +36,10 @@ def p_values(drawn: Sequence[Resampled]) -> Floats:
         spread, n_defined = _variances(np.stack([one.seeds_drawn for one in drawn]))
         # What seeds add to the variance cannot be negative: as `estimates` has it, the larger one is the whole.
         error = np.sqrt(np.fmax(held, spread))
-        few = np.array([part**2 / (n - 1) if n > 1 else 0.0 for part, n in (one.of_seeds for one in drawn)])
-        degrees = error**4 / (few[:, None] + few)  # Welch and Satterthwaite; infinite without seeds
+        parts = np.array([one.seeds_variance for one in drawn])
+        few = parts**2 / np.array([max(1, len(one.seeds) - 1) for one in drawn])
+        # Welch and Satterthwaite, as `inference.welch_degrees`; infinite without seeds.
+        degrees = (held + parts[:, None] + parts) ** 2 / (few[:, None] + few)
         tails = np.where(np.isfinite(degrees), stdtr(degrees, -gaps / error), ndtr(-gaps / error))
         found = np.where(error > 0, 2 * tails, 1.0)
     exact = np.array([len(one.seeds) == 1 and one.seeds[0].clusters is None for one in drawn])

@@ -187,7 +187,8 @@ const harnessStats = (() => {
     const drawn = resampled([...a, ...b], a.length, units, chosen, resamples);
     const sorted = Float64Array.from(drawn.seedsDrawn).sort();
     const error = Math.sqrt(Math.max(variance(drawn.seedsHeld), variance(drawn.seedsDrawn)));
-    const degrees = welchDegrees(error * error, [[drawn.ofSeedsA, a.length], [drawn.ofSeedsB, b.length]]);
+    const total = variance(drawn.seedsHeld) + drawn.ofSeedsA + drawn.ofSeedsB;
+    const degrees = welchDegrees(total, [[drawn.ofSeedsA, a.length], [drawn.ofSeedsB, b.length]]);
     let interval = widened(value, [quantile(sorted, 0.025), quantile(sorted, 0.975)], degrees);
     if (interval[0] === interval[1]) {
       const perUnit = (count) => Math.floor((count * units.n) / chosen.length + 0.5);
@@ -197,7 +198,7 @@ const harnessStats = (() => {
   }
 
   // Differences in resamples of the units, with all seeds (`seedsHeld`) and with resampled ones (`seedsDrawn`); and the
-  // variance that the seeds of each side add. Seeds are drawn by the bootknife: one is left out, the others are drawn.
+  // mean variance that the seeds of each side add. Seeds are drawn by the bootknife: one is left out, the others are drawn.
   function resampled(sides, nA, units, chosen, resamples) {
     const width = sides.length + 1; // for each unit: number of examples, and number that each seed gets right
     const counts = new Float64Array(units.n * width);
@@ -206,7 +207,7 @@ const harnessStats = (() => {
       counts[start] += 1;
       sides.forEach((right, s) => { counts[start + 1 + s] += right[i]; });
     });
-    const random = generator(20240229), held = [[], []], drawn = [[], []];
+    const random = generator(20240229), held = [[], []], drawn = [[], []], ofSeeds = [0, 0];
     const total = new Float64Array(width), nB = sides.length - nA;
     for (let r = 0; r < resamples; r++) {
       total.fill(0);
@@ -224,9 +225,12 @@ const harnessStats = (() => {
         }
         held[side].push(all / n / total[0]);
         drawn[side].push(some / n / total[0]);
+        if (n > 1) {
+          const shares = Array.from({ length: n }, (_, s) => total[1 + first + s] / total[0]);
+          ofSeeds[side] += variance(shares) / n / resamples;
+        }
       });
     }
-    const ofSeeds = [0, 1].map((side) => Math.max(0, variance(drawn[side]) - variance(held[side])));
     const gaps = ([one, other]) => one.map((share, r) => share - other[r]);
     return { seedsHeld: gaps(held), seedsDrawn: gaps(drawn), ofSeedsA: ofSeeds[0], ofSeedsB: ofSeeds[1] };
   }

@@ -323,10 +323,10 @@ def test_an_end_of_an_interval_is_as_uncertain_as_it_varies_from_draw_to_draw() 
     for draws in (2000, 8000):
         ends = np.quantile(generator.normal(size=(400, draws)), 0.025, axis=1)
         error, half_width = float(ends.std(ddof=1)), 1.96
-        assert inference.is_near_an_end(-1.96 - 3.5 * error, -half_width, half_width, draws)
-        assert not inference.is_near_an_end(-1.96 - 4.6 * error, -half_width, half_width, draws)
-        assert not inference.is_near_an_end(0.0, -half_width, half_width, draws)
+        assert inference.is_near_an_end(-1.96 - 3.5 * error, 0.0, (-half_width, half_width), draws)
+        assert not inference.is_near_an_end(-1.96 - 4.6 * error, 0.0, (-half_width, half_width), draws)
+        assert not inference.is_near_an_end(0.0, 0.0, (-half_width, half_width), draws)
 
 
 def test_an_interval_without_width_has_no_uncertain_end() -> None:
-    assert not inference.is_near_an_end(0.5, 0.5, 0.5, 2000)
+    assert not inference.is_near_an_end(0.5, 0.5, (0.5, 0.5), 2000)
