@@ -5,9 +5,9 @@ reports that it is alive and that it finds the same packages, code and folders a
 task is given to another one, after a pause that doubles, at most `TRIES` times in all; then the task yields
 `WorkerLost`, and the others go on. Ray restarts nothing by itself, so that attempts are counted in one place.
 
-Ray's own tasks, with `max_retries` and `ray.wait`, were tried in a small script. They make three attempts at a task that
-kills its worker, too, but with pauses that do not grow, and only Ray's dashboard, which is not started here, reports
-which tasks run and which wait for a core: so an interruption could not name what was under way.
+Ray's own tasks, with `max_retries` and `ray.wait`, were tried in a small script. They make three attempts at a task
+that kills its worker, too, but with pauses that do not grow, and only Ray's dashboard, which is not started here,
+reports which tasks run and which wait for a core: so an interruption could not name what was under way.
 """
 
 import os
