@@ -18,7 +18,7 @@ from tests.models import test_bases as bases
 BASE_FILES = {"config.json", "model.safetensors", *TOKENIZER}
 ADAPTER_FILES = {"adapter_model.safetensors", "adapter_config.json", "config.json", "harness-card.json"}
 BAITS = ("other.safetensors", "config.4.0.0.json", "tokenizer.4.0.0.json", "pytorch_model.bin", "adapter_model.bin",
-         "generation_config.json", "chat_template.jinja", "modeling_evil.py", "evil.py")  # fmt: skip
+         "generation_config.json", "chat_template.json", "modeling_evil.py", "evil.py")  # fmt: skip
 PARAMS = [
     '{ prompt_tuning_init_state_dict_path = "@ROOT@/bait.bin" }',
     '{ prompt_tuning_init = "TEXT", prompt_tuning_init_text = "x", tokenizer_name_or_path = "@ROOT@/suites/base" }',

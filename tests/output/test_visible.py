@@ -52,9 +52,9 @@ PLOTS = """if True:
     numbers = {"value": 0.8, "low": 0.7, "high": 0.9, "says": name, "model": name}
     rows = [{**numbers, "slice": name, "seeds": [0.8], "muted": False, "cost": 3.0, "chance": 0.5, "on_front": True,
              "confidence": 0.6, "accuracy": 0.6, "n": 9, "seed": "1", "step": i, "loss": 0.5, "evaluation": name,
-             "current": True, "dirty": False} for i in range(2)]
+             "current": True, "dirty": False, "named": True} for i in range(2)]
     made = [
-        plots.forest(rows, name, (name, 0.5), plot_id="a", title=name),
+        plots.forest(rows, name, (0.4, 0.95), (name, 0.5), plot_id="a", title=name),
         plots.tradeoff(rows, name, name, plot_id="b", title=name),
         plots.curves(rows, plot_id="c", title=name),
         plots.reliability(rows, plot_id="d", title=name),

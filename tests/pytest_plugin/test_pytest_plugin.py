@@ -236,7 +236,7 @@ def test_a_bad_suite_is_an_error_of_collection_with_every_problem(fresh: Project
     fresh.suite.write_text('version = 1\nname = "bad"\ncolour = "red"\n')
     done = fresh.pytest("suites/made-up.toml")
     assert done.code == 2
-    assert f"{fresh.suite}: colour: unknown key" in done.out
+    assert f"{fresh.suite}:3: colour: unknown key" in done.out
     assert f"{fresh.suite}: split: is required" in done.out
     assert "Traceback" not in done.out
     assert "pytest_items" not in done.out

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -113,13 +114,15 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(
 
 
 def test_a_store_that_cannot_be_copied_is_not_migrated(
-    path: Path, make_run: Callable[..., Run], make_split: Callable[..., Split]
+    path: Path, make_run: Callable[..., Run], make_split: Callable[..., Split], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(path, 2, make_split(), make_run(make_split()))
     before = told(path)
-    path.with_name("harness.duckdb.schema-2.partial").mkdir()  # in the way of the copy
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))  # the process that copies fails
     with pytest.raises(StoreError, match="cannot be copied before its migration"), opened(path):
         pass
+    monkeypatch.undo()
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
     assert told(path) == before
 
 
