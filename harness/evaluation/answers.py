@@ -6,7 +6,7 @@ stands for the answers that the suite names.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,19 +128,18 @@ def _matched(by_key: Mapping[str, list[float]], model: PredictionsModel, text: T
         ValueError: a row has no answer, or more than one; or an answer is for no row.
     """
     examples = split.examples
-    keys: Callable[[int, Example], str]
-    if model.columns.example:
-        keys = lambda place, example: example.example_id  # noqa: E731 (one of three)
-    elif model.columns.row:
-        keys = lambda place, example: str(place)  # noqa: E731
-    else:
-        rendered = any(text.render(example.title, example.content) in by_key for example in examples[:100])
-        keys = lambda place, example: (  # noqa: E731
-            text.render(example.title, example.content) if rendered else example.content
-        )
+    rendered = any(text.render(example.title, example.content) in by_key for example in examples[:100])
+
+    def key_of(place: int, example: Example) -> str:
+        if model.columns.example:
+            return example.example_id
+        if model.columns.row:
+            return str(place)
+        return text.render(example.title, example.content) if rendered else example.content
+
     wanted: dict[str, list[str]] = defaultdict(list)
     for place, example in enumerate(examples):
-        wanted[keys(place, example)].append(example.example_id)
+        wanted[key_of(place, example)].append(example.example_id)
     missing = [example_id for key, ids in wanted.items() if key not in by_key for example_id in ids]
     if missing:
         raise ValueError(f"has no answer for {len(missing):,} of {len(examples):,} rows ({_some(missing)})")

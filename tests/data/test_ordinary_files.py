@@ -48,20 +48,20 @@ def frame(**columns: Any) -> pd.DataFrame:
 
 
 def by_pandas(frame: pd.DataFrame, **options: Any) -> bytes:
-    """What `DataFrame.to_csv` writes, without the index unless it is asked for."""
+    """A file as `DataFrame.to_csv` writes it, without the index unless it is asked for."""
     written = frame.to_csv(**{"index": False, "encoding": None} | options)
     return str(written).encode()
 
 
 def by_csv(rows: Sequence[Any], *, encoding: str = "utf-8", **options: Any) -> bytes:
-    """What Python's csv module writes; with ends of lines as Excel's unless others are asked for."""
+    """A file as Python's csv module writes it; with ends of lines as Excel's unless others are asked for."""
     sink = io.StringIO(newline="")
     csv.writer(sink, **options).writerows(rows)
     return sink.getvalue().encode(encoding)
 
 
 def by_duckdb(frame: pd.DataFrame, options: str, tmp_path: Path) -> bytes:
-    """What DuckDB's COPY writes."""
+    """A file as DuckDB's COPY writes it."""
     with duckdb.connect() as connection:
         connection.register("rows", frame)
         connection.execute(f"COPY (SELECT * FROM rows) TO '{tmp_path / 'written'}' ({options})")  # noqa: S608 (made up)
