@@ -206,7 +206,6 @@ class FromModel:
         self.job, self.folder, self.evaluation_id, self.may_score = job, folder, evaluation_id, may_score
         self.known, self.damaged = shards.known(job, folder)
         self.classifier: Classifier | None = None
-        self.n_scored = 0
 
     def __call__(self, examples: Sequence[Example], advance: Advance) -> Floats:
         missing = [example for example in examples if example.example_id not in self.known]
@@ -226,7 +225,6 @@ class FromModel:
             answers = scoring.answer(self.job, self.classifier, examples, advance)
         shards.write_block(self.job, examples, answers._replace(evaluation_id=self.evaluation_id), self.folder)
         self.known |= dict(zip([one.example_id for one in examples], answers.scores.tolist(), strict=True))
-        self.n_scored += len(examples)
 
 
 class NotKept(Exception):
