@@ -1,8 +1,8 @@
 """Stores of earlier schemas are brought up to date, kept as they were, never left in between; and copies to read."""
 
 import logging
-import signal
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
