@@ -4,11 +4,12 @@ Results that are missing, stale, failed, counted twice or on other examples rais
 with that reason.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -158,13 +159,53 @@ def judge(
         early: decisions on a part of the split, by the rule in words; they take precedence.
     """
     verdicts = []
-    for rule in of_gates(suite):
-        decision = (early or {}).get(rule.gate_id) or decide(rule, evidence)
+    rules = of_gates(suite)
+    decisions = [(early or {}).get(rule.gate_id) or decide(rule, evidence) for rule in rules]
+    for rule, decision in zip(rules, in_family(suite.family, rules, decisions), strict=True):
         blocking = decision.outcome == "fail" or (decision.outcome == "inconclusive" and rule.inconclusive_fails)
         verdicts.append(
             Verdict(suite.digest, rule.gate_id, rule.model, judged_at, blocking=blocking, **decision._asdict())
         )
     return verdicts
+
+
+def family_of(rules: Sequence[Rule]) -> int:
+    """Count the rules that can fail by chance: those that are decided by an interval, judged or not."""
+    return sum(isinstance(rule, Bound | Comparison | Flips | Drop) for rule in rules)
+
+
+def in_family(
+    correction: Literal["none", "holm"], rules: Sequence[Rule], decisions: Sequence[Decision]
+) -> list[Decision]:
+    """Add what a fail is worth among all rules of the suite, and correct for their number where the suite says so.
+
+    Passing all rules is right at the level of each (an intersection-union test), but with many rules one of them fails
+    by chance. Holm's method limits the chance of even one such fail to 2.5 %; a fail that it does not keep is
+    inconclusive.
+
+    Args:
+        rules: all of them, whose number is fixed before anything is scored.
+        decisions: on each of the rules.
+    """
+    of = [index for index, rule in enumerate(rules) if family_of([rule])]
+    adjusted = inference.holm([decisions[index].numbers.get("p_fail", 1.0) for index in of])
+    found = list(decisions)
+    for index, p_holm in zip(of, adjusted, strict=True):
+        decision = found[index]
+        if "p_fail" not in decision.numbers:  # something is missing, which is no chance
+            continue
+        found[index] = decision._replace(numbers={**decision.numbers, "p_fail_holm": p_holm, "family": len(of)})
+        if decision.outcome != "fail" or len(of) < 2:
+            continue
+        p_values = f"p {_p_words(decision.numbers['p_fail'])} alone, {_p_words(p_holm)} among {len(of)} rules (Holm)"
+        outcome: Outcome = "fail" if correction == "none" or p_holm <= inference.ALPHA / 2 else "inconclusive"
+        words = p_values if outcome == "fail" else f"a fail by itself, not among all: {p_values}"
+        found[index] = found[index]._replace(outcome=outcome, reason=f"{decision.reason}; {words}")
+    return found
+
+
+def _p_words(p: float) -> str:
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
 def decide(rule: Rule, evidence: Evidence) -> Decision:
@@ -195,8 +236,15 @@ def _bound(rule: Bound, evidence: Evidence) -> Decision:
     (value, low, high), settled = _settled(measured, rule.limit, is_exact=estimates.is_exact(name, seeds))
     sign, n = 1 if rule.kind == "min" else -1, len(seeds[0].labels)
     outcome = settled.outcome(lambda value: sign * (value - rule.limit))
+    error = None
+    if estimates.is_exact(name, seeds):
+        error = estimates.at_limit(estimates.Spread(0.0, 0.0), rule.limit, name, seeds).se_examples
+    degrees = math.inf
+    if len(seeds) > 1 and sign * (value - rule.limit) < 0:
+        degrees = _degrees(estimates.spread(name, seeds, estimates.generator_for(name, keys)), seeds)
     numbers = {
         "value": value, "ci_low": low, "ci_high": high, "n": n, "limit": rule.limit, "seeds": len(seeds),
+        "p_fail": settled.p_fail(value, lambda value: sign * (value - rule.limit), error, degrees),
         **settled.numbers,
     }  # fmt: skip
     reason = f"{value:.3f} [{low:.3f}, {high:.3f}], n {n}, limit {rule.limit:g}{settled.words}"
@@ -226,16 +274,21 @@ def _comparison(rule: Comparison, evidence: Evidence) -> Decision:
         lambda draws: found(draws)[:3], sign * limit, is_exact=estimates.is_exact(name, *sides)
     )  # fmt: skip
     outcome = settled.outcome(lambda value: sign * value - limit, strictly=is_superior)
+    spread = estimates.Spread(difference.se_examples, difference.se_seeds)
+    error = estimates.at_limit(spread, limit, name, *sides).se_examples if estimates.is_exact(name, *sides) else None
     numbers = {
         "value": difference.value, "ci_low": difference.ci_low, "ci_high": difference.ci_high, "n": difference.n,
-        "limit": rule.limit, "reference": rule.other.words, "p_value": difference.p_value, **settled.numbers,
+        "limit": rule.limit, "reference": rule.other.words, "p_value": difference.p_value,
+        "p_fail": settled.p_fail(
+            difference.value, lambda value: sign * value - limit, error, _degrees(spread, *sides)
+        ),
+        **settled.numbers,
     }  # fmt: skip
     reason = (
         f"difference {difference.value:+.3f} [{difference.ci_low:+.3f}, {difference.ci_high:+.3f}], "
         f"n {difference.n}, margin {rule.limit:g}{settled.words}"
     )
     if outcome == "inconclusive":
-        spread = estimates.Spread(difference.se_examples, difference.se_seeds)
         spread = estimates.at_limit(spread, limit, name, *sides)
         return _undecided(reason, numbers, sign * difference.value - limit, spread, difference.n)
     return Decision(outcome, reason, numbers)
@@ -257,17 +310,21 @@ def _flips(rule: Flips, evidence: Evidence) -> Decision:
         lambda draws: shared(draws)[:3], rule.limit, is_exact=estimates.is_exact("flips", *sides)
     )  # fmt: skip
     outcome = settled.outcome(lambda value: rule.limit - value)
+    spread = estimates.Spread(found.se_examples, found.se_seeds)
+    at_limit = estimates.at_limit(spread, rule.limit, "flips", *sides)
+    error = at_limit.se_examples if estimates.is_exact("flips", *sides) else None
     numbers = {
         "value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high, "n": found.n, "limit": rule.limit,
-        "reference": rule.other.words, **settled.numbers,
+        "reference": rule.other.words,
+        "p_fail": settled.p_fail(found.value, lambda value: rule.limit - value, error, _degrees(spread, *sides)),
+        **settled.numbers,
     }  # fmt: skip
     reason = (
         f"{found.value:.3f} flip [{found.ci_low:.3f}, {found.ci_high:.3f}], n {found.n}, limit {rule.limit:g}"
         f"{settled.words}"
     )
     if outcome == "inconclusive":
-        spread = estimates.at_limit(estimates.Spread(found.se_examples, found.se_seeds), rule.limit, "flips", *sides)
-        return _undecided(reason, numbers, rule.limit - found.value, spread, found.n)
+        return _undecided(reason, numbers, rule.limit - found.value, at_limit, found.n)
     return Decision(outcome, reason, numbers)
 
 
@@ -288,20 +345,24 @@ def _drop(rule: Drop, evidence: Evidence) -> Decision:
     (value, low, high), settled = _settled(measured, rule.limit, is_exact=estimates.is_exact(name, *sides))
     outcome = settled.outcome(lambda value: rule.limit - value)
     n, m = (len(side[0].labels) for side in sides)
+
+    def spread() -> estimates.Spread:
+        of_sides = [
+            estimates.spread(name, side, estimates.generator_for(name, of_side))
+            for side, of_side in zip(sides, keys, strict=True)
+        ]
+        return estimates.Spread(*(float(np.hypot(*errors)) for errors in zip(*of_sides, strict=True)))
+
+    degrees = math.inf
+    if any(len(side) > 1 for side in sides) and value > rule.limit:
+        degrees = _degrees(spread(), *sides)
     numbers = {
         "value": value, "ci_low": low, "ci_high": high, "n": n + m, "limit": rule.limit, "elsewhere": rule.elsewhere,
-        **settled.numbers,
+        "p_fail": settled.p_fail(value, lambda value: rule.limit - value, None, degrees), **settled.numbers,
     }  # fmt: skip
     reason = f"drop {value:+.3f} [{low:+.3f}, {high:+.3f}], n {n} and {m}, limit {rule.limit:g}{settled.words}"
     if outcome == "inconclusive":
-        spreads = np.array(
-            [
-                estimates.spread(name, side, estimates.generator_for(name, of_side))
-                for side, of_side in zip(sides, keys, strict=True)
-            ]
-        )
-        spread = estimates.Spread(*(float(error) for error in np.hypot(spreads[0], spreads[1])))
-        return _undecided(reason, numbers, rule.limit - value, spread, n + m)
+        return _undecided(reason, numbers, rule.limit - value, spread(), n + m)
     return Decision(outcome, reason, numbers)
 
 
@@ -359,6 +420,13 @@ KINDS: dict[Kind, Callable[[Any, Evidence], Decision]] = {
 """By kind, the decision on a rule of that kind's type."""
 
 
+def _degrees(spread: estimates.Spread, *sides: Sequence[Outcomes]) -> float:
+    """Degrees of freedom of an interval, as if all variance of seeds came from the side that has fewer of several."""
+    several = [len(side) for side in sides if len(side) > 1]
+    parts = [(spread.se_seeds**2, min(several))] if several else []
+    return inference.welch_degrees(spread.se_examples**2 + spread.se_seeds**2, parts)
+
+
 def _undecided(reason: str, numbers: dict[str, Any], gap: float, spread: estimates.Spread, n: int) -> Decision:
     """Decide "inconclusive", and name the number of further examples that would probably decide the rule."""
     if not any(spread):  # no resample differs, so the interval does not come from the resamples
@@ -409,6 +477,19 @@ class Settled(NamedTuple):
         return (
             f"; the limit is close to an end: {which} {self.draws:,} draws, [{self.low:+.4f}, {self.high:+.4f}], decide"
         )
+
+    def p_fail(self, value: float, good: Callable[[float], float], error: float | None, degrees: float) -> float:
+        """Compute the one-sided p-value of a truth that keeps to the limit: at most 2.5 % where the rule fails.
+
+        Args:
+            value: the estimate.
+            good: as for `outcome`.
+            error: for a score interval, the standard error if the limit were the truth.
+            degrees: degrees of freedom of the interval.
+        """
+        if error is not None:
+            return inference.score_p(good(value), error)
+        return inference.short_p(good(value), max(good(self.low), good(self.high)), degrees)
 
     def outcome(self, good: Callable[[float], float], *, strictly: bool = False) -> Outcome:
         """Decide by the position of the limit.

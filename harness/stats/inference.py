@@ -157,6 +157,38 @@ def two_sided_p(value: float, standard_error: float, degrees: float = math.inf) 
     return 2 * float(stdtr(degrees, -abs(value) / standard_error))
 
 
+def short_p(gap: float, high: float, degrees: float = math.inf) -> float:
+    """Compute the one-sided p-value of a truth that is not short of a limit, from a 95 % interval.
+
+    The interval is extended to other levels as a normal one, or one of Student's t. So the p-value is 2.5 % where the
+    interval ends at the limit, and smaller exactly where all of it is short. An interval without width says no more
+    than that.
+
+    Args:
+        gap: estimate minus limit, positive where it is not short.
+        high: upper end of the gap's interval.
+        degrees: degrees of freedom of the interval, from `welch_degrees`.
+    """
+    if not high > gap:
+        return ALPHA / 2 if gap < 0 else 1.0
+    if math.isinf(degrees):
+        return _tail(_Z * -gap / (high - gap))
+    from scipy.special import stdtr, stdtrit
+
+    return float(stdtr(degrees, float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) * gap / (high - gap)))
+
+
+def score_p(gap: float, error: float) -> float:
+    """Compute the p-value of `short_p` for a score interval.
+
+    Args:
+        error: standard error of the estimate if the limit were the truth.
+    """
+    if not error > 0:
+        return 0.0 if gap < 0 else 1.0
+    return _tail(-gap / error)
+
+
 def welch_degrees(variance: float, of_seeds: Sequence[tuple[float, int]]) -> float:
     """Compute the degrees of freedom of an estimated variance, of which a part comes from few seeds.
 

@@ -160,6 +160,8 @@ class Suite(Closed):
     model: Annotated[tuple[Model, ...], Field(min_length=1)]
     metric: Annotated[tuple[MetricSpec, ...], Field(min_length=1)]
     gate: tuple[Gate, ...] = ()
+    family: Literal["none", "holm"] = Field(default="none", exclude_if=lambda value: value == "none")
+    """Correction of failed rules for the number of rules: none, or by Holm's method."""
     expect: tuple[Expectation, ...] = ()
     audit: Audit = Audit(exact_overlap="forbid", near_overlap="report", near_threshold=0.8)
     """Without `[audit]`, texts shared by training and scored splits are forbidden, and nearly equal ones reported."""
