@@ -39,11 +39,13 @@ if TYPE_CHECKING:
     from harness.gates.compare import Compared, Comparison
     from harness.gates.power import Assumption, PowerEstimate
     from harness.gates.service import Judged
+    from harness.interchange.take_in import TakenIn
     from harness.records import Evidence, Parity
     from harness.store.bundle import Exported, Taken
     from harness.store.connection import Connection
     from harness.store.garbage import Cleared
     from harness.store.verify import Report as Verified
+    from harness.suite.schema import Labels
     from leaderboard.board.answers import Answer
     from leaderboard.board.examples import Examples
     from leaderboard.board.records import Board
@@ -238,9 +240,15 @@ def compare(project: Project, model_a: str, model_b: str, *, splits: Collection[
     if model_a == model_b:
         raise UsageError(f"{model_a} would be compared with itself; name two models")
     found = evidence(project, models=[model_a, model_b], splits=splits)
-    missing = {split_id for _, split_id in found.missing}
+    reasons = {
+        (model_id, split_id): found.missing.get((model_id, split_id), f"{model_id} is not scored on {split_id}")
+        for model_id in (model_a, model_b)
+        for split_id in found.examples
+        if (model_id, split_id) not in found.outcomes
+    }
+    missing = {split_id for _, split_id in reasons}
     if missing and (splits or len(missing) == len(found.examples)):
-        raise UsageError("\n".join(found.missing.values()))
+        raise UsageError("\n".join(reasons.values()))
     names, primary = [metric.name for metric in project.suite.metric], project.suite.primary_metric
 
     def on(split_id: str) -> "Comparison":
@@ -250,7 +258,7 @@ def compare(project: Project, model_a: str, model_b: str, *, splits: Collection[
     wanted = [split_id for split_id in found.examples if split_id not in missing]
     with ThreadPoolExecutor(cores()) as threads:  # resampling releases the interpreter's lock
         comparisons = tuple(threads.map(on, wanted))
-    return Compared(comparisons, tuple(found.missing.values()), _texts(project.suite, found))
+    return Compared(comparisons, tuple(reasons.values()), _texts(project.suite, found))
 
 
 def _texts(suite: Suite, found: "Evidence") -> dict[str, str]:
@@ -328,6 +336,35 @@ def predictions(project: Project, *, models: Collection[str] = (), splits: Colle
     if not frames:
         return pd.DataFrame(columns=["split", "model", "seed", "example", "label", "predicted", "score"])
     return pd.concat(frames, ignore_index=True)
+
+
+def import_answers(
+    project: Project,
+    model: str,
+    files: Sequence[str | os.PathLike[str]],
+    *,
+    splits: Collection[str] = (),
+    labels: "Labels | None" = None,
+) -> "TakenIn":
+    """Make the results of another harness a model of the suite; `evaluate` makes runs of it.
+
+    The suite file gets a `[[model]]`, and a file of answers is written beside it. The project is to be opened again.
+
+    Args:
+        model: id of the new model.
+        files: result files of lm-evaluation-harness, Inspect or Every Eval Ever, all of one model.
+        splits: only these of the scored splits; those that the files answer where empty.
+        labels: answers that mean negative and positive; guessed from the correct answers where None.
+
+    Raises:
+        UsageError: the suite declares no such split, or has a model of this id.
+        DataError: a file cannot be read, answers no split, or contradicts the rows' labels. Nothing was written.
+    """
+    from harness.interchange.take_in import take_in
+
+    check_known("split to score", splits, project.scored_splits)
+    paths = [Path(file) for file in files]
+    return take_in(project.suite, project.workspace, model, paths, split_ids=splits, labels=labels)
 
 
 def plan(project: Project, *, models: Collection[str] = (), splits: Collection[str] = ()) -> "list[Job]":

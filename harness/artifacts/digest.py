@@ -13,6 +13,11 @@ def of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def of_bytes(data: bytes) -> str:
+    """Hex SHA-256 of bytes (64 characters)."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def of_json(value: Any) -> str:
     """Hex SHA-256 of a JSON-serializable value, independent of key order (64 characters)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

@@ -11,6 +11,7 @@ import os
 from harness.cli import check
 from harness.cli import validate
 from harness.cli import data
+from harness.cli import take_in
 from harness.cli import train
 from harness.cli import evaluate
 from harness.cli import parity
@@ -28,7 +29,7 @@ from harness.output.terminal import write_in_any_encoding
 
 __all__ = [
     "app", "baseline", "check", "compare", "data", "evaluate", "judge", "main", "parity", "plan", "show", "site",
-    "store", "train", "validate",
+    "store", "take_in", "train", "validate",
 ]  # fmt: skip
 
 

@@ -1,13 +1,11 @@
 """The verbs for a first look at an adapter: a suite drafted, and all that follows from it in one command."""
 
-import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, Workers, app, reporting
-from harness.errors import UsageError
+from harness.cli.common import DEFAULT_DB, Db, Json, Workers, app, keys_of, reporting
 
 if TYPE_CHECKING:
     from harness.drafts.draft import Draft
@@ -112,27 +110,13 @@ def _written(
     from harness.suite.load import load
 
     say(f"reading {adapter} and {data}")
-    wanted = Wanted(adapter, data, base, train, _keys("--columns", columns), _keys("--labels", labels))
+    wanted = Wanted(adapter, data, base, train, keys_of("--columns", columns), keys_of("--labels", labels))
     folder = Path()
     workspace = Workspace(folder / "suite.toml", db)
     made = draft(wanted, folder, workspace.cache)
     path = write(made, folder)
     pin(path, load(path), workspace.places)
     return made, path
-
-
-def _keys(option: str, text: str | None) -> dict[str, Any] | None:
-    """The keys of an option that is written as in a suite, with braces or without."""
-    if text is None:
-        return None
-    bare = text.strip().removeprefix("{").removesuffix("}")
-    try:
-        keys: dict[str, Any] = tomllib.loads(f"it = {{{bare}}}")["it"]
-    except tomllib.TOMLDecodeError as problem:
-        raise UsageError(
-            f"{option}: {text!r} is not written as in a suite ({problem}): key = value, key = value"
-        ) from None
-    return keys
 
 
 def sentence(board: "Board", name: str, *, passed: bool, has_train: bool) -> str:

@@ -3,16 +3,17 @@
 import functools
 import os
 import sys
+import tomllib
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated, Any, ParamSpec
 
 import typer
 
-from harness.errors import HarnessError, for_user
+from harness.errors import HarnessError, UsageError, for_user
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,6 +39,20 @@ def command(verb: str, suite_path: Path, db: Path) -> str:
     """A call of another verb on the same suite and store."""
     stored = "" if db == DEFAULT_DB or str(db) == os.environ.get("HARNESS_DB") else f" --db {db}"
     return f"harness {verb} {suite_path}{stored}"
+
+
+def keys_of(option: str, text: str | None) -> dict[str, Any] | None:
+    """The keys of an option that is written as in a suite, with braces or without."""
+    if text is None:
+        return None
+    bare = text.strip().removeprefix("{").removesuffix("}")
+    try:
+        keys: dict[str, Any] = tomllib.loads(f"it = {{{bare}}}")["it"]
+    except tomllib.TOMLDecodeError as problem:
+        raise UsageError(
+            f"{option}: {text!r} is not written as in a suite ({problem}): key = value, key = value"
+        ) from None
+    return keys
 
 
 def announce(work: str) -> None:

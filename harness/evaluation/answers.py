@@ -19,12 +19,16 @@ from harness.data import local_file, text_file
 from harness.data.source import Places
 from harness.errors import DataError
 from harness.records import Example, Split
-from harness.suite.schema import FileSplit, PredictionsModel, Text
+from harness.suite.schema import AnswerColumns, FileSplit, PredictionsModel, Text
 from harness.suite.splits import canonical
 
 NAMED = 3
 """Number of rows that a refusal names."""
 _BATCH_ROWS = 10_000
+
+
+class MissingAnswersError(ValueError):
+    """A row of a split has no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ def given(model: PredictionsModel, text: Text, splits: Sequence[Split], places: 
     problems = {}
     for split in splits:
         try:
-            matched = _matched(by_key, model, text, split)
+            matched = match_rows(by_key, model.columns, text, split)
             if any(scores.get(example_id, score) != score for example_id, score in matched.items()):
                 raise ValueError("answers an example otherwise than in another split, though it is the same")
             scores |= matched
@@ -121,19 +125,29 @@ def _score(value: Any, model: PredictionsModel) -> float:
     return score
 
 
-def _matched(by_key: Mapping[str, list[float]], model: PredictionsModel, text: Text, split: Split) -> dict[str, float]:
-    """Scores by example id.
+def match_rows(
+    by_key: Mapping[str, Sequence[float]], columns: AnswerColumns, text: Text, split: Split
+) -> dict[str, float]:
+    """Match answers to the rows of a split, one to each.
+
+    Args:
+        by_key: scores by example id, row number or text.
+        columns: states which of these the keys are.
+
+    Returns:
+        Scores by example id.
 
     Raises:
-        ValueError: a row has no answer, or more than one; or an answer is for no row.
+        MissingAnswersError: a row has no answer.
+        ValueError: a row has more than one, or an answer is for no row.
     """
     examples = split.examples
     rendered = any(text.render(example.title, example.content) in by_key for example in examples[:100])
 
     def key_of(place: int, example: Example) -> str:
-        if model.columns.example:
+        if columns.example:
             return example.example_id
-        if model.columns.row:
+        if columns.row:
             return str(place)
         return text.render(example.title, example.content) if rendered else example.content
 
@@ -142,14 +156,14 @@ def _matched(by_key: Mapping[str, list[float]], model: PredictionsModel, text: T
         wanted[key_of(place, example)].append(example.example_id)
     missing = [example_id for key, ids in wanted.items() if key not in by_key for example_id in ids]
     if missing:
-        raise ValueError(f"has no answer for {len(missing):,} of {len(examples):,} rows ({_some(missing)})")
+        raise MissingAnswersError(f"has no answer for {len(missing):,} of {len(examples):,} rows ({_some(missing)})")
     scores: dict[str, float] = {}
     for key, ids in wanted.items():
         answers = by_key[key]
         if len(answers) > len(ids) or len(set(answers)) > 1:
             raise ValueError(f"answers {len(answers)} times for {len(ids)} row ({key!r:.60}); one answer is needed")
         scores |= dict.fromkeys(ids, answers[0])
-    if model.columns.row and (strange := by_key.keys() - wanted.keys()):
+    if columns.row and (strange := by_key.keys() - wanted.keys()):
         raise ValueError(f"answers {len(strange):,} rows beyond the {len(examples):,} of split {split.split_id!r}")
     return scores
 

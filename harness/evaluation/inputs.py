@@ -73,12 +73,7 @@ def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
         DataError: an input is unavailable or differs from its pin, or repeats texts where the suite forbids it.
         LeakError: a scored split shares texts with a training split, and the suite forbids it.
     """
-    lock_path = lock.path_for(workspace.suite_path)
-    pinned = lock.read(lock_path) or {}
-    drawn = {rule.id: data.load_split(rule, workspace.places, pinned.get(rule.id)) for rule in suite.split}
-    lock.check(lock_path, pinned, drawn.values())
-    settled = repeats.settle(suite, drawn)
-    settled.refuse()
+    settled, notes, unpinned = load_splits(suite, workspace)
     splits = settled.splits
     # Nearly equal texts take seconds to find: where they are only reported, the audit finds them once.
     found = audit.overlaps(suite, splits, look_for_near=suite.audit.near_overlap == "forbid")
@@ -86,8 +81,25 @@ def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
     audit.refuse(judged)
     bases = {base.id: resolve(base, workspace.suite_path.parent, workspace.cache) for base in suite.base}
     trainings = {(job.adapter.id, job.seed): job for job in training_jobs(suite, splits, bases, workspace.adapters)}
-    warnings = (*data.notes(drawn.values()), *settled.notes, *judged.reported)
-    return ResolvedInputs(splits, bases, trainings, lock.unpinned(pinned, splits), warnings)
+    return ResolvedInputs(splits, bases, trainings, unpinned, (*notes, *judged.reported))
+
+
+def load_splits(suite: Suite, workspace: Workspace) -> tuple[repeats.Settled, tuple[str, ...], tuple[str, ...]]:
+    """Load and verify every split of a suite, as they are scored.
+
+    Returns:
+        The splits, with their repeated texts treated as the suite says; notes for readers; ids that no lock pins.
+
+    Raises:
+        DataError: an input is unavailable or differs from its pin, or repeats texts where the suite forbids it.
+    """
+    lock_path = lock.path_for(workspace.suite_path)
+    pinned = lock.read(lock_path) or {}
+    drawn = {rule.id: data.load_split(rule, workspace.places, pinned.get(rule.id)) for rule in suite.split}
+    lock.check(lock_path, pinned, drawn.values())
+    settled = repeats.settle(suite, drawn)
+    settled.refuse()
+    return settled, (*data.notes(drawn.values()), *settled.notes), tuple(lock.unpinned(pinned, settled.splits))
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,12 +60,13 @@ def plan(
         answers = {variant: [stored.get(check.keys[variant]) for check in held] for variant in variants}
         decision = parity.choose_variant(model, variants, answers)
         unanswered: Mapping[str, str] = {}
+        of_model = [split for split in scored if suite.scores(model, split.split_id)]
         if isinstance(model, PredictionsModel):
-            whole = [materials.splits[split.split_id] for split in scored]
+            whole = [materials.splits[split.split_id] for split in of_model]
             given = answers_given(model, suite.text, whole, workspace.places)
             by_seed, unanswered = _with_answers(by_seed, given.scores), given.problems
         for seed, recipe in by_seed.items():
-            for split in scored:
+            for split in of_model:
                 missing = unanswered.get(split.split_id)
                 jobs.append(_job(suite, decision, seed, split, recipe, git, workspace, missing))
     return jobs

@@ -49,6 +49,12 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from dangling(f"model[{i}].{key}", table, _text(model, key))
         for key in ("shots", "calibration"):
             yield from dangling(f"model[{i}].{key}.split", "split", _text(_table(model, key), "split"))
+        answered = model.get("splits")
+        for k, split in enumerate(answered if isinstance(answered, list) else []):
+            place = f"model[{i}].splits[{k}]"
+            yield from dangling(place, "split", split if isinstance(split, str) else None)
+            if split in trained_on:
+                yield place, f"{split!r} is used for training; answers are for splits that are scored"
         asked = model.get("prompts")
         for k, prompt in enumerate(asked if isinstance(asked, list) else []):
             yield from dangling(f"model[{i}].prompts[{k}]", "prompt", prompt if isinstance(prompt, str) else None)
@@ -108,6 +114,9 @@ def _rule_problems(
                     f"{place}.split",
                     f"{split!r} is used for training; {_a(word)} needs a split that no model has seen",
                 )
+            answered = models.get(candidate, {}).get("splits")
+            if isinstance(answered, list) and split in splits and split not in answered:
+                yield f"{place}.split", f"{candidate!r} has no answers for {split!r}; add it to that model's splits"
             if (name := _text(row, "slice")) is not None:
                 yield from _slice_problems(f"{place}.slice", name, sliced.get(split, {}))
             elsewhere = _text(_table(row, "max_drop_out_of_domain"), "split")

@@ -172,6 +172,10 @@ class PredictionsModel(Closed):
     """Character between the cells of a CSV file; a comma if absent."""
     encoding: Encoding | None = Field(default=None, exclude_if=_is_absent)
     """Encoding of a text file; UTF-8 if absent."""
+    splits: Annotated[tuple[Id, ...] | None, Field(min_length=1, exclude_if=_is_absent)] = None
+    """Splits that the file answers; all scored ones if absent."""
+    origin: Name | None = Field(default=None, exclude_if=_is_absent)
+    """The system and file that the answers come from, for display."""
 
 
 Model: TypeAlias = Annotated[

@@ -185,6 +185,10 @@ class Suite(Closed):
         shown = {split for m in self.model if isinstance(m, PromptModel) for split in m.training_splits}
         return frozenset(fitted | shown | {adapter.train.split for adapter in self.trained_adapters})
 
+    def scores(self, model: Model, split_id: str) -> bool:
+        """True if a model is scored on a split that nothing is trained on."""
+        return not isinstance(model, PredictionsModel) or model.splits is None or split_id in model.splits
+
     def seeds_of(self, model: Model) -> tuple[int | None, ...]:
         """The seeds with which a model is scored; (None,) for one without randomness."""
         if isinstance(model, PromptModel):
