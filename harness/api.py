@@ -367,6 +367,50 @@ def import_answers(
     return take_in(project.suite, project.workspace, model, paths, split_ids=splits, labels=labels)
 
 
+@dataclass(frozen=True, slots=True)
+class HandedOut:
+    """Results that were written in the form of others."""
+
+    files: tuple[Path, ...]
+    """Sorted."""
+    results: int
+    """Number of models and splits that were written."""
+    missing: tuple[str, ...]
+    """Reason for each that was not."""
+
+
+def export_results(
+    project: Project,
+    form: str,
+    folder: str | os.PathLike[str],
+    *,
+    models: Collection[str] = (),
+    splits: Collection[str] = (),
+) -> HandedOut:
+    """Write the suite's stored results in a form of others, with intervals and digests where it has a field.
+
+    Args:
+        form: a key of `harness.interchange.hand_out.FORMS`.
+        folder: where to write.
+        models, splits: only these; all where empty.
+
+    Raises:
+        UsageError: there is no such form, model or split, or no results are stored.
+        StoreError: there is no store.
+    """
+    from harness.evaluation import results as stored
+    from harness.interchange import results as interchange_results
+    from harness.interchange.hand_out import FORMS, hand_out
+    from harness.store.connection import opened
+
+    check_known("form", [form], FORMS)
+    jobs = plan(project, models=models, splits=splits)
+    with opened(project.db, read_only=True) as connection:
+        found = stored.of(connection, jobs)
+    results = interchange_results.of(project.suite, jobs, found)
+    return HandedOut(tuple(hand_out(results, form, Path(folder))), len(results), tuple(found.missing.values()))
+
+
 def plan(project: Project, *, models: Collection[str] = (), splits: Collection[str] = ()) -> "list[Job]":
     """Everything that the suite asks to be scored, each with the key under which its run is stored.
 

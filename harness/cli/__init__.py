@@ -21,6 +21,7 @@ from harness.cli import baseline
 from harness.cli import compare
 from harness.cli import show
 from harness.cli import site
+from harness.cli import hand_out
 from harness.cli import store
 
 # isort: on
@@ -28,8 +29,8 @@ from harness.cli.common import app
 from harness.output.terminal import write_in_any_encoding
 
 __all__ = [
-    "app", "baseline", "check", "compare", "data", "evaluate", "judge", "main", "parity", "plan", "show", "site",
-    "store", "take_in", "train", "validate",
+    "app", "baseline", "check", "compare", "data", "evaluate", "hand_out", "judge", "main", "parity", "plan", "show",
+    "site", "store", "take_in", "train", "validate",
 ]  # fmt: skip
 
 

@@ -36,14 +36,14 @@ def of_rows(rows: Iterator[tuple[str, Mapping[str, Any]]]) -> Log:
 def _sample(place: str, row: Mapping[str, Any]) -> Sample:
     if absent := sorted(KEYS - row.keys()):
         raise ValueError(f"has no {absent[0]!r}, unlike the lines before it")
-    asked = mapping(row["input"], "input")
-    fields = fields_of(
-        {"sample_id": row["sample_id"], "input": {"raw": asked.get("raw")}, "metadata": row.get("metadata")}
-    )
+    asked, metadata = mapping(row["input"], "input"), row.get("metadata")
+    seed = metadata.get("seed") if isinstance(metadata, dict) else None
+    fields = fields_of({"sample_id": row["sample_id"], "input": {"raw": asked.get("raw")}, "metadata": metadata})
     reference = asked.get("reference")
     references = [reference] if isinstance(reference, str) else items(reference, "input.reference")
     evaluation = mapping(row["evaluation"], "evaluation")
     variant = str(row.get("evaluation_result_id") or row.get("evaluation_name") or "")
+    variant += "" if seed is None else f" seed {seed}"
     target = str(references[0]) if references else None
     return Sample(place, fields, _answer(row), target, judged(evaluation.get("is_correct")), variant)
 
