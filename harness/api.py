@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.evaluation.ingest import Report
-    from harness.evaluation.inputs import PinnedData
+    from harness.evaluation.inputs import PinnedData, ResolvedInputs
     from harness.evaluation.scoring import Job
     from harness.evaluation.weights import Weights
     from harness.gates.baseline_file import BaselineSummary
@@ -422,15 +422,7 @@ def plan(project: Project, *, models: Collection[str] = (), splits: Collection[s
         UsageError: the suite declares no such model or split.
         DataError: an input cannot be had or is not what was pinned.
     """
-    from harness.evaluation import plan as evaluation_plan
-    from harness.evaluation.inputs import gather
-
-    check_known("model", models, project.models)
-    check_known("split to score", splits, project.scored_splits)
-    workspace = project.workspace
-    return evaluation_plan.plan(
-        project.suite, gather(project.suite, workspace), workspace, model_ids=models, split_ids=splits
-    )
+    return _planned(project, models, splits)[1]
 
 
 def evidence(project: Project, *, models: Collection[str] = (), splits: Collection[str] = ()) -> "Evidence":
@@ -681,6 +673,20 @@ class _Boards:
     warnings: tuple[str, ...]
 
 
+def _planned(
+    project: Project, models: Collection[str] = (), splits: Collection[str] = ()
+) -> "tuple[ResolvedInputs, list[Job]]":
+    """The verified inputs of a suite, and what is to be scored on them."""
+    from harness.evaluation import plan as evaluation_plan
+    from harness.evaluation.inputs import gather
+
+    check_known("model", models, project.models)
+    check_known("split to score", splits, project.scored_splits)
+    workspace = project.workspace
+    inputs = gather(project.suite, workspace)
+    return inputs, evaluation_plan.plan(project.suite, inputs, workspace, model_ids=models, split_ids=splits)
+
+
 def _boards(projects: Sequence[Project]) -> _Boards:
     """The board of each project.
 
@@ -688,12 +694,12 @@ def _boards(projects: Sequence[Project]) -> _Boards:
     """
     from harness.store.connection import snapshot
 
-    plans = [(project, plan(project)) for project in projects]
+    plans = [(project, *_planned(project)) for project in projects]
     found = _Boards([], {}, ())
-    warnings: list[str] = []
+    warnings = [warning for _, inputs, _ in plans for warning in inputs.warnings]
     with ExitStack() as stack:
         copies = {db: stack.enter_context(snapshot(db)) for db in dict.fromkeys(project.db for project in projects)}
-        for project, jobs in plans:
+        for project, _, jobs in plans:
             found.boards.append(_board_of(copies[project.db], project, jobs, warnings))
             found.examples[project.suite.name] = {job.split.split_id: job.split.examples for job in jobs}
     return _Boards(found.boards, found.examples, tuple(warnings))

@@ -33,7 +33,8 @@ class Example:
     text_digest: str
     """Digest of title and content without the label (32 hex digits): equal texts are found whatever their labels."""
     columns: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Values of the split's `slice_columns` by name, empty where the row has none; not part of any digest."""
+    """Values of the split's `slice_columns` by name, empty where the row has none; pinned by the lock, but no part of
+    the split's digest: no prediction depends on them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from harness.artifacts import digest
-from harness.data.lock import Locked
+from harness.data.lock import Locked, columns_digest
 from harness.data.source import DROPPED, NO_COLUMNS, Places, Row, Rows
 from harness.errors import DataError, FetchError, LeakError
 from harness.records import Example, Split
@@ -104,7 +104,7 @@ def _local_copy(rule: HubSplit, places: Places, pinned: Locked) -> Split | None:
             split = _taken(declared, rows)
         except DataError:
             continue  # too few rows, or malformed: not a copy
-        if split.digest == pinned.digest:
+        if (split.digest, columns_digest(split)) == (pinned.digest, pinned.columns):
             stand_in = {"stand_in": declared.path.partition("/")[2]}
             return replace(split, source=rule.model_dump(mode="json", exclude_none=True) | stand_in)
     return None

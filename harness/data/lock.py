@@ -1,17 +1,17 @@
 """The lock file beside a suite, which pins the rows of its splits so that everybody scores the same ones.
 
-`suites/<suite>.lock` is JSON: for each split id the digest, n, the number of positives and, for a hub split, the
-commit. Entries are written once, verified by every later run, and changed only on purpose. Splits not listed are not
-pinned.
+`suites/<suite>.lock` is JSON: for each split id the digest, n, the number of positives, the digest of the values of
+its slice columns, if it has any, and the commit of a hub split. Entries are written once, verified by every later run,
+and changed only on purpose. Splits not listed are not pinned.
 """
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.artifacts import atomic
+from harness.artifacts import atomic, digest
 from harness.errors import DataError
 from harness.records import Split
 
@@ -25,6 +25,8 @@ class Locked:
     positives: int
     commit: str | None = None
     """The commit at which a hub split was read."""
+    columns: str | None = None
+    """SHA-256 over the values of its slice columns, example by example (64 hex digits); None without such columns."""
 
 
 def path_for(suite_path: Path) -> Path:
@@ -35,7 +37,18 @@ def path_for(suite_path: Path) -> Path:
 def describe(split: Split) -> Locked:
     """The entry that would pin a split."""
     commit = split.source.get("revision") if split.source.get("source") == "hub" else None
-    return Locked(split.digest, len(split.examples), sum(example.label for example in split.examples), commit)
+    positives = sum(example.label for example in split.examples)
+    return Locked(split.digest, len(split.examples), positives, commit, columns_digest(split))
+
+
+def columns_digest(split: Split) -> str | None:
+    """SHA-256 over the values of a split's slice columns in the examples' order; None where it has none.
+
+    The split's own digest leaves them out: no prediction depends on them, so that a further column scores nothing
+    again. Slices do depend on them, and gates on slices.
+    """
+    columns = [dict(example.columns) for example in split.examples]
+    return digest.of_json(columns) if any(columns) else None
 
 
 def read(path: Path) -> dict[str, Locked] | None:
@@ -73,14 +86,26 @@ def check(path: Path, locked: dict[str, Locked], splits: Iterable[Split]) -> Non
     problems = []
     for split in splits:
         pinned, found = locked.get(split.split_id), describe(split)
-        if pinned is not None and replace(pinned, commit=None) != replace(found, commit=None):
+        if pinned is None:
+            continue
+        if (pinned.digest, pinned.n, pinned.positives) != (found.digest, found.n, found.positives):
             problems.append(
                 f"{path}: split {split.split_id!r} does not have the pinned rows: "
                 f"digest {found.digest[:12]}… (n {found.n}, {found.positives} positive), "
                 f"pinned {pinned.digest[:12]}… (n {pinned.n}, {pinned.positives} positive)"
             )
+        elif pinned.columns != found.columns:
+            names = ", ".join(split.examples[0].columns) or "none"
+            problems.append(
+                f"{path}: split {split.split_id!r} does not have the pinned values of its slice columns ({names}): "
+                f"digest {_short(found.columns)}, pinned {_short(pinned.columns)}"
+            )
     if problems:
         raise DataError("\n".join([*problems, "To accept these rows: `harness data SUITE --update-lock`"]))
+
+
+def _short(sha256: str | None) -> str:
+    return f"{sha256[:12]}…" if sha256 else "none"
 
 
 def unpinned(locked: Mapping[str, Locked] | None, split_ids: Iterable[str]) -> tuple[str, ...]:

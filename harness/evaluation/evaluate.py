@@ -11,7 +11,6 @@ import traceback
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from harness import models, provenance
@@ -75,7 +74,6 @@ def bring_up_to_date(
     done = {run.run_key for run in (*report.scored, *report.reused)}
     unmeasured = measure_forgetting([job for job in jobs if job.run_key in done], workspace, map_unordered)
     report.warnings = [
-        *_unpinned(inputs, workspace.suite_path),
         *inputs.warnings,
         *audited,
         *_slow(suite, wanted),
@@ -89,12 +87,6 @@ def bring_up_to_date(
 
 def _adapters_of(wanted: Sequence[Model]) -> set[str]:
     return {used for declared in wanted if (used := getattr(declared, "adapter", None)) is not None}
-
-
-def _unpinned(inputs: ResolvedInputs, path: Path) -> list[str]:
-    if not inputs.unpinned:
-        return []
-    return [f"{path}: no lock pins {', '.join(inputs.unpinned)}; `harness data {path}` pins their rows"]
 
 
 def _slow(suite: Suite, wanted: Sequence[Model]) -> list[str]:

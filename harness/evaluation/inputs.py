@@ -60,10 +60,9 @@ class ResolvedInputs:
     bases: Mapping[str, ResolvedBase]
     trainings: Mapping[tuple[str, int], TrainingJob]
     """Everything that the suite trains, by adapter id and seed, in the file's order."""
-    unpinned: tuple[str, ...]
-    """Ids of splits that no lock pins."""
     warnings: tuple[str, ...] = ()
-    """Repeated texts, and overlap of training and scored splits, that the suite reports rather than forbids."""
+    """Splits that no lock pins, rows that were dropped, repeated texts, and overlap of training and scored splits that
+    the suite reports rather than forbids."""
 
 
 def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
@@ -73,7 +72,7 @@ def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
         DataError: an input is unavailable or differs from its pin, or repeats texts where the suite forbids it.
         LeakError: a scored split shares texts with a training split, and the suite forbids it.
     """
-    settled, notes, unpinned = load_splits(suite, workspace)
+    settled, notes = load_splits(suite, workspace)
     splits = settled.splits
     # Nearly equal texts take seconds to find: where they are only reported, the audit finds them once.
     found = audit.overlaps(suite, splits, look_for_near=suite.audit.near_overlap == "forbid")
@@ -81,25 +80,29 @@ def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
     audit.refuse(judged)
     bases = {base.id: resolve(base, workspace.suite_path.parent, workspace.cache) for base in suite.base}
     trainings = {(job.adapter.id, job.seed): job for job in training_jobs(suite, splits, bases, workspace.adapters)}
-    return ResolvedInputs(splits, bases, trainings, unpinned, (*notes, *judged.reported))
+    return ResolvedInputs(splits, bases, trainings, (*notes, *judged.reported))
 
 
-def load_splits(suite: Suite, workspace: Workspace) -> tuple[repeats.Settled, tuple[str, ...], tuple[str, ...]]:
+def load_splits(suite: Suite, workspace: Workspace) -> tuple[repeats.Settled, tuple[str, ...]]:
     """Load and verify every split of a suite, as they are scored.
 
     Returns:
-        The splits, with their repeated texts treated as the suite says; notes for readers; ids that no lock pins.
+        The splits, with their repeated texts treated as the suite says; notes for readers, splits without a lock among
+        them.
 
     Raises:
         DataError: an input is unavailable or differs from its pin, or repeats texts where the suite forbids it.
     """
-    lock_path = lock.path_for(workspace.suite_path)
+    path = workspace.suite_path
+    lock_path = lock.path_for(path)
     pinned = lock.read(lock_path) or {}
     drawn = {rule.id: data.load_split(rule, workspace.places, pinned.get(rule.id)) for rule in suite.split}
     lock.check(lock_path, pinned, drawn.values())
     settled = repeats.settle(suite, drawn)
     settled.refuse()
-    return settled, (*data.notes(drawn.values()), *settled.notes), tuple(lock.unpinned(pinned, settled.splits))
+    unpinned = lock.unpinned(pinned, settled.splits)
+    no_lock = [f"{path}: no lock pins {', '.join(unpinned)}; `harness data {path}` pins their rows"] if unpinned else []
+    return settled, (*no_lock, *data.notes(drawn.values()), *settled.notes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ def take_in(
     path = workspace.suite_path
     if not re.fullmatch(ID_PATTERN, model_id) or len(model_id) > 64:
         raise UsageError(f"{model_id!r} is no id: lower-case letters, digits and . _ + - only, 64 at most")
-    settled, _, _ = load_splits(suite, workspace)
+    settled, _ = load_splits(suite, workspace)
     scored = {one: split for one, split in settled.splits.items() if one not in suite.train_split_ids}
     wanted = [split for one, split in scored.items() if not split_ids or one in split_ids]
     scores: dict[str, float] = {}

@@ -5,6 +5,8 @@ from urllib.parse import quote, urlencode
 INDEX = "index.html"
 STYLE = "static/style.css"
 SCRIPT = "static/board.js"
+ICON = "static/icon.svg"
+THEME = "static/theme.js"
 
 
 def model_file(suite: str, model_id: str) -> str:
@@ -15,6 +17,20 @@ def model_file(suite: str, model_id: str) -> str:
 def downloads(suite: str) -> dict[str, str]:
     """A suite's board as data: files by the name of their format. No page's name ends like them."""
     return {name: f"{suite}/board.{name.lower()}" for name in ("CSV", "JSON", "Parquet")}
+
+
+def badge(suite: str, subject: str, model_id: str) -> str:
+    """Path of a model's badge without its ending.
+
+    Args:
+        subject: `lead` or `gates`, which has a folder of its own, since any id may be a model's.
+    """
+    return f"{suite}/badges/{subject}/{model_id}"
+
+
+def suite_badge(suite: str) -> str:
+    """Path of the badge of all of a suite's gates without its ending."""
+    return f"{suite}/badges/gates"
 
 
 def compare_file(suite: str) -> str:

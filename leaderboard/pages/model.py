@@ -12,6 +12,7 @@ from harness.suite.schema import Model, PromptModel, Suite
 from leaderboard.board.records import Board, Entry, ScoredRun
 from leaderboard.pages import formats, links
 from leaderboard.pages.again import citation, commands, loading
+from leaderboard.pages.badges import Picture, of_model, picture
 from leaderboard.pages.forgetting import ForgettingRow, forgetting_rows
 from leaderboard.pages.gallery import Plot, smoothed
 from leaderboard.pages.hardest import HardExample, hardest
@@ -142,6 +143,8 @@ class ModelRows:
     """A program that loads the weights with transformers and PEFT; empty for what has none of PEFT's."""
     citation: str
     """BibTeX; empty without runs."""
+    pictures: tuple[Picture, ...]
+    """Badges: the lead over its base, and its gates."""
     history: Plot | None
     past: tuple[PastRow, ...]
     runs: tuple[RunRows, ...]
@@ -193,6 +196,7 @@ def model_rows(
         commands=commands(entries),
         loading=loading(entries),
         citation=citation(suite, suite_digest, entries[0]),
+        pictures=tuple(picture(badge) for badge in of_model(board, model.id)),
         history=history_plot(board, model.id, scored),
         past=past_rows(board.past.get(model.id, ()), scored),
         runs=tuple(run_rows(run) for run in scored),

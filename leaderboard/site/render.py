@@ -16,7 +16,7 @@ from leaderboard.board import examples as board_examples
 from leaderboard.board.examples import Examples
 from leaderboard.board.pairs import chosen_pairs
 from leaderboard.board.records import Board
-from leaderboard.pages import links
+from leaderboard.pages import badges, links
 from leaderboard.pages.board_table import choices
 from leaderboard.pages.compare import compare_rows
 from leaderboard.pages.examples import examples_rows
@@ -47,13 +47,13 @@ def render(boards: Sequence[Board], examples: Mapping[str, Examples] = NO_EXAMPL
         if board_examples.shown_sections(board, examples.get(board.suite.name, {}))
     }  # fmt: skip
     suites = [suite_rows(board, examples.get(board.suite.name, {})) for board in boards]
-    static = {name: _static(name) for name in (links.STYLE, links.SCRIPT)}
+    static = {name: _static(name) for name in (links.STYLE, links.SCRIPT, links.ICON, links.THEME)}
     index = environment.get_template("index.html")
     files: dict[str, str | bytes] = {**static}
     files[links.INDEX] = _page(index, suites=suites, choices=choices(boards), tools=tools, root="")
     template = environment.get_template("model.html")
     for board in boards:
-        files |= downloads.files(board)
+        files |= downloads.files(board) | _badges(environment, board)
         suite_digest = board.suite.digest
         for model in board.suite.model:
             rows = model_rows(board, model, suite_digest, examples.get(board.suite.name, {}))
@@ -61,6 +61,16 @@ def render(boards: Sequence[Board], examples: Mapping[str, Examples] = NO_EXAMPL
         if board.suite.name in tools:
             files |= _tools(environment, board, examples[board.suite.name])
     return files
+
+
+def _badges(environment: jinja2.Environment, board: Board) -> dict[str, str]:
+    """Every badge of a suite, as a picture and as the JSON of an endpoint."""
+    template = environment.get_template("badge.svg")
+    made: dict[str, str] = {}
+    for one in badges.badges(board):
+        made[f"{one.file}.svg"] = _page(template, badge=one, pad=badges.PADDING_PX)
+        made[f"{one.file}.json"] = visible(one.endpoint) + "\n"
+    return made
 
 
 def _tools(environment: jinja2.Environment, board: Board, examples: Examples) -> dict[str, str]:

@@ -14,6 +14,7 @@ from harness import data
 from harness.data import lock, sdist
 from harness.data.source import Places, Row
 from harness.errors import DataError, LeakError
+from harness.records import Split
 from harness.suite.schema import ClusterShare, SdistSplit
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
@@ -186,6 +187,31 @@ def test_a_lock_round_trips_and_names_what_differs(load: Callable[..., Any], tmp
     lock.check(path, {}, [split])
     assert lock.unpinned({}, ["rows"]) == lock.unpinned(None, ["rows"]) == ("rows",)
     assert lock.unpinned(pinned, ["rows"]) == ()
+
+
+def test_a_lock_pins_the_values_of_slice_columns(tmp_path: Path) -> None:
+    path = tmp_path / "x.lock"
+
+    def with_stars(*stars: str, names: tuple[str, ...] = ("stars",)) -> Split:
+        rows = [Row("", f"text {i}", i % 2, None, dict.fromkeys(names, value)) for i, value in enumerate(stars)]
+        return data.as_split("rows", rows, {"source": "file"}, names)
+
+    split, without = with_stars("1", "5", ""), with_stars("1", "5", "", names=())
+    assert split.digest == without.digest  # no prediction depends on them
+    lock.write(path, [split])
+    pinned = lock.read(path)
+    assert pinned is not None
+    lock.check(path, pinned, [split])
+    renamed = with_stars("1", "5", "", names=("rating",))
+    for other in (with_stars("1", "4", ""), with_stars("5", "1", ""), renamed, without):
+        with pytest.raises(DataError, match=r"split 'rows' does not have the pinned values of its slice columns"):
+            lock.check(path, pinned, [other])
+    lock.write(path, [without])
+    unsliced = lock.read(path)
+    assert unsliced is not None
+    lock.check(path, unsliced, [without])
+    with pytest.raises(DataError, match=r"its slice columns \(stars\): digest \w{12}…, pinned none\n.*--update-lock"):
+        lock.check(path, unsliced, [split])
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"splits": {"a": {}}}', json.dumps({"splits": 3}), "\x00"])

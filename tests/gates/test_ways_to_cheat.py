@@ -173,6 +173,16 @@ def train_on_a_test_row(world: World) -> None:
     world.suite.with_suffix(".lock").unlink()
 
 
+def slice_otherwise(world: World) -> None:
+    """A column that says where each row was sold, pinned; then rows are moved from one place to the other."""
+    sold = [row | {"sold": "here" if i < 50 else "there"} for i, row in enumerate(rows(100, 1000))]
+    world.edit('path = "test.jsonl"', 'path = "test.jsonl"\nslice_columns = ["sold"]')
+    write_rows(world.suite.parent / "test.jsonl", sold)
+    assert world.command("data", world.suite, "--update-lock").exit_code == 0
+    assert world.red() == {}
+    write_rows(world.suite.parent / "test.jsonl", [row | {"sold": "there"} if row["label"] else row for row in sold])
+
+
 def relabel_without_lock(world: World) -> None:
     relabel(world)
     world.suite.with_suffix(".lock").unlink()
@@ -238,6 +248,7 @@ def test_files_that_were_changed_fail_the_gate_and_the_page_says_why(
 
 PINNED: dict[str, tuple[Callable[[World], Any], str]] = {
     "labels of the data": (relabel, "split 'test' does not have the pinned rows"),
+    "values of a slice column": (slice_otherwise, "does not have the pinned values of its slice columns (sold)"),
     "the lock": (
         lambda world: overwrite(world.suite.with_suffix(".lock"), '"n": 100', '"n": 101'),
         "split 'test' does not have the pinned rows",
@@ -263,6 +274,13 @@ def test_inputs_that_are_not_what_was_pinned_are_refused(
     for result in (world.command("gate", world.suite), world.site()):
         assert result.exit_code == 2
         assert named in result.stderr
+
+
+def test_splits_without_a_lock_are_warned_of_by_gate_and_site(world: World) -> None:
+    world.suite.with_suffix(".lock").unlink()
+    for result in (world.command("gate", world.suite), world.site()):
+        assert result.exit_code == 0
+        assert "no lock pins train, test" in result.stderr
 
 
 @pytest.mark.parametrize("kind", ["shards", "cache/states"])

@@ -10,6 +10,8 @@ import pytest
 from tests.leaderboard.browsing import COMPARE, EXAMPLES, Opened
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
     from tests.leaderboard.conftest import Bench
 
 pytestmark = [pytest.mark.browser, pytest.mark.no_cover]
@@ -86,3 +88,49 @@ def test_every_link_of_the_tools_leads_to_a_file(opened: Opened) -> None:
                 assert link.startswith("file://")
                 path = page.evaluate("url => decodeURIComponent(new URL(url).pathname)", link)
                 assert Path(path).is_file(), link
+
+
+def shade(page: "Page") -> int:
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return sum(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(","))
+
+
+def test_a_chosen_theme_holds_against_the_systems_and_on_the_next_page(opened: Opened) -> None:
+    with opened("index.html", scheme="dark") as page:
+        assert shade(page) < 200
+        page.click("#theme")
+        assert page.text_content("#theme") == "Theme: light"
+        assert shade(page) > 600
+        page.click(".board a")
+        page.wait_for_load_state()
+        assert page.text_content("#theme") == "Theme: light"
+        assert shade(page) > 600
+        page.click("#theme")
+        page.click("#theme")
+        assert page.text_content("#theme") == "Theme: auto"
+        assert shade(page) < 200
+
+
+def test_the_keyboard_reaches_everything_that_can_be_used(opened: Opened, folder: Path) -> None:
+    """Tab goes through every visible link, button, field and summary, once each, in the order of the page."""
+    mark = """() => {
+        const shown = one => one.checkVisibility({ visibilityProperty: true }) && one.getClientRects().length;
+        const usable = 'a[href], button:not(:disabled), input:not(:disabled), select:not(:disabled), summary';
+        const all = [...document.querySelectorAll(usable)].filter(shown);
+        all.forEach((one, place) => { one.dataset.place = place; });
+        return all.filter(one => one.type !== 'radio').map(one => Number(one.dataset.place));
+    }"""
+    for name in names(folder):
+        with opened(name) as page:
+            wanted = page.evaluate(mark)
+            assert wanted
+            reached: list[int] = []
+            for _ in range(3 * len(wanted) + 50):
+                page.keyboard.press("Tab")
+                place = page.evaluate("document.activeElement.dataset.place")
+                if place is not None:
+                    if int(place) in reached:
+                        break
+                    reached.append(int(place))
+            assert set(wanted) <= set(reached), f"{name}: Tab does not reach all"
+            assert reached == sorted(reached), f"{name}: Tab jumps"

@@ -28,7 +28,12 @@ NOON = datetime.fromisoformat("2026-03-01T12:00")
 EXPECTED = Expected(
     "tfidf on test: accuracy >= 0.6", "tfidf", "confirmed", "0.700 is above 0.6", {"value": 0.7}, NOON, True
 )
-BOARD_SCRIPT = {"src": "static/board.js", "defer": ""}
+BADGES = ("gates", "gates/tfidf", "gates/tiny+lora", "lead/tiny+ia3", "lead/tiny+lora")
+SCRIPTS = [
+    {"src": "static/board.js", "defer": ""},
+    {"src": "static/theme.js"},
+    {"src": "../static/theme.js"},
+]
 HOSTILE = "</td><script>alert('&')</script>"
 
 
@@ -74,6 +79,7 @@ def parsed(files: Mapping[str, str | bytes]) -> dict[str, Page]:
 
 def test_there_is_an_index_a_style_sheet_and_a_page_per_declared_model(site: dict[str, str]) -> None:
     assert sorted(site) == [
+        *(f"demo/badges/{name}.{form}" for name in BADGES for form in ("json", "svg")),
         "demo/board.csv",
         "demo/board.json",
         "demo/majority.html",
@@ -83,7 +89,9 @@ def test_there_is_an_index_a_style_sheet_and_a_page_per_declared_model(site: dic
         "demo/tiny.html",
         "index.html",
         "static/board.js",
+        "static/icon.svg",
         "static/style.css",
+        "static/theme.js",
     ]
 
 
@@ -118,8 +126,6 @@ def test_every_internal_link_leads_to_a_rendered_file_and_to_an_id_that_is_there
     pages = parsed(files)
     for name, page in pages.items():
         for link in page.attributes("href", "src"):
-            if link == "data:,":
-                continue
             parts = urlsplit(link)
             target = _resolve(name, unquote(parts.path))
             assert target in files or target == "demo/board.parquet", f"{name} links to {link}"
@@ -142,12 +148,15 @@ def test_nothing_is_loaded_from_the_network_and_nothing_is_executed(site: dict[s
     for name, text in site.items():
         if isinstance(text, bytes):
             continue  # Parquet, which no page loads
-        assert "http:" not in text, name
+        assert "http:" not in text.replace('xmlns="http://www.w3.org/2000/svg"', ""), name
         assert "https:" not in text, name
         assert "@import" not in text, name
         assert "url(" not in text, name
-        scripts = re.findall(r"<script[^>]*>", text)
-        assert scripts == (['<script src="static/board.js" defer>'] if name == "index.html" else []), name
+        scripts = re.findall(r"<script[^>]*>", text) if name.endswith(".html") else []
+        root = "" if name == "index.html" else "../"
+        theme = [f'<script src="{root}static/theme.js">'] if name.endswith(".html") else []
+        board = ['<script src="static/board.js" defer>'] if name == "index.html" else []
+        assert scripts == [*theme, *board], name
         assert not re.search(r"\son\w+=", text), name
 
 
@@ -164,7 +173,7 @@ def test_hostile_text_from_the_store_stays_text(bench_of: "Callable[..., Bench]"
     bench.audit(split, overlap={HOSTILE: {"exact": [], "normalised": [], "near": []}}, tokens={HOSTILE: None})
     files = bench.pages()
     for page in parsed(files).values():
-        assert all(attrs == BOARD_SCRIPT for tag, attrs in page.elements if tag == "script")
+        assert all(attrs in SCRIPTS for tag, attrs in page.elements if tag == "script")
     pages = parsed(files)
     assert pages["index.html"].text.count(HOSTILE) == 8, "description, rules, place, reasons, a split, a tokenizer"
     assert pages["demo/tfidf.html"].text.count(HOSTILE) >= 7
@@ -188,7 +197,7 @@ def test_hostile_ids_stay_text_even_if_a_suite_was_never_checked(board: Board) -
     )
     changed = Board(board.suite.model_copy(update={"model": models}), sections, None, (), (), board.outcomes)
     for page in parsed(render.render([changed])).values():
-        assert all(attrs == BOARD_SCRIPT for tag, attrs in page.elements if tag == "script")
+        assert all(attrs in SCRIPTS for tag, attrs in page.elements if tag == "script")
 
 
 def test_scores_on_the_page_are_those_of_the_store(filled: "Bench", board: Board, site: dict[str, str]) -> None:
@@ -573,10 +582,10 @@ def test_text_has_enough_contrast_in_both_palettes(site: dict[str, str]) -> None
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    palettes = re.findall(r":root \{(.*?)\}", site["static/style.css"], flags=re.DOTALL)
-    assert len(palettes) == 2
-    for palette in palettes:
-        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", palette))
+    pairs = re.findall(r"--([\w-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\);", site["static/style.css"])
+    assert len(pairs) == site["static/style.css"].count("light-dark(")
+    for palette in (0, 1):
+        colours = {name: both[palette] for name, *both in pairs}
         for text in ("ink", "soft", "accent", "pass", "fail", "inconclusive"):
             dark, light = sorted([luminance(colours[text]), luminance(colours["paper"])])
             assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{text}: {colours[text]}"
