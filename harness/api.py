@@ -253,7 +253,8 @@ def compare(project: Project, model_a: str, model_b: str, *, splits: Collection[
 
     def on(split_id: str) -> "Comparison":
         a, b = side(found, model_a, split_id), side(found, model_b, split_id)
-        return compare_sides(split_id, found.examples[split_id], a, b, names, primary)
+        shows = project.suite.text.store
+        return compare_sides(split_id, found.examples[split_id], a, b, names, primary, with_text=shows)
 
     wanted = [split_id for split_id in found.examples if split_id not in missing]
     with ThreadPoolExecutor(cores()) as threads:  # resampling releases the interpreter's lock

@@ -1,7 +1,7 @@
-"""Comparison of two models on the same examples: metrics, tests, flips, slices and calibration. No I/O.
+"""Comparison of two models on the same examples: metrics, tests, flips, what they share, slices, calibration. No I/O.
 
-    found = compare("test", examples, a, b, ["accuracy", "f1"], "accuracy")
-    found.metrics, found.tests, found.only_a_right, found.slices
+    found = compare("test", examples, a, b, ["accuracy", "f1"], "accuracy", with_text=True)
+    found.metrics, found.tests, found.only_a_right, found.shared, found.slices
 
 A difference is A minus B. All draws are seeded by the runs: exchanging the sides gives the same numbers of opposite
 sign.
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.records import Evidence, Example, Metric, Outcomes
-from harness.stats import calibration, estimates, inference, metrics, slices
+from harness.stats import calibration, enrichment, estimates, inference, metrics, slices
 from harness.stats.calibration import Calibration
+from harness.stats.enrichment import Enrichment
 from harness.stats.estimates import Difference
 from harness.stats.inference import ALPHA, Floats
 from harness.stats.metrics import disagreements, is_right
@@ -123,6 +124,9 @@ class Comparison:
     only_b_right: tuple[Flip, ...]
     undecided: int
     """Number of examples that exactly half of a side's seeds get right; they are on neither list."""
+    shared: Enrichment
+    """Slices and words that are more frequent among the examples of the two lists than among the others that the same
+    side gets right."""
     slices: tuple[SlicePair, ...]
     """Those that differ come first."""
     calibration_a: Calibration
@@ -142,7 +146,14 @@ class Compared:
 
 
 def compare(
-    split_id: str, examples: Sequence[Example], a: Side, b: Side, metric_names: Sequence[str], primary_metric: str
+    split_id: str,
+    examples: Sequence[Example],
+    a: Side,
+    b: Side,
+    metric_names: Sequence[str],
+    primary_metric: str,
+    *,
+    with_text: bool = False,
 ) -> Comparison:
     """Compare two models on one split.
 
@@ -150,6 +161,7 @@ def compare(
         examples: the split's, in the order of the outcomes.
         metric_names: keys of `METRICS`, in display order.
         primary_metric: metric by which the slices are compared.
+        with_text: whether words of the texts may be named.
 
     Raises:
         ValueError: the outcomes are not all on these examples in this order.
@@ -172,6 +184,7 @@ def compare(
         only_a_right=only_a_right,
         only_b_right=only_b_right,
         undecided=undecided,
+        shared=shared(examples, a.outcomes, b.outcomes, with_text=with_text),
         slices=_slices(primary_metric, examples, a, b),
         calibration_a=calibration.of(a.outcomes, a.run_keys, {pair.name: pair.a for pair in found}),
         calibration_b=calibration.of(b.outcomes, b.run_keys, {pair.name: pair.b for pair in found}),
@@ -245,6 +258,21 @@ def flips(a: Sequence[Outcomes], b: Sequence[Outcomes]) -> tuple[tuple[Flip, ...
 
     undecided = int(((right_a == 0.5) | (right_b == 0.5)).sum())
     return listed((right_a > 0.5) & (right_b < 0.5)), listed((right_a < 0.5) & (right_b > 0.5)), undecided
+
+
+def shared(examples: Sequence[Example], a: Sequence[Outcomes], b: Sequence[Outcomes], *, with_text: bool) -> Enrichment:
+    """Find what the examples share that only A gets right, and those that only B gets right, as in `flips`.
+
+    Each are held against the others that the same side gets right: what a model is good at anyhow is not named.
+
+    Args:
+        examples: of the outcomes, in the same order.
+        with_text: whether words of the texts may be named.
+    """
+    right_a, right_b = (np.mean([is_right(outcomes) for outcomes in side], axis=0) for side in (a, b))
+    changed = [(right_a > 0.5) & (right_b < 0.5), (right_b > 0.5) & (right_a < 0.5)]
+    known = enrichment.patterns(examples, with_text=with_text)
+    return enrichment.enriched(changed, [right_a > 0.5, right_b > 0.5], known, a[0].clusters)
 
 
 def _slices(name: str, examples: Sequence[Example], a: Side, b: Side) -> tuple[SlicePair, ...]:

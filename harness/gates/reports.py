@@ -20,6 +20,7 @@ from junitparser import Failure, Skipped, xunit2
 
 from harness.artifacts import atomic
 from harness.errors import UsageError
+from harness.gates.compare import shared
 from harness.gates.judge import compared
 from harness.gates.service import Judged
 from harness.output.visible import visible
@@ -28,6 +29,8 @@ from harness.suite.rules import Comparison, Flips, Kind, Rule, of_expectations, 
 from harness.suite.schema import Suite
 
 WORST_FLIPS = 10
+SHARED = 3
+"""Most slices or words listed for each direction of each comparison."""
 TEXT_CHARACTERS = 160
 _SIGNED: frozenset[Kind] = frozenset({"non_inferior_to", "superior_to", "max_drop_out_of_domain"})
 """Rules about a difference."""
@@ -144,8 +147,8 @@ def _known(numbers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary(suite: Suite, judged: Judged) -> str:
-    """Convert verdicts, expectations and the worst flips to GitHub-flavoured Markdown."""
-    return "\n".join([*_verdicts(suite, judged), *_expected(judged), *_flips(suite, judged)])
+    """Convert verdicts, expectations, the worst flips and what flips share to GitHub-flavoured Markdown."""
+    return "\n".join([*_verdicts(suite, judged), *_expected(judged), *_flips(suite, judged), *_shared(suite, judged)])
 
 
 def _verdicts(suite: Suite, judged: Judged) -> Iterator[str]:
@@ -212,6 +215,36 @@ def _flips(suite: Suite, judged: Judged) -> Iterator[str]:
     )
     # GitHub makes no links inside code, neither of names after an @ nor of numbers after a #.
     yield _table(kept, rows, "lllrlrl"[: len(kept)], code=("example", "text"))
+
+
+def _shared(suite: Suite, judged: Judged) -> Iterator[str]:
+    """Slices and words that lost or won examples share, for each pair of sides that the rules compare."""
+    rows, n_tested, seen = [], 0, set()
+    for rule in [*of_gates(suite), *of_expectations(suite)]:
+        sides = compared(rule, judged.evidence)
+        if sides is None or not isinstance(rule, Comparison | Flips):
+            continue
+        place = (f"{rule.model} on {rule.split}", rule.other.words)
+        if place in seen:
+            continue
+        seen.add(place)
+        now, was = sides
+        found = shared(judged.evidence.examples[rule.split], was, now, with_text=suite.text.store)
+        n_tested += found.n_tested
+        for change, direction in zip(("lost", "won"), found.directions, strict=True):
+            for one in direction[:SHARED]:
+                among = [f"{one.changed:,} of {one.n_changed:,}", f"{one.others:,} of {one.n_others:,}"]
+                rows.append([*place, change, one.name, *among, f"{one.p_adjusted:.2g}"])
+    if not n_tested:
+        return
+    yield "### What lost and won examples share\n"
+    over = f"exact tests of {n_tested:,} slices, words and pairs of words, corrected (Benjamini–Hochberg)"
+    if not rows:
+        yield f"Nothing is more frequent among them than chance explains; {over}.\n"
+        return
+    yield f"More frequent among them than among the others that the same side gets right; {over}.\n"
+    columns = ["model", "other side", "change", "more frequent", "among these", "among the others", "p"]
+    yield _table(columns, rows, "llllrrr", code=("more frequent",))
 
 
 def worst_flips(suite: Suite, judged: Judged) -> list[Flip]:

@@ -13,6 +13,7 @@ from harness.gates.compare import Comparison, Flip, MetricPair, RunTest, SlicePa
 from harness.gates.power import PowerEstimate
 from harness.records import Expected, Metric, Parity, Verdict
 from harness.stats.calibration import Bin, Calibration
+from harness.stats.enrichment import Enriched, Enrichment
 from harness.stats.estimates import Difference
 from leaderboard.board.answers import Answer, Base
 
@@ -73,6 +74,8 @@ def comparison() -> Comparison:
         tests=(RunTest(13, None, 126, 56, 0.0001, 0.0003), RunTest(42, None, 130, 57, 0.0001, 0.0003)),
         only_a_right=(Flip("712aee3a74b0712aee3a74b0712aee3a", 0, 0.023, 0.98, (0, 0, 0), (1,)),),
         only_b_right=(), undecided=0,
+        shared=Enrichment(((Enriched("negation=present", 60, 128, 187, 658, 0.0004),
+                            Enriched('"a waste of"', 9, 128, 4, 658, 0.01)), ()), 5_612),
         slices=(SlicePair("negation=present", 247, 0.843, 0.753, LEAD, 0.009, True),
                 SlicePair("label=positive", 589, 0.903, 0.878, turned, 0.143, False)),
         calibration_a=calibration(), calibration_b=calibration(),

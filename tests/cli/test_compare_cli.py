@@ -62,7 +62,11 @@ def test_two_models_stand_side_by_side(harness: Command, evaluated: Path) -> Non
     for words in ("accuracy", "f1", "exact McNemar; Holm over 2", "only B", "label=positive", "ece by chance alone"):
         assert words in result.out
     assert "0.93–1.00" in result.out
-    without_texts = [line for line in result.out.splitlines() if not line.startswith(("only ", "Is ", "next: "))]
+    without_texts = [
+        line
+        for line in result.out.splitlines()
+        if not line.startswith(("only ", "What flips share: ", "Is ", "next: "))
+    ]
     assert max(len(line.rstrip()) for line in without_texts) <= 100
     sentence, following = result.out.splitlines()[-2:]
     assert re.fullmatch(

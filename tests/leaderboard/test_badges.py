@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
+from harness.records import Outcome
 from leaderboard.pages import answers, badges
 from leaderboard.pages.badges import COLOURS, Badge
 from tests.leaderboard.conftest import MODELS
@@ -36,7 +37,10 @@ def test_a_gates_badge_has_the_colour_of_the_worst_and_counts_those_that_passed(
 ) -> None:
     bench = bench_of(models=MODELS)
     bench.add_split("test", 40)
-    for model_id, outcome in (("tfidf", "pass"), ("tfidf", "inconclusive"), ("tiny", "fail"), ("tiny+lora", "pass")):
+    judged: list[tuple[str, Outcome]] = [
+        *(("tfidf", "pass"), ("tfidf", "inconclusive"), ("tiny", "fail"), ("tiny+lora", "pass"))
+    ]
+    for model_id, outcome in judged:
         bench.add_verdict(f"{model_id} on test: accuracy >= 0.5", outcome, "as it is.")
     shown = {name: badge for name, badge in found(bench).items() if "/lead/" not in name}
     assert {name: (badge.label, badge.message, badge.outcome) for name, badge in shown.items()} == {

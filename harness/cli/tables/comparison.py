@@ -13,6 +13,8 @@ from leaderboard.pages import formats
 
 SHOWN_CHARACTERS = 160
 """Most characters shown of each text."""
+SHOWN_PATTERNS = 5
+"""Most patterns listed in each direction; `--json` has all."""
 _LABELS = ("negative", "positive")
 
 
@@ -26,6 +28,7 @@ def show_comparison(found: Comparison, n_flips: int, texts: Mapping[str, str]) -
     _show_metrics(found)
     _show_tests(found)
     _show_flips(found, n_flips, texts)
+    _show_shared(found)
     _show_slices(found)
     _show_calibration(found.calibration_a, found.calibration_b)
 
@@ -83,6 +86,26 @@ def _show_flips(found: Comparison, n_flips: int, texts: Mapping[str, str]) -> No
         columns = ["right", "example", "label", "A's score", "B's score", *(["text"] if texts else [])]
         title = f"flips: the first {n_flips:,} each, largest score differences first (score: probability of positive)"
         print_table(f"\n{title}", columns, named, numbers=columns[3:5], spared=[2])
+
+
+def _show_shared(found: Comparison) -> None:
+    tested = f"Benjamini–Hochberg over {found.shared.n_tested:,} slices, words and pairs of words"
+    cells = [
+        [name, one.name, share(one.changed, one.n_changed), share(one.others, one.n_others), p_value(one.p_adjusted)]
+        for name, direction in zip(("only A", "only B"), found.shared.directions, strict=True)
+        for one in direction[:SHOWN_PATTERNS]
+    ]
+    if not cells:
+        if found.only_a_right or found.only_b_right:
+            print_lines("", *wrapped(f"What flips share: nothing is more frequent than chance explains ({tested})."))
+        return
+    columns = ["right", "more frequent", "among flips", "among its other right ones", "BH p"]
+    print_table(f"\nwhat flips share; {tested}", columns, cells, numbers=columns[2:])
+
+
+def share(count: int, n: int) -> str:
+    """`12 of 30 (40 %)`."""
+    return f"{count:,} of {n:,} ({count / n:.0%})".replace("%", " %") if n else "–"
 
 
 def _flip(flip: Flip, texts: Mapping[str, str]) -> list[str]:
