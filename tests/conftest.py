@@ -1,10 +1,12 @@
 """Factories that several test modules share: small, real records, with every field open to change."""
 
 import gc
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,26 @@ from harness.records import AdapterRecord, Example, Metric, Outcomes, Prediction
 from harness.stats import estimates
 from harness.stats.metrics import METRICS
 from harness.store import writer
-from harness.store.connection import Connection
+from harness.store.connection import Connection, opened
 
 pytest_plugins = ["tests.fixtures"]
+PLACE = len(Path(__file__).parent.parts)
+
+
+LONG = ("engine", "evaluation", "cli", "gates", "models", "training", "data", "pytest_plugin")
+"""Folders whose files take longest, and so come first: at the end no process works on one while the others idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first; of a test that is marked as `alike`, count lines in the first case alone."""
+    items.sort(key=lambda item: LONG.index(folder) if (folder := item.path.parts[PLACE]) in LONG else len(LONG))
+    seen: set[str] = set()
+    for item in items:
+        if item.get_closest_marker("alike"):
+            test = item.nodeid.partition("[")[0]
+            if test in seen:
+                item.add_marker(pytest.mark.no_cover)
+            seen.add(test)
 
 
 def pytest_collection_finish() -> None:
@@ -125,7 +144,7 @@ def _sound_run(split: Split, scores: Any, run_id: str, **changes: Any) -> Run:
     return _run(split, **{"run_id": run_id, "metrics": found, **keys, **changes})
 
 
-def _fill_store(store: Connection, seed: int = 5, prefix: str = "run") -> None:
+def _fill_store(store: Connection, seed: int, prefix: str) -> None:
     """Two splits under three names, an adapter, and three runs: two sound ones, and one that failed."""
     generator = np.random.default_rng(seed)
     for split, with_text in ((_rows(40), True), (replace(_rows(40), split_id="again"), True), (_rows(7), False)):
@@ -166,5 +185,16 @@ def make_sound_run() -> Callable[..., Run]:
 
 
 @pytest.fixture(scope="session")
-def fill_store() -> Callable[..., None]:
-    return _fill_store
+def make_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+    """A maker of filled stores, each filled once and then copied."""
+    folder = tmp_path_factory.mktemp("stores")
+
+    def make(path: Path, seed: int = 5, prefix: str = "run") -> None:
+        filled = folder / f"{prefix}-{seed}.duckdb"
+        if not filled.exists():
+            with opened(filled) as store:
+                _fill_store(store, seed, prefix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(filled, path)
+
+    return make

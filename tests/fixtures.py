@@ -8,6 +8,7 @@ import functools
 import hashlib
 import io
 import json
+import os
 import shutil
 import sys
 import tarfile
@@ -21,7 +22,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from transformers import BertForSequenceClassification
 from typer.testing import CliRunner
 
 from harness.artifacts import digest
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """One thread for torch, where a test module has imported it."""
+    """One thread for torch, whenever it is imported."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
@@ -147,7 +148,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Beside it is a whole classifier of the same kind, which knows its labels by name.
     """
     import torch
-    from transformers import BertConfig, BertModel, BertTokenizer
+    from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizer
 
     folder = tmp_path_factory.mktemp("tiny-bert")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -172,10 +173,9 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def suite_path(tmp_path: Path, index: Index, tiny_base: Path) -> Path:
-    """A whole suite on the made-up rows and the tiny base, in a folder of its own."""
-    path = tmp_path / "suites" / "made-up.toml"
+def write_suite(folder: Path, index: Index, tiny_base: Path) -> Path:
+    """Write a whole suite on the made-up rows and the tiny base to a folder in this one."""
+    path = folder / "suites" / "made-up.toml"
     path.parent.mkdir()
     text = (RESOURCES / "made_up_suite.toml").read_text()
     base_sha256 = digest.of_file(tiny_base / "model.safetensors")
@@ -186,6 +186,34 @@ def suite_path(tmp_path: Path, index: Index, tiny_base: Path) -> Path:
     path.write_text(text)
     load(path)
     return path
+
+
+@pytest.fixture
+def suite_path(tmp_path: Path, index: Index, tiny_base: Path) -> Path:
+    """A whole suite on the made-up rows and the tiny base, in a folder of its own."""
+    return write_suite(tmp_path, index, tiny_base)
+
+
+@pytest.fixture(scope="session")
+def quickly_evaluated(index: Index, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with that suite and the runs of its two quick models. Not to be changed: see `evaluated`."""
+    folder = tmp_path_factory.mktemp("quickly-evaluated")
+    suite = write_suite(folder, index, tiny_base)
+    words = ["evaluate", suite, "--model", "tfidf", "--model", "majority", "--workers", 1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIP_INDEX_URL", index.url)
+        patch.setenv("PIP_EXTRA_INDEX_URL", "")
+        db = folder / "runs" / "harness.duckdb"
+        done = CliRunner().invoke(app, [*map(str, words), "--db", str(db)], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def evaluated(quickly_evaluated: Path, suite_path: Path, tmp_path: Path) -> Path:
+    """The made-up suite with two quick models scored, `tfidf` and `majority`."""
+    shutil.copytree(quickly_evaluated, tmp_path, dirs_exist_ok=True)
+    return suite_path
 
 
 @dataclass

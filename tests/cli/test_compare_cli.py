@@ -78,7 +78,8 @@ def test_two_models_stand_side_by_side(harness: Command, evaluated: Path) -> Non
 
 
 def test_json_holds_everything_and_the_same_numbers_as_evaluate(harness: Command, evaluated: Path) -> None:
-    evaluation = harness("evaluate", evaluated, "--model", "untrained", "--model", "tfidf", "--split", "test", "--json")
+    only = ("--model", "untrained", "--model", "tfidf", "--split", "test", "--workers", "1", "--json")
+    evaluation = harness("evaluate", evaluated, *only)
     stored = {row["model"]: (row["value"], row["ci_low"], row["ci_high"]) for row in evaluation.json()["results"]}
     result = harness("compare", evaluated, "untrained", "tfidf", "--split", "test", "--flips", "0", "--json").json()
     (found,) = result["comparisons"]

@@ -1,9 +1,6 @@
 """`harness site --check` and `--serve` on a real evaluation."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -12,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from tests import processes
+
 Command = Callable[..., Any]
 
 
 @pytest.fixture
-def site(harness: Command, suite_path: Path, tmp_path: Path) -> Path:
+def site(harness: Command, evaluated: Path, tmp_path: Path) -> Path:
     """A rendered site of two models."""
-    done = harness("evaluate", suite_path, "--model", "tfidf", "--model", "majority", "--workers", "1")
-    assert done.code == 0, done.err
-    done = harness("site", suite_path, "--out", tmp_path / "site")
+    done = harness("site", evaluated, "--out", tmp_path / "site")
     assert done.code == 0, done.err
     return tmp_path / "site"
 
@@ -74,17 +71,13 @@ def test_a_check_without_a_site_and_a_check_while_serving_are_refused(
 def test_a_served_site_follows_the_store_and_ends_with_an_interrupt(
     harness: Command, suite_path: Path, site: Path
 ) -> None:
-    words = ["site", str(suite_path), "--out", str(site), "--serve", "--port", "0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "harness", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-    )
-    try:
-        assert process.stderr is not None
-        line = next(line for line in process.stderr if not line.startswith("warning: "))  # of splits without a lock
+    with processes.Command(["site", suite_path, "--out", site, "--serve", "--port", "0"]) as command:
+        line = ""
+        while not line.endswith("\n"):
+            assert command.poll() is None, command.errors()
+            time.sleep(0.05)
+            lines = command.errors().splitlines(keepends=True)
+            line = next((line for line in lines if not line.startswith("warning: ")), "")  # of splits without a lock
         assert line.startswith(f"serving {site} on http://127.0.0.1:"), line
         address = line.split(" on ")[1].split()[0]
 
@@ -99,9 +92,5 @@ def test_a_served_site_follows_the_store_and_ends_with_an_interrupt(
         while shown() == before:
             assert time.monotonic() < deadline, "the new runs never appeared"
             time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        process.wait(180)
-        assert process.returncode == 130
-    finally:
-        process.kill()
-        process.communicate()
+        command.send_signal(signal.SIGINT)
+        assert command.wait().returncode == 130

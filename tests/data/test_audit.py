@@ -33,6 +33,7 @@ from harness.store import reader, writer
 from harness.store.connection import opened
 from harness.suite.load import load
 from harness.suite.schema import Audit, Suite
+from tests import processes
 
 Command = Callable[..., Any]
 
@@ -160,7 +161,7 @@ def test_a_planted_exact_and_a_planted_near_duplicate_are_found_by_name(
     train, test = planted()
     train_ids, test_ids = ids_of(train), ids_of(test)
     path = suite_of(train, test)
-    done = in_a_process(["data", path, "--json"], db)
+    done = processes.command("data", path, "--json", HARNESS_DB=str(db))
     assert done.returncode == 2, done.stderr
     overlap = found_of(json.loads(done.stdout), "test")["overlap"]["train"]
     assert overlap["exact"] == [[train_ids[3], test_ids[20]]]
@@ -491,6 +492,7 @@ contents = st.sampled_from(["", "it works", *(review(s, 9) for s in range(3)), w
 drawn_rows = st.lists(st.builds(Row, titles, contents, st.integers(0, 1), st.none()), min_size=1, max_size=12)
 
 
+@pytest.mark.no_cover
 @settings(max_examples=60)
 @given(st.data(), drawn_rows, drawn_rows)
 def test_findings_do_not_depend_on_the_order_of_rows(suite: Suite, draw: st.DataObject, a: Any, b: Any) -> None:

@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 
 from harness import provenance
 from harness.store.connection import opened
+from tests import processes
 
 Command = Callable[..., Any]
 
@@ -180,20 +179,17 @@ def test_scoring_rows_that_are_trained_on_is_refused(harness: Command, suite_pat
 
 
 @pytest.fixture
-def long_training(configured: Any, suite_path: Path, db: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+def long_training(configured: Any, suite_path: Path, db: Path) -> Iterator[tuple[processes.Command, list[int]]]:
     """An evaluation with two workers in a process of its own, in the middle of training; and its workers."""
     suite_path.write_text(suite_path.read_text().replace("epochs = 4", "epochs = 900"))
-    command = [sys.executable, "-m", "harness", "evaluate", str(suite_path), "--workers", "2"]
-    process = subprocess.Popen(command, env=os.environ | {"HARNESS_DB": str(db)}, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 90
-    while not list((db.parent / "adapters").glob("lora/.*.partial")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
-    assert len(workers) == 2
-    with process:  # closes its pipe
-        yield process, workers
-        process.kill()
+    with processes.Command(["evaluate", suite_path, "--workers", "2"], HARNESS_DB=str(db)) as command:
+        while not list((db.parent / "adapters").glob("lora/.*.partial")):
+            assert command.poll() is None, command.errors()
+            time.sleep(0.1)
+        children = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
+        workers = [int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
+        assert len(workers) == 2
+        yield command, workers
 
 
 def _is_working(pid: int) -> bool:
@@ -217,18 +213,18 @@ def test_bf16_where_it_is_emulated_is_warned_of(
     assert result.code == 0
     warned = "does not multiply bf16 in hardware: the training of lora, untrained will take many times as long as in"
     assert (warned in result.err) == (not has_bf16)
-    assert "hardware" not in harness("evaluate", suite_path, "--model", "tfidf").err
+    assert "hardware" not in harness("evaluate", suite_path, "--model", "tfidf", "--workers", "1").err
 
 
 def test_ctrl_c_leaves_the_store_whole_and_the_next_call_goes_on(
-    long_training: tuple[subprocess.Popen[str], list[int]], suite_path: Path, harness: Command
+    long_training: tuple[processes.Command, list[int]], suite_path: Path, harness: Command
 ) -> None:
-    process, workers = long_training
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=180)
-    assert process.returncode == 130, err
-    assert "interrupted; what was finished is stored" in err
-    assert "Traceback" not in err
+    command, workers = long_training
+    command.send_signal(signal.SIGINT)
+    done = command.wait()
+    assert done.returncode == 130, done.stderr
+    assert "interrupted; what was finished is stored" in done.stderr
+    assert "Traceback" not in done.stderr
     assert not any(map(_is_working, workers))
     suite_path.write_text(suite_path.read_text().replace("epochs = 900", "epochs = 4"))
     result = harness("evaluate", suite_path, "--workers", "1", "--json")
@@ -236,20 +232,20 @@ def test_ctrl_c_leaves_the_store_whole_and_the_next_call_goes_on(
 
 
 def test_a_worker_that_is_killed_ends_the_command_with_a_reason(
-    long_training: tuple[subprocess.Popen[str], list[int]],
+    long_training: tuple[processes.Command, list[int]],
 ) -> None:
-    process, workers = long_training
+    command, workers = long_training
     os.kill(workers[0], signal.SIGKILL)
-    _, err = process.communicate(timeout=180)
-    assert process.returncode == 3, err
-    assert "a worker process died" in err
+    done = command.wait()
+    assert done.returncode == 3, done.stderr
+    assert "a worker process died" in done.stderr
     assert not any(map(_is_working, workers))
 
 
-def test_workers_end_when_the_command_is_killed(long_training: tuple[subprocess.Popen[str], list[int]]) -> None:
-    process, workers = long_training
-    process.kill()
-    process.wait()
+def test_workers_end_when_the_command_is_killed(long_training: tuple[processes.Command, list[int]]) -> None:
+    command, workers = long_training
+    command.send_signal(signal.SIGKILL)
+    command.wait()
     deadline = time.monotonic() + 10
     while any(map(_is_working, workers)) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -27,35 +27,21 @@ from harness.store import bundle, reader, writer
 from harness.store.connection import opened
 from harness.store.verify import verify
 from harness.suite.load import load
+from tests.processes import Command, command
 
-Command = Callable[..., Any]
 NOW = datetime(2025, 6, 1)  # noqa: DTZ001 (the store keeps UTC without a zone)
 
 
 @pytest.fixture
-def db(tmp_path: Path, fill_store: Callable[..., None]) -> Path:
+def db(tmp_path: Path, make_store: Callable[..., None]) -> Path:
     path = tmp_path / "runs" / "harness.duckdb"
-    with opened(path) as store:
-        fill_store(store)
+    make_store(path)
     return path
 
 
 def problems(path: Path) -> list[str]:
     with opened(path, read_only=True) as store:
         return [str(problem) for problem in verify(store, NOW).problems]
-
-
-def command(
-    *words: object, limit: tuple[int, int] | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """`harness` in a process of its own, with at most so much of a resource."""
-    return subprocess.run(
-        [sys.executable, "-m", "harness", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=None if limit is None else lambda: resource.setrlimit(limit[0], (limit[1], limit[1])),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -201,26 +187,18 @@ def test_two_evaluations_at_once_on_one_store_both_finish_and_nothing_is_lost(
 ) -> None:
     db = tmp_path / "runs" / "harness.duckdb"
     words = ["evaluate", suite_path, "--model", "tfidf", "--model", "majority", "--workers", "1", "--db", db]
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-m", "harness", *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    told = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
+    with Command(words) as one, Command(words) as other:
+        done = [one.wait(), other.wait()]
+    assert [result.returncode for result in done] == [0, 0], done
     assert problems(db) == []
     with opened(db, read_only=True) as store:
         runs = reader.all_runs(store)
         assert {run.model_id for run in runs} == {"majority", "tfidf"}
-        assert len(runs) == sum(int(err.split("scored ")[-1].split(",")[0]) for _, err in told)
+        assert len(runs) == sum(int(result.stderr.split("scored ")[-1].split(",")[0]) for result in done)
 
 
 def test_an_adapter_that_is_replaced_after_it_was_trained_is_refused(
-    harness: Command, suite_path: Path, tmp_path: Path
+    harness: Callable[..., Any], suite_path: Path, tmp_path: Path
 ) -> None:
     only = ("evaluate", suite_path, "--model", "tiny+lora", "--workers", "1")
     assert harness(*only).code == 0
@@ -234,7 +212,7 @@ def test_an_adapter_that_is_replaced_after_it_was_trained_is_refused(
 
 
 def test_an_adapter_that_is_replaced_between_planning_and_loading_is_no_success_of_the_old_one(
-    harness: Command, suite_path: Path, tmp_path: Path
+    harness: Callable[..., Any], suite_path: Path, tmp_path: Path
 ) -> None:
     """What the command line does, step by step, with another adapter in the place of the one that was planned with."""
     db = tmp_path / "runs" / "harness.duckdb"

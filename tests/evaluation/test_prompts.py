@@ -88,7 +88,7 @@ def edited(path: Path, before: str, after: str) -> Path:
 def test_a_prompted_model_has_a_run_for_each_prompt_and_draw_and_is_judged_over_all(
     harness: Callable[..., Any], asking: Path, tmp_path: Path
 ) -> None:
-    result = harness("evaluate", asking, "--model", "asked", "--json")
+    result = harness("evaluate", asking, "--model", "asked", "--workers", "1", "--json")
     assert result.code == 0, result.err
     with duckdb.connect(str(tmp_path / "runs" / "harness.duckdb"), read_only=True) as store:
         runs = store.execute(
@@ -98,7 +98,7 @@ def test_a_prompted_model_has_a_run_for_each_prompt_and_draw_and_is_judged_over_
     assert runs == [(0, "plain", "7", 0), (1, "plain", "8", 0), (2, "asked", "7", 0), (3, "asked", "8", 0)]
     assert different is not None
     assert different[0] > 50
-    again = harness("evaluate", asking, "--model", "asked", "--json")
+    again = harness("evaluate", asking, "--model", "asked", "--workers", "1", "--json")
     assert (again.json()["scored"], again.json()["reused"]) == (0, 4)
     gate = harness("gate", asking, "--json")
     assert gate.code == 1
@@ -199,7 +199,7 @@ def test_an_encoder_asked_as_a_language_model_fails_alone_and_before_the_first_p
     harness: Callable[..., Any], asking: Path
 ) -> None:
     path = edited(asking, 'base = "llama"\ntask', 'base = "tiny"\ntask')
-    result = harness("evaluate", path, "--model", "asked", "--model", "majority")
+    result = harness("evaluate", path, "--model", "asked", "--model", "majority", "--workers", "1")
     assert result.code == 3
     assert "'bert' is an encoder, which sees the whole text and cannot continue it" in " ".join(result.err.split())
     assert "majority" in result.out
@@ -208,7 +208,7 @@ def test_an_encoder_asked_as_a_language_model_fails_alone_and_before_the_first_p
 def test_a_prompted_base_has_a_page_with_its_prompts_and_a_row_for_each(
     harness: Callable[..., Any], asking: Path, tmp_path: Path
 ) -> None:
-    assert harness("evaluate", asking, "--model", "asked").code == 0
+    assert harness("evaluate", asking, "--model", "asked", "--workers", "1").code == 0
     site = harness("site", asking, "--out", tmp_path / "site")
     assert site.code == 0, site.err
     page = next((tmp_path / "site").rglob("*asked*.html")).read_text()

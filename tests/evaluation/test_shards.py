@@ -1,9 +1,6 @@
 """A run in parts: nothing is scored twice, nothing is lost, and what is damaged is found, on the real command line."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -25,6 +22,7 @@ from harness.provenance import now
 from harness.store.connection import opened
 from harness.store.verify import verify
 from harness.suite.load import load
+from tests import processes
 
 Command = Callable[..., Any]
 T = TypeVar("T")
@@ -253,13 +251,13 @@ def test_a_run_that_is_done_within_a_moment_of_another_waits_to_be_stored_with_o
 def test_killed_again_and_again_it_comes_to_the_same(harness: Command, large: Path, tmp_path: Path) -> None:
     undisturbed, db = tmp_path / "undisturbed" / "harness.duckdb", tmp_path / "killed" / "harness.duckdb"
     assert harness("evaluate", large, "--workers", 1, "--db", undisturbed).code == 0
-    command = [sys.executable, "-m", "harness", "evaluate", str(large), "--workers", "1", "--db", str(db)]
     began = time.monotonic()
     for parts in (1, 3, 5):
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-            while process.poll() is None and len(kept(db)) < parts and time.monotonic() < began + 180:
+        with processes.Command(["evaluate", large, "--workers", "1", "--db", db]) as command:
+            while command.poll() is None and len(kept(db)) < parts and time.monotonic() < began + 180:
                 time.sleep(0.01)
-            os.kill(process.pid, signal.SIGKILL)
+            command.send_signal(signal.SIGKILL)
+            command.wait()
         if db.is_file():
             with opened(db) as store:  # as the next command would, after a crash
                 assert not verify(store, now()).problems

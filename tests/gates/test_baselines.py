@@ -137,6 +137,7 @@ def kept_runs(draw: st.DrawFn) -> tuple[BaselineRun, ...]:
     return tuple(runs)
 
 
+@pytest.mark.no_cover
 @given(kept_runs(), st.datetimes(), st.none() | st.booleans())
 def test_what_is_read_is_what_was_written_and_the_same_content_gives_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory, runs: tuple[BaselineRun, ...], created_at: datetime, dirty: bool | None
@@ -161,6 +162,7 @@ def test_a_file_holds_ids_and_scores_and_neither_texts_nor_labels(main: Path, su
     assert not [example for example in split.examples if example.content in whole]
 
 
+@pytest.mark.no_cover
 def test_a_file_that_was_damaged_anywhere_is_never_taken_for_another_evaluation(main: Path, tmp_path: Path) -> None:
     kept, whole, damaged = baseline_file.read(main, "made-up"), main.read_bytes(), tmp_path / "damaged.parquet"
     for place in range(0, len(whole), 29):

@@ -24,9 +24,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path, fill_store: Callable[..., None]) -> Iterator[Connection]:
+def store(path: Path, make_store: Callable[..., None]) -> Iterator[Connection]:
+    make_store(path)
     with opened(path) as connection:
-        fill_store(connection)
         yield connection
 
 

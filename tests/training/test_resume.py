@@ -4,11 +4,8 @@ The trainings are killed with SIGKILL, in processes of their own that a fork ser
 """
 
 import json
-import multiprocessing
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,10 +21,9 @@ from harness.training import card, checkpoint
 from harness.training.checkpoint import Pace
 from harness.training.plan import TrainingJob
 from harness.training.train import train as train_loop
+from tests.processes import FORKS, Command
 
 KILLS, SEED = 8, 20
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["harness.training.train"])
 
 
 def often() -> Pace:
@@ -196,13 +192,13 @@ def test_the_command_leaves_nothing_of_a_training_that_was_killed(
     harness: Callable[..., Any], suite_path: Path, tmp_path: Path
 ) -> None:
     suite_path.write_text(suite_path.read_text().replace("epochs = 4", "epochs = 20"))
-    words = [sys.executable, "-m", "harness", "train", str(suite_path), "--adapter", "lora", "--workers", "1"]
-    process = subprocess.Popen(words, env=os.environ | {"HARNESS_DB": str(tmp_path / "runs/harness.duckdb")})
+    words = ["train", suite_path, "--adapter", "lora", "--workers", "1"]
     folder = tmp_path / "runs" / "adapters" / "lora"
-    while process.poll() is None and not list(folder.glob(".*.partial")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with Command(words, HARNESS_DB=str(tmp_path / "runs/harness.duckdb")) as command:
+        while command.poll() is None and not list(folder.glob(".*.partial")):
+            time.sleep(0.01)
+        command.send_signal(signal.SIGKILL)
+        command.wait()
     assert list(folder.glob("seed-*")) == []
     assert harness("train", suite_path, "--adapter", "lora", "--workers", "1").code == 0
     assert len(list(folder.glob("seed-*/harness-card.json"))) == 2
