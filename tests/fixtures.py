@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from harness.artifacts import digest
@@ -259,11 +260,25 @@ def without_dropout(job: TrainingJob, folder: Path) -> TrainingJob:
 
 
 @pytest.fixture(scope="session")
-def evaluated_world(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> "World":
-    """A world in which everything is trained, scored, pinned and green. Not to be changed: see `world`."""
+def evaluated_world(
+    tiny_base: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> "World":
+    """A world in which everything is trained, scored, pinned and green. Not to be changed: see `world`.
+
+    The first process of a run of the tests that needs it makes it, for all of them.
+    """
     from tests import worlds
 
-    return worlds.make(tiny_base, tmp_path_factory.mktemp("evaluated"))
+    if not hasattr(request.config, "workerinput"):
+        return worlds.make(tiny_base, tmp_path_factory.mktemp("evaluated"))
+    root = tmp_path_factory.getbasetemp().parent / "evaluated"
+    with FileLock(root.with_suffix(".lock")):
+        if not root.with_suffix(".made").exists():
+            shutil.rmtree(root, ignore_errors=True)  # of a process that failed on the way
+            root.mkdir()
+            worlds.make(tiny_base, root)
+            root.with_suffix(".made").touch()
+    return worlds.World(root)
 
 
 @pytest.fixture
