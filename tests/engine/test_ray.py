@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -28,6 +27,7 @@ from harness.progress import Advance, Progress, silent  # noqa: E402
 from harness.store.connection import opened  # noqa: E402
 from harness.suite.load import load  # noqa: E402
 from harness.training import card  # noqa: E402
+from tests import processes  # noqa: E402
 
 Command = Callable[..., Any]
 MODELS = ["tfidf", "untrained", "tiny+lora"]
@@ -254,30 +254,38 @@ def test_the_command_starts_ray_bears_a_kill_and_leaves_nothing(
 ) -> None:
     """As people call it, in a process of its own; results are alone on stdout, though Ray tells of the kill."""
     words = ["evaluate", suite_path, "--engine", "ray", "--workers", "1", "--model", "tfidf", "--json"]
-    command = [sys.executable, "-m", "harness", *map(str, words), "--db", str(tmp_path / "r.duckdb")]
-    begun = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     seen: dict[int, psutil.Process] = {}
     killed = None
-    while begun.poll() is None:
-        for process in psutil.Process(begun.pid).children(recursive=True):
-            seen[process.pid] = process
-            if killed is None and named(process).startswith("ray::Worker"):
-                killed = process
-                killed.kill()
-        time.sleep(0.2)  # to list all processes takes long
-    out, err = begun.communicate()
-    assert killed is not None, err
-    assert begun.returncode == 0, err
-    assert [row["model"] for row in json.loads(out)["results"]] == ["tfidf"]
-    assert "scored 1, already stored 0, failed 0" in err
-    assert "Traceback" not in err
+    with processes.Command([*words, "--db", tmp_path / "r.duckdb"]) as begun:
+        while begun.poll() is None:
+            for process in children(begun.pid):
+                seen[process.pid] = process
+                if killed is None and named(process).startswith("ray::Worker"):
+                    killed = process
+                    killed.kill()
+            time.sleep(0.2)  # to list all processes takes long
+        done = begun.wait()
+    assert killed is not None, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert [row["model"] for row in json.loads(done.stdout)["results"]] == ["tfidf"]
+    assert "scored 1, already stored 0, failed 0" in done.stderr
+    assert "Traceback" not in done.stderr
     assert psutil.wait_procs(list(seen.values()), timeout=20)[1] == []
 
 
-def listening(processes: Sequence[psutil.Process]) -> set[str]:
+def children(pid: int) -> list[psutil.Process]:
+    """All processes that this one has started and that these have; none once it has ended."""
+    try:
+        found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return found
+
+
+def listening(these: Sequence[psutil.Process]) -> set[str]:
     """The addresses on which these accept connections."""
     found = set()
-    for process in processes:
+    for process in these:
         with suppress(psutil.Error):
             found |= {one.laddr.ip for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN}
     return found
@@ -291,24 +299,19 @@ def test_a_killed_command_leaves_nothing_and_meanwhile_nobody_else_could_come_in
     """In the middle of work: its ports are on the loopback interface, its folder its owner's; all is gone soon."""
     words = ["train", suite_path, "--engine", "ray", "--workers", "1", "--db", tmp_path / "runs" / "r.duckdb"]
     before = set(Path("/tmp").glob("hr-*"))
-    begun = subprocess.Popen(
-        [sys.executable, "-m", "harness", *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    seen: list[psutil.Process] = []
-    while not any(named(process).startswith("ray::Worker") for process in seen):
-        assert begun.poll() is None
-        assert time.monotonic() < deadline
-        seen = psutil.Process(begun.pid).children(recursive=True)
-        time.sleep(0.2)
-    assert list((tmp_path / "runs").glob(".workers-*"))
-    (session,) = set(Path("/tmp").glob("hr-*")) - before
-    assert session.stat().st_mode & 0o777 == 0o700
-    assert any(session.rglob("raylet*"))
-    assert {ip.removeprefix("::ffff:") for ip in listening([psutil.Process(begun.pid), *seen])} == {"127.0.0.1"}
-    begun.send_signal(how)
-    begun.wait(10)
-    assert begun.returncode == -how
+    with processes.Command(words) as begun:
+        seen: list[psutil.Process] = []
+        while not any(named(process).startswith("ray::Worker") for process in seen):
+            assert begun.poll() is None, begun.errors()
+            seen = children(begun.pid)
+            time.sleep(0.2)
+        assert list((tmp_path / "runs").glob(".workers-*"))
+        (session,) = set(Path("/tmp").glob("hr-*")) - before
+        assert session.stat().st_mode & 0o777 == 0o700
+        assert any(session.rglob("raylet*"))
+        assert {ip.removeprefix("::ffff:") for ip in listening([psutil.Process(begun.pid), *seen])} == {"127.0.0.1"}
+        begun.send_signal(how)
+        assert begun.wait().returncode == -how
     assert psutil.wait_procs(seen, timeout=10)[1] == []
     assert not session.exists()
     assert not list((tmp_path / "runs").glob(".workers-*"))

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -46,13 +47,14 @@ def problems(path: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def large_bundle(tmp_path_factory: pytest.TempPathFactory, make_sound_run: Callable[..., Run]) -> Path:
-    """A bundle of one run on 20,000 examples with texts."""
+    """A bundle of one run on 2,000 examples with texts of 2,000 characters that cannot be compressed to a few."""
     from harness import data
     from harness.data.source import Row
     from harness.records import Prediction
 
-    folder, n = tmp_path_factory.mktemp("large"), 20_000
-    split = data.as_split("large", [Row("", f"{i} " + "word " * 40, i % 2, None) for i in range(n)], {"source": "file"})
+    folder, n = tmp_path_factory.mktemp("large"), 2_000
+    texts = [np.random.default_rng(i).bytes(1_000).hex() for i in range(n)]
+    split = data.as_split("large", [Row("", text, i % 2, None) for i, text in enumerate(texts)], {"source": "file"})
     scores = [i % 97 / 97 for i in range(n)]
     with opened(folder / "large.duckdb") as store:
         writer.write_split(store, "demo", split, with_text=True)

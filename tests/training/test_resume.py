@@ -118,6 +118,7 @@ METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resumed_training_gives_the_same_bytes(jobs: list[TrainingJob], tmp_path: Path, name: str) -> None:
     method, params, changes = METHODS[name]
