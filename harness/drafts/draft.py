@@ -24,7 +24,7 @@ from harness.data import guess, hub_dataset, lock
 from harness.data.sniff import Sniffed, described, sniff
 from harness.data.source import Places
 from harness.errors import UsageError
-from harness.models import adapter_files, bases, tokens
+from harness.models import adapter_files, bases, tokens, weight_files
 from harness.records import Split
 from harness.suite.schema import Suite
 
@@ -261,10 +261,10 @@ class _Drafting:
                 )
             repo = self._repo("model", named, "base")
             return {"id": "base", "source": "hub", "name": named, "revision": repo.commit}
-        if not (folder / bases.WEIGHTS).is_file():
+        if not any((folder / name).is_file() for name in (bases.WEIGHTS, bases.INDEX)):
             raise UsageError(f"{folder}: has no {bases.WEIGHTS}; a base needs it, {bases.CONFIG} and a tokenizer")
         path = os.path.relpath(folder.resolve(), self.folder.resolve())
-        return {"id": "base", "source": "path", "path": path, "sha256": digest.of_file(folder / bases.WEIGHTS)}
+        return {"id": "base", "source": "path", "path": path, "sha256": weight_files.pin(folder, "base")}
 
     def _within(self, source: Path, copy: str) -> str:
         """The path of something in the suite's folder: where it is, or where a copy will be."""

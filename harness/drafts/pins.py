@@ -13,7 +13,7 @@ from harness.artifacts import atomic, digest, hub, package_index
 from harness.data import local_file
 from harness.data.source import Places
 from harness.errors import UsageError
-from harness.models import adapter_files, bases
+from harness.models import adapter_files, bases, weight_files
 from harness.suite.load import read_text
 from harness.suite.schema import AnyAdapter, Base, Model, PackageBase, SplitRule
 
@@ -84,6 +84,8 @@ def _pin(table: str, declared: Any, folder: Path, cache: Path) -> str:
         file = folder / declared.path / adapter_files.WEIGHTS
     else:
         where = bases.package_folder(declared) if isinstance(declared, PackageBase) else folder / declared.path
+        if declared.gguf_file is None and (where / weight_files.INDEX).is_file():
+            return weight_files.pin(where, who)
         file = where / (declared.gguf_file or bases.WEIGHTS)
     if not file.is_file():
         raise UsageError(f"{who}: there is no file {file}; correct `path`")

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError
+from harness.models import weight_files
 from harness.models.configs import json_object
+from harness.models.weight_files import WEIGHTS
 
-CONFIG, WEIGHTS, TOKENIZER_CONFIG = "config.json", "model.safetensors", "tokenizer_config.json"
+CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 LARGEST_BYTES = 10_000_000
 """A tokenizer's configuration may list thousands of tokens."""
 
@@ -47,7 +49,7 @@ def check(folder: Path, who: str) -> None:
         for key, value in of_tokenizer.items():
             if (key in _TOKENIZER_INPUTS and value) or (key.endswith("_kwargs") and _has_text(value)):
                 raise DataError(f"{who}: {path}: {key} could name other files; they are never read: remove it")
-    if (folder / WEIGHTS).is_file():
+    if (folder / weight_files.names(folder, who)[0]).is_file():
         _check_numbers(config, folder, who)
 
 
@@ -69,7 +71,7 @@ def _check_keys(config: Mapping[str, Any], where: str) -> None:
 
 def _check_numbers(config: Mapping[str, Any], folder: Path, who: str) -> None:
     """Refuse numbers that ask for more than the weights could hold: transformers would allocate it before comparing."""
-    shapes = _shapes(folder / WEIGHTS, who)
+    shapes = weight_files.shapes(folder, who)
     most = max(_MOST_OF_ANYTHING, sum(map(math.prod, shapes.values())))
     for key, value in _walked(config):
         if isinstance(value, bool) or not isinstance(value, int) or key in ("id2label", "label2id"):
@@ -98,16 +100,6 @@ def _has_text(value: Any) -> bool:
     return any(isinstance(item, str) for _, item in _walked(value))
 
 
-def _shapes(path: Path, who: str) -> dict[str, tuple[int, ...]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, ValueError) as problem:
-        raise DataError(f"{who}: {path} is damaged: {problem}") from None
-
-
 def check_size(folder: Path, who: str) -> None:
     """Compare the network that a configuration describes with its weights, before memory is allocated for it.
 
@@ -125,7 +117,7 @@ def check_size(folder: Path, who: str) -> None:
     except Exception as problem:  # noqa: BLE001 (the configuration may make transformers raise anything)
         reason = " ".join(str(problem).split()) or type(problem).__name__
         raise DataError(f"{who}: no network can be built from its {CONFIG} ({reason[:500]})") from None
-    held = sum(map(math.prod, _shapes(folder / WEIGHTS, who).values()))
+    held = sum(map(math.prod, weight_files.shapes(folder, who).values()))
     asked = sum(parameter.numel() for parameter in network.parameters())
     beside = sum(buffer.numel() for buffer in network.buffers())
     if asked > 2 * held + _SLACK or beside > max(held, _MOST_BUFFERS):

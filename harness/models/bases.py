@@ -13,10 +13,11 @@ from pathlib import Path
 
 from harness.artifacts import atomic, digest, hub, package_index
 from harness.errors import DataError
-from harness.models import adapter_files, base_config, gguf
+from harness.models import adapter_files, base_config, gguf, weight_files
 from harness.suite.schema import Base, HubBase, PackageBase, PathBase, WheelBase
 
-CONFIG, WEIGHTS, TOKENIZER_CONFIG = base_config.CONFIG, base_config.WEIGHTS, base_config.TOKENIZER_CONFIG
+CONFIG, TOKENIZER_CONFIG = base_config.CONFIG, base_config.TOKENIZER_CONFIG
+WEIGHTS, INDEX = weight_files.WEIGHTS, weight_files.INDEX
 TOKENIZER = [
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt", "bpe.codes", "sentencepiece.bpe.model", "sentencepiece.model", "spiece.model",
@@ -24,7 +25,7 @@ TOKENIZER = [
     "source.spm", "target.spm", "tiktoken.model", "word_pronunciation.json", "word_shape.json", "chat_template.jinja",
 ]  # fmt: skip
 _NO_VOCABULARY = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
-_IDENTITY = [CONFIG, WEIGHTS, *TOKENIZER]
+_BESIDE = [CONFIG, *TOKENIZER]
 _WEIGHT_FORMATS = (".bin", ".safetensors", ".h5", ".pt", ".index.json")
 
 
@@ -59,21 +60,43 @@ def resolve(base: Base, suite_dir: Path, cache: Path) -> ResolvedBase:
         repo = _repo(base, cache)
         there = hub.listing(repo, who)
         _check_names(there, f"{who}: {repo.label}")
-        folder = hub.fetch(repo, [name for name in _IDENTITY if name in there], who)
+        folder = _fetched(repo, there, who)
     elif base.gguf_file is not None:
         folder = _dequantised(base, base.gguf_file, suite_dir, cache, who)
     elif isinstance(base, PackageBase):
         folder = package_folder(base)
         _check_names(_names(folder), f"{who}: {folder}")
-        _check_pin(folder / WEIGHTS, base.sha256, who)
+        _check_weights(folder, base.sha256, who)
     else:
         folder = _own_folder(suite_dir, base.path, who)
-        _check_pin(folder / WEIGHTS, base.sha256, who)
+        _check_weights(folder, base.sha256, who)
+    weight_files.check(folder, who)
     base_config.check(folder, who)
-    view = _view(folder, _IDENTITY, cache, who, check=lambda made: base_config.check_size(made, who))
+    identity = [*_BESIDE, *weight_files.names(folder, who)]
+    view = _view(folder, identity, cache, who, check=lambda made: base_config.check_size(made, who))
     if (folder / gguf.ORIGIN).is_file():
         return ResolvedBase(base.id, view, gguf.identity(folder), gguf.origin(folder))
-    return ResolvedBase(base.id, view, digest.of_files(folder, _IDENTITY))
+    return ResolvedBase(base.id, view, digest.of_files(folder, identity))
+
+
+def _fetched(repo: hub.Repo, there: Collection[str], who: str) -> Path:
+    """The files of a base on the hub; of several files of weights, those that its index names."""
+    folder = hub.fetch(repo, [name for name in _BESIDE if name in there], who)
+    if WEIGHTS in there:
+        return hub.fetch(repo, [WEIGHTS], who)
+    folder = hub.fetch(repo, [INDEX], who)
+    shards = [name for name in weight_files.names(folder, who) if name != INDEX]
+    if lost := [name for name in shards if name not in there]:
+        raise DataError(f"{who}: {repo.label}: {INDEX} names {lost[0]}, which is not there; choose another commit")
+    return hub.fetch(repo, shards, who)
+
+
+def _check_weights(folder: Path, sha256: str, who: str) -> None:
+    """Compare weights with their pin: of the one file, or over the index and the shards that it names."""
+    if weight_files.names(folder, who) == (WEIGHTS,):
+        _check_pin(folder / WEIGHTS, sha256, who)
+    elif (found := weight_files.pin(folder, who)) != sha256:
+        raise DataError(f"{who}: {folder / INDEX} with its shards has sha256 {found}, but the suite pins {sha256}")
 
 
 def _check_pin(file: Path, sha256: str, who: str) -> None:
@@ -114,9 +137,9 @@ def tokenizer_folder(base: Base, suite_dir: Path, cache: Path) -> Path:
         return resolve(base, suite_dir, cache).folder
     who, repo = f"base {base.id}", _repo(base, cache)
     there = hub.listing(repo, who)
-    folder = hub.fetch(repo, [name for name in _IDENTITY if name in there and name != WEIGHTS], who)
+    folder = hub.fetch(repo, [name for name in _BESIDE if name in there], who)
     base_config.check(folder, who)
-    return _view(folder, [CONFIG, *TOKENIZER], cache, who)
+    return _view(folder, _BESIDE, cache, who)
 
 
 def _repo(base: HubBase, cache: Path) -> hub.Repo:
@@ -151,7 +174,8 @@ def _own_folder(suite_dir: Path, path: str, who: str) -> Path:
     folder = suite_dir / path
     names = _names(folder)
     _check_names(names, f"{who}: {folder}")
-    _check_no_way_out(folder, names & set(_IDENTITY), suite_dir, who)
+    _check_no_way_out(folder, names & {*_BESIDE, WEIGHTS, INDEX}, suite_dir, who)
+    _check_no_way_out(folder, weight_files.names(folder, who), suite_dir, who)
     return folder
 
 
@@ -173,19 +197,15 @@ def _names(folder: Path) -> set[str]:
 
 
 def _check_names(names: Collection[str], where: str) -> None:
-    """Check that a base has its weights in one safetensors file, a configuration, a tokenizer, and no adapter."""
+    """Check that a base has its weights as safetensors, a configuration, a tokenizer, and no adapter."""
     if not names:
         raise DataError(f"{where}: the folder is missing or empty; a base needs {WEIGHTS}, {CONFIG} and a tokenizer")
-    if WEIGHTS not in names:
+    if not {WEIGHTS, INDEX} & set(names):
         found = [name for name in sorted(names) if name.endswith(_WEIGHT_FORMATS)]
-        index = f"{WEIGHTS}.index.json"
-        remedy = (
-            f"its weights are in several files ({index}), which is not supported: save them as one, with "
-            "`save_pretrained(folder, max_shard_size='100GB')`"
-            if index in names
-            else "pickled weights are never read: choose a commit or a model that has this file"
+        raise DataError(
+            f"{where} has neither {WEIGHTS} nor {INDEX} (weights found: {', '.join(found) or 'none'}); pickled weights "
+            "are never read: choose a commit or a model that has one of these"
         )
-        raise DataError(f"{where} has no {WEIGHTS} (weights found: {', '.join(found) or 'none'}); {remedy}")
     if CONFIG not in names:
         raise DataError(f"{where} has no {CONFIG}, which describes the network of its weights; add it")
     if adapter_files.CONFIG in names:

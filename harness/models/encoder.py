@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, AutoModelForMaskedLM
 
-from harness.models import tokens
-from harness.models.bases import WEIGHTS
+from harness.models import tokens, weight_files
 from harness.models.encoding import Encoded, forward_all, one_thread
 from harness.models.transformer import trained, untrained
 from harness.progress import Advance
@@ -102,9 +100,8 @@ def language_model(base_dir: Path, adapted: Any) -> Any:
     with torch.device("meta"):
         empty: Any = AutoModelForMaskedLM.from_config(config)  # type: ignore[no-untyped-call]  # untyped there
     of_head = {name for name, _ in empty.named_parameters() if not name.startswith(f"{empty.base_model_prefix}.")}
-    with safe_open(base_dir / WEIGHTS, framework="pt") as file:
-        if not of_head <= set(file.keys()):
-            return None
+    if not of_head <= weight_files.shapes(base_dir, str(base_dir)).keys():
+        return None
     model = AutoModelForMaskedLM.from_pretrained(
         base_dir, dtype=torch.float32, local_files_only=True, trust_remote_code=False
     )

@@ -11,11 +11,11 @@ import peft as library
 import torch
 from peft import PeftModel, PeftModelForSequenceClassification, get_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from harness.errors import AdapterError
-from harness.models import adapter_files, bases, variants
+from harness.models import adapter_files, variants, weight_files
 from harness.models.adapter_files import CONFIG, WEIGHTS
 from harness.models.classifier import Classifier, ModelInputs
 from harness.models.encoding import settle, trial
@@ -200,9 +200,7 @@ def _check_head(on_disk: Tensors, head: Mapping[str, Sequence[int]], base_dir: P
     Args:
         head: shapes of the head's parameters by name.
     """
-    with safe_open(base_dir / bases.WEIGHTS, framework="pt") as file:
-        names = file.keys()
-        shapes = {f".{name}": tuple(file.get_slice(name).get_shape()) for name in names}
+    shapes = {f".{name}": shape for name, shape in weight_files.shapes(base_dir, str(base_dir)).items()}
     of_base = {name for name, shape in shapes.items() if shape == head.get(name)}
     lost = [name[1:] for name in head if name not in of_base and not any(key.endswith(name) for key in on_disk)]
     if lost:

@@ -13,7 +13,7 @@ import transformers
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoConfig, AutoModelForSequenceClassification
 
 from harness.errors import AdapterError, RunError
-from harness.models import bases, padding, variants
+from harness.models import padding, variants, weight_files
 from harness.models.classifier import CARD, Classifier, ModelInputs, Scores
 from harness.models.encoding import TOKENS_PER_PASS, Encoded, encode, forward_all, one_thread, settle, trial
 from harness.models.speedups import allocator, first_token, shared_layers
@@ -206,7 +206,7 @@ def _check_encoder(model: Any, report: Any, folder: Path) -> None:
     for name, found, wanted in sorted(report["mismatched_keys"]):
         if name.startswith(encoder):
             raise RunError(
-                f"{folder}: {name} has the shape {tuple(found)} in {bases.WEIGHTS}, but config.json makes it "
+                f"{folder}: {name} has the shape {tuple(found)} in its weights, but config.json makes it "
                 f"{tuple(wanted)}; if embeddings were resized, save the model again together with its configuration"
             )
 
@@ -234,8 +234,6 @@ def trained(folder: Path) -> torch.nn.Module:
     Raises:
         RunError: the file's tensors and the model's parameters differ in a name or a value.
     """
-    from safetensors.torch import load_file
-
     model, report = AutoModelForSequenceClassification.from_pretrained(
         folder,
         dtype=torch.float32,
@@ -249,7 +247,7 @@ def trained(folder: Path) -> torch.nn.Module:
     live = {**dict(model.named_buffers()), **model.state_dict()}  # older files have buffers that are now computed
     differing += [
         name
-        for name, tensor in load_file(folder / bases.WEIGHTS).items()
+        for name, tensor in weight_files.tensors(folder)
         if name not in live or not torch.equal(live[name], tensor.to(live[name].dtype))
     ]
     if differing:
@@ -311,13 +309,11 @@ def layers_of_base(network: Any, ingredients: ModelInputs) -> shared_layers.Shar
     folder, kept_in = ingredients.base_dir, ingredients.states_dir
     if folder is None or not isinstance(network, torch.nn.Module):
         return None
-    file = (folder / bases.WEIGHTS).stat()
+    changed_ns = weight_files.changed_ns(folder)
     with one_thread():
         batch = trial(folder, network)  # first, because it settles the batching
         batching = padding.settled(network)
-        return shared_layers.found(
-            network, lambda dtype: _of_base(folder, dtype, batching, file.st_mtime_ns), batch, kept_in
-        )
+        return shared_layers.found(network, lambda dtype: _of_base(folder, dtype, batching, changed_ns), batch, kept_in)
 
 
 @lru_cache(maxsize=2)

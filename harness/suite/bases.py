@@ -33,7 +33,7 @@ class PackageBase(Closed):
     path: Name
     """Folder with `config.json`, relative to site-packages."""
     sha256: Sha256
-    """Digest of its `model.safetensors`, or of its GGUF file."""
+    """Digest of its `model.safetensors`, over the index and shards of several files, or of its GGUF file."""
     gguf_file: GgufFile = None
 
 
@@ -44,7 +44,7 @@ class PathBase(Closed):
     source: Literal["path"]
     path: Name
     sha256: Sha256
-    """Digest of its `model.safetensors`, or of its GGUF file."""
+    """Digest of its `model.safetensors`, over the index and shards of several files, or of its GGUF file."""
     gguf_file: GgufFile = None
 
 

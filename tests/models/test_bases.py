@@ -105,7 +105,7 @@ CASES = [
     Case("linked-weights", moved_out("model.safetensors"), "is a symlink out of the base's folder"),
     Case("linked-configuration", moved_out("config.json"), "is a symlink out of the base's folder"),
     Case("linked-tokenizer", moved_out("tokenizer.json"), "is a symlink out of the base's folder"),
-    Case("sharded", sharded, "its weights are in several files (model.safetensors.index.json)"),
+    Case("sharded", sharded, "model.safetensors.index.json has no weight_map"),
     Case("pickled", pickled, "pickled weights are never read"),
     Case("truncated", truncated, "model.safetensors is damaged"),
     Case("no-configuration", lambda folder: (folder / "config.json").unlink(), "has no config.json"),
