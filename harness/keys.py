@@ -120,11 +120,21 @@ def shard(run_spec: Mapping[str, Any], example_ids: Sequence[str]) -> Spec:
     return {"model": key(model_of(run_spec)), "examples": list(example_ids)}
 
 
-def training(adapter: Adapter, *, seed: int, precision: str, base_digest: str, split: Split, text: Text) -> Spec:
+def training(
+    adapter: Adapter,
+    *,
+    seed: int,
+    precision: str,
+    base_digest: str,
+    split: Split,
+    text: Text,
+    prompts: Sequence[Prompt] = (),
+) -> Spec:
     """Collect the inputs of a training.
 
     Args:
         precision: fp32 or bf16, with `auto` resolved for this machine.
+        prompts: the prompts of a language model's adapter; empty for a classifier's.
     """
     return {
         "version": TRAINING_VERSION,
@@ -138,6 +148,7 @@ def training(adapter: Adapter, *, seed: int, precision: str, base_digest: str, s
         "template": text.template,
         "max_length": text.max_length,
         "packages": packages(),
+        **({"prompts": [prompt.model_dump(mode="json") for prompt in prompts]} if prompts else {}),
     }
 
 
@@ -150,6 +161,7 @@ def parity(
     sample_digest: str,
     max_length: int,
     allowed: Sequence[float],
+    prompt: Spec | None = None,
 ) -> Spec:
     """Collect the inputs of a parity check, including the processor: variants round differently on another one.
 
@@ -157,6 +169,7 @@ def parity(
         calibrated_on: digest of the rows that calibrate the variant; None if it needs none.
         sample_digest: digest of the texts that are compared.
         allowed: its tolerances.
+        prompt: what a model that is asked in words is asked with; None for others.
     """
     hardware = provenance.hardware()
     return {
@@ -170,6 +183,7 @@ def parity(
         "packages": packages(variant.split()[0]),
         "hardware": {name: hardware[name] for name in ("machine", "processor", "bf16")},
         "allowed": list(allowed),
+        **({} if prompt is None else {"prompt": key(prompt)}),
     }
 
 

@@ -8,7 +8,7 @@ stored; planning needs no torch, but making a check does.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -24,7 +24,8 @@ from harness.stats import inference
 from harness.stats.inference import Floats
 from harness.store import reader, writer
 from harness.store.connection import opened
-from harness.suite.schema import CheckpointModel, Model, PeftModel, Suite, TransformerModel
+from harness.suite.schema import CheckpointModel, Model, PeftModel, PromptModel, Suite, TransformerModel
+from harness.suite.text import Rendered
 
 SAMPLE = 256
 """Number of texts of the scored splits on which variants are compared."""
@@ -60,15 +61,32 @@ _FASTEST_FIRST = {"torch": ("bf16",), "openvino": ("int8", "bf16")}
 """Precisions that `auto` may choose besides fp32."""
 
 
-def has_variants(model: Model) -> TypeGuard[PeftModel | TransformerModel]:
+Checked: TypeAlias = PeftModel | TransformerModel | PromptModel
+"""Models that may have trained weights."""
+
+
+def has_variants(model: Model) -> TypeGuard[Checked]:
     """Report whether a model has trained weights, so that its variants can be checked against the reference."""
-    return isinstance(model, PeftModel) or (isinstance(model, TransformerModel) and model.adapter is not None)
+    return isinstance(model, Checked) and model.adapter is not None
 
 
 def as_variant(model: Model, variant: str) -> Model:
     """Declare a model in one of the declarable variants."""
     runtime, precision = variant.split()
-    return model.model_copy(update={"runtime": runtime, "precision": precision})
+    chosen = (
+        {"precision": precision} if isinstance(model, PromptModel) else {"runtime": runtime, "precision": precision}
+    )
+    return model.model_copy(update=chosen)
+
+
+def supported(model: Model, variants: Sequence[str], *, can_calibrate: bool) -> list[str]:
+    """Select the variants that a model can be computed in. Language models are asked with torch alone.
+
+    Args:
+        can_calibrate: the rows on which its weights were trained are available.
+    """
+    found = [variant for variant in variants if can_calibrate or not variant.endswith("int8")]
+    return [one for one in found if not (isinstance(model, PromptModel) and one.startswith("openvino"))]
 
 
 def wanted(model: Model, *, can_calibrate: bool) -> list[str]:
@@ -79,8 +97,8 @@ def wanted(model: Model, *, can_calibrate: bool) -> list[str]:
     """
     if not has_variants(model):
         return []
-    if model.precision != "auto":
-        variant = f"{model.runtime} {model.precision}"
+    if isinstance(model, PromptModel) or model.precision != "auto":
+        variant = f"{getattr(model, 'runtime', 'torch')} {model.precision}"
         return [] if variant == REFERENCE else [variant]
     possible = {"int8": can_calibrate and provenance.has_fast_int8(), "bf16": provenance.has_fast_bf16()}
     variants = [f"{model.runtime} {precision}" for precision in _FASTEST_FIRST[model.runtime] if possible[precision]]
@@ -98,7 +116,7 @@ def installed() -> tuple[list[str], list[str]]:
     ]
 
 
-def sample(suite: Suite, splits: Mapping[str, Split]) -> tuple[str, ...]:
+def sample(suite: Suite, splits: Mapping[str, Split]) -> tuple[Rendered, ...]:
     """Draw texts from the scored splits, where a flip would count, with a fixed seed. Labels stay unread."""
     scored = [split for split in splits.values() if split.split_id not in suite.train_split_ids]
     rows = [example for split in scored for example in split.examples]
@@ -106,11 +124,14 @@ def sample(suite: Suite, splits: Mapping[str, Split]) -> tuple[str, ...]:
     return tuple(suite.text.render(rows[i].title, rows[i].content) for i in drawn)
 
 
-def spec(weights: Weights, variant: str, sample_digest: str, max_length: int) -> dict[str, Any]:
+def spec(
+    weights: Weights, variant: str, sample_digest: str, max_length: int, prompt: keys.Spec | None = None
+) -> dict[str, Any]:
     """Collect the inputs of the parity check of a variant of these weights.
 
     Args:
         sample_digest: digest of the texts that `sample` drew.
+        prompt: what a language model is asked with.
     """
     tolerance = TOLERANCES[variant]
     return keys.parity(
@@ -121,6 +142,7 @@ def spec(weights: Weights, variant: str, sample_digest: str, max_length: int) ->
         sample_digest=sample_digest,
         max_length=max_length,
         allowed=(tolerance.flips, tolerance.move),
+        prompt=prompt,
     )
 
 
@@ -129,11 +151,11 @@ class Check:
     """A trained model, and the variants to check against its reference."""
 
     suite: Suite
-    model: PeftModel | TransformerModel
+    model: Checked
     recipe: Recipe
     weights: Weights
     """The weights of the recipe."""
-    texts: tuple[str, ...]
+    texts: tuple[Rendered, ...]
     """The texts that `sample` drew."""
     specs: Mapping[str, Mapping[str, Any]]
     """Inputs of the check, by variant."""
@@ -257,7 +279,7 @@ def choose_variant(model: Model, variants: Sequence[str], found: Mapping[str, Se
     """
     if not has_variants(model):
         return Decision(model)
-    if model.precision != "auto":
+    if isinstance(model, PromptModel) or model.precision != "auto":
         return Decision(model, _failing(one for variant in variants for one in found[variant]))
     fp32 = f"{model.runtime} fp32"
     unfit: list[str] = []
@@ -367,12 +389,16 @@ def _check(check: Check, progress: Progress) -> list[Parity]:
 
 def _answers(check: Check, variant: str, advance: Advance) -> Floats:
     """Score the texts with a variant as an evaluation would: probabilities of class 1, shape (n,)."""
-    if variant == MERGED:
+    if variant == MERGED and isinstance(check.model, PromptModel):
+        from harness.models import prompt
+
+        classifier: Classifier = prompt.merged(check.model, check.recipe.ingredients)
+    elif variant == MERGED:
         from harness.models.transformer import SequenceClassifier
         from harness.models.variants import merged
 
         whole, length = merged(_network(check)), check.suite.text.max_length
-        classifier: Classifier = SequenceClassifier(whole, check.weights.base.folder, length)
+        classifier = SequenceClassifier(whole, check.weights.base.folder, length)
     else:
         model = as_variant(check.model, variant)
         made_from = in_runtime(check.recipe, model, check.suite, check.cache)
@@ -389,9 +415,13 @@ def _network(check: Check) -> Any:
 
 def _reloaded(check: Check) -> tuple[Floats, Floats]:
     """Scores of the probe texts by the network in training before it was saved, and by the loaded network."""
-    from harness.models.transformer import probe_scores
-
     before = check.weights.record.card.get("probe_scores")
     if before is None:
         raise AdapterError("its card records no probe scores from training, so the loaded weights cannot be checked")
+    if isinstance(check.model, PromptModel):
+        from harness.models import prompt
+
+        return np.array(before), np.array(prompt.reloaded_scores(check.recipe.ingredients))
+    from harness.models.transformer import probe_scores
+
     return np.array(before), np.array(probe_scores(_network(check), check.weights.base.folder))

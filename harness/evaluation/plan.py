@@ -20,7 +20,8 @@ from harness.evaluation.weights import FoundWeights, MissingWeights, Recipe, Wei
 from harness.records import Parity, Split
 from harness.store import reader
 from harness.store.connection import opened
-from harness.suite.schema import CheckpointModel, Model, PredictionsModel, Suite
+from harness.suite.schema import CheckpointModel, Model, PredictionsModel, PromptModel, Suite
+from harness.suite.text import Rendered
 
 
 def plan(
@@ -100,7 +101,7 @@ def checks(
     sample, made = parity.sample(suite, materials.splits), list[Check]()
     for model in models:
         can_calibrate = evaluation_weights.can_calibrate(suite, model)
-        chosen = [variant for variant in variants if can_calibrate or not variant.endswith("int8")]
+        chosen = parity.supported(model, variants, can_calibrate=can_calibrate)
         chosen = chosen if variants else parity.wanted(model, can_calibrate=can_calibrate)
         by_seed = evaluation_weights.recipes(suite, model, materials, found)
         made += _checks(suite, model, by_seed, chosen, sample, workspace)
@@ -112,13 +113,15 @@ def _checks(
     model: Model,
     by_seed: Mapping[int | None, Recipe],
     variants: Sequence[str],
-    texts: tuple[str, ...],
+    texts: tuple[Rendered, ...],
     workspace: Workspace,
 ) -> list[Check]:
     """Make one check for each seed whose weights are available."""
     if not variants or not parity.has_variants(model):
         return []
-    sample_digest, length = digest.of_json(list(texts)), suite.text.max_length
+    # A prompt may use more of a review than the suite's own template.
+    read = [list(text.fields) for text in texts] if isinstance(model, PromptModel) else list(texts)
+    sample_digest, length = digest.of_json(read), suite.text.max_length
     return [
         Check(
             suite=suite,
@@ -126,7 +129,9 @@ def _checks(
             recipe=recipe,
             weights=weights,
             texts=texts,
-            specs={variant: parity.spec(weights, variant, sample_digest, length) for variant in variants},
+            specs={
+                variant: parity.spec(weights, variant, sample_digest, length, recipe.prompt) for variant in variants
+            },
             cache=workspace.cache,
         )
         for recipe in by_seed.values()

@@ -21,15 +21,15 @@ def inputs(suite: Suite, model: PromptModel, seed: int, splits: Mapping[str, Spl
     Raises:
         DataError: a split has too few rows.
     """
-    prompt_id, draw = model.asked[seed]
-    prompt: Prompt = by_id(suite.prompt, prompt_id)
-    shots = _shots(model.id, model.shots, draw, splits)
+    asked = suite.asked_of(model)[seed]
+    prompt: Prompt = by_id(suite.prompt, asked.prompt)
+    shots = _shots(model.id, model.shots, asked.draw, splits)
     rows = _rows(model.id, model.calibration, splits, {example.example_id for example in shots})
     spec = keys.prompted(
         prompt,
         shots=[example.example_id for example in shots],
         rows=[example.example_id for example in rows],
-        draw=draw,
+        draw=asked.draw,
     )
     return PromptInputs(prompt, tuple(map(_solved, shots)), tuple(map(_solved, rows))), spec
 

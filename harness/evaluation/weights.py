@@ -33,6 +33,7 @@ from harness.suite.schema import (
     Model,
     PeftModel,
     ProbeModel,
+    Prompt,
     PromptModel,
     Suite,
     TfidfModel,
@@ -103,6 +104,10 @@ class Recipe:
         return self.weights if isinstance(self.weights, Weights) else None
 
 
+_WITH_ADAPTERS = PeftModel | TransformerModel | PromptModel
+"""Models that may name an adapter."""
+
+
 def find(
     suite: Suite,
     models: Iterable[Model],
@@ -115,7 +120,7 @@ def find(
     Args:
         failures: why trainings failed, by adapter id and seed.
     """
-    used = {model.adapter for model in models if isinstance(model, PeftModel | TransformerModel)}
+    used = {model.adapter for model in models if isinstance(model, _WITH_ADAPTERS)}
     found: dict[tuple[str, int | None], Weights | MissingWeights] = {
         key: trained_here(job, (failures or {}).get(key)) for key, job in inputs.trainings.items() if key[0] in used
     }
@@ -165,7 +170,9 @@ def from_elsewhere(
 def _from_elsewhere(declared: ForeignAdapter, base: Base, resolved: ResolvedBase, workspace: Workspace) -> Weights:
     folder = adapter_files.find(declared, workspace.suite_path.parent, workspace.cache, also=(card.TRAINED_ON,))
     config = adapter_files.configuration(folder)
-    adapter_files.check_labels(folder)
+    adapter_files.check_task(folder, config, declared.task)
+    if declared.task is None:  # a language model answers in words, whatever its map of labels says
+        adapter_files.check_labels(folder)
     named, seen = config.get("base_model_name_or_path"), None
     if (folder / CARD).is_file():
         record = _record(folder)
@@ -176,7 +183,8 @@ def _from_elsewhere(declared: ForeignAdapter, base: Base, resolved: ResolvedBase
             )
         seen = card.trained_on(folder, record)
     else:
-        adapter_files.check_labels(resolved.folder, of_base=True)
+        if declared.task is None:
+            adapter_files.check_labels(resolved.folder, of_base=True)
         record = AdapterRecord(
             adapter_digest=adapter_files.identity(folder),
             adapter_id=declared.id,
@@ -225,7 +233,7 @@ def _record(folder: Path) -> AdapterRecord:
 
 def adapter_of(suite: Suite, model: Model) -> AnyAdapter | None:
     """Look up the adapter that a model names, if any."""
-    if isinstance(model, PeftModel | TransformerModel) and model.adapter is not None:
+    if isinstance(model, _WITH_ADAPTERS) and model.adapter is not None:
         adapter: AnyAdapter = by_id(suite.adapter, model.adapter)
         return adapter
     return None
@@ -253,7 +261,10 @@ def recipes(suite: Suite, model: Model, inputs: ResolvedInputs, found: FoundWeig
     base = inputs.bases[named] if named else None
     made = {}
     for seed in suite.seeds_of(model):
-        weights = found[adapter.id, seed] if adapter is not None else None
+        trained_with = seed
+        if isinstance(model, PromptModel) and seed is not None:
+            trained_with = suite.asked_of(model)[seed].training_seed
+        weights = found[adapter.id, trained_with] if adapter is not None else None
         if weights is not None:
             base, train = weights.base, weights.train
         ingredients = ModelInputs(
@@ -268,6 +279,9 @@ def recipes(suite: Suite, model: Model, inputs: ResolvedInputs, found: FoundWeig
         if isinstance(model, PromptModel):
             asked, described = prompts.inputs(suite, model, ingredients.head_seed, inputs.splits)
             ingredients = replace(ingredients, prompt=asked)
+            if isinstance(weights, Weights) and (other := _asked_otherwise(weights, asked.prompt)) is not None:
+                weights = MissingWeights(weights.adapter, weights.base, weights.train, other)
+                ingredients = replace(ingredients, adapter_dir=None)
         made[seed] = Recipe(
             ingredients,
             weights,
@@ -277,3 +291,26 @@ def recipes(suite: Suite, model: Model, inputs: ResolvedInputs, found: FoundWeig
             base.origin if base else None,
         )
     return made
+
+
+def _asked_otherwise(weights: Weights, prompt: Prompt) -> str | None:
+    """Compare a prompt with those that the card of a language model's adapter records; None without a card.
+
+    Returns:
+        The reason for refusing to ask the adapter like that, or None.
+    """
+    trained = weights.record.card.get("prompts")
+    if not weights.record.card:
+        return None
+    if not isinstance(trained, list) or not all(isinstance(one, dict) for one in trained):
+        return f"{weights.folder}: its card does not state the prompts that it was trained on; restore it"
+    mine = prompt.model_dump(mode="json", exclude={"id"})
+    its = [{name: value for name, value in one.items() if name != "id"} for one in trained]
+    if mine in its:
+        return None
+    nearest = min(its, key=lambda one: sum(mine[name] != one.get(name) for name in mine), default={})
+    differing = [name for name in mine if mine[name] != nearest.get(name)]
+    return (
+        f"{weights.label} was trained on other prompts than {prompt.id!r}, according to its card: they differ in "
+        f"{', '.join(differing)}; declare the prompt as it was trained"
+    )

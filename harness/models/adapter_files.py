@@ -112,6 +112,25 @@ def configuration(folder: Path) -> dict[str, Any]:
     return config
 
 
+def check_task(folder: Path, config: Mapping[str, Any], task: str | None) -> None:
+    """Check that an adapter was made for the head that the suite scores it with.
+
+    Args:
+        task: `causal_lm` for a language model, None for a classifier.
+
+    Raises:
+        AdapterError: its configuration names another task.
+    """
+    named, wanted = config.get("task_type"), "SEQ_CLS" if task is None else "CAUSAL_LM"
+    if named in (wanted, None):
+        return
+    remedy = {
+        "CAUSAL_LM": "it is a language model's: declare task = 'causal_lm' of it, and a model with backend = 'prompt'",
+        "SEQ_CLS": "it is a classifier's: declare it without task, and a model with backend = 'peft'",
+    }.get(str(named), f"only {wanted} is scored here")
+    raise AdapterError(f"{folder / CONFIG}: task_type is {named!r}; {remedy}")
+
+
 def _is_of_transformers(mapping: Any) -> bool:
     """Recognise the `auto_mapping` that PEFT itself writes for an adapter without a task: the class of its base. It is
     not followed."""

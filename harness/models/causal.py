@@ -97,18 +97,18 @@ class Likelihoods:
             use_cache=True,
         ).logits
         cache.crop(-more)
-        return _picked(log_probabilities(logits), answer[1:])
+        return picked(log_probabilities(logits), answer[1:])
 
     def _read_whole(self, rows: Sequence[Row], answer: Row) -> torch.Tensor:
         """Log-likelihood of one answer, with its tokens after each prompt."""
         batch = self.batching.batch([[*row, *answer[:-1]] for row in rows])
-        return _picked(log_probabilities(logits_at_end(self.network, batch, len(answer))), answer)
+        return picked(log_probabilities(logits_at_end(self.network, batch, len(answer))), answer)
 
     def _cache(self, count: int) -> Any:
         """Keys and values of the prefix for `count` prompts, without copying them."""
         if not self.kept:
             cache: Any = DynamicCache()
-            with _reading_only(self.network, torch.tensor([[1]])):
+            with reading_only(self.network, torch.tensor([[1]])):
                 self.network(input_ids=torch.tensor([self.prefix]), past_key_values=cache, use_cache=True)
             self.kept.extend((layer.keys, layer.values) for layer in cache.layers)
         return DynamicCache([tuple(one.expand(count, -1, -1, -1) for one in layer) for layer in self.kept])
@@ -119,7 +119,7 @@ def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
     return torch.log_softmax(logits.double(), dim=-1)
 
 
-def _picked(log_probabilities: torch.Tensor, answer: Row) -> torch.Tensor:
+def picked(log_probabilities: torch.Tensor, answer: Row) -> torch.Tensor:
     """Sum the log-probabilities of an answer's tokens, from shape (batch, tokens, vocabulary)."""
     places = torch.tensor(answer).expand(log_probabilities.shape[0], len(answer))[:, :, None]
     return log_probabilities.gather(2, places)[:, :, 0].sum(1)
@@ -135,13 +135,13 @@ def logits_at_end(network: Any, batch: Batch, count: int = 1, **given: Any) -> t
     from_end = ids.shape[1] - ends[:, None] + torch.arange(count, 0, -1)
     if not bool(mask[:, 0].all()):
         given["attention_mask"] = mask
-    with _reading_only(network, from_end):
+    with reading_only(network, from_end):
         logits: torch.Tensor = network(input_ids=ids, **given).logits
     return logits
 
 
 @contextmanager
-def _reading_only(network: Any, from_end: torch.Tensor) -> Iterator[None]:
+def reading_only(network: Any, from_end: torch.Tensor) -> Iterator[None]:
     """Compute the output layer of a network for these positions alone, counted from the end, 1 being the last one."""
 
     def narrowed(_module: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

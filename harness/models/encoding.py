@@ -62,12 +62,22 @@ class Encoded:
             cut = self.tokenizer([texts[i] for i in long], truncation=True, max_length=max_length)["input_ids"]
             for i, ids in zip(long, cut, strict=True):
                 whole[i] = array("i", ids)
-        self.ids = [ids or array("i", [tokens.stand_in(self.tokenizer, folder)]) for ids in whole]
+        self._hold([ids or array("i", [tokens.stand_in(self.tokenizer, folder)]) for ids in whole], len(long))
+
+    def _hold(self, rows: "list[array[int]]", truncated: int) -> None:
+        self.ids = rows
         self.lengths = np.array([len(ids) for ids in self.ids])
         self.largest_id = max((max(ids) for ids in self.ids), default=0)
-        self.truncated = len(long)
+        self.truncated = truncated
         self.spared_seconds = 0.0
         """Seconds that tokenizing took, where it was done for an earlier model."""
+
+    @classmethod
+    def of_rows(cls, folder: Path, rows: Sequence[Sequence[int]], truncated: int) -> "Encoded":
+        """Texts that were made into token ids elsewhere, such as prompts, `truncated` of which were cut."""
+        made = cls(folder, [], 0)
+        made._hold([array("i", row) for row in rows], truncated)
+        return made
 
     def for_network(self, network: Any) -> "Encoded":
         """The same texts, in batches in which the network's answers depend on the text alone.

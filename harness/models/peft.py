@@ -9,16 +9,18 @@ from typing import Any, TypeAlias
 
 import peft as library
 import torch
-from peft import PeftModel, PeftModelForSequenceClassification, get_peft_model_state_dict
+from peft import PeftModel, PeftModelForCausalLM, PeftModelForSequenceClassification, get_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from harness.errors import AdapterError
-from harness.models import adapter_files, variants, weight_files
+from harness.models import adapter_files, language_model, variants, weight_files
 from harness.models.adapter_files import CONFIG, WEIGHTS
 from harness.models.classifier import Classifier, ModelInputs
-from harness.models.encoding import settle, trial
+from harness.models.encoding import Encoded, settle, trial
+from harness.models.padding import UNPADDED
+from harness.models.tokens import PROBE_TEXTS
 from harness.models.transformer import check_positions, check_reloaded, classifier, head_names, untrained
 from harness.suite import allowed
 from harness.suite.schema import PeftModel as PeftDeclaration
@@ -71,8 +73,11 @@ def network(ingredients: ModelInputs) -> Any:
     return loaded
 
 
-def with_adapter(base_dir: Path, adapter_dir: Path) -> Any:
+def with_adapter(base_dir: Path, adapter_dir: Path, task: str | None = None) -> Any:
     """The base with the adapter of a folder on it, in float32. Only safetensors and plain JSON are read.
+
+    Args:
+        task: `causal_lm` for the base as a language model; None for the base with a classification head.
 
     Raises:
         AdapterError: weights or configuration are missing or damaged, do not match each other or the base, or still
@@ -80,22 +85,25 @@ def with_adapter(base_dir: Path, adapter_dir: Path) -> Any:
     """
     if not (adapter_dir / WEIGHTS).is_file():
         raise AdapterError(f"{adapter_dir}: has no {WEIGHTS}; other weight formats are not read")
-    config, on_disk = _configured(adapter_dir), _tensors(adapter_dir)
+    config, on_disk = _configured(adapter_dir, task), _tensors(adapter_dir)
     _check_size(config, on_disk, adapter_dir)
     # A fresh head is overwritten by the adapter's own; the proof ensures that its seed cannot show in a score. An
     # adapter without a head may have been trained on the one that its base brings.
-    base: Any = untrained(base_dir, seed=0, head="kept")
+    base: Any = untrained(base_dir, seed=0, head="kept") if task is None else language_model.causal(base_dir)
     of_base = list(base.parameters())
-    head = {f".{name}": tuple(base.get_parameter(name).shape) for name in head_names(base)}
+    # A language model's output layer is the base's own, and proven to be whole on loading.
+    head = {} if task else {f".{name}": tuple(base.get_parameter(name).shape) for name in head_names(base)}
     try:
         with without_known_warnings(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             mapping = {} if config.is_prompt_learning else getattr(base, "_checkpoint_conversion_mapping", {})
-            kind = PeftModelForSequenceClassification if config.task_type is not None else PeftModel
+            of_task = PeftModelForCausalLM if task else PeftModelForSequenceClassification
+            kind = of_task if config.task_type is not None else PeftModel
             _check_targets(config, base, base_dir, adapter_dir)
             network = kind(base, config)
             fresh = {name: tensor.clone() for name, tensor in _live(network).items()}
-            _check_head(on_disk, head, base_dir, adapter_dir)
+            if head:
+                _check_head(on_disk, head, base_dir, adapter_dir)
             _check_method(on_disk, fresh, head, adapter_dir)
             _check_fits(on_disk, fresh, head, base.config, adapter_dir)
             network.load_adapter(str(adapter_dir), "default", torch_device="cpu", key_mapping=mapping)
@@ -108,15 +116,14 @@ def with_adapter(base_dir: Path, adapter_dir: Path) -> Any:
     return network.eval()
 
 
-def _configured(folder: Path) -> Any:
+def _configured(folder: Path, task: str | None) -> Any:
     """PEFT's configuration of an adapter. Unknown keys are accepted if empty: older and newer releases write such."""
     values = adapter_files.configuration(folder)
     method, written_by = values["peft_type"], values.get("peft_version") or "unknown"
     where = f"{folder / CONFIG} (PEFT {written_by}; {library.__version__} is installed)"
     if method not in PEFT_TYPE_TO_CONFIG_MAPPING:
         raise AdapterError(f"{where}: there is no method {method!r} in the installed PEFT; install one that has it")
-    if values.get("task_type") not in ("SEQ_CLS", None):
-        raise AdapterError(f"{where}: task_type is {values['task_type']!r}; only classifiers (SEQ_CLS) are scored")
+    adapter_files.check_task(folder, values, task)
     if str(values.get("init_lora_weights")).lower().startswith(_NEEDS_THE_TRAINERS_BASE):
         raise AdapterError(
             f"{where}: init_lora_weights = {values['init_lora_weights']!r} moved weights of the base into the adapter; "
@@ -278,12 +285,15 @@ def _some(names: Collection[str]) -> str:
     return ", ".join(sorted(names)[:3]) + (f", … ({len(names)} in all)" if len(names) > 3 else "")
 
 
-def prove_loaded(network: Any, adapter_dir: Path, base_dir: Path) -> None:
+def prove_loaded(network: Any, adapter_dir: Path, base_dir: Path, task: str | None = None) -> None:
     """Check the live model against the adapter's file.
+
+    Args:
+        task: as for `with_adapter`.
 
     Raises:
         AdapterError: a tensor of the file is not live or differs, a live one is not in the file, or switching the
-            adapter off changes nothing in the encoder.
+            adapter off changes nothing in the encoder, or in what a language model answers.
     """
     on_disk, live = _tensors(adapter_dir), _live(network)
     strange = sorted(set(on_disk) ^ set(live))
@@ -292,16 +302,29 @@ def prove_loaded(network: Any, adapter_dir: Path, base_dir: Path) -> None:
     changed = [name for name in on_disk if not _equal(on_disk[name], live[name])]
     if changed:
         raise AdapterError(f"{adapter_dir}: loaded values differ from the file's: {_some(changed)}")
-    batch = trial(base_dir, network)
-    # The encoder's states, not the answers: a head that was trained beside an idle adapter changes the answers.
-    with torch.inference_mode():
-        switched_on = network(**batch, output_hidden_states=True).hidden_states[-1]
+    is_classifier = task is None
+    batch = trial(base_dir, network) if is_classifier else _one_text(base_dir)
+
+    def read(of: Any) -> torch.Tensor:
+        # The encoder's states, not the answers: a head that was trained beside an idle adapter changes the answers.
+        # A language model has no such head.
+        found = of(**batch, output_hidden_states=is_classifier)
+        states: torch.Tensor = found.hidden_states[-1] if is_classifier else found.logits
+        return states[:, -batch["input_ids"].shape[1] :]  # without virtual tokens, which stand before the text
+
+    with torch.inference_mode(), without_known_warnings():
+        switched_on = read(network)
         if network.active_peft_config.is_prompt_learning:
-            # PEFT's own switch needs a method that only generating models have. Prompts stand before the text.
-            switched_off = network.get_base_model()(**batch, output_hidden_states=True).hidden_states[-1]
-            switched_on = switched_on[:, -switched_off.shape[1] :]
+            # PEFT's own switch needs a method that only generating models have.
+            switched_off = read(network.get_base_model())
         else:
-            with without_known_warnings(), network.disable_adapter():
-                switched_off = network(**batch, output_hidden_states=True).hidden_states[-1]
+            with network.disable_adapter():
+                switched_off = read(network)
     if torch.equal(switched_on, switched_off):
-        raise AdapterError(f"{adapter_dir}: switching the adapter off changes nothing in the encoder")
+        where = "the encoder" if is_classifier else "what the language model answers"
+        raise AdapterError(f"{adapter_dir}: switching the adapter off changes nothing in {where}")
+
+
+def _one_text(base_dir: Path) -> dict[str, torch.Tensor]:
+    """A probe text, which every network can read."""
+    return UNPADDED.batch([Encoded(base_dir, PROBE_TEXTS[:1], max_length=64).ids[0]])

@@ -1,21 +1,23 @@
 """Language models asked in words: the class is the one whose label words are likelier after the prompt."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
-from harness.errors import RunError
-from harness.models import causal, tokens, transformer, variants
-from harness.models.classifier import Classifier, ModelInputs, Scores, Solved
+from harness.errors import AdapterError, RunError
+from harness.models import causal, language_model, peft, tokens, transformer, variants
+from harness.models.classifier import CARD, Classifier, ModelInputs, PromptInputs, Scores, Solved
+from harness.models.padding import UNPADDED
 from harness.models.prompting import Frame
 from harness.models.tokens import PROBE_TEXTS
 from harness.progress import Advance
 from harness.stats.inference import Floats
-from harness.suite.prompts import Calibration, PromptModel
+from harness.suite.prompts import Calibration, Prompt, PromptModel
 from harness.suite.text import Rendered
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
@@ -112,54 +114,15 @@ def best_threshold(odds: Floats, labels: Sequence[int]) -> float:
     return float((low + high) / 2)
 
 
-def language_model(folder: Path) -> Any:
-    """The base as a causal language model in float32, with every weight from its file.
-
-    Raises:
-        RunError: the architecture has no such model, is an encoder, or the checkpoint lacks the output layer.
-    """
-    config: Any = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    remedy = "declare a base that is one, or score this one with a probe or an adapter"
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise RunError(f"{folder}: the architecture {config.model_type!r} is no causal language model; {remedy}")
-    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    if hasattr(config, "is_decoder") and _is_encoder(config):
-        raise RunError(
-            f"{folder}: {config.model_type!r} is an encoder, which sees the whole text and cannot continue it; {remedy}"
-        )
-    auto: Any = AutoModelForCausalLM  # untyped there
-    model, report = auto.from_pretrained(
-        folder,
-        dtype=torch.float32,
-        local_files_only=True,
-        trust_remote_code=False,
-        attn_implementation="sdpa" if kind._supports_sdpa else "eager",
-        output_loading_info=True,
-    )
-    is_tied = config.get_text_config().tie_word_embeddings
-    tied = set(getattr(model, "all_tied_weights_keys", None) or {}) if is_tied else set()
-    lost = sorted(set(report["missing_keys"]) - tied)
-    if lost:
-        raise RunError(
-            f"{folder}: the checkpoint lacks weights of the language model ({', '.join(lost[:3])}), which would answer "
-            f"at random; {remedy}"
-        )
-    return model.eval()
-
-
-def _is_encoder(config: Any) -> bool:
-    """Report whether an architecture that could be a decoder is configured as an encoder."""
-    architectures = config.architectures or ()
-    names = [name for name in architectures if not name.endswith(("ForCausalLM", "LMHeadModel"))]
-    from transformers import MODEL_FOR_MASKED_LM_MAPPING
-
-    return type(config) in MODEL_FOR_MASKED_LM_MAPPING and not config.is_decoder and len(names) == len(architectures)
+def probe_rows(frame: Frame) -> list[list[int]]:
+    """Prompts for reviews of very different lengths, as token ids."""
+    longest = " ".join(PROBE_TEXTS * 3)
+    return [frame.ids(title, text)[0] for title, text in [("", "good"), ("", PROBE_TEXTS[0]), ("Good", longest)]]
 
 
 def settled(model: Any, frame: Frame) -> causal.Likelihoods:
     """Prove how a language model can be asked fast, on reviews of very different lengths."""
-    longest = " ".join(PROBE_TEXTS * 3)
-    rows = [frame.ids(title, text)[0] for title, text in [("", "good"), ("", PROBE_TEXTS[0]), ("Good", longest)]]
+    rows = probe_rows(frame)
     made = frame.tokenizer
     special = [getattr(made, f"{name}_token_id") for name in ("pad", "eos", "unk", "bos")]
     known = model.get_input_embeddings().weight.shape[0]
@@ -184,18 +147,80 @@ def shared_beginning(frame: Frame) -> list[int]:
 
 
 def prompt(model: PromptModel, ingredients: ModelInputs) -> Classifier:
-    """Load the base's language model, and calibrate it."""
-    folder, given = ingredients.base, ingredients.asked
-    loaded = language_model(folder)
-    frame = Frame(given.prompt, given.shots, tokens.tokenizer(folder), folder, ingredients.max_length, window(loaded))
+    """Load the language model, with its adapter if it has one, prove how it can be asked fast, and calibrate it."""
+    loaded = network(ingredients)
+    once = iter([loaded])
+
+    def in_precision(_settled: Any) -> Any:
+        fresh = lambda: next(once, None) or network(ingredients)  # noqa: E731 (PEFT may fail to merge the first one)
+        return variants.made("torch", model.precision, fresh, ingredients)
+
+    return _asked(model, ingredients, loaded, in_precision)
+
+
+def merged(model: PromptModel, ingredients: ModelInputs) -> Classifier:
+    """Do the same with the adapter merged into the base, in float32."""
+    return _asked(model, ingredients, network(ingredients), variants.merged)
+
+
+def _asked(model: PromptModel, ingredients: ModelInputs, loaded: Any, variant: Callable[[Any], Any]) -> Classifier:
+    """Prove in float32 how a network can be asked, and ask a variant of it."""
+    given, frame = ingredients.asked, framed(ingredients.asked, loaded, ingredients)
     asked = settled(loaded, frame)
-    asked.network = asked.network.to(variants.DTYPES[model.precision])
+    asked.network = variant(loaded)
+    asked.kept.clear()  # keys and values of the prefix as the proof computed them
     return Prompted(asked, frame, model.calibration, given.rows)
 
 
-def window(model: Any) -> int | None:
-    """Most tokens that a network reads; None if it states no limit."""
-    learned = transformer.positions(model)
-    stated = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    known = [one for one in (learned, stated) if one is not None]
-    return min(known, default=None)
+def network(ingredients: ModelInputs) -> Any:
+    """The language model in float32; an adapter on it is provably loaded, and answers as its card records."""
+    if ingredients.adapter_dir is None:
+        return language_model.causal(ingredients.base)
+    loaded = peft.with_adapter(ingredients.base, ingredients.adapter_dir, task="causal_lm")
+    peft.prove_loaded(loaded, ingredients.adapter_dir, ingredients.base, task="causal_lm")
+    check_reloaded(loaded, ingredients.adapter_dir, ingredients)
+    return loaded
+
+
+def framed(given: PromptInputs, loaded: Any, ingredients: ModelInputs) -> Frame:
+    """A prompt with its shots, for a language model."""
+    folder = ingredients.base
+    window = language_model.window(loaded)
+    return Frame(given.prompt, given.shots, tokens.tokenizer(folder), folder, ingredients.max_length, window)
+
+
+def probe_scores(loaded: Any, frame: Frame) -> list[float]:
+    """A language model's scores for the probe texts, one at a time: recorded after training, compared once loaded."""
+    plain = causal.Likelihoods(loaded, UNPADDED, (), shares=False)
+    asked = Prompted(plain, frame, None, ())
+    found: list[float] = [float(asked.predict([text], lambda units, note: None).scores[0]) for text in PROBE_TEXTS]
+    return found
+
+
+def check_reloaded(loaded: Any, folder: Path, ingredients: ModelInputs) -> None:
+    """Compare a reloaded adapter with the network that training had in memory, if a training card lies beside it.
+
+    Raises:
+        AdapterError: they answer the probe texts differently, or the card does not state how they were asked.
+    """
+    if (folder / CARD).is_file():
+        transformer.check_probe(_probed(loaded, folder, ingredients), folder)
+
+
+def reloaded_scores(ingredients: ModelInputs) -> list[float]:
+    """Scores of the probe texts by an adapter that was trained here, asked as at the end of its training."""
+    return _probed(network(ingredients), ingredients.adapter, ingredients)
+
+
+def _probed(loaded: Any, folder: Path, ingredients: ModelInputs) -> list[float]:
+    card = folder / CARD
+    try:
+        told = json.loads(card.read_text(encoding="utf-8"))
+        first = Prompt.model_validate_json(json.dumps(told["prompts"][0]))
+        max_length = int(told["text"]["max_length"])
+    except (ValueError, KeyError, TypeError, IndexError) as problem:
+        raise AdapterError(
+            f"{card}: does not state the prompts that it was trained on ({problem!r}); restore it"
+        ) from None
+    frame = framed(PromptInputs(first, (), ()), loaded, replace(ingredients, max_length=max_length))
+    return probe_scores(loaded, frame)

@@ -271,10 +271,17 @@ def check_reloaded(network: Any, folder: Path, tokenizer_dir: Path) -> None:
     Raises:
         AdapterError: they answer the probe texts differently.
     """
+    if (folder / CARD).is_file():
+        check_probe(probe_scores(network, tokenizer_dir), folder)
+
+
+def check_probe(after: Sequence[float], folder: Path) -> None:
+    """Compare scores of the probe texts with those that the training card of a folder records.
+
+    Raises:
+        AdapterError: they differ, or the card has none.
+    """
     card = folder / CARD
-    if not card.is_file():
-        return
-    after = probe_scores(network, tokenizer_dir)
     try:
         before = json.loads(card.read_text(encoding="utf-8"))["probe_scores"]
         largest = max(abs(one - other) for one, other in zip(before, after, strict=True))

@@ -22,6 +22,9 @@ GgufFile: TypeAlias = Annotated[
 omitted, it is in no dump."""
 
 
+AdapterTask: TypeAlias = Annotated[Literal["causal_lm"] | None, Field(exclude_if=lambda value: value is None)]
+
+
 class PackageBase(Closed):
     """A foundation model contained in an installed Python package."""
 
@@ -84,6 +87,8 @@ class PathAdapter(Closed):
     """Folder, relative to the suite file."""
     sha256: Sha256
     """Digest of its `adapter_model.safetensors`."""
+    task: AdapterTask = None
+    """`causal_lm` for a language model's adapter, which answers prompts; absent for a classifier's."""
     trials: Trials = None
     """Number of settings that its authors tried, including the chosen one; absent if unknown."""
 
@@ -107,6 +112,8 @@ class HubAdapter(Closed):
     """The adapter's own commit; its base has another."""
     sha256: Sha256 | None = None
     """Digest of its `adapter_model.safetensors`; optional, since the commit determines the file."""
+    task: AdapterTask = None
+    """`causal_lm` for a language model's adapter, which answers prompts; absent for a classifier's."""
     trials: Trials = None
     """Number of settings that its authors tried, including the chosen one; absent if unknown."""
 

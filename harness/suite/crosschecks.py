@@ -43,6 +43,8 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"adapter[{i}].params.{place}", message
         yield from dangling(f"adapter[{i}].base", "base", _text(adapter, "base"))
         yield from dangling(f"adapter[{i}].train.split", "split", _text(_table(adapter, "train"), "split"))
+        for place, prompt in _listed(f"adapter[{i}].prompts", adapter.get("prompts")):
+            yield from dangling(place, "prompt", prompt)
     adapters = {_text(adapter, "id"): adapter for adapter in tables["adapter"]}
     for i, model in enumerate(tables["model"]):
         for key, table in (("base", "base"), ("adapter", "adapter"), ("train_split", "split")):
@@ -55,11 +57,25 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from dangling(place, "split", split if isinstance(split, str) else None)
             if split in trained_on:
                 yield place, f"{split!r} is used for training; answers are for splits that are scored"
-        asked = model.get("prompts")
-        for k, prompt in enumerate(asked if isinstance(asked, list) else []):
-            yield from dangling(f"model[{i}].prompts[{k}]", "prompt", prompt if isinstance(prompt, str) else None)
         used = adapters.get(_text(model, "adapter"), {})
         method, backend = _text(used, "method"), _text(model, "backend")
+        for place, prompt in _listed(f"model[{i}].prompts", model.get("prompts")):
+            yield from dangling(place, "prompt", prompt)
+            trained = [one for _, one in _listed("", used.get("prompts"))]
+            if prompt in ids["prompt"] and trained and prompt not in trained:
+                yield (
+                    place,
+                    f"adapter {_text(used, 'id')!r} was not trained on prompt {prompt!r} (its own: {_some(trained)}); "
+                    "ask the model as its adapter was trained, or add the prompt to the adapter",
+                )
+        if "task" in used and backend in ("peft", "transformer"):
+            yield f"model[{i}].backend", f"adapter {_text(used, 'id')!r} is a language model's; use backend 'prompt'"
+        elif used and "task" not in used and backend == "prompt":
+            who = f"adapter {_text(used, 'id')!r}"
+            yield (
+                f"model[{i}].adapter",
+                f"{who} is a classifier's; use backend 'peft', or declare task = 'causal_lm' of it",
+            )
         if method in WITHOUT_PEFT and backend == "peft":
             yield f"model[{i}].backend", f"method {method!r} trains without PEFT; use backend 'transformer'"
         if method is not None and method not in WITHOUT_PEFT and backend == "transformer":
@@ -143,6 +159,12 @@ def _rule_problems(
                     stated = rule, *(_hashable(row.get(key)) for key in ("model", "split", "metric", "slice", rule))
                     if seen.setdefault(stated, i) != i:
                         yield f"{place}.{rule}", f"{kind}[{seen[stated]}] already has this rule"
+
+
+def _listed(place: str, value: Any) -> list[tuple[str, str]]:
+    """The strings of a list, each with its place."""
+    items = enumerate(value if isinstance(value, list) else [])
+    return [(f"{place}[{k}]", item) for k, item in items if isinstance(item, str)]
 
 
 def _a(word: str) -> str:

@@ -1,9 +1,9 @@
 """Declarations of prompts: how a language model is asked, what it may answer, and what it is shown before."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from harness.suite.fields import Closed, Id, Name, Seed, Seeds, repeated
 from harness.suite.text import compiled
@@ -104,31 +104,52 @@ class Calibration(Closed):
         return self
 
 
+def _are_different(prompts: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := repeated(prompts):
+        raise ValueError(f"lists {twice[0]!r} more than once")
+    return prompts
+
+
+Prompts = Annotated[tuple[Id, ...], Field(min_length=1, max_length=100), AfterValidator(_are_different)]
+
+
+class Asked(NamedTuple):
+    """One run of a prompted model."""
+
+    prompt: str
+    draw: int | None
+    """Seed of its shots; None for zero-shot."""
+    training_seed: int | None
+    """Seed of its adapter's training; None without an adapter that is trained here."""
+
+
 class PromptModel(Closed):
-    """The base as a language model, asked in words: one run for each prompt and each draw of shots."""
+    """A language model, asked in words: one run for each prompt, draw of shots and seed of its adapter's training."""
 
     id: Id
     backend: Literal["prompt"]
-    base: Id
+    base: Id | None = None
+    """The base as it is."""
+    adapter: Id | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The base with an adapter of the same task."""
     task: Literal["causal_lm"]
     """The head of the base that answers: of a causal language model, which continues the prompt."""
-    prompts: Annotated[tuple[Id, ...], Field(min_length=1, max_length=100)]
+    prompts: Prompts
     """Ids of `[[prompt]]` tables; they are treated like seeds."""
     shots: Shots | None = Field(default=None, exclude_if=lambda value: value is None)
     """Without them, the model is asked zero-shot."""
     calibration: Calibration | None = Field(default=None, exclude_if=lambda value: value is None)
     precision: Literal["fp32", "bf16"]
 
-    @field_validator("prompts")
-    @classmethod
-    def _differ(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
-        if twice := repeated(prompts):
-            raise ValueError(f"lists {twice[0]!r} more than once")
-        return prompts
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> "PromptModel":
+        if (self.base is None) == (self.adapter is None):
+            raise ValueError("give base for the language model as it is, or adapter for one with an adapter")
+        return self
 
     @property
     def asked(self) -> tuple[tuple[str, int | None], ...]:
-        """Prompt and seed of the shots for each run; the run's seed is the position in this list."""
+        """Prompts, each with every seed of the shots."""
         draws = self.shots.seeds if self.shots is not None else (None,)
         return tuple((prompt, draw) for prompt in self.prompts for draw in draws)
 

@@ -35,7 +35,7 @@ from harness.suite.models import (
     TfidfModel,
     TransformerModel,
 )
-from harness.suite.prompts import Calibration, Prompt, PromptModel, Shots
+from harness.suite.prompts import Asked, Calibration, Prompt, PromptModel, Prompts, Shots
 from harness.suite.splits import (
     COMMIT_PATTERN,
     DATASET_PATTERN,
@@ -103,9 +103,23 @@ class Adapter(Closed):
     """A PEFT type in lower case (`lora`, `ia3`, …) or `full`."""
     params: dict[str, Any]
     """Keyword arguments of that method's configuration class."""
+    task: Literal["causal_lm"] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """`causal_lm`: trained as a language model that answers prompts; absent for a classification head."""
+    prompts: Prompts | None = Field(default=None, exclude_if=lambda value: value is None)
+    """With a task, ids of the `[[prompt]]` tables that ask the training rows, each row by one of them."""
     trials: Trials = None
     """Number of settings that its authors tried, including the chosen one; absent if unknown."""
     train: Training
+
+    @model_validator(mode="after")
+    def _is_asked_as_its_task_needs(self) -> "Adapter":
+        if (self.task is None) != (self.prompts is None):
+            raise ValueError("task and prompts go together: give both for a language model, neither for a classifier")
+        if self.task is not None and self.method in WITHOUT_PEFT:
+            raise ValueError(
+                f"method {self.method!r} trains a classifier; with task, name a PEFT method such as 'lora'"
+            )
+        return self
 
 
 def _kind_of_adapter(declared: Any) -> str:
@@ -192,10 +206,16 @@ class Suite(Closed):
     def seeds_of(self, model: Model) -> tuple[int | None, ...]:
         """The seeds with which a model is scored; (None,) for one without randomness."""
         if isinstance(model, PromptModel):
-            return tuple(range(len(model.asked)))
+            return tuple(range(len(self.asked_of(model))))
         declared = [one for one in self.trained_adapters if one.id == getattr(model, "adapter", None)]
         seeds = declared[0].train.seeds if declared else getattr(model, "seeds", None)
         return seeds or (None,)
+
+    def asked_of(self, model: PromptModel) -> tuple[Asked, ...]:
+        """How each run of a prompted model is asked; the run's seed is the position in this list."""
+        declared = [one for one in self.trained_adapters if one.id == model.adapter]
+        seeds = declared[0].train.seeds if declared else (None,)
+        return tuple(Asked(prompt, draw, seed) for prompt, draw in model.asked for seed in seeds)
 
     @property
     def timed_model_ids(self) -> frozenset[str]:
@@ -223,6 +243,7 @@ __all__ = [
     "Against",
     "AnswerColumns",
     "AnyAdapter",
+    "Asked",
     "Audit",
     "Base",
     "Calibration",

@@ -21,6 +21,7 @@ from harness.suite.schema import EarlyStopping, Training
 from harness.training import batching, checkpoint, methods, saving
 from harness.training.batching import Rows
 from harness.training.checkpoint import Pace, Position
+from harness.training.objective import Classifying, Objective
 from harness.training.plan import TrainingJob
 from harness.training.speedups.frozen_layers import FrozenPrefix
 
@@ -33,15 +34,19 @@ def run(
     folder: Path,
     progress: Progress,
     pace: Pace,
+    objective: Objective | None = None,
 ) -> Position:
     """Train a network in place, from the checkpoint in `folder` if there is one.
+
+    Args:
+        objective: prepared by its `encoded`; may be omitted for a classifier.
 
     Raises:
         TrainingError: a loss or a gradient is not finite, or the result predicts the same class for every text.
     """
     how = job.adapter.train
     steps = batching.steps(how, len(rows.trained))
-    state = _initial_state(network, how, steps)
+    state = _initial_state(network, how, steps, objective or Classifying(job))
     kept = checkpoint.read(folder, job.key)
     if kept is not None:
         state.restore(*kept)
@@ -81,13 +86,13 @@ def run(
     return position
 
 
-def _initial_state(network: Any, how: Training, steps: int) -> "TrainState":
+def _initial_state(network: Any, how: Training, steps: int, objective: Objective) -> "TrainState":
     parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     optimizer = torch.optim.AdamW(list(parameters.values()), lr=how.learning_rate, weight_decay=how.weight_decay)
     schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]  # untyped there
         optimizer, _warmup_steps(how, steps), steps
     )
-    return TrainState(network, parameters, optimizer, schedule, Position(), {})
+    return TrainState(network, objective, parameters, optimizer, schedule, Position(), {})
 
 
 def _warmup_steps(how: Training, steps: int) -> int:
@@ -118,6 +123,7 @@ class TrainState:
     """State of a running training: everything that changes from step to step."""
 
     network: Any
+    objective: Objective
     parameters: dict[str, torch.nn.Parameter]
     """Trainable parameters by name."""
     optimizer: torch.optim.Optimizer
@@ -132,15 +138,13 @@ class TrainState:
         where = f"at step {self.position.step + 1} of {steps}; lower learning_rate or max_grad_norm"
         mean = 0.0
         for batch in (part for whole in group for part in _parts(below, whole)):
-            with torch.autocast("cpu", torch.bfloat16, enabled=job.precision == "bf16"):
-                logits = self.network(**below.batch(batch)).logits.float()
-            loss = torch.nn.functional.cross_entropy(logits, _labels(job, batch))
+            loss, predicted = self.objective.loss(self.network, below, batch, _labels(job, batch))
             if not torch.isfinite(loss):
                 raise TrainingError(f"{who}: the loss is {loss.item()} {where}")
             share = len(batch) / count
             (loss * share).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             mean += loss.item() * share
-            ones = int(logits.argmax(1).sum())
+            ones = int(predicted.sum())
             self.position.said[0] += len(batch) - ones
             self.position.said[1] += ones
             self.position.tokens += int(below.lengths[batch].sum())
@@ -163,19 +167,18 @@ class TrainState:
         with torch.inference_mode():
             for chosen in below.encoded.batches(TOKENS_PER_BATCH, held_out):
                 batch = [held_out[i] for i in chosen]
-                with torch.autocast("cpu", torch.bfloat16, enabled=job.precision == "bf16"):
-                    logits = self.network(**below.batch(batch)).logits.float()
-                total += torch.nn.functional.cross_entropy(logits, _labels(job, batch), reduction="sum").item()
+                loss, _ = self.objective.loss(self.network, below, batch, _labels(job, batch), "sum")
+                total += loss.item()
         self.network.train()
-        loss = total / len(held_out)
-        if not math.isfinite(loss):
+        mean = total / len(held_out)
+        if not math.isfinite(mean):
             raise TrainingError(
-                f"adapter {job.adapter.id}, seed {job.seed}: the loss on the held-out rows is {loss} after epoch "
+                f"adapter {job.adapter.id}, seed {job.seed}: the loss on the held-out rows is {mean} after epoch "
                 f"{epoch}; lower learning_rate or max_grad_norm"
             )
-        if all(loss < earlier for _, earlier in self.position.held_out):
+        if all(mean < earlier for _, earlier in self.position.held_out):
             self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
-        self.position.held_out.append([epoch, loss])
+        self.position.held_out.append([epoch, mean])
 
     def take_best(self) -> None:
         """Return to the parameters of the best epoch with early stopping; without it, keep those of the last."""

@@ -8,7 +8,6 @@ its biases (Ben Zaken et al. 2022), `head` none of them. The head on top is alwa
 import copy
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from peft import PeftType, TaskType, get_peft_model, get_peft_model_state_dict, 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from harness.models.peft import without_known_warnings
-from harness.models.transformer import head_names, kernel
+from harness.models.transformer import head_names
 from harness.suite import allowed
 from harness.suite.schema import WITHOUT_PEFT, Adapter
 
@@ -53,7 +52,8 @@ def config(adapter: Adapter, steps: int) -> Any:
     config_class: Any = PEFT_TYPE_TO_CONFIG_MAPPING[known[adapter.method]]
     own = {"total_step": steps} if adapter.method == "adalora" else {}
     # A deep copy: PEFT extends and sorts the lists it receives, and a declaration must not change.
-    made = config_class(task_type=TaskType.SEQ_CLS, **{**own, **copy.deepcopy(adapter.params)})
+    task = TaskType.SEQ_CLS if adapter.task is None else TaskType.CAUSAL_LM
+    made = config_class(task_type=task, **{**own, **copy.deepcopy(adapter.params)})
     _check_supported(made, adapter)
     return made
 
@@ -78,7 +78,8 @@ def apply(adapter: Adapter, base: torch.nn.Module, steps: int) -> Any:
         peft_config = config(adapter, steps)
         if peft_config is None:
             return _without_peft(adapter.method, base)
-        _train_whole_head(peft_config, base)
+        if adapter.task is None:  # a language model answers with its own output layer
+            _train_whole_head(peft_config, base)
         network = get_peft_model(base, peft_config)
     # A local path does not belong in a file that is shared, and would change its digest.
     network.peft_config["default"].base_model_name_or_path = adapter.base
@@ -159,9 +160,9 @@ def _changes_base(network: Any) -> bool:
     return str(init).lower().startswith(_CHANGES_BASE)
 
 
-def score_as_loaded(network: Any, base_dir: Path) -> None:
+def score_as_loaded(network: Any, kernel: str) -> None:
     """Switch a network from the attention kernel that trains faster to the one that it is scored with."""
-    (network.get_base_model() if hasattr(network, "peft_config") else network).set_attn_implementation(kernel(base_dir))
+    (network.get_base_model() if hasattr(network, "peft_config") else network).set_attn_implementation(kernel)
 
 
 def after_step(network: Any, step: int) -> None:

@@ -16,7 +16,9 @@ from pathlib import Path
 from harness import keys, provenance
 from harness.models.bases import ResolvedBase
 from harness.records import Split
-from harness.suite.schema import Adapter, Suite
+from harness.suite.load import by_id
+from harness.suite.schema import Adapter, Prompt, Suite
+from harness.suite.text import Rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class TrainingJob:
     seed: int
     base: ResolvedBase
     split: Split
-    texts: tuple[str, ...]
+    texts: tuple[Rendered, ...]
     max_length: int
     template: str
     precision: str
@@ -36,6 +38,8 @@ class TrainingJob:
     """Digest of all of this."""
     folder: Path
     """Folder for its weights."""
+    prompts: tuple[Prompt, ...] = ()
+    """The prompts that a language model is trained to answer; empty for a classifier."""
 
 
 def jobs(
@@ -87,14 +91,23 @@ def _job(
     adapter: Adapter,
     seed: int,
     split: Split,
-    rendered: Mapping[str, tuple[str, ...]],
+    rendered: Mapping[str, tuple[Rendered, ...]],
     base: ResolvedBase,
     adapters_dir: Path,
 ) -> TrainingJob:
     precision = adapter.train.precision
     if precision == "auto":
         precision = "bf16" if provenance.has_fast_bf16() else "fp32"
-    spec = keys.training(adapter, seed=seed, precision=precision, base_digest=base.digest, split=split, text=suite.text)
+    prompts = tuple(by_id(suite.prompt, prompt_id) for prompt_id in adapter.prompts or ())
+    spec = keys.training(
+        adapter,
+        seed=seed,
+        precision=precision,
+        base_digest=base.digest,
+        split=split,
+        text=suite.text,
+        prompts=prompts,
+    )
     key = keys.key(spec)
     return TrainingJob(
         adapter=adapter,
@@ -107,4 +120,5 @@ def _job(
         precision=precision,
         key=key,
         folder=adapters_dir / adapter.id / f"seed-{seed}-{key[:16]}",
+        prompts=prompts,
     )

@@ -5,18 +5,18 @@ shortest and the longest text of its split, takes a step, and scores both as it 
 error from PEFT or the model is reported as the reason.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from harness.errors import RunError, SuiteError
-from harness.models.encoding import TOKENS_PER_BATCH, Encoded, settle
+from harness.models.encoding import TOKENS_PER_BATCH
 from harness.models.peft import without_known_warnings
-from harness.models.transformer import check_positions, untrained
 from harness.suite.schema import Suite
-from harness.training import batching, methods
+from harness.training import batching, methods, objective
 from harness.training.determinism import deterministic
 from harness.training.plan import TrainingJob
+from harness.training.speedups.frozen_layers import FrozenPrefix
 
 
 def check(suite: Suite, jobs: Sequence[TrainingJob], suite_name: str) -> None:
@@ -53,47 +53,50 @@ def misfit(job: TrainingJob) -> str | None:
     except Exception as problem:  # noqa: BLE001 (params are user input; PEFT says why it refuses them)
         return str(problem) or f"method {adapter.method!r} does not take these params ({type(problem).__name__})"
     with deterministic(job.seed), without_known_warnings():
-        by_length = sorted(job.texts, key=len)
+        by_length = sorted(range(len(job.texts)), key=lambda i: len(job.texts[i]))
+        ends = [by_length[0], by_length[-1]]
+        how = objective.of(job)
         try:
-            base = untrained(job.base.folder, job.seed, attention="eager")
-            texts = Encoded(job.base.folder, [by_length[0], by_length[-1]], job.max_length)
+            base = how.base("eager")
+            how.check_rows(base, ends)
         except RunError:
             return None
         try:
-            return _trial(job, base, texts, steps)
+            return _trial(job, how, base, ends, steps)
         except Exception as problem:  # noqa: BLE001 (any error of a method is the reason why it does not fit)
             reason = str(problem) or type(problem).__name__
             return f"{adapter.method} does not fit base {adapter.base!r}: {reason}"
 
 
-def _trial(job: TrainingJob, base: torch.nn.Module, texts: Encoded, steps: int) -> str | None:
+def _trial(
+    job: TrainingJob, how: objective.Objective, base: torch.nn.Module, indices: Sequence[int], steps: int
+) -> str | None:
     network = methods.apply(job.adapter, base, steps).train()
-    if left := methods.untrained_of_head(network):
+    if job.prompts:
+        objective.check_trains(network, job)
+    elif left := methods.untrained_of_head(network):
         return f"{job.adapter.method} does not train the head ({', '.join(left[:3])}), which would answer at random"
-    check_positions(network, job.max_length)
-    settle(network, job.base.folder, job.max_length)
-    texts = texts.for_network(network)
-    batches_of_texts = [texts.batch(indices) for indices in texts.batches(TOKENS_PER_BATCH)]
-    for batch in batches_of_texts:
-        with torch.autocast("cpu", torch.bfloat16, enabled=job.precision == "bf16"):
-            logits = network(**batch).logits
-        labels = torch.arange(len(logits)) % 2
-        torch.nn.functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+    for loss in _losses(network, how, indices):
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     _move(network)
     methods.after_step(network, 1)
-    if not _answers_in_numbers(network, batches_of_texts):
-        return None  # params that make it overflow are no misfit: its own training says so, and the others go on
-    settle(network, job.base.folder, job.max_length)
-    methods.score_as_loaded(network.eval(), job.base.folder)
     with torch.inference_mode():
-        for batch in batches_of_texts:
-            network(**batch)
+        if not all(bool(loss.isfinite()) for loss in _losses(network, how, indices, settled=True)):
+            return None  # params that make it overflow are no misfit: its own training says so, and the others go on
+    methods.score_as_loaded(network.eval(), how.kernel())
+    with torch.inference_mode():
+        list(_losses(network, how, indices))
     return None
 
 
-def _answers_in_numbers(network: torch.nn.Module, batches: Sequence[dict[str, torch.Tensor]]) -> bool:
-    with torch.inference_mode():
-        return all(bool(network(**batch).logits.isfinite().all()) for batch in batches)
+def _losses(
+    network: torch.nn.Module, how: objective.Objective, indices: Sequence[int], *, settled: bool = False
+) -> Iterator[torch.Tensor]:
+    """The losses of some rows, whose labels alternate, one batch at a time."""
+    encoded = how.encoded(network, indices, settled=settled)
+    for chosen in encoded.batches(TOKENS_PER_BATCH):
+        loss, _ = how.loss(network, FrozenPrefix(encoded, 0, 0.0), chosen, torch.arange(len(chosen)) % 2)
+        yield loss
 
 
 def _move(network: torch.nn.Module) -> None:

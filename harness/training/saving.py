@@ -8,10 +8,9 @@ from typing import Any
 
 from harness import provenance
 from harness.errors import AdapterError, RunError, TrainingError
-from harness.models.peft import prove_loaded, with_adapter, without_known_warnings
-from harness.models.transformer import probe_scores, trained
-from harness.suite.schema import WITHOUT_PEFT
+from harness.models.peft import without_known_warnings
 from harness.training import card
+from harness.training.objective import Classifying, Objective
 from harness.training.plan import TrainingJob
 
 RELOAD_TOLERANCE = 1e-5
@@ -36,24 +35,22 @@ def save(network: Any, folder: Path) -> None:
         config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def check_reloads(folder: Path, job: TrainingJob, before: list[float]) -> None:
+def check_reloads(folder: Path, job: TrainingJob, before: list[float], objective: Objective | None = None) -> None:
     """Load saved weights in the same way as scoring, and compare their answers with the trained network's.
 
     Args:
         before: probabilities of the network in memory for the probe texts.
+        objective: that of the training; may be omitted for a classifier.
 
     Raises:
         TrainingError: the weights do not load, or answer differently.
     """
+    objective = objective or Classifying(job)
     try:
-        if job.adapter.method in WITHOUT_PEFT:
-            network = trained(folder).eval()
-        else:
-            network = with_adapter(job.base.folder, folder)
-            prove_loaded(network, folder, job.base.folder)
+        network = objective.reloaded(folder)
     except (AdapterError, RunError) as problem:
         raise TrainingError(f"adapter {job.adapter.id}: the saved weights do not load: {problem}") from None
-    after = probe_scores(network, job.base.folder)
+    after = objective.probe(network)
     largest = max(abs(one - other) for one, other in zip(before, after, strict=True))
     if not largest <= RELOAD_TOLERANCE:
         raise TrainingError(
@@ -77,6 +74,7 @@ def card_of(job: TrainingJob, folder: Path) -> dict[str, Any]:
         "base": {"id": job.base.base_id, "digest": job.base.digest},
         "trained_on": {"split": job.split.split_id, "digest": job.split.digest, "n": len(job.texts)},
         "text": {"template": job.template, "max_length": job.max_length},
+        **({"prompts": [prompt.model_dump(mode="json") for prompt in job.prompts]} if job.prompts else {}),
         "packages": provenance.packages(),
         "hardware": provenance.hardware(),
         "git": {"commit": commit, "dirty": dirty},

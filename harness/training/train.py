@@ -6,7 +6,7 @@ intervals a checkpoint is written, from which a killed training continues to the
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,16 @@ from filelock import FileLock, Timeout
 
 from harness.errors import TrainingError
 from harness.models.classifier import CARD
-from harness.models.encoding import Encoded, settle
+from harness.models.encoding import Encoded
 from harness.models.peft import without_known_warnings
 from harness.models.speedups import first_token
-from harness.models.transformer import probe_scores, untrained
 from harness.progress import Progress
-from harness.training import batching, card, checkpoint, loop, methods, saving
+from harness.training import batching, card, checkpoint, loop, methods, objective, saving
 from harness.training.checkpoint import Pace
 from harness.training.determinism import deterministic
 from harness.training.plan import TrainingJob
 from harness.training.speedups import dropout, frozen_layers
+from harness.training.speedups.frozen_layers import FrozenPrefix
 
 
 def train(job: TrainingJob, progress: Progress, pace: Pace | None = None) -> Path:
@@ -96,24 +96,24 @@ def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace)
     """Train, then save weights, configuration and, last, the card in a folder that no other process writes to."""
     rows = batching.hold_out(job.split.examples, job.adapter.train, job.seed)
     with deterministic(job.seed):
-        network = _network(job, batching.steps(job.adapter.train, len(rows.trained)))
-        settle(network, job.base.folder, job.max_length)
-        encoded = Encoded(job.base.folder, job.texts, job.max_length).for_network(network)
+        how = objective.of(job)
+        network = _network(job, how, batching.steps(job.adapter.train, len(rows.trained)))
+        encoded = how.encoded(network)
         before = methods.initial(network)
         with (
             without_known_warnings(),
             dropout.fast(),
-            frozen_layers.run_once(network, encoded, partial, job.precision) as below,
+            _frozen(network, encoded, partial, job, how) as below,
             first_token.only(network, below.trial()),
         ):
-            position = loop.run(network, below, rows, job, partial, progress, pace)
+            position = loop.run(network, below, rows, job, partial, progress, pace, how)
         n_trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
         n_parameters = sum(p.numel() for p in network.parameters())
-        network = methods.settled(network, before, lambda: untrained(job.base.folder, job.seed)).eval()
-        methods.score_as_loaded(network, job.base.folder)
-        probe = probe_scores(network, job.base.folder)
+        network = methods.settled(network, before, lambda: how.base(how.kernel())).eval()
+        methods.score_as_loaded(network, how.kernel())
+        probe = how.probe(network)
         saving.save(network, partial)
-        saving.check_reloads(partial, job, probe)
+        saving.check_reloads(partial, job, probe, how)
     facts = {
         "n_trainable": n_trainable,
         "n_parameters": n_parameters,
@@ -133,9 +133,18 @@ def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace)
     card.write(partial, saving.card_of(job, partial) | facts, [example.text_digest for example in job.split.examples])
 
 
-def _network(job: TrainingJob, steps: int) -> Any:
+def _frozen(
+    network: Any, encoded: Encoded, folder: Path, job: TrainingJob, how: objective.Objective
+) -> AbstractContextManager[FrozenPrefix]:
+    """The lower layers that do not train, run once, where a row's own tokens are all that is read."""
+    if not how.one_pass:
+        return nullcontext(FrozenPrefix(encoded, 0, 0.0))
+    return frozen_layers.run_once(network, encoded, folder, job.precision)
+
+
+def _network(job: TrainingJob, how: objective.Objective, steps: int) -> Any:
     # Eager attention: on a CPU, for sequences as short as reviews, it has the faster backward pass.
-    base = untrained(job.base.folder, job.seed, attention="eager")
+    base = how.base("eager")
     try:
         return methods.apply(job.adapter, base, steps).train()
     except (ValueError, TypeError, AttributeError, RuntimeError, KeyError) as problem:
