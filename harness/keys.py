@@ -67,7 +67,7 @@ def run(
         base_origin: form that the base's weights had before they were dequantised.
     """
     # The number of trials describes how the adapter was chosen; it is no input of its predictions.
-    left_out: Mapping[str, bool | set[str]] = {"train": {"seeds"}, "path": True, "trials": True}
+    left_out: Mapping[str, bool | set[str]] = {"train": {"seeds", "null_seeds"}, "path": True, "trials": True}
     seeded: Mapping[str, bool | set[str]] = {"seeds": True, "prompts": True, "shots": {"seeds"}}
     return {
         "model": model.model_dump(mode="json", exclude_none=True, exclude=seeded),
@@ -140,7 +140,7 @@ def training(
         "version": TRAINING_VERSION,
         "method": adapter.method,
         "params": adapter.params,
-        "train": adapter.train.model_dump(mode="json", exclude={"seeds", "precision"}),
+        "train": adapter.train.model_dump(mode="json", exclude={"seeds", "precision", "null_seeds"}),
         "precision": precision,
         "seed": seed,
         "base": base_digest,
@@ -149,6 +149,7 @@ def training(
         "max_length": text.max_length,
         "packages": packages(),
         **({"prompts": [prompt.model_dump(mode="json") for prompt in prompts]} if prompts else {}),
+        **({} if adapter.labels is None else {"labels": adapter.labels}),
     }
 
 

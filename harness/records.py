@@ -228,7 +228,8 @@ class Forgetting:
     adapter_digest: str
     split_digest: str
     name: str
-    """`similarity` of embeddings in [-1, 1]; `mlm_loss` and `mlm_loss_of_base` in nats per masked token."""
+    """`similarity` of embeddings in [-1, 1]; `mlm_loss` and `mlm_loss_of_base` in nats per masked token;
+    `lm_loss` and `lm_loss_of_base` of a causal language model in nats per token."""
     value: float
     """Mean over texts."""
     ci_low: float | None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.artifacts import digest
 
-DECIDES = ("evaluation/scoring.py", "models", "suite/text.py")
+DECIDES = ("evaluation/scoring.py", "models", "suite/polarity.py", "suite/text.py")
 """Files and folders of the package that decide a score."""
 
 

@@ -26,6 +26,7 @@ from harness.data.source import Places
 from harness.errors import UsageError
 from harness.models import adapter_files, bases, tokens, weight_files
 from harness.records import Split
+from harness.suite.polarity import polarity
 from harness.suite.schema import Suite
 
 SEEDS = [13, 42, 87]
@@ -198,6 +199,11 @@ class _Drafting:
         return True, config, {"id": name, "base": "base", "source": "path", "path": path, "sha256": sha256}
 
     def _check_adapter(self, config: Mapping[str, Any], where: object) -> None:
+        if config.get("task_type") == "CAUSAL_LM":
+            raise UsageError(
+                f"{where}: was trained for the task CAUSAL_LM, so it answers prompts; declare it in a suite with "
+                "task = 'causal_lm', and a model with backend = 'prompt'"
+            )
         if config.get("task_type") not in LABEL_TASKS:
             raise UsageError(
                 f"{where}: was trained for the task {config['task_type']}; only classifiers of sequences (SEQ_CLS) are "
@@ -232,7 +238,7 @@ class _Drafting:
     def _of_checkpoint(self, folder: Path) -> Mapping[str, Any]:
         """The `labels` of a finished classifier, if its own names do not say it."""
         names = adapter_files.outputs(folder / bases.CONFIG)
-        means = [adapter_files.polarity(name) for name in names]
+        means = [polarity(name) for name in names]
         low, high = ([name for name, one in zip(names, means, strict=True) if one == side] for side in (0, 1))
         why = "by their names"
         if not low or not high:

@@ -4,7 +4,7 @@ An adapter that answers well may have unlearned the rest of what its base knew. 
 
 - the similarity of embeddings: for each text, the cosine of the mean token state with the adapter and without it;
 - the masked-language-model loss of the adapted encoder under the base's own head, where the base has one, beside the
-  base's own loss;
+  base's own loss; of a causal language model's adapter, the loss per token of the texts themselves;
 - accuracy on out-of-domain splits, which are splits like any other.
 
     for measurement in wanted(jobs, known):     # one for each adapter, with the splits on which to measure it
@@ -26,6 +26,7 @@ from harness.progress import Progress
 from harness.records import AdapterRecord, Forgetting
 from harness.stats import inference
 from harness.stats.inference import Floats
+from harness.suite.schema import PeftModel, PromptModel
 
 SAMPLE = 50
 """Number of texts of each split."""
@@ -54,6 +55,8 @@ class Measurement:
     ingredients: ModelInputs
     is_peft: bool
     """True for the weights of an adapter, false for those of a whole model."""
+    task: str | None
+    """The task of a language model's adapter; None for a classifier's."""
     samples: tuple[Sample, ...]
 
 
@@ -90,7 +93,8 @@ def _measurement(adapter_digest: str, jobs: Mapping[str, Job]) -> Measurement:
         label=f"forgetting of {first.model.id}{seed}",
         adapter_digest=adapter_digest,
         ingredients=first.ingredients,
-        is_peft=first.model.backend == "peft",
+        is_peft=isinstance(first.model, PeftModel | PromptModel),
+        task=first.model.task if isinstance(first.model, PromptModel) else None,
         samples=tuple(_sample(key, job) for key, job in jobs.items()),
     )
 
@@ -112,7 +116,8 @@ def measure(measurement: Measurement, progress: Progress) -> list[Forgetting]:
 
     Returns:
         For each sample `similarity` in [-1, 1], and where the base has a masked-language-model head and the adapter
-        does not use prompts, `mlm_loss` and `mlm_loss_of_base` in nats per masked token.
+        does not use prompts, `mlm_loss` and `mlm_loss_of_base` in nats per masked token. For a causal language model
+        `lm_loss` and `lm_loss_of_base` in nats per token.
 
     Raises:
         AdapterError: the weights cannot be loaded.
@@ -125,13 +130,21 @@ def measure(measurement: Measurement, progress: Progress) -> list[Forgetting]:
     found = []
     total = 2 * sum(len(sample.texts) for sample in measurement.samples)
     with threadpool_limits(1), progress(measurement.label, total) as advance:
-        base = encoder.base(ingredients.base)
-        adapted = encoder.adapted(ingredients.base, ingredients.adapter, is_peft=measurement.is_peft)
-        language_model = encoder.language_model(ingredients.base, adapted)
+        base = encoder.base(ingredients.base, measurement.task)
+        adapted = encoder.adapted(
+            ingredients.base, ingredients.adapter, is_peft=measurement.is_peft, task=measurement.task
+        )
+        language_model = None if measurement.task else encoder.language_model(ingredients.base, adapted)
         for sample in measurement.samples:
             texts = encoder.encoded(ingredients.base, sample.texts, ingredients.max_length)
+            if measurement.task is not None:
+                for one in (base, adapted):
+                    encoder.settle_causal(one, ingredients.base, ingredients.max_length)
             states = [encoder.mean_states(one, texts, advance) for one in (base, adapted)]
             values = {"similarity": cosines(*states)}
+            if measurement.task is not None:
+                values["lm_loss_of_base"] = encoder.causal_losses(base, texts)
+                values["lm_loss"] = encoder.causal_losses(adapted, texts)
             if language_model is not None:
                 masked = encoder.masked(texts, MASKED_SHARE, _generator(sample.split_digest))
                 values["mlm_loss_of_base"] = encoder.masked_losses(language_model, base, masked)

@@ -135,7 +135,9 @@ def _cost(model: Model) -> int | None:
             return 0
         case TransformerModel():
             return 1 if model.adapter is not None else 3
-        case ProbeModel() | PromptModel():
+        case PromptModel():
+            return 0 if model.adapter is not None else 2
+        case ProbeModel():
             return 2
         case TfidfModel():
             return 4

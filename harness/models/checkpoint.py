@@ -12,6 +12,7 @@ from harness.models.adapter_files import MODEL_CONFIG
 from harness.models.classifier import Classifier, ModelInputs
 from harness.models.encoding import settle
 from harness.models.transformer import Reading, check_positions, classifier, trained
+from harness.suite.polarity import polarity
 from harness.suite.schema import CheckpointModel
 
 
@@ -78,7 +79,7 @@ def _grouped(logits: torch.Tensor, *, sides: list[list[int]]) -> torch.Tensor:
 
 def _stated(model: CheckpointModel, names: tuple[str, ...], listed: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The negative and the positive one of two outputs, as their names plainly state."""
-    means = [adapter_files.polarity(name) for name in names]
+    means = [polarity(name) for name in names]
     if len(names) == 2 and set(means) == {0, 1}:
         return (names[means.index(0)],), (names[means.index(1)],)
     half = len(names) // 2

@@ -1,6 +1,7 @@
 """Encoders without a classifier: a base's states with and without an adapter, and its masked-language-model losses."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ import numpy as np
 import torch
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, AutoModelForMaskedLM
 
-from harness.models import tokens, weight_files
-from harness.models.encoding import Encoded, forward_all, one_thread
+from harness.models import causal, tokens, weight_files
+from harness.models.encoding import Encoded, forward_all, one_thread, settle
+from harness.models.language_model import causal as causal_language_model
 from harness.models.transformer import trained, untrained
 from harness.progress import Advance
 from harness.stats.inference import Floats
@@ -34,20 +36,32 @@ def encoded(base_dir: Path, texts: Sequence[str], max_length: int) -> Encoded:
     return Encoded(base_dir, texts, max_length)
 
 
-def base(base_dir: Path) -> Any:
-    """The base in float32, with an arbitrary head."""
-    return untrained(base_dir, seed=0).eval()
+def base(base_dir: Path, task: str | None = None) -> Any:
+    """The base in float32, with an arbitrary head, or as the language model of a task."""
+    return untrained(base_dir, seed=0).eval() if task is None else causal_language_model(base_dir)
 
 
-def adapted(base_dir: Path, adapter_dir: Path, *, is_peft: bool) -> Any:
+def adapted(base_dir: Path, adapter_dir: Path, *, is_peft: bool, task: str | None = None) -> Any:
     """The base with an adapter on it, or the whole model that was trained from it, in float32.
+
+    Args:
+        task: of a language model's adapter; None for a classifier's.
 
     Raises:
         AdapterError: the weights cannot be loaded.
     """
     from harness.models.peft import with_adapter
 
-    return with_adapter(base_dir, adapter_dir) if is_peft else trained(adapter_dir).eval()
+    return with_adapter(base_dir, adapter_dir, task) if is_peft else trained(adapter_dir).eval()
+
+
+def settle_causal(network: Any, base_dir: Path, max_length: int) -> None:
+    """Settle the batching of a causal language model by its answers at the end of each text.
+
+    Raises:
+        RunError: its answers depend on the batch.
+    """
+    settle(network, base_dir, max_length, causal.last_logits)
 
 
 def mean_states(network: Any, texts: Encoded, advance: Advance) -> Floats:
@@ -59,12 +73,30 @@ def mean_states(network: Any, texts: Encoded, advance: Advance) -> Floats:
     texts = texts.for_network(network)
 
     def step(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        states = network(**batch, output_hidden_states=True).hidden_states[-1]
+        has_vocabulary = network.get_output_embeddings() is not None
+        with causal.reading_only(network, torch.tensor([[1]])) if has_vocabulary else nullcontext():
+            states = network(**batch, output_hidden_states=True).hidden_states[-1]
         mask = batch["attention_mask"].unsqueeze(-1)
         summed: torch.Tensor = (states[:, -mask.shape[1] :] * mask).sum(1)
         return summed / mask.sum(1)
 
     return forward_all(texts, step, advance).numpy()
+
+
+def causal_losses(network: Any, texts: Encoded) -> Floats:
+    """The mean loss of a causal language model over each text's tokens after the first, in nats: shape (n,).
+
+    A text of one token, which nothing precedes, yields nan.
+    """
+    losses = []
+    with torch.inference_mode(), one_thread():
+        for ids in texts.ids:
+            row = torch.tensor([list(ids)])
+            logits = (
+                network(input_ids=row).logits[0, -row.shape[1] :].double()
+            )  # without virtual tokens before the text
+            losses.append(float(torch.nn.functional.cross_entropy(logits[:-1], row[0, 1:])))
+    return np.array(losses)
 
 
 def masked(texts: Encoded, share: float, generator: np.random.Generator) -> Masked:

@@ -9,6 +9,7 @@ from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
 )
 
 from harness.errors import RunError
@@ -35,6 +36,19 @@ def causal(folder: Path, *, attention: str = "sdpa") -> Any:
             f"{_REMEDY}"
         )
     return _loaded(AutoModelForCausalLM, folder, config, kernel(folder, attention))
+
+
+def masked(folder: Path) -> Any:
+    """The base as a masked language model in float32 and evaluation mode, with every weight from its file.
+
+    Raises:
+        RunError: the architecture has no such model, or the checkpoint lacks its head.
+    """
+    config: Any = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
+        raise RunError(f"{folder}: the architecture {config.model_type!r} is no masked language model; {_REMEDY}")
+    kind: Any = MODEL_FOR_MASKED_LM_MAPPING[type(config)]
+    return _loaded(AutoModelForMaskedLM, folder, config, "sdpa" if kind._supports_sdpa else "eager")
 
 
 def kernel(folder: Path, preferred: str = "sdpa") -> str:

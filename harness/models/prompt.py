@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from harness.errors import AdapterError, RunError
-from harness.models import causal, language_model, peft, tokens, transformer, variants
+from harness.models import causal, cloze, language_model, peft, tokens, transformer, variants
 from harness.models.classifier import CARD, Classifier, ModelInputs, PromptInputs, Scores, Solved
 from harness.models.padding import UNPADDED
-from harness.models.prompting import Frame
+from harness.models.prompting import ClozeFrame, Frame
 from harness.models.tokens import PROBE_TEXTS
 from harness.progress import Advance
 from harness.stats.inference import Floats
@@ -24,7 +24,7 @@ CONTENT_FREE = ("N/A", "[MASK]", "")
 
 
 class Prompted:
-    """A causal language model with one prompt.
+    """A language model with one prompt.
 
     Args:
         asked: its network, ready to be asked.
@@ -34,7 +34,11 @@ class Prompted:
     """
 
     def __init__(
-        self, asked: causal.Likelihoods, frame: Frame, calibration: Calibration | None, rows: Sequence[Solved]
+        self,
+        asked: causal.Likelihoods | cloze.Hidden,
+        frame: Frame,
+        calibration: Calibration | None,
+        rows: Sequence[Solved],
     ) -> None:
         self.asked, self.frame = asked, frame
         self.n_negative = len(frame.prompt.label_words.negative)
@@ -125,13 +129,17 @@ def settled(model: Any, frame: Frame) -> causal.Likelihoods:
     rows = probe_rows(frame)
     made = frame.tokenizer
     special = [getattr(made, f"{name}_token_id") for name in ("pad", "eos", "unk", "bos")]
+    _check_vocabulary(model, frame, rows)
+    return causal.settle(model, sorted(rows, key=len), frame.answers, special, shared_beginning(frame))
+
+
+def _check_vocabulary(model: Any, frame: Frame, rows: Sequence[Sequence[int]]) -> None:
     known = model.get_input_embeddings().weight.shape[0]
-    if (largest := max(map(max, [*rows, *frame.answers]))) >= known:
+    if (largest := max(max(row, default=0) for row in [*rows, *frame.answers])) >= known:
         raise RunError(
             f"{frame.folder}: the tokenizer gives token id {largest}, but the network has embeddings for {known}: "
             "tokenizer and weights belong to different models"
         )
-    return causal.settle(model, sorted(rows, key=len), frame.answers, special, shared_beginning(frame))
 
 
 BEGINNINGS = ("good", "Good", "the phone", "It", "I", "A", "5 stars", '"', "(", "-", "é", "…", "不")
@@ -148,6 +156,8 @@ def shared_beginning(frame: Frame) -> list[int]:
 
 def prompt(model: PromptModel, ingredients: ModelInputs) -> Classifier:
     """Load the language model, with its adapter if it has one, prove how it can be asked fast, and calibrate it."""
+    if model.task == "masked_lm":
+        return _filling(model, ingredients)
     loaded = network(ingredients)
     once = iter([loaded])
 
@@ -169,6 +179,19 @@ def _asked(model: PromptModel, ingredients: ModelInputs, loaded: Any, variant: C
     asked = settled(loaded, frame)
     asked.network = variant(loaded)
     asked.kept.clear()  # keys and values of the prefix as the proof computed them
+    return Prompted(asked, frame, model.calibration, given.rows)
+
+
+def _filling(model: PromptModel, ingredients: ModelInputs) -> Classifier:
+    """Load a masked language model, which fills the gap after the prompt."""
+    given, folder = ingredients.asked, ingredients.base
+    loaded, made = language_model.masked(folder), tokens.tokenizer(folder)
+    frame = ClozeFrame(given.prompt, given.shots, made, folder, ingredients.max_length, language_model.window(loaded))
+    rows = sorted(probe_rows(frame), key=len)
+    _check_vocabulary(loaded, frame, [*rows, frame.ending])
+    special = [getattr(made, f"{name}_token_id") for name in ("pad", "eos", "unk", "bos")]
+    asked = cloze.settle(loaded, rows, special, made.mask_token_id, frame.ending)
+    asked.network = loaded.to(variants.DTYPES[model.precision])
     return Prompted(asked, frame, model.calibration, given.rows)
 
 

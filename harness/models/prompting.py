@@ -75,21 +75,34 @@ class Frame:
         self.shots = answered(prompt, shots)
         if prompt.chat and not getattr(tokenizer, "chat_template", None):
             raise RunError(f"{folder}: the tokenizer has no chat template; remove chat = true of prompt {prompt.id!r}")
-        with_specials = tokenizer("", verbose=False)["input_ids"]
-        begins = bool(with_specials) and with_specials[0] == tokenizer.bos_token_id
-        self.beginning = [tokenizer.bos_token_id] if begins and not prompt.chat else []
+        self.beginning = self._beginning()
         self.answers = [self._answer(word) for word in prompt.label_words.both]
         self._check_answers()
+        self.ending = self._ending()
         frame = len(self._encoded(self.text("", "")))
-        longest = max(map(len, self.answers)) - 1
         self.room = frame + room_tokens
         if window_tokens is not None:
-            self.room = min(self.room, window_tokens - longest)
+            self.room = min(self.room, window_tokens - self._reserved())
         if self.room <= frame:
             raise RunError(
                 f"prompt {prompt.id!r} has {frame} tokens before any review, of the {window_tokens} that the base "
                 "reads; use fewer or shorter shots"
             )
+
+    def _beginning(self) -> list[int]:
+        """Special tokens before the prompt."""
+        made = self.tokenizer
+        with_specials = made("", verbose=False)["input_ids"]
+        begins = bool(with_specials) and with_specials[0] == made.bos_token_id
+        return [made.bos_token_id] if begins and not self.prompt.chat else []
+
+    def _ending(self) -> list[int]:
+        """Token ids after the answer."""
+        return []
+
+    def _reserved(self) -> int:
+        """Tokens of the window that the prompt must leave free. An answer's last token is read, but not put in."""
+        return max(map(len, self.answers)) - 1
 
     def text(self, title: str, content: str) -> str:
         """The whole prompt for one review, up to where the answer begins."""
@@ -170,3 +183,43 @@ class Frame:
                         f"prompt {self.prompt.id!r}: the tokenizer gives the label words {words[other]!r} and {word!r} "
                         "the same tokens; choose other words"
                     )
+
+
+class ClozeFrame(Frame):
+    """A prompt for a masked language model: the answer's place is hidden, with the same text before it.
+
+    Raises:
+        RunError: the tokenizer has no mask token, or else as for `Frame`.
+    """
+
+    def _specials(self) -> tuple[list[int], list[int]]:
+        """Special tokens before and after a text."""
+        plain = self.tokenizer("good", add_special_tokens=False, verbose=False)["input_ids"]
+        whole = self.tokenizer("good", verbose=False)["input_ids"]
+        start = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
+        return whole[:start], whole[start + len(plain) :]
+
+    def _beginning(self) -> list[int]:
+        if self.tokenizer.mask_token_id is None:
+            raise RunError(
+                f"{self.folder}: the tokenizer has no mask token, so nothing can be hidden; declare another base"
+            )
+        return [] if self.prompt.chat else self._specials()[0]
+
+    def _ending(self) -> list[int]:
+        found = set()
+        for word, answer in zip(self.prompt.label_words.both, self.answers, strict=True):
+            before = f"{self.text('', 'fine')}{self.prompt.gap}{word}"
+            shown, whole = self._encoded(before), self._encoded(before + self.prompt.after_word)
+            if whole[: len(shown)] != shown or shown[-len(answer) :] != answer:
+                raise RunError(
+                    f"prompt {self.prompt.id!r}: the label word {word!r} merges with after_word into other tokens; "
+                    "change after_word"
+                )
+            found.add(tuple(whole[len(shown) :]))
+        if len(found) > 1:
+            raise RunError(f"prompt {self.prompt.id!r}: the tokens of after_word depend on the label word; change it")
+        return [*found.pop(), *([] if self.prompt.chat else self._specials()[1])]
+
+    def _reserved(self) -> int:
+        return max(map(len, self.answers)) + len(self.ending)

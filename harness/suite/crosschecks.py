@@ -6,8 +6,9 @@ from typing import Any
 
 from harness.errors import closest
 from harness.suite import allowed
+from harness.suite.fields import LONGEST_ID
 from harness.suite.gates import SLICE_VALUES
-from harness.suite.schema import WITHOUT_PEFT
+from harness.suite.schema import NULL_SUFFIX, WITHOUT_PEFT
 
 _TABLES = ("split", "base", "adapter", "prompt", "model", "metric", "gate", "expect")
 
@@ -26,6 +27,19 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             elif value is not None:
                 ids[name].add(value)
 
+    with_null = {_text(adapter, "id") for adapter in tables["adapter"] if "null_seeds" in _table(adapter, "train")}
+    for name, key in (("adapter", "id"), ("model", "adapter")):
+        for position, row in enumerate(tables[name]):
+            if _text(row, key) in with_null and (own := _text(row, "id")) is not None:
+                null = own + NULL_SUFFIX
+                if null in ids[name]:
+                    yield f"{name}[{position}].id", f"its null would be called {null!r}, which is already taken"
+                elif len(null) > LONGEST_ID:
+                    yield (
+                        f"{name}[{position}].id",
+                        f"is too long for its null, {null!r}: at most {LONGEST_ID} characters",
+                    )
+                ids[name].add(null)
     known = {name: _some(sorted(found)) for name, found in ids.items()}
 
     def dangling(place: str, table: str, value: str | None) -> Iterator[tuple[str, str]]:

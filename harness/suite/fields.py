@@ -23,7 +23,8 @@ def _are_distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
-Id = Annotated[str, Field(pattern=ID_PATTERN, max_length=64)]
+LONGEST_ID = 64
+Id = Annotated[str, Field(pattern=ID_PATTERN, max_length=LONGEST_ID)]
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 Name = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import SuiteError
-from harness.suite import crosschecks
+from harness.suite import crosschecks, nulls
 from harness.suite.lines import called, line_of, lines_of
 from harness.suite.schema import (
     COMMIT_PATTERN,
@@ -102,7 +102,7 @@ def _checked(data: dict[str, Any], file: Path, text: str) -> Suite:
         if (more := len(problems) - len(listed)) > 0:
             listed.append(f"{file}: file: has {more:,} more problems; fix these first")
         raise SuiteError(listed)
-    return suite
+    return nulls.expanded(suite)
 
 
 def _listed(file: Path, place: str, message: str, data: Mapping[str, Any], lines: Mapping[str, int]) -> str:

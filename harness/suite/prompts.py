@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, Field, model_validator
 
 from harness.suite.fields import Closed, Id, Name, Seed, Seeds, repeated
+from harness.suite.polarity import polarity
 from harness.suite.text import compiled
 
 Words = Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]
@@ -28,6 +29,9 @@ class LabelWords(Closed):
             raise ValueError(f"has the word {twice[0]!r} twice; every word must differ from all others")
         if "" in (word.strip() for word in self.both):
             raise ValueError("has a word of nothing but blanks")
+        for words, other in ((self.negative, 1), (self.positive, 0)):
+            if turned := [word for word in words if polarity(word) == other]:
+                raise ValueError(f"{turned[0]!r} plainly states the other class; swap negative and positive")
         return self
 
     @property
@@ -51,6 +55,8 @@ class Prompt(Closed):
     """Text between instruction, shots and question; a chat has messages in its place."""
     before_word: str | None = None
     """Text between question and answer; defaults to a blank, and in a chat to nothing."""
+    after_word: str = Field(default="", exclude_if=lambda value: not value)
+    """Text after the answer, such as a full stop, for masked language models, which see both sides of it."""
     cut: Literal["end", "middle"] = "end"
     """The part of a long review that is left out."""
 
@@ -132,8 +138,9 @@ class PromptModel(Closed):
     """The base as it is."""
     adapter: Id | None = Field(default=None, exclude_if=lambda value: value is None)
     """The base with an adapter of the same task."""
-    task: Literal["causal_lm"]
-    """The head of the base that answers: of a causal language model, which continues the prompt."""
+    task: Literal["causal_lm", "masked_lm"]
+    """The head of the base that answers: of a causal language model, which continues the prompt, or of a masked one,
+    which fills a gap after it."""
     prompts: Prompts
     """Ids of `[[prompt]]` tables; they are treated like seeds."""
     shots: Shots | None = Field(default=None, exclude_if=lambda value: value is None)
@@ -145,6 +152,8 @@ class PromptModel(Closed):
     def _is_one_of_two(self) -> "PromptModel":
         if (self.base is None) == (self.adapter is None):
             raise ValueError("give base for the language model as it is, or adapter for one with an adapter")
+        if self.adapter is not None and self.task != "causal_lm":
+            raise ValueError("adapters are of causal language models; task = 'masked_lm' takes a base")
         return self
 
     @property

@@ -4,6 +4,7 @@ Each field is documented below it; `docs/suites.md` is the guide for readers. `h
 into a `Suite` and checks references across tables.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -51,6 +52,8 @@ from harness.suite.splits import (
 )
 from harness.suite.text import TEMPLATE_PATTERN, Text
 
+NULL_SUFFIX = "-null"
+"""Ending of the ids of null adapters and their models."""
 WITHOUT_PEFT = ("full", "bitfit", "head")
 """Methods that train the foundation model itself; a `transformer` model scores them, a `peft` model all others."""
 
@@ -86,6 +89,8 @@ class Training(Closed):
     early_stopping: EarlyStopping | None = Field(default=None, exclude_if=lambda value: value is None)
     """If absent, every epoch is trained."""
     seeds: Seeds
+    null_seeds: Seeds | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Seeds of a null adapter: the same recipe, trained on permuted labels. If omitted, there is none."""
 
     @model_validator(mode="after")
     def _has_one_warmup(self) -> "Training":
@@ -107,6 +112,8 @@ class Adapter(Closed):
     """`causal_lm`: trained as a language model that answers prompts; absent for a classification head."""
     prompts: Prompts | None = Field(default=None, exclude_if=lambda value: value is None)
     """With a task, ids of the `[[prompt]]` tables that ask the training rows, each row by one of them."""
+    labels: Literal["permuted"] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """`permuted` for a null adapter, which `null_seeds` of another one declares."""
     trials: Trials = None
     """Number of settings that its authors tried, including the chosen one; absent if unknown."""
     train: Training
@@ -218,6 +225,13 @@ class Suite(Closed):
         return tuple(Asked(prompt, draw, seed) for prompt, draw in model.asked for seed in seeds)
 
     @property
+    def null_models(self) -> Mapping[str, str]:
+        """The models on null adapters, by the ids of the models that they are the null of."""
+        permuted = {adapter.id for adapter in self.trained_adapters if adapter.labels is not None}
+        nulls = [model.id for model in self.model if getattr(model, "adapter", None) in permuted]
+        return {model_id.removesuffix(NULL_SUFFIX): model_id for model_id in nulls}
+
+    @property
     def timed_model_ids(self) -> frozenset[str]:
         """Models whose speed a gate compares."""
         rules = [(gate.model, gate.min_throughput.model) for gate in self.gate if gate.min_throughput is not None]
@@ -233,6 +247,7 @@ __all__ = [
     "COMMIT_PATTERN",
     "DATASET_PATTERN",
     "ID_PATTERN",
+    "NULL_SUFFIX",
     "PROJECT_PATTERN",
     "SHA256_PATTERN",
     "SLICE_PATTERN",

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.records import Example
 from harness.stats.inference import Ints
-from harness.suite.schema import Training
+from harness.suite.schema import Adapter, Training
 
 WINDOW_BATCHES = 16
 """Batches whose texts are sorted by length together, for little padding and still a new mixture every epoch."""
@@ -38,6 +38,15 @@ def groups(batches: Sequence[list[int]], size: int) -> Iterator[Sequence[list[in
     """Groups of `size` batches, one per step of the optimizer; the last may be smaller."""
     for start in range(0, len(batches), size):
         yield batches[start : start + size]
+
+
+def labels(examples: Sequence[Example], adapter: Adapter, seed: int) -> list[int]:
+    """The labels to train on: the examples' own, or for a null adapter the same in an order drawn from the seed."""
+    own = [example.label for example in examples]
+    if adapter.labels is None:
+        return own
+    order = np.random.default_rng([seed, 3]).permutation(len(own))
+    return [own[i] for i in order]
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,8 @@ def run(
     """
     how = job.adapter.train
     steps = batching.steps(how, len(rows.trained))
-    state = _initial_state(network, how, steps, objective or Classifying(job))
+    labels = batching.labels(job.split.examples, job.adapter, job.seed)
+    state = _initial_state(network, how, steps, objective or Classifying(job), labels)
     kept = checkpoint.read(folder, job.key)
     if kept is not None:
         state.restore(*kept)
@@ -86,13 +87,15 @@ def run(
     return position
 
 
-def _initial_state(network: Any, how: Training, steps: int, objective: Objective) -> "TrainState":
+def _initial_state(
+    network: Any, how: Training, steps: int, objective: Objective, labels: Sequence[int]
+) -> "TrainState":
     parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     optimizer = torch.optim.AdamW(list(parameters.values()), lr=how.learning_rate, weight_decay=how.weight_decay)
     schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]  # untyped there
         optimizer, _warmup_steps(how, steps), steps
     )
-    return TrainState(network, objective, parameters, optimizer, schedule, Position(), {})
+    return TrainState(network, objective, labels, parameters, optimizer, schedule, Position(), {})
 
 
 def _warmup_steps(how: Training, steps: int) -> int:
@@ -110,7 +113,7 @@ def _is_over(held_out: list[list[float]], rule: EarlyStopping) -> bool:
 
 def _check_not_constant(position: Position, job: TrainingJob) -> None:
     labels = {example.label for example in job.split.examples}
-    if 0 in position.said and len(labels) == 2:
+    if 0 in position.said and len(labels) == 2 and job.adapter.labels is None:  # a null has nothing to learn
         raise TrainingError(
             f"adapter {job.adapter.id}, seed {job.seed}: in its last epoch it predicted class "
             f"{int(position.said[0] == 0)} for all {sum(position.said)} training rows; it has learned nothing: change "
@@ -124,6 +127,8 @@ class TrainState:
 
     network: Any
     objective: Objective
+    labels: Sequence[int]
+    """Of the split's examples, in their order."""
     parameters: dict[str, torch.nn.Parameter]
     """Trainable parameters by name."""
     optimizer: torch.optim.Optimizer
@@ -138,7 +143,7 @@ class TrainState:
         where = f"at step {self.position.step + 1} of {steps}; lower learning_rate or max_grad_norm"
         mean = 0.0
         for batch in (part for whole in group for part in _parts(below, whole)):
-            loss, predicted = self.objective.loss(self.network, below, batch, _labels(job, batch))
+            loss, predicted = self.objective.loss(self.network, below, batch, self._labels(batch))
             if not torch.isfinite(loss):
                 raise TrainingError(f"{who}: the loss is {loss.item()} {where}")
             share = len(batch) / count
@@ -167,7 +172,7 @@ class TrainState:
         with torch.inference_mode():
             for chosen in below.encoded.batches(TOKENS_PER_BATCH, held_out):
                 batch = [held_out[i] for i in chosen]
-                loss, _ = self.objective.loss(self.network, below, batch, _labels(job, batch), "sum")
+                loss, _ = self.objective.loss(self.network, below, batch, self._labels(batch), "sum")
                 total += loss.item()
         self.network.train()
         mean = total / len(held_out)
@@ -179,6 +184,9 @@ class TrainState:
         if all(mean < earlier for _, earlier in self.position.held_out):
             self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
         self.position.held_out.append([epoch, mean])
+
+    def _labels(self, indices: list[int]) -> torch.Tensor:
+        return torch.tensor([self.labels[i] for i in indices])
 
     def take_best(self) -> None:
         """Return to the parameters of the best epoch with early stopping; without it, keep those of the last."""
@@ -224,7 +232,3 @@ def _parts(below: FrozenPrefix, batch: Sequence[int]) -> Iterator[list[int]]:
     """A batch in parts with as many padded tokens as one pass of scoring, the longest texts first."""
     for some in below.encoded.batches(TOKENS_PER_PASS, batch):
         yield [batch[i] for i in some]
-
-
-def _labels(job: TrainingJob, indices: list[int]) -> torch.Tensor:
-    return torch.tensor([job.split.examples[i].label for i in indices])

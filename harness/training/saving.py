@@ -68,7 +68,7 @@ def card_of(job: TrainingJob, folder: Path) -> dict[str, Any]:
         "train_key": job.key,
         "method": job.adapter.method,
         "params": job.adapter.params,
-        "train": job.adapter.train.model_dump(mode="json", exclude={"seeds"}),
+        "train": job.adapter.train.model_dump(mode="json", exclude={"seeds", "null_seeds"}),
         "precision": job.precision,
         "seed": job.seed,
         "base": {"id": job.base.base_id, "digest": job.base.digest},

@@ -60,6 +60,19 @@ class Answer:
     where a side has not all its runs, or there is no interval."""
     adjusted_p: float | None
     """The lead's p-value, corrected over all answers of the split (Holm)."""
+    null_id: str | None = None
+    """The same recipe on permuted labels; None where the suite asks for none."""
+    over_null: Difference | None = None
+    """Its advantage over its null, as `lead`."""
+    null_p: float | None = None
+    """That advantage's p-value, corrected over all nulls of the split (Holm)."""
+
+    @property
+    def clear_of_null(self) -> bool | None:
+        """True if the data show that it is better than its null; None where that is not known."""
+        if self.over_null is None or self.null_p is None:
+            return None
+        return self.null_p < ALPHA and self.over_null.ci_low > 0
 
     @property
     def outcome(self) -> Outcome:
@@ -72,10 +85,13 @@ class Answer:
 
 
 def trained_models(suite: Suite) -> list[tuple[Model, str]]:
-    """The models with trained weights and the foundation model of each, in the suite's order."""
+    """The models with trained weights and the foundation model of each, in the suite's order; no nulls."""
     adapters = {declared.id: declared.base for declared in suite.adapter}
+    nulls = set(suite.null_models.values())
     named = ((model, getattr(model, "adapter", None)) for model in suite.model)
-    return [(model, adapters[adapter_id]) for model, adapter_id in named if adapter_id is not None]
+    return [
+        (model, adapters[adapter_id]) for model, adapter_id in named if adapter_id is not None and model.id not in nulls
+    ]
 
 
 def bases_of(suite: Suite, base_id: str) -> list[Base]:
@@ -128,14 +144,34 @@ def answers(
         for model, _, base in held
         if base is not None and model.id in sides and base.model_id in sides
     }
-    known = _resampled(suite.primary_metric, sides, [*pairs, *pairs.values()], drawn or {})
-    leads = {model_id: _lead(known[model_id], known[base_id]) for model_id, base_id in pairs.items()}
-    tested = {model_id: lead.p_value for model_id, lead in leads.items() if lead is not None}
-    adjusted = dict(zip(tested, inference.holm([*tested.values()]), strict=True))
+    nulls = {one: null for one, null in suite.null_models.items() if one in sides and null in sides}
+    wanted = [*pairs, *pairs.values(), *nulls, *nulls.values()]
+    known = _resampled(suite.primary_metric, sides, wanted, drawn or {})
+    leads, adjusted = _tested(pairs, known)
+    over_null, null_p = _tested(nulls, known)
     return tuple(
-        Answer(model.id, base_id, split_id, base, leads.get(model.id), adjusted.get(model.id))
+        Answer(
+            model.id,
+            base_id,
+            split_id,
+            base,
+            leads.get(model.id),
+            adjusted.get(model.id),
+            suite.null_models.get(model.id),
+            over_null.get(model.id),
+            null_p.get(model.id),
+        )
         for model, base_id, base in held
     )
+
+
+def _tested(
+    pairs: Mapping[str, str], known: Mapping[str, Resampled]
+) -> tuple[dict[str, Difference | None], dict[str, float]]:
+    """The leads of models over others, and their corrected p-values."""
+    leads = {model_id: _lead(known[model_id], known[other_id]) for model_id, other_id in pairs.items()}
+    tested = {model_id: lead.p_value for model_id, lead in leads.items() if lead is not None}
+    return leads, dict(zip(tested, inference.holm([*tested.values()]), strict=True))
 
 
 def _lead(model: Resampled, base: Resampled) -> Difference | None:

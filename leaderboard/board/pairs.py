@@ -57,6 +57,7 @@ def chosen_pairs(board: Board, section: Section) -> tuple[ChosenPair, ...]:
 def _wanted(board: Board, section: Section, entries: Sequence[Entry]) -> Iterator[tuple[str, str, str]]:
     """Pairs of model ids with the reason to show them, the most informative reason first."""
     yield from ((one.model_id, one.base.model_id, "its base") for one in section.answers if one.base is not None)
+    yield from ((one.model_id, one.null_id, "its null") for one in section.answers if one.null_id is not None)
     for rule in [*of_gates(board.suite), *of_expectations(board.suite)]:
         if rule.split == section.split.id:
             yield from ((rule.model, other, "in a rule") for other in rule.models[1:] if other != rule.model)

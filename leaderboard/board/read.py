@@ -17,7 +17,7 @@ from harness.stats import estimates, metrics, timing
 from harness.store import reader
 from harness.store.connection import Connection
 from harness.suite.load import by_id
-from harness.suite.schema import Adapter, AnyAdapter, Model, PeftModel, SplitRule, Suite, TransformerModel
+from harness.suite.schema import Adapter, AnyAdapter, Model, PeftModel, PromptModel, SplitRule, Suite, TransformerModel
 from leaderboard.board import answers, pareto, ranking
 from leaderboard.board.answers import Answer, Base, Side
 from leaderboard.board.records import Board, Confusion, Entry, Past, ScoredRun, Section
@@ -225,13 +225,14 @@ def _entry(suite: Suite, model: Model, split_id: str, stored: _Stored) -> Entry:
         size_bytes=max((record.size_bytes for record in known), default=None),
         peak_bytes=max(_told(record.peak_bytes for record in known), default=None),
         trials=adapter.trials if adapter else None,
+        is_null=model.id in suite.null_models.values(),
         examples_per_second=statistics.median(rates) if rates else None,
         tier=None,
     )
 
 
 def _adapter_id(model: Model) -> str | None:
-    return model.adapter if isinstance(model, (PeftModel, TransformerModel)) else None
+    return model.adapter if isinstance(model, (PeftModel, TransformerModel, PromptModel)) else None
 
 
 def _method(adapter: AnyAdapter | None, known: Sequence[AdapterRecord]) -> str | None:

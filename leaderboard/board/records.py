@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from harness.artifacts import digest
 from harness.records import AdapterRecord, Expected, Finding, Forgetting, Metric, Outcomes, Parity, Run, Verdict
 from harness.stats.estimates import Difference
 from harness.stats.inference import ALPHA
@@ -71,6 +72,8 @@ class Entry:
     """From 1; None where the entry is not ranked."""
     parities: tuple[Parity, ...] = ()
     """Parity checks of the weights' variants against torch in fp32, the latest first."""
+    is_null: bool = False
+    """True for a null adapter, which was trained on permuted labels."""
     moved: tuple[Mapping[str, Forgetting], ...] = ()
     """For each of `runs`, measures of the encoder's distance from its base, by name; () where nothing was measured."""
 
@@ -88,7 +91,7 @@ class Entry:
     def ranked(self) -> bool:
         """True if the entry takes part in the tiers."""
         defined = self.primary is not None and self.primary.value is not None
-        return defined and self.complete and not self.untrained_head
+        return defined and self.complete and not self.untrained_head and not self.is_null
 
     @property
     def proofs(self) -> tuple[str, ...]:
@@ -97,18 +100,21 @@ class Entry:
         A run with an adapter exists only if every tensor of its file was found in the live model and switching the
         adapter off changed the answers.
         """
-        loaded = ("adapter loaded",) if self.backend == "peft" and self.runs else ()
+        is_peft = self.backend in ("peft", "prompt") and self.adapter_id is not None
+        loaded = ("adapter loaded",) if is_peft and self.runs else ()
         return loaded + self._parity
 
     @property
     def _parity(self) -> tuple[str, ...]:
         """Proof that the scored variant is as good as the reference, with the largest number of flips of any seed."""
-        held: dict[str, Parity] = {}
+        held: dict[tuple[str, str | None], Parity] = {}
         for scored in self.runs:
-            form = form_of(scored.run)
+            form, prompt = form_of(scored.run), scored.run.spec.get("prompt")
+            asked = None if prompt is None else digest.of_json(prompt)
             for parity in self.parities:
-                if (parity.form, parity.adapter_digest) == (form, scored.run.adapter_digest):
-                    held.setdefault(parity.adapter_digest, parity)
+                mine = (parity.form, parity.adapter_digest, parity.spec.get("prompt"))
+                if mine == (form, scored.run.adapter_digest, asked):
+                    held.setdefault((parity.adapter_digest, asked), parity)
         if not held or len(held) < len(self.runs) or not all(parity.passed for parity in held.values()):
             return ()
         worst = max(held.values(), key=lambda parity: parity.flips or 0)
@@ -118,6 +124,8 @@ class Entry:
     def badges(self) -> tuple[str, ...]:
         """Caveats that a reader must know before trusting the score."""
         found = ["untrained head"] if self.untrained_head else []
+        if self.is_null:
+            found.append("null: permuted labels")
         if self.backend == "checkpoint":
             found.append("trained checkpoint")
         if self.backend == "predictions":

@@ -32,8 +32,16 @@ def commands(entries: Sequence[Entry]) -> str:
 def loading(entries: Sequence[Entry]) -> str:
     """A program that loads the first seed's weights with transformers and PEFT alone; empty where there are none."""
     record = next((record for entry in entries for record in entry.adapters), None)
-    if entries[0].backend != "peft" or record is None:
+    if entries[0].backend not in ("peft", "prompt") or record is None:
         return ""
+    if entries[0].backend == "prompt":
+        return (
+            "from peft import PeftModel\n"
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+            f'base = AutoModelForCausalLM.from_pretrained("BASE")  # {entries[0].base_id}\n'
+            f'model = PeftModel.from_pretrained(base, "{_folder(record)}").eval()\n'
+            'tokenizer = AutoTokenizer.from_pretrained("BASE")\n'
+        )
     return (
         "from peft import PeftModel\n"
         "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n"

@@ -93,6 +93,7 @@ def _card(board: Board, answer: Answer, entry: Entry, bar: Markup) -> Card:
         facts=(
             f"{formats.metric_phrase(name)} on {answer.split_id}" + (f", n {formats.count(n)}" if n else ""),
             *_weights(entry),
+            *over_null(answer, name),
             *gates_passed(board.verdicts, answer.model_id),
         ),
     )
@@ -142,7 +143,7 @@ def sentence(answer: Answer, name: str, verdicts: Sequence[Verdict] = ()) -> str
     if answer.base is None or answer.lead is None:
         return f"{question}: {_unknown(answer)}"
     lead = f"{formats.lead(name, answer.lead.value)} of {formats.metric_phrase(name)} {lead_interval(answer, name)}"
-    gates = "".join(f"; {words}" for words in gates_passed(verdicts, answer.model_id))
+    gates = "".join(f"; {words}" for words in (*over_null(answer, name), *gates_passed(verdicts, answer.model_id)))
     return f"{question}: {lead} over {answer.base.model_id}, {BASES[answer.base.kind]}, on {answer.split_id}{gates}."
 
 
@@ -150,6 +151,21 @@ def _unknown(answer: Answer) -> str:
     if answer.base is None:
         return f"no stored run shows {answer.base_id} without an adapter; declare a probe on it, and evaluate."
     return f"runs of it or of {answer.base.model_id} are missing on {answer.split_id}; harness evaluate produces them."
+
+
+def over_null(answer: Answer, name: str) -> tuple[str, ...]:
+    """Where an adapter stands against its null, the same recipe on permuted labels; nothing without one.
+
+    Args:
+        name: the suite's primary metric.
+    """
+    if answer.null_id is None:
+        return ()
+    if answer.over_null is None or answer.clear_of_null is None:
+        return (f"not compared with its null: runs of {answer.null_id} are missing",)
+    lead = f"{formats.lead(name, answer.over_null.value)} "
+    lead += formats.lead_interval(name, answer.over_null.ci_low, answer.over_null.ci_high)
+    return (f"{'clear of' if answer.clear_of_null else 'not clear of'} its null on permuted labels: {lead}",)
 
 
 def _weights(entry: Entry) -> tuple[str, ...]:

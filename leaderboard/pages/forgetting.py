@@ -18,8 +18,9 @@ class ForgettingRow:
     seed: str
     n: str
     similarity: Cell
-    mlm_loss: str
-    mlm_loss_of_base: str
+    loss: str
+    """As a language model: per hidden token of a masked one, per token of a causal one."""
+    loss_of_base: str
 
 
 def similarity(entry: Entry) -> Cell:
@@ -54,6 +55,11 @@ def _row(entry: Entry, seed: int | None, found: Mapping[str, Forgetting]) -> For
         similarity=Cell(formats.ABSENT, "")
         if near is None
         else Cell(formats.score(near.value), formats.interval(near.ci_low, near.ci_high)),
-        mlm_loss=formats.score(found["mlm_loss"].value if "mlm_loss" in found else None),
-        mlm_loss_of_base=formats.score(found["mlm_loss_of_base"].value if "mlm_loss_of_base" in found else None),
+        loss=_loss(found, "mlm_loss", "lm_loss"),
+        loss_of_base=_loss(found, "mlm_loss_of_base", "lm_loss_of_base"),
     )
+
+
+def _loss(found: Mapping[str, Forgetting], *names: str) -> str:
+    """The one of these losses that was measured, if any."""
+    return formats.score(next((found[name].value for name in names if name in found), None))

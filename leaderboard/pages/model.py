@@ -253,8 +253,10 @@ def _run_name(suite: Suite, model_id: str, seed: int | None) -> str:
     model = by_id(suite.model, model_id)
     if not isinstance(model, PromptModel) or seed is None:
         return formats.seed(seed)
-    prompt, draw = model.asked[seed]
-    return f"{seed}: {prompt}" + (f", shots of seed {draw}" if draw is not None else "")
+    asked = suite.asked_of(model)[seed]
+    shots = f", shots of seed {asked.draw}" if asked.draw is not None else ""
+    trained = f", trained with seed {asked.training_seed}" if asked.training_seed is not None else ""
+    return f"{seed}: {asked.prompt}{shots}{trained}"
 
 
 def _seed_rows(suite: Suite, entry: Entry) -> tuple[SeedRow, ...]:

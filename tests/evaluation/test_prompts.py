@@ -176,7 +176,7 @@ REFUSED = {
     ),
     "half-a-threshold": (", rows = 20, seed = 1 }", " }", "needs split, rows and seed"),
     "another-method's-key": ('{ method = "threshold", split', '{ method = "contextual", split', "does not use"),
-    "a-task": ('task = "causal_lm"', 'task = "seq2seq"', "must be 'causal_lm'"),
+    "a-task": ('task = "causal_lm"', 'task = "seq2seq"', "must be 'causal_lm' or 'masked_lm'"),
 }
 
 

@@ -20,6 +20,7 @@ from harness.models import adapter_files, load
 from harness.models.classifier import ModelInputs
 from harness.models.transformer import check_positions, head_names, kernel, positions, untrained
 from harness.progress import silent
+from harness.suite.polarity import polarity
 from harness.suite.schema import CheckpointModel
 from harness.training import preflight
 from harness.training.plan import TrainingJob
@@ -329,7 +330,7 @@ PLAIN = [
 
 @pytest.mark.parametrize(("name", "expected"), PLAIN)
 def test_a_labels_name_says_a_class_only_where_it_does_so_plainly(name: str, expected: int | None) -> None:
-    assert adapter_files.polarity(name) == expected
+    assert polarity(name) == expected
 
 
 @pytest.mark.parametrize(
