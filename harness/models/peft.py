@@ -35,7 +35,7 @@ _KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     ("`is_gradient_checkpointing` is deprecated", FutureWarning),
     ("Found missing adapter keys", UserWarning),
     ("The following rank_pattern keys did not match", RuntimeWarning),  # AdaLoRA's keys name tensors, not modules
-    ("Unsupported layer type '<class 'torch.nn.modules.normalization", UserWarning),  # LN tuning's own layers
+    ("Unsupported layer type '<class '.*[nN]orm", UserWarning),  # LN tuning's own layers
     ("Careful, disabling adapter layers with bias configured", UserWarning),  # trained biases stay, layers do not
     ("Failed to load the CUDA extension", UserWarning),  # BOFT's faster kernel, for machines that have CUDA
     ("Setting boft_n_butterfly_factor to 1 to speed up", UserWarning),

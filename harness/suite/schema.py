@@ -219,7 +219,7 @@ class Suite(Closed):
         return seeds or (None,)
 
     def asked_of(self, model: PromptModel) -> tuple[Asked, ...]:
-        """How each run of a prompted model is asked; the run's seed is the position in this list."""
+        """List the runs of a prompted model; a run's seed is its position in this list."""
         declared = [one for one in self.trained_adapters if one.id == model.adapter]
         seeds = declared[0].train.seeds if declared else (None,)
         return tuple(Asked(prompt, draw, seed) for prompt, draw in model.asked for seed in seeds)

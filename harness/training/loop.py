@@ -128,7 +128,7 @@ class TrainState:
     network: Any
     objective: Objective
     labels: Sequence[int]
-    """Of the split's examples, in their order."""
+    """Labels of the split's examples, in their order."""
     parameters: dict[str, torch.nn.Parameter]
     """Trainable parameters by name."""
     optimizer: torch.optim.Optimizer

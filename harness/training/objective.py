@@ -30,7 +30,7 @@ Reduction: TypeAlias = Literal["mean", "sum"]
 
 
 class Objective(Protocol):
-    """What a training needs to know of its task."""
+    """The parts of a training that depend on its task."""
 
     def base(self, attention: str) -> torch.nn.Module:
         """The base in float32 with the task's head, before a method is applied."""

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from harness.artifacts import digest
 from harness.cli import app
-from harness.errors import SuiteError, TrainingError
+from harness.errors import SuiteError
 from harness.evaluation.inputs import Workspace, gather
 from harness.evaluation.plan import plan
 from harness.models.prompt import Prompted
@@ -268,7 +268,7 @@ def test_the_loss_is_that_of_plain_transformers_on_the_label_words_alone(world: 
             classes.append(math.log(whole))
         expected.append(-classes[label])
         said.append(int(classes[1] > classes[0]))
-    assert float(loss) == pytest.approx(np.mean(expected), abs=1e-4)
+    assert float(loss.detach()) == pytest.approx(np.mean(expected), abs=1e-4)
     assert predicted.tolist() == said
     loss.backward()  # type: ignore[no-untyped-call]
     assert network.get_input_embeddings().weight.grad.abs().sum() > 0
@@ -403,7 +403,10 @@ def test_a_declaration_that_cannot_be_fair_is_refused_by_validate(world: World, 
         load(world.suite)
 
 
-def elsewhere(world: World, folder: Path, extra: str = "") -> None:
+MAJORITY = '[[model]]\nid = "majority"\nbackend = "majority"\ntrain_split = "train"\n\n'
+
+
+def elsewhere(world: World, folder: Path) -> None:
     """Declare the adapter in a folder as one from elsewhere, in place of the trained one."""
     text = world.suite.read_text()
     begin, end = text.index("[[adapter]]"), text.index('[[model]]\nid = "prompted"')
@@ -411,7 +414,7 @@ def elsewhere(world: World, folder: Path, extra: str = "") -> None:
     shutil.copytree(folder, theirs)
     declared = (
         f'[[adapter]]\nid = "lora"\nbase = "llama"\ntask = "causal_lm"\nsource = "path"\npath = "theirs"\n'
-        f'sha256 = "{digest.of_file(theirs / "adapter_model.safetensors")}"\n\n{extra}'
+        f'sha256 = "{digest.of_file(theirs / "adapter_model.safetensors")}"\n\n{MAJORITY}'
     )
     world.suite.write_text(text[:begin] + declared + text[end:])
 
@@ -554,13 +557,12 @@ def test_methods_for_causal_language_models_train_reload_and_answer_alone_as_in_
     suite, workspace = load(world.suite), Workspace(world.suite, world.db)
     job = gather(suite, workspace).trainings["lora", 1]
     how = job.adapter.train.model_copy(update={"epochs": 1, "learning_rate": 2e-2})
-    adapter = job.adapter.model_copy(update={"method": method, "params": FIT[method], "train": how})
+    # As a null, which may answer the same for every row after so short a training.
+    changed = {"method": method, "params": FIT[method], "train": how, "labels": "permuted"}
+    adapter = job.adapter.model_copy(update=changed)
     job = replace(job, adapter=adapter, folder=tmp_path / "made", key=method)
     assert preflight.misfit(job) is None
-    try:
-        folder = train_loop(job, silent)
-    except TrainingError as problem:  # so short a training may say the same of all rows
-        pytest.skip(str(problem)) if "learned nothing" in str(problem) else pytest.fail(str(problem))
+    folder = train_loop(job, silent)
     scored = world.jobs("llama+lora")[0]
     inputs = replace(scored.ingredients, adapter_dir=folder)
     from harness.models.prompt import prompt

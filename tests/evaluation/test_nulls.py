@@ -115,8 +115,8 @@ def test_a_null_is_a_model_with_its_own_seeds_and_a_gate_may_ask_for_it(evaluate
                 "SELECT model_id, avg(value) FROM run JOIN metric USING (run_id) WHERE name = 'accuracy' GROUP BY 1"
             ).fetchall()
         )
-    assert means["tiny+lora"] > 0.9
-    assert 0.2 < means["tiny+lora-null"] < 0.8
+    assert means["tiny+lora"] >= 0.8
+    assert 0.2 < means["tiny+lora-null"] < 0.7
 
 
 def test_a_null_that_learned_as_much_turns_its_gate_red_by_name(evaluated: World, tmp_path: Path) -> None:
