@@ -270,7 +270,7 @@ def test_the_loss_is_that_of_plain_transformers_on_the_label_words_alone(world: 
         said.append(int(classes[1] > classes[0]))
     assert float(loss.detach()) == pytest.approx(np.mean(expected), abs=1e-4)
     assert predicted.tolist() == said
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert network.get_input_embeddings().weight.grad.abs().sum() > 0
 
 
@@ -525,7 +525,7 @@ def test_rows_that_it_saw_are_not_scored(world: World) -> None:
     with (world.here / "test.jsonl").open("a") as file:
         file.write("\n".join(seen) + "\n")
     write_rows(world.here / "train.jsonl", rows(96, 5000))
-    assert "3 of 63" in reason(world)
+    assert "3 of the 63 rows of split 'test'" in reason(world)
 
 
 def test_an_encoder_trained_as_a_language_model_fails_with_its_reason(world: World, tiny_base: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ params = { r = 4, lora_alpha = 8, target_modules = ["query", "value"] }
 
 [adapter.train]
 split = "train"
-epochs = 12
+epochs = 10
 learning_rate = 1e-2
 batch_size = 16
 warmup_share = 0.1
@@ -93,7 +94,7 @@ def evaluated(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Worl
     world = World(tmp_path_factory.mktemp("nulls"))
     world.suite.parent.mkdir()
     shutil.copytree(tiny_base, world.suite.parent / "base")
-    write_rows(world.suite.parent / "train.jsonl", rows(160, 0))
+    write_rows(world.suite.parent / "train.jsonl", rows(128, 0))
     write_rows(world.suite.parent / "test.jsonl", rows(80, 1000))
     world.suite.write_text(SUITE.replace("@BASE_SHA256@", digest.of_file(tiny_base / "model.safetensors")))
     result = world.evaluate()
@@ -159,7 +160,7 @@ def test_null_seeds_change_no_key_of_the_adapter_and_permuted_labels_change_that
     job = inputs.trainings["lora-null", 7]
     from harness import keys
 
-    described = {
+    described: dict[str, Any] = {
         "seed": 7,
         "precision": "fp32",
         "base_digest": job.base.digest,
@@ -169,7 +170,7 @@ def test_null_seeds_change_no_key_of_the_adapter_and_permuted_labels_change_that
     plain = job.adapter.model_copy(update={"labels": None})
     assert keys.key(keys.training(job.adapter, **described)) == job.key != keys.key(keys.training(plain, **described))
     record = card.read(job.folder)
-    assert card.trained_on(job.folder, record) == {example.text_digest for example in job.split.examples}
+    assert set(card.trained_on(job.folder, record) or ()) == {example.text_digest for example in job.split.examples}
     assert replace(job, seed=8).folder == job.folder
 
 
