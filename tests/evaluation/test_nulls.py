@@ -60,7 +60,7 @@ weight_decay = 0.0
 max_grad_norm = 1.0
 precision = "fp32"
 seeds = [1]
-null_seeds = [7, 8]
+null_seeds = [7, 8, 9, 10]
 
 [[model]]
 id = "untrained"
@@ -90,7 +90,7 @@ CLEAR = "tiny+lora on test: accuracy better than tiny+lora-null by more than 0.0
 
 @pytest.fixture(scope="module")
 def evaluated(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """An adapter and its two nulls, trained and scored."""
+    """An adapter and its four nulls, trained and scored."""
     world = World(tmp_path_factory.mktemp("nulls"))
     world.suite.parent.mkdir()
     shutil.copytree(tiny_base, world.suite.parent / "base")
@@ -107,7 +107,7 @@ def test_a_null_is_a_model_with_its_own_seeds_and_a_gate_may_ask_for_it(evaluate
     assert [model.id for model in suite.model] == ["untrained", "tiny+lora", "tiny+lora-null"]
     assert [(adapter.id, adapter.train.seeds) for adapter in suite.trained_adapters] == [
         ("lora", (1,)),
-        ("lora-null", (7, 8)),
+        ("lora-null", (7, 8, 9, 10)),
     ]
     assert evaluated.red() == {}
     with opened(evaluated.db, read_only=True) as connection:
@@ -154,7 +154,7 @@ def test_null_seeds_change_no_key_of_the_adapter_and_permuted_labels_change_that
     with_null = {key: job.key for key, job in inputs.trainings.items()}
     text = evaluated.suite.read_text()
     without = evaluated.suite.with_name("without.toml")
-    without.write_text(text.replace("null_seeds = [7, 8]\n", "").partition("[[gate]]")[0])
+    without.write_text(text.replace("null_seeds = [7, 8, 9, 10]\n", "").partition("[[gate]]")[0])
     alone = gather(load(without), Workspace(without, evaluated.db))
     assert {key: job.key for key, job in alone.trainings.items()} == {("lora", 1): with_null["lora", 1]}
     job = inputs.trainings["lora-null", 7]
@@ -181,7 +181,7 @@ def test_the_board_says_where_the_adapter_stands_and_does_not_rank_its_null(eval
     assert "not clear of its null" not in index
     assert "null: permuted labels" in index
     assert "Is LoRA better than tiny?" in index
-    assert index.count("better than tiny?") == 1
+    assert index.count('<li class="card ') == 1
     page = next((evaluated.root / "site").rglob("*lora-null*.html")).read_text()
     assert "labels = &#34;permuted&#34;" in page
     printed = evaluated.command("gate", evaluated.suite).stdout
@@ -190,8 +190,8 @@ def test_the_board_says_where_the_adapter_stands_and_does_not_rank_its_null(eval
 
 REFUSED = {
     "a-taken-id": ('id = "untrained"', 'id = "tiny+lora-null"', "its null would be called 'tiny+lora-null', which is"),
-    "a-gate-without-a-null": ("null_seeds = [7, 8]\n", "", "there is no model 'tiny+lora-null'"),
-    "no-seeds": ("null_seeds = [7, 8]", "null_seeds = []", "has too few items; at least 1 required"),
+    "a-gate-without-a-null": ("null_seeds = [7, 8, 9, 10]\n", "", "there is no model 'tiny+lora-null'"),
+    "no-seeds": ("null_seeds = [7, 8, 9, 10]", "null_seeds = []", "has too few items; at least 1 required"),
     "a-long-id": ('id = "tiny+lora"', f'id = "{"x" * 62}"', "is too long for its null"),
 }
 
