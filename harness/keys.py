@@ -68,7 +68,7 @@ def run(
     """
     # The number of trials describes how the adapter was chosen; it is no input of its predictions.
     left_out: Mapping[str, bool | set[str]] = {"train": {"seeds", "null_seeds"}, "path": True, "trials": True}
-    seeded: Mapping[str, bool | set[str]] = {"seeds": True, "prompts": True, "shots": {"seeds"}}
+    seeded: Mapping[str, bool | set[str]] = {"seeds": True, "prompts": True, "shots": {"seeds"}, "repeats": {"draws"}}
     return {
         "model": model.model_dump(mode="json", exclude_none=True, exclude=seeded),
         "adapter": adapter and adapter.model_dump(mode="json", exclude=left_out),

@@ -7,7 +7,7 @@
 from elsewhere. All of it is read and verified without torch.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -18,10 +18,10 @@ from harness import keys
 from harness.errors import AdapterError, FetchError
 from harness.evaluation import prompts
 from harness.evaluation.inputs import ResolvedInputs, Workspace
-from harness.models import adapter_files
+from harness.models import adapter_files, draws
 from harness.models.bases import ResolvedBase
 from harness.models.classifier import CARD, ModelInputs
-from harness.records import AdapterRecord, Split
+from harness.records import AdapterRecord, Example, Split
 from harness.suite.load import by_id
 from harness.suite.schema import (
     Adapter,
@@ -231,6 +231,17 @@ def _record(folder: Path) -> AdapterRecord:
         raise AdapterError(f"{folder / CARD} is nested too deeply") from None
 
 
+def _fitted_on(model: Model, inputs: ResolvedInputs, draw: int | None) -> Sequence[Example]:
+    """The rows on which a model is fitted when it is loaded; none for a model that is not."""
+    if not isinstance(model, MajorityModel | TfidfModel | ProbeModel):
+        return ()
+    rows = inputs.splits[model.train_split].examples
+    if isinstance(model, MajorityModel) or model.repeats is None or draw is None:
+        return rows
+    labels = [example.label for example in rows]
+    return [rows[position] for position in draws.positions(labels, model.repeats, draw, f"model {model.id}")]
+
+
 def adapter_of(suite: Suite, model: Model) -> AnyAdapter | None:
     """Look up the adapter that a model names, if any."""
     if isinstance(model, _WITH_ADAPTERS) and model.adapter is not None:
@@ -252,10 +263,8 @@ def recipes(suite: Suite, model: Model, inputs: ResolvedInputs, found: FoundWeig
     """
     adapter = adapter_of(suite, model)
     train: Split | None = None
-    texts: list[str] = []
     if isinstance(model, MajorityModel | TfidfModel | ProbeModel):
         train = inputs.splits[model.train_split]
-        texts = [suite.text.render(example.title, example.content) for example in train.examples]
     of_base = ProbeModel | TransformerModel | CheckpointModel | PromptModel
     named = model.base if isinstance(model, of_base) else None
     base = inputs.bases[named] if named else None
@@ -267,13 +276,14 @@ def recipes(suite: Suite, model: Model, inputs: ResolvedInputs, found: FoundWeig
         weights = found[adapter.id, trained_with] if adapter is not None else None
         if weights is not None:
             base, train = weights.base, weights.train
+        fitted_on = _fitted_on(model, inputs, seed)
         ingredients = ModelInputs(
             seed=seed,
             max_length=suite.text.max_length,
             base_dir=base.folder if base else None,
             adapter_dir=weights.folder if isinstance(weights, Weights) else None,
-            train_texts=texts,
-            train_labels=[example.label for example in train.examples] if texts and train else [],
+            train_texts=[suite.text.render(example.title, example.content) for example in fitted_on],
+            train_labels=[example.label for example in fitted_on],
         )
         described = None
         if isinstance(model, PromptModel):

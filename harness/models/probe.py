@@ -27,6 +27,7 @@ class Probe:
         encoding.settle(self.encoder, self.folder, self.max_length, _mean_state)
         self.encoder = self.encoder.to(variants.DTYPES[model.precision]).eval()
         self.shared = transformer.layers_of_base(self.encoder, ingredients)
+        self.normalise = model.normalise
         self.head = LogisticRegression(C=model.C, max_iter=1000)
         states, _, _ = self._states(ingredients.train_texts, lambda done, note: None)
         self.head.fit(states, ingredients.train_labels)
@@ -35,7 +36,8 @@ class Probe:
         encoded = encoding.encode(self.folder, texts, self.max_length).for_network(self.encoder)
         with transformer.reused(self.shared, encoded) as borrowed:
             states = encoding.forward_all(encoded, lambda batch: _mean_state(self.encoder, batch), advance)
-            return states.numpy(), encoded, borrowed
+            found: Floats = states.numpy()
+            return _of_length_one(found) if self.normalise else found, encoded, borrowed
 
     def predict(self, texts: Sequence[str], advance: Advance) -> Scores:
         """Probabilities of class 1."""
@@ -43,6 +45,12 @@ class Probe:
         scores = np.asarray(self.head.predict_proba(states)[:, 1], dtype=np.float64)
         tokens = int(encoded.lengths.sum())
         return Scores(scores, tokens, encoded.truncated, borrowed, encoded.spared_seconds)
+
+
+def _of_length_one(states: Floats) -> Floats:
+    """States divided by their lengths; one of length zero stays."""
+    lengths = np.linalg.norm(states, axis=1, keepdims=True)
+    return np.asarray(states / np.where(lengths == 0, 1, lengths), dtype=states.dtype)
 
 
 def _mean_state(encoder: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from harness.suite.fields import Closed, Id, Name, Seeds, Sha256, repeated
+from harness.suite.fields import Closed, Id, Name, Seed, Seeds, Sha256, repeated
 from harness.suite.prompts import PromptModel
 from harness.suite.splits import Delimiter, Encoding, Labels
 
@@ -17,6 +17,16 @@ Runtime: TypeAlias = Literal["torch", "openvino"]
 def _is_torch(runtime: str) -> bool:
     """True for the runtime that was once the only one; it is omitted from dumps, so that digests stay the same."""
     return runtime == "torch"
+
+
+class Repeats(Closed):
+    """Draws of few training rows. The model is fitted on each draw, and they count like seeds."""
+
+    per_label: Annotated[int, Field(ge=1)]
+    """Number of rows of each label in a draw."""
+    draws: Annotated[int, Field(ge=2, le=1000)]
+    seed: Seed
+    """Seed of all draws."""
 
 
 class MajorityModel(Closed):
@@ -37,6 +47,8 @@ class TfidfModel(Closed):
     sublinear_tf: bool
     C: Annotated[float, Field(gt=0)]
     """Inverse strength of L2 regularisation."""
+    repeats: Repeats | None = Field(default=None, exclude_if=lambda value: value is None)
+    """If absent, the model is fitted once, on all training rows."""
 
     @model_validator(mode="after")
     def _ngrams_are_a_range(self) -> "TfidfModel":
@@ -53,6 +65,10 @@ class ProbeModel(Closed):
     base: Id
     train_split: Id
     C: Annotated[float, Field(gt=0)]
+    normalise: bool = Field(default=False, exclude_if=lambda value: not value)
+    """If true, each text's state is divided by its length (L2) before the regression."""
+    repeats: Repeats | None = Field(default=None, exclude_if=lambda value: value is None)
+    """If absent, the model is fitted once, on all training rows."""
     precision: Literal["fp32", "bf16"]
 
 

@@ -33,6 +33,7 @@ from harness.suite.models import (
     Precision,
     PredictionsModel,
     ProbeModel,
+    Repeats,
     TfidfModel,
     TransformerModel,
 )
@@ -214,6 +215,8 @@ class Suite(Closed):
         """The seeds with which a model is scored; (None,) for one without randomness."""
         if isinstance(model, PromptModel):
             return tuple(range(len(self.asked_of(model))))
+        if isinstance(model, TfidfModel | ProbeModel) and model.repeats is not None:
+            return tuple(range(model.repeats.draws))
         declared = [one for one in self.trained_adapters if one.id == getattr(model, "adapter", None)]
         seeds = declared[0].train.seeds if declared else getattr(model, "seeds", None)
         return seeds or (None,)
@@ -293,6 +296,7 @@ __all__ = [
     "ProbeModel",
     "Prompt",
     "PromptModel",
+    "Repeats",
     "SdistSplit",
     "Shots",
     "SplitRule",
