@@ -270,7 +270,7 @@ REFUSED = [
     Case("not-a-number", config(r="many"), "r = 'many'"),
     Case("a-target-that-is-not-there", config(target_modules=["nowhere"]),
          "(bert) has none of the modules that adapter_config.json targets (nowhere). That file names the base '"),
-    Case("generates", config(task_type="CAUSAL_LM"), "task_type is 'CAUSAL_LM'; it is a language model's: declare task = 'causal_lm'"),
+    Case("generates", config(task_type="CAUSAL_LM"), "task_type is 'CAUSAL_LM'; it is a language model's"),
     Case("code", config(auto_mapping={"base_model_class": "Evil", "parent_library": "evil"}), "(auto_mapping)"),
     Case("module", config(megatron_config={}, megatron_core="evil"), "(megatron_config)"),
     Case("a-module-by-its-default", config(megatron_core="evil"), "megatron_core refers to code"),
