@@ -31,7 +31,7 @@ from simulated import (
 from harness import provenance
 from harness.gates import judge
 from harness.gates.power import Assumption, power_of_rules
-from harness.stats import anytime, estimates, inference, winner
+from harness.stats import anytime, drift, estimates, inference, winner
 from harness.stats.inference import Floats, Ints
 from harness.suite.rules import Kind
 
@@ -398,6 +398,60 @@ def winners(repeats: int) -> None:
     table(f"The best of equal models, of accuracy {accuracy:g}", head, rows)
 
 
+ROWS = 2000
+
+
+def commits(stream: np.random.Generator, wrong: Floats, number: int, drift_by: float) -> Floats:
+    """Accuracies on fixed rows of models that are trained anew at each commit, and worse by so much each time.
+
+    Args:
+        wrong: the chance of each row that a model gets it wrong, which is the same for all commits.
+    """
+    made = []
+    for commit in range(number):
+        chances = np.clip(wrong + drift_by * (commit + 1) * (wrong > 0) / (wrong > 0).mean(), 0, 1)
+        made.append(1 - float((stream.random(ROWS) < chances).mean()))
+    return np.array(made)
+
+
+def first_alarm(values: Floats, ties: Floats) -> int | None:
+    """The commit at which a series is an alarm: the same as `drift.fall` after each of them."""
+    evidence = 0.0
+    for commit, p in enumerate(drift.ranks(values, ties), start=1):
+        evidence = (evidence + 1) / (2 * float(np.sqrt(p)))
+        if evidence >= drift.COMMITS_PER_ALARM:
+            return commit
+    return None
+
+
+def drifts(repeats: int) -> None:
+    """Models of one commit after another: alarms without a change, and how soon a slow fall is found."""
+    rows, horizon = [], 500
+    for noisy in (0.05, 0.15, 0.4):
+        # So large a part of the rows is decided by the noise of training; the others are always right or always wrong.
+        found, quiet, alarms = [], 0, 0
+        for stream in np.random.default_rng(10).spawn(repeats):
+            kinds = stream.random(ROWS)
+            wrong = np.where(kinds < noisy, stream.beta(1, 3, ROWS), 0.0)
+            values = commits(stream, wrong, 30, 0.003)
+            found.append(first_alarm(values, stream.random(30)))
+            left = horizon
+            while left > 0:
+                at = first_alarm(commits(stream, wrong, left, 0.0), stream.random(left))
+                alarms += at is not None
+                quiet += left if at is None else at
+                left -= left if at is None else at
+        values_sd = np.std(commits(np.random.default_rng(11), wrong, 200, 0.0))
+        stops = [stop for stop in found if stop is not None]
+        low, high = scipy_stats.gamma.ppf([0.025, 0.975], [max(alarms, 1e-9), alarms + 1]) / quiet * 1000
+        rate = f"{1000 * alarms / quiet:.2f} [{low:.2f}, {high:.2f}]"
+        rows.append([f"{100 * values_sd:.2f}", share(len(stops), repeats), f"{np.median(stops):.0f}",
+                     f"{np.quantile(stops, 0.9):.0f}", rate, f"{quiet:,}"])  # fmt: skip
+    head = ["noise of training, points", "found within 30 commits, %", "median commits", "90 % by",
+            "false alarms per 1,000 commits", "unchanged commits"]  # fmt: skip
+    table(f"A fall of 0.3 points a commit, on the same {ROWS:,} rows", head, rows)
+
+
 SIMULATIONS: dict[str, Callable[[int], None]] = {
     "proportions": lambda repeats: proportions(),
     "tables": tables,
@@ -407,6 +461,7 @@ SIMULATIONS: dict[str, Callable[[int], None]] = {
     "more": more,
     "sequential": sequential,
     "winners": winners,
+    "drifts": drifts,
 }
 
 

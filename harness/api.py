@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from harness.gates.compare import Compared, Comparison
     from harness.gates.power import Assumption, PowerEstimate
     from harness.gates.service import Judged
+    from harness.gates.watch import Watch
     from harness.interchange.take_in import TakenIn
     from harness.records import Evidence, Parity
     from harness.store.bundle import Exported, Taken
@@ -605,6 +606,23 @@ def baselines(project: Project) -> "list[BaselineSummary]":
     return [
         baseline_file.summarise(project.path, project.suite.name, name) for name in baseline_file.names(project.path)
     ]
+
+
+def watch_baseline(project: Project, name: str) -> "Watch":
+    """Compare the suite's current runs with a baseline, and look for a fall over all commits that were watched so far.
+
+    A commit counts once, and so do weights: a second call changes nothing.
+
+    Args:
+        name: of a baseline beside the suite.
+
+    Raises:
+        UsageError: there is no such baseline, or none of its models has current runs.
+        StoreError: there is no store.
+    """
+    from harness.gates import watch
+
+    return watch.record(project.suite, project.workspace, name)
 
 
 def verify_store(db: str | os.PathLike[str]) -> "Verified":

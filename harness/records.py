@@ -206,6 +206,28 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """A model as one commit left it, compared with a baseline on the same rows."""
+
+    series: str
+    """Digest of the baseline's runs, the model, the rows and the metric."""
+    position: int
+    """Place in the series, from 0."""
+    suite: str
+    baseline: str
+    model_id: str
+    split_id: str
+    metric: str
+    weights: str
+    """Digest of the weights of all seeds, or of the answers of a model without any."""
+    git_commit: str | None
+    value: float
+    """Mean over seeds minus the baseline's, positive where it is better."""
+    watched_at: datetime
+    """UTC, without time zone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """The audit's answer to one question about one split. Holds ids of examples, never their texts."""
 

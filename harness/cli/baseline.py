@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, app, reporting
+from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, announce, app, reporting
 
 verbs = typer.Typer(no_args_is_help=True)
 app.add_typer(verbs, name="baseline", help="Keep evaluations beside the suite, for gates to hold later ones against.")
@@ -40,6 +40,30 @@ def set_baseline(
     else:
         tables.show_baselines(project.suite.name, [asdict(summary)])
     return 0
+
+
+@verbs.command("watch")
+@reporting
+def watch_baseline(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A baseline of the suite, such as main.")],
+    suite_path: SuitePath,
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
+) -> int:
+    """Look for a fall over many commits that no single one shows; exit code 1 if there is one."""
+    announce("reading the stored runs")
+    from harness import api
+    from harness.cli import tables
+    from harness.output.terminal import print_json, say_all
+
+    project = api.open(suite_path, db)
+    watch = api.watch_baseline(project, name)
+    say_all(watch.warnings, [])
+    if as_json:
+        print_json({**asdict(watch), "alarms": [asdict(one) for one in watch.alarms]})
+    else:
+        tables.show_watch(project.suite.name, watch)
+    return 1 if watch.alarms else 0
 
 
 @verbs.command("ls")

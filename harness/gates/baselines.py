@@ -55,7 +55,7 @@ def find(
     wanted = {split_id for _, split_id in split_of}
     splits = {job.split.split_id: job.split for job in jobs if job.split.split_id in wanted}
     if ref is None:
-        return {name: _named(name, suite, workspace, splits) for name in named}
+        return {name: beside_suite(name, suite, workspace, splits) for name in named}
     if not named:
         line = 'non_inferior_to = { baseline = "main", margin = 0.02 }'
         raise UsageError(
@@ -66,7 +66,7 @@ def find(
     return dict.fromkeys(named, substitute)
 
 
-def _named(name: str, suite: Suite, workspace: Workspace, splits: Mapping[str, Split]) -> Found:
+def beside_suite(name: str, suite: Suite, workspace: Workspace, splits: Mapping[str, Split]) -> Found:
     """Find a baseline file beside the suite."""
     path = baseline_file.path_of(workspace.suite_path, name)
     if path.is_file():

@@ -19,6 +19,7 @@ from harness.records import (
     Run,
     Split,
     Verdict,
+    Watched,
 )
 from harness.store import checksum
 from harness.store.connection import Connection
@@ -343,6 +344,16 @@ def latest_verdicts(connection: Connection, suite_digest: str) -> list[Verdict]:
         model_id = numbers.pop("model_id", gate_id.partition(" on ")[0])
         found.append(Verdict(suite, gate_id, model_id, judged_at, outcome, blocking, reason, numbers))
     return found
+
+
+def watched(connection: Connection, series: str) -> list[Watched]:
+    """What was recorded of a watched model, in the order of its commits."""
+    columns = ", ".join(Watched.__dataclass_fields__)
+    rows = connection.execute(
+        f"SELECT {columns} FROM watch WHERE series = ? ORDER BY position",  # noqa: S608 (constant)
+        [series],
+    ).fetchall()
+    return [Watched(*row) for row in rows]
 
 
 def latest_audit(connection: Connection, suite_digest: str) -> list[Finding]:

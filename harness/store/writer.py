@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness.records import AdapterRecord, Finding, Forgetting, Parity, Prediction, Run, Split, Verdict
+from harness.records import AdapterRecord, Finding, Forgetting, Parity, Prediction, Run, Split, Verdict, Watched
 from harness.store import checksum
 from harness.store.connection import Connection, transaction
 
@@ -150,6 +150,13 @@ def write_forgetting(connection: Connection, found: Sequence[Forgetting]) -> Non
     with transaction(connection):
         for moved in found:
             _insert(connection, "forgetting", asdict(moved), ignore=True)
+
+
+def write_watched(connection: Connection, found: Sequence[Watched]) -> None:
+    """Store what the models of a commit came to: all of it, or nothing."""
+    with transaction(connection):
+        for watched in found:
+            _insert(connection, "watch", asdict(watched))
 
 
 def write_audit(connection: Connection, findings: Sequence[Finding]) -> None:

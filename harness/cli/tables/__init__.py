@@ -7,8 +7,10 @@ from typing import Any
 from rich.text import Text
 
 from harness.cli.tables.cells import interval, number, print_lines, print_table, styled, text, wrapped
+from harness.gates.watch import Watch
 from harness.output.visible import visible
 from harness.records import Expected, Run, Verdict
+from harness.stats.drift import COMMITS_PER_ALARM
 from harness.stats.metrics import METRICS
 from leaderboard.board.answers import Answer
 from leaderboard.pages.answers import sentence
@@ -207,6 +209,27 @@ def show_baselines(suite: str, rows: Sequence[Row]) -> None:
         counts = ["–" if r[name] is None else f"{r[name]:,}" for name in ("runs", "n", "bytes")]
         cells.append([r["name"], made_at, commit, *of, *counts])
     print_table(f"{suite}: baselines", columns, cells, numbers=columns[5:])
+
+
+def show_watch(suite: str, watch: Watch) -> None:
+    """Show what a suite's models came to from commit to commit, and answer whether any has fallen for good."""
+    columns = ["split", "model", "commits", "now", "evidence", "alarm at"]
+    cells = []
+    for one in watch.series:
+        shown = [f"{one.commits:,}", f"{one.value:+.3f}", f"{one.evidence:,.1f}", f"{one.alarm_at:,.0f}"]
+        cells.append([one.split, one.model, *shown])
+    metric = watch.series[0].metric if watch.series else ""
+    print_table(f"{suite}: {metric} minus that of baseline {watch.baseline}", columns, cells, numbers=columns[2:])
+    known = [one for one in watch.series if not one.is_new]
+    lines = [
+        f"{one.model} on {one.split} has fallen for good, most likely since "
+        f"{'commit ' + one.falling_since[:12] if one.falling_since else 'then'}, {one.falling_for} commits ago."
+        for one in watch.alarms
+    ] or [f"No lasting fall; a false alarm is raised at most once in {COMMITS_PER_ALARM:,} unchanged commits."]
+    if known:
+        names = ", ".join(f"{one.model} on {one.split}" for one in known)
+        lines.append(f"Nothing new was recorded of {names}: its commit or its weights are known.")
+    print_lines(*(line for text in lines for line in wrapped(text)))
 
 
 def show_runs(store: str, runs: Sequence[Run]) -> None:
