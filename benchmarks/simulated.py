@@ -48,10 +48,13 @@ def pair(generator: np.random.Generator, n: int, chances: list[float]) -> tuple[
 
 
 def clustered_pair(
-    generator: np.random.Generator, clusters: int, chances: list[float], icc: float = ICC
+    generator: np.random.Generator, clusters: int, chances: list[float], icc: float = ICC, size: int = 10
 ) -> tuple[Bools, Bools, NDArray[np.str_]]:
-    """The same in clusters of 5 to 15 examples, with Dirichlet probabilities of this intraclass correlation."""
-    sizes = generator.integers(5, 16, clusters)
+    """The same in clusters of half to one and a half times this size.
+
+    Probabilities are drawn from a Dirichlet distribution with this intraclass correlation.
+    """
+    sizes = generator.integers(size // 2, size + size // 2 + 1, clusters)
     own = generator.dirichlet(np.maximum(chances, 1e-9) * (1 / icc - 1), clusters)
     counts = [generator.multinomial(size, p / p.sum()) for size, p in zip(sizes, own, strict=True)]
     kinds = np.concatenate([np.repeat(np.arange(4), count) for count in counts])

@@ -305,38 +305,54 @@ def sequential(repeats: int) -> None:
 LOOK, WHOLE = 32, 5000
 
 
+def looks(sizes: Ints) -> Ints:
+    """Places of the units after which it is looked: the last of each block of at least 32 examples."""
+    if sizes.max() == 1:
+        return np.arange(LOOK - 1, len(sizes), LOOK)
+    found, block = [], 0
+    for place, size in enumerate(sizes.tolist()):
+        block += size
+        if block >= LOOK:
+            found.append(place)
+            block = 0
+    return np.array(found, dtype=np.int64)
+
+
 def first_verdict(sums: Floats, sizes: Ints, limit: float) -> tuple[str | None, int]:
     """The verdict on a mean difference of a sequence that is looked at after every block, and the units it took."""
-    terms, largest = sums - limit * sizes, int(sizes.max())
-    above = anytime.log_wealth(terms, largest * (-1 - limit))[LOOK - 1 :: LOOK]
-    below = anytime.log_wealth(-terms, largest * (limit - 1))[LOOK - 1 :: LOOK]
+    terms, largest, per_unit = sums - limit * sizes, int(sizes.max()), float(sizes.mean())
+    at = looks(sizes)
+    above = anytime.log_wealth(terms, largest * (-1 - limit), per_unit)[at]
+    below = anytime.log_wealth(-terms, largest * (limit - 1), per_unit)[at]
     crossed = np.flatnonzero((above >= anytime.THRESHOLD) | (below >= anytime.THRESHOLD))
     if not len(crossed):
         return None, len(terms)
-    at = int(crossed[0])
-    return "pass" if above[at] > below[at] else "fail", (at + 1) * LOOK
+    first = int(crossed[0])
+    return "pass" if above[first] > below[first] else "fail", int(at[first]) + 1
 
 
 def naive_verdict(sums: Floats, sizes: Ints, limit: float) -> str | None:
     """The first of the 95 % intervals after every block that excludes the limit, as if it were the only look."""
-    for stop in range(LOOK, len(sums) + 1, LOOK):
-        n, total = sizes[:stop].sum(), sums[:stop].sum()
-        if sizes.max() > 1:  # by unit, with the robust error of a ratio
-            error = float(np.sqrt(((sums[:stop] - total / n * sizes[:stop]) ** 2).sum())) / n
-        else:
-            only_new, only_old = (sums[:stop] > 0).mean(), (sums[:stop] < 0).mean()
-            error = float(np.sqrt(inference.paired_variance(only_new, only_old, limit) / n))
-        if abs(total / n - limit) > 1.96 * error:
-            return "pass" if total / n > limit else "fail"
-    return None
+    at = looks(sizes)
+    n, total = np.cumsum(sizes)[at], np.cumsum(sums)[at]
+    value = total / n
+    if sizes.max() > 1:  # by unit, with the robust error of a ratio
+        squares = [np.cumsum(one)[at] for one in (sums * sums, sums * sizes, sizes * sizes)]
+        error = np.sqrt(np.maximum(0, squares[0] - 2 * value * squares[1] + value**2 * squares[2])) / n
+    else:
+        shares = np.cumsum(sums > 0)[at] / n, np.cumsum(sums < 0)[at] / n
+        variances = [inference.paired_variance(*both, limit) for both in zip(*shares, strict=True)]
+        error = np.sqrt(np.array(variances) / n)
+    excluded = np.flatnonzero(np.abs(value - limit) > 1.96 * error)
+    return None if not len(excluded) else "pass" if value[excluded[0]] > limit else "fail"
 
 
 def units_of(stream: np.random.Generator, chances: list[float], size: int) -> tuple[Floats, Ints]:
-    """Differences of a pair, new minus old, on examples or on clusters of about ten, summed by unit."""
+    """Differences of a pair, new minus old, on examples or on clusters of about this size, summed by unit."""
     if size == 1:
         new, old = pair(stream, WHOLE, chances)
         return (new * 1.0 - old * 1.0), np.ones(WHOLE, dtype=np.int64)
-    new, old, names = clustered_pair(stream, WHOLE // size, chances)
+    new, old, names = clustered_pair(stream, WHOLE // size, chances, size=size)
     _, codes = np.unique(names, return_inverse=True)
     return np.bincount(codes, new * 1.0 - old * 1.0), np.bincount(codes)
 
@@ -345,7 +361,7 @@ def false_verdicts(repeats: int) -> None:
     """A model that is worse by exactly the margin: every verdict is false."""
     rows, margin = [], 0.01
     truths = [(0.5, 0.02), (0.5, 0.1), (0.5, 0.2), (0.9, 0.02), (0.9, 0.1), (0.9, 0.2), (0.99, 0.02), (0.99, 0.03)]
-    for (accuracy, disagreement), size in product(truths, (1, 10)):
+    for (accuracy, disagreement), size in product(truths, (1, 10, 25)):
         chances = cells(-margin, disagreement, accuracy)
         found = {"sequential": 0, "naive": 0}
         for stream in np.random.default_rng(7).spawn(repeats):
@@ -354,7 +370,7 @@ def false_verdicts(repeats: int) -> None:
             found["naive"] += naive_verdict(sums, sizes, -margin) is not None
         rows.append([f"{accuracy:g}", f"{disagreement:g}", str(size), *(share(n, repeats) for n in found.values())])
     head = ["accuracy", "disagreement", "examples per cluster", "false verdicts, %", "naive, %"]
-    table(f"Looks after every {LOOK} units, up to {WHOLE:,} examples, at the margin", head, rows)
+    table(f"Looks after every {LOOK} examples, up to {WHOLE:,}, at the margin", head, rows)
 
 
 def early_verdicts(repeats: int) -> None:
@@ -376,6 +392,29 @@ def early_verdicts(repeats: int) -> None:
                      share(same, decided)])  # fmt: skip
     head = ["difference", "disagreement", "margin", "median units", "90 % take", "decided, %", "as the whole, %"]
     table(f"Units of {WHOLE:,} until a verdict", head, rows)
+    rows = []
+    settings = [(0.0, 0.1, 0.03), (0.0, 0.1, 0.05), (0.05, 0.1, 0.02), (-0.08, 0.12, 0.02)]
+    for size, (difference, disagreement, margin) in product((10, 25), settings):
+        taken, timid, decided = [], [], 0
+        for stream in np.random.default_rng(12).spawn(repeats):
+            sums, sizes = units_of(stream, cells(difference, disagreement, 0.85), size)
+            verdict, units = first_verdict(sums, sizes, -margin)
+            taken.append(units)
+            decided += verdict is not None
+            timid.append(evenly(sums, sizes, -margin))
+        rows.append([str(size), f"{difference:+g}", f"{disagreement:g}", f"{margin:g}", f"{WHOLE // size:,}",
+                     f"{int(np.median(taken)):,}", f"{int(np.median(timid)):,}", share(decided, repeats)])  # fmt: skip
+    head = ["examples per cluster", "difference", "disagreement", "margin", "clusters", "median clusters",
+            "with bets in equal parts", "decided, %"]  # fmt: skip
+    table("Clusters until a verdict", head, rows)
+
+
+def evenly(sums: Floats, sizes: Ints, limit: float) -> int:
+    """The units that a verdict takes if the money is on all bets in equal parts, whatever the clusters' size."""
+    terms, largest, at = sums - limit * sizes, int(sizes.max()), looks(sizes)
+    both = anytime.log_wealth(terms, largest * (-1 - limit)), anytime.log_wealth(-terms, largest * (limit - 1))
+    crossed = np.flatnonzero(np.maximum(*both)[at] >= anytime.THRESHOLD)
+    return int(at[crossed[0]]) + 1 if len(crossed) else len(terms)
 
 
 def winners(repeats: int) -> None:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from harness.gates.service import Judged
     from harness.gates.watch import Watch
     from harness.interchange.take_in import TakenIn
-    from harness.records import Evidence, Parity
+    from harness.records import Evidence, Parity, Place
     from harness.store.bundle import Exported, Taken
     from harness.store.connection import Connection
     from harness.store.garbage import Cleared
@@ -114,6 +114,7 @@ def evaluate(
     *,
     models: Collection[str] = (),
     splits: Collection[str] = (),
+    without: "Collection[Place]" = (),
     engine: str = "local",
     workers: int | None = None,
     address: str | None = None,
@@ -126,6 +127,7 @@ def evaluate(
     Args:
         models: only these; all where empty.
         splits: only these of the scored splits; all where empty.
+        without: models and splits, as pairs of ids, that are left to gates which stop early.
         engine: a key of `harness.engine.ENGINES`.
         workers: processes at once; one per core where None.
         address: of a Ray cluster to join.
@@ -154,6 +156,7 @@ def evaluate(
             map_unordered,
             model_ids=models,
             split_ids=splits,
+            without=without,
             limit=limit,
             fresh=fresh,
             progress=progress,

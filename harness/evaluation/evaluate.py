@@ -43,6 +43,7 @@ def bring_up_to_date(
     *,
     model_ids: Collection[str] = (),
     split_ids: Collection[str] = (),
+    without: Collection[Place] = (),
     limit: int | None = None,
     fresh: bool = False,
     progress: Progress = silent,
@@ -53,6 +54,7 @@ def bring_up_to_date(
         map_unordered: an opened engine.
         model_ids: only these models; all where empty.
         split_ids: only these splits; all that nothing is trained on where empty.
+        without: models and splits that are not scored; their weights are trained.
         limit: only the first so many examples of each split.
         fresh: score all of them, stored or not.
         progress: of the steps that this process takes itself.
@@ -70,6 +72,7 @@ def bring_up_to_date(
     parity.bring_up_to_date(variants, workspace, map_unordered)
     jobs = plan(suite, inputs, workspace, model_ids=model_ids, split_ids=split_ids, limit=limit, found=found)
     expectations.note(suite, jobs, workspace)
+    jobs = [job for job in jobs if (job.model.id, job.split.split_id) not in without]
     report = evaluate(jobs, workspace, map_unordered, fresh=fresh)
     done = {run.run_key for run in (*report.scored, *report.reused)}
     unmeasured = measure_forgetting([job for job in jobs if job.run_key in done], workspace, map_unordered)

@@ -50,6 +50,8 @@ def run_canaries(
     progress: Progress,
     note: Callable[[str], None],
     warn: Callable[[str], None],
+    *,
+    will_score: Callable[[Rule], bool] = lambda rule: False,
 ) -> Evidence:
     """Score part of each baseline that a rule will be compared with again, and add the outcome to the evidence.
 
@@ -58,10 +60,14 @@ def run_canaries(
         jobs: the suite's plan.
         note: receives the outcome of scoring part of a baseline again.
         warn: receives warnings of what that could not show.
+        will_score: reports whether a rule's runs, if they are not stored, are about to be scored.
     """
     asking: dict[str, list[str]] = {}
     for rule in rules:
-        if rule.baseline is not None and compared(rule, evidence) is not None:
+        if rule.baseline is None:
+            continue
+        is_usable = (rule.model, rule.split) in found[rule.baseline].baseline.outcomes
+        if compared(rule, evidence) is not None or (is_usable and will_score(rule)):
             asking.setdefault(found[rule.baseline].baseline.name, []).append(rule.model)
     checked: dict[str, Baseline] = {}
     for baseline, runs in found.values():

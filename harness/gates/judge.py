@@ -52,7 +52,16 @@ def reference_of(rule: Comparison | Flips, evidence: Evidence) -> tuple[Outcomes
     """Select the outcomes of the other side by seed, on the same examples."""
     if isinstance(rule.other, OtherModel):
         return _in_slice(rule, seeds_of(rule, rule.other.model, rule.split, evidence), evidence)
-    place, name = (rule.model, rule.split), rule.other.name
+    place = (rule.model, rule.split)
+    baseline, outcomes = baseline_of(rule, evidence)
+    if outcomes[0].example_ids != evidence.outcomes[place][0].example_ids:
+        raise Unjudgeable(f"baseline {baseline.name} holds other examples of {rule.split} than are scored now")
+    return _in_slice(rule, outcomes, evidence)
+
+
+def baseline_of(rule: Comparison | Flips, evidence: Evidence) -> tuple[Baseline, tuple[Outcomes, ...]]:
+    """Select the baseline that a rule names and its outcomes by seed, on the whole split as it is now."""
+    place, name = (rule.model, rule.split), str(rule.baseline)
     baseline = evidence.baselines.get(name, Baseline(name, {}, frozenset(), "was not looked up"))
     if baseline.problem is not None:
         raise Unjudgeable(f"baseline {baseline.name}: {baseline.problem}")
@@ -68,9 +77,7 @@ def reference_of(rule: Comparison | Flips, evidence: Evidence) -> tuple[Outcomes
         )
     if baseline.drift is not None:
         raise Unjudgeable(f"environment drift: {baseline.drift}")
-    if baseline.outcomes[place][0].example_ids != evidence.outcomes[place][0].example_ids:
-        raise Unjudgeable(f"baseline {baseline.name} holds other examples of {rule.split} than are scored now")
-    return _in_slice(rule, baseline.outcomes[place], evidence)
+    return baseline, baseline.outcomes[place]
 
 
 def seeds_of(rule: Rule, model: str, split: str, evidence: Evidence) -> tuple[Outcomes, ...]:
@@ -214,11 +221,14 @@ def decide(rule: Rule, evidence: Evidence) -> Decision:
         decision = KINDS[rule.kind](rule, evidence)
     except Unjudgeable as problem:
         return Decision("fail", str(problem), {})
-    return decision if rule.baseline is None else _naming(evidence.baselines[rule.baseline], rule, decision)
+    return naming_baseline(rule, evidence, decision)
 
 
-def _naming(baseline: Baseline, rule: Rule, decision: Decision) -> Decision:
+def naming_baseline(rule: Rule, evidence: Evidence, decision: Decision) -> Decision:
     """Name the baseline in a decision, since the command line may substitute another one for that of the rule."""
+    if rule.baseline is None:
+        return decision
+    baseline = evidence.baselines[rule.baseline]
     reason = decision.reason if baseline.name == rule.baseline else f"against {baseline.name}: {decision.reason}"
     added = {"reference": f"baseline {baseline.name}", "canary": baseline.canary}
     return decision._replace(reason=reason, numbers=decision.numbers | added)

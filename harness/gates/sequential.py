@@ -7,11 +7,13 @@ it does not depend on the file's. All sides of a rule score a block of units, an
 or go on (`harness.stats.anytime`). The answers are kept in blocks: a gate that was stopped goes on where it stood, and
 a later evaluation of the whole split scores only the rest.
 
-Rules about a mean of bounded terms can be decided so: accuracy and Brier score, their differences, and flips. With
-several seeds a verdict is about these weights, since the choice of seeds is no part of the sequence.
+Rules about a mean of bounded terms can be decided so: accuracy and Brier score, their differences, and flips; the other
+side may be a stored baseline. With several seeds a verdict is about these weights, since the choice of seeds is no part
+of the sequence.
 """
 
 import hashlib
+import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ import numpy as np
 from harness.errors import StoreError
 from harness.evaluation import scoring, shards
 from harness.evaluation.scoring import Job
-from harness.gates.judge import Decision, Unjudgeable
+from harness.gates.judge import Decision, Unjudgeable, baseline_of, naming_baseline
 from harness.gates.judge import decide as decide_whole
 from harness.models.classifier import Classifier
 from harness.progress import Advance, Progress, silent
@@ -32,10 +34,11 @@ from harness.stats import anytime, slices
 from harness.stats.anytime import Seen, Side
 from harness.stats.inference import Floats, Ints
 from harness.stats.metrics import METRICS
-from harness.suite.rules import Bound, Comparison, Flips, Rule
+from harness.suite.rules import Bound, Comparison, Flips, Rule, of_expectations, of_gates
+from harness.suite.schema import Suite
 
 BLOCK = 32
-"""Units between two looks."""
+"""Examples, at least, between two looks."""
 ORDER = "order-1"
 """Seed of the order of the units."""
 
@@ -86,7 +89,8 @@ def decide_early(
     evidence: Evidence,
     folder: Path,
     *,
-    may_score: bool = True,
+    may_score: Callable[[Rule], bool] = lambda rule: True,
+    family: int = 1,
     progress: Progress = silent,
 ) -> Early:
     """Decide the rules whose runs are not all stored and that can be decided on a part of their split.
@@ -96,7 +100,8 @@ def decide_early(
         jobs: the plan of the suite.
         evidence: what is stored as a whole.
         folder: of all shards.
-        may_score: False to decide by the kept blocks alone, and leave out what these do not decide.
+        may_score: False for a rule that is decided by the kept blocks alone, and left out where these do not decide.
+        family: number of rules for which a fail will be corrected.
 
     Returns:
         The decisions. A model that cannot be scored fails its rules, with the reason; where scoring is asked for, so
@@ -108,13 +113,16 @@ def decide_early(
         if _is_stored(rule, evidence):
             continue
         if (why := why_whole(rule)) is not None:
-            if may_score:
+            if may_score(rule):
                 whole = decide_whole(rule, evidence)
                 found[rule.gate_id] = whole._replace(reason=f"{whole.reason}; a part is not enough: {why}")
             continue
         try:
-            sides = _sides(rule, jobs, evidence, models, lambda job: FromModel(job, folder, evaluation_id, may_score))
-            found[rule.gate_id] = decide(rule, sides, _examples(rule, jobs), progress)
+            sides = _sides(rule, jobs, evidence, models, lambda job: FromModel(job, folder, evaluation_id))
+            for one in models.values():
+                one.may_score = may_score(rule)
+            decided = decide(rule, sides, _examples(rule, jobs), progress, family)
+            found[rule.gate_id] = naming_baseline(rule, evidence, decided)
         except NotKept:
             continue
         except Unjudgeable as problem:
@@ -163,6 +171,8 @@ def _sides(
         for job in here:
             models.setdefault(job.run_key, load(job))
         sides.append(tuple(models[job.run_key] for job in here))
+    if isinstance(rule, Comparison | Flips) and rule.baseline is not None:
+        sides.append(tuple(from_outcomes(outcomes) for outcomes in baseline_of(rule, evidence)[1]))
     return Sides(sides[0], sides[1] if len(sides) > 1 else ())
 
 
@@ -172,12 +182,20 @@ def _check_different(model: str, jobs: Sequence[Job]) -> None:
         raise Unjudgeable(f"two seeds of {model} have the same weights: they are one seed counted twice")
 
 
+def only_early(suite: Suite) -> frozenset[Place]:
+    """Models and splits that only rules ask for which the suite declares as sequential, and which a part can decide."""
+    early: set[Place] = set()
+    whole: set[Place] = set()
+    for rule in [*of_gates(suite), *of_expectations(suite)]:
+        places = early if rule.sequential and why_whole(rule) is None else whole
+        places |= {(model, split) for model in rule.models for split in rule.splits}
+    return frozenset(early - whole)
+
+
 def why_whole(rule: Rule) -> str | None:
     """Say why a rule needs the whole split; None if it can be decided on a part of it."""
     if not isinstance(rule, Bound | Comparison | Flips):
         return f"{rule.kind} is not about the mean of one split"
-    if rule.baseline is not None:
-        return "its other side is a stored baseline"
     if not isinstance(rule, Flips) and rule.metric not in TERMS:
         return f"{rule.metric} is not a mean of bounded terms"
     return None
@@ -199,11 +217,13 @@ class FromModel:
     Args:
         folder: of all shards.
         evaluation_id: recorded in the blocks that are scored.
-        may_score: False to use nothing but what is kept.
     """
 
-    def __init__(self, job: Job, folder: Path, evaluation_id: str, may_score: bool) -> None:
-        self.job, self.folder, self.evaluation_id, self.may_score = job, folder, evaluation_id, may_score
+    may_score = True
+    """False to use nothing but what is kept."""
+
+    def __init__(self, job: Job, folder: Path, evaluation_id: str) -> None:
+        self.job, self.folder, self.evaluation_id = job, folder, evaluation_id
         self.known, self.damaged = shards.known(job, folder)
         self.classifier: Classifier | None = None
 
@@ -290,11 +310,16 @@ def _place(unit: tuple[Example, ...]) -> bytes:
     return hashlib.sha256("\n".join([ORDER, *(example.example_id for example in unit)]).encode()).digest()
 
 
-def decide(rule: Rule, sides: Sides, examples: Sequence[Example], progress: Progress) -> Decision:
+def decide(
+    rule: Rule, sides: Sides, examples: Sequence[Example], progress: Progress, family: int = 1, block: int = BLOCK
+) -> Decision:
     """Score blocks of units until a rule passes or fails, or all units are scored.
 
     Args:
         examples: of the rule's split.
+        family: number of rules for which a fail will be corrected; it then needs as many times the evidence, with which
+            any of Holm's steps keeps it.
+        block: examples, at least, between two looks.
 
     Raises:
         Unjudgeable: the rule's slice is empty, or a model cannot be scored.
@@ -308,25 +333,41 @@ def decide(rule: Rule, sides: Sides, examples: Sequence[Example], progress: Prog
     units = units_in_order(examples)
     if not units:
         raise Unjudgeable(f"no example of {rule.split} is in the slice {rule.slice}")
-    largest = max(map(len, units))
+    largest, per_unit = max(map(len, units)), len(examples) / len(units)
+    # Whatever Holm's step, a fail with so many times the evidence stands; a pass is not corrected.
+    fails: Side = "below" if asked.passes == "above" else "above"
     sums, sizes = np.zeros(0), np.zeros(0, dtype=np.int64)
     with progress(rule.gate_id, len(units)) as advance:
-        for block in _blocks(units):
-            terms = _terms(asked, sides, [example for unit in block for example in unit])
-            lengths = np.array([len(unit) for unit in block])
+        for some in _blocks(units, block):
+            terms = _terms(asked, sides, [example for unit in some for example in unit])
+            lengths = np.array([len(unit) for unit in some])
             starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
             sums = np.concatenate([sums, np.add.reduceat(terms, starts)])
             sizes = np.concatenate([sizes, lengths])
-            seen = Seen(sums, sizes, largest, asked.low, asked.high)
-            advance(len(block), "")
-            if (side := anytime.decide(seen, asked.limit)) is not None:
+            seen = Seen(sums, sizes, largest, per_unit, asked.low, asked.high)
+            advance(len(some), "")
+            if (side := anytime.decide(seen, asked.limit, {fails: family})) is not None:
                 break
     return _decision(rule, asked, seen, side, len(units), max(len(sides.candidate), len(sides.reference)))
 
 
-def _blocks(units: Sequence[tuple[Example, ...]]) -> Iterator[Sequence[tuple[Example, ...]]]:
-    for start in range(0, len(units), BLOCK):
-        yield units[start : start + BLOCK]
+def _blocks(units: Sequence[tuple[Example, ...]], size: int) -> Iterator[Sequence[tuple[Example, ...]]]:
+    """Divide units, in order, into blocks of at least so many examples; the last may be smaller."""
+    start = 0
+    for end in ends_of_blocks(np.array([len(unit) for unit in units], dtype=np.int64), size).tolist():
+        yield units[start : end + 1]
+        start = end + 1
+
+
+def ends_of_blocks(sizes: Ints, least: int = BLOCK) -> Ints:
+    """Find the places of the units after which it is looked: the last of each block, and the last of all."""
+    found, block = [], 0
+    for place, size in enumerate(sizes.tolist()):
+        block += size
+        if block >= least or place == len(sizes) - 1:
+            found.append(place)
+            block = 0
+    return np.array(found, dtype=np.int64)
 
 
 def _terms(asked: Question, sides: Sides, examples: Sequence[Example]) -> Floats:
@@ -339,9 +380,11 @@ def _decision(rule: Rule, asked: Question, seen: Seen, side: Side | None, of_uni
     low, high = anytime.interval(seen)
     outcome: Outcome = "inconclusive" if side is None else "pass" if side == asked.passes else "fail"
     n, units = int(seen.sizes.sum()), len(seen.sums)
+    above, below = anytime.log_evidence(seen, asked.limit)
     numbers: dict[str, Any] = {
         "value": seen.mean, "ci_low": low, "ci_high": high, "n": n, "limit": rule.limit, "units": units,
         "of_units": of_units, "seeds": seeds,
+        "p_fail": math.exp(min(0.0, -(below if asked.passes == "above" else above))),
     }  # fmt: skip
     if isinstance(rule, Comparison | Flips):
         numbers["reference"] = rule.other.words

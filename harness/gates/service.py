@@ -58,7 +58,8 @@ def judge_stored(
 
     Args:
         against: substitute for every baseline that a rule names: a file, a name, a commit or tag, or a time.
-        sequential: where runs are not stored, score them block by block until the rule is decided.
+        sequential: where runs are not stored, score them block by block until the rule is decided: for all rules, not
+            only those that the suite declares so.
 
     Raises:
         UsageError: nothing matches `against`, or no rule names a baseline.
@@ -70,18 +71,28 @@ def judge_stored(
     known = stored_overlaps(suite, materials.splits, workspace) or ()
     warnings, notes = [*materials.warnings, *nearly_equal(known)], list[str]()
     jobs = plan(suite, materials, workspace)
-    with opened(workspace.db, read_only=not sequential) as connection:  # from an empty store, if need be
+    early_rules = [rule for rule in of_gates(suite) if sequential or rule.sequential]
+    with opened(workspace.db, read_only=not early_rules) as connection:  # from an empty store, if need be
         baselines = gates_baselines.find(connection, suite, workspace, jobs, rules, against)
         found = results.of(connection, jobs, {name: one.baseline for name, one in baselines.items()})
         seen = reader.first_seen(connection, expectations.stated(suite, jobs))
-    found = canary.run_canaries(rules, found, baselines, jobs, progress, notes.append, warnings.append)
-    early = decide_early(of_gates(suite), jobs, found, workspace.shards, may_score=sequential, progress=progress)
+    may_score = early_rules.__contains__
+    found = canary.run_canaries(
+        rules, found, baselines, jobs, progress, notes.append, warnings.append, will_score=may_score
+    )
+    early = decide_early(
+        of_gates(suite), jobs, found, workspace.shards, may_score=may_score, family=_family(suite), progress=progress
+    )
     verdicts = judge.judge(suite, found, provenance.now(), early.decisions)
     with opened(workspace.db) as connection:
         writer.write_verdicts(connection, verdicts)
     warnings += early.damaged
-    notes += early.notes if sequential else ()
+    notes += early.notes if early_rules else ()
     return Judged(tuple(verdicts), expected(suite, jobs, found, seen), found, tuple(warnings), tuple(notes))
+
+
+def _family(suite: Suite) -> int:
+    return judge.family_of(of_gates(suite)) if suite.family == "holm" else 1
 
 
 _ANSWERS: dict[Outcome, Answer] = {"pass": "confirmed", "fail": "refuted", "inconclusive": "undecided"}
@@ -100,7 +111,9 @@ def judge_again(
     found = results.evidence_from(connection, jobs, stored, {name: one.baseline for name, one in baselines.items()})
     seen = reader.first_seen(connection, expectations.stated(suite, jobs))
     judged_at = max((run.finished_at for run in stored.runs.values()), default=datetime.min)  # noqa: DTZ901 (UTC)
-    early = decide_early(of_gates(suite), jobs, found, workspace.shards, may_score=False)
+    early = decide_early(
+        of_gates(suite), jobs, found, workspace.shards, may_score=lambda rule: False, family=_family(suite)
+    )
     verdicts = judge.judge(suite, found, judged_at, early.decisions)
     return Judged(tuple(verdicts), expected(suite, jobs, found, seen), found)
 

@@ -38,12 +38,12 @@ class Bars:
     def __call__(self, label: str, total: int) -> Iterator[Advance]:
         """Show a task for as long as the block lasts."""
         began = time.monotonic()
-        last_note = ""
+        last_note, done = "", 0
         task = self.drawn.add_task(label, total=total, note="")
 
         def advance(units: int, note: str) -> None:
-            nonlocal last_note
-            last_note = note or last_note
+            nonlocal last_note, done
+            last_note, done = note or last_note, done + units
             self.drawn.update(task, advance=units, note=note)
 
         self.open_tasks += 1
@@ -56,7 +56,8 @@ class Bars:
             self.drawn.remove_task(task)
             if stderr.is_terminal and not self.open_tasks:
                 self.drawn.stop()
-        say(f"{label}: {total:,} in {time.monotonic() - began:.1f} s{', ' if last_note else ''}{last_note}")
+        count = f"{done:,} of {total:,}" if 0 < done < total else f"{total:,}"
+        say(f"{label}: {count} in {time.monotonic() - began:.1f} s{', ' if last_note else ''}{last_note}")
 
 
 def say(message: str) -> None:

@@ -141,11 +141,12 @@ def _read(shared: Path, session: str | None) -> dict[str, Any]:
 
 def _judge(suite: Suite, suite_path: Path, db: Path) -> Verdicts:
     from harness import api
+    from harness.gates.sequential import only_early
     from harness.output.terminal import Bars, say, say_all
     from harness.provenance import cores
 
     project, progress = api.Project(suite, suite_path, db), Bars()
-    report = api.evaluate(project, workers=cores(), progress=progress)
+    report = api.evaluate(project, without=only_early(suite), workers=cores(), progress=progress)
     say_all(report.warnings, [*report.notes, *report.reasons])
     say(f"scored {len(report.scored)}, already stored {len(report.reused)}, failed {len(report.failed)}")
     judged = api.judge(project, progress=progress)

@@ -114,6 +114,8 @@ class Gate(Closed):
     max_train_seconds: Annotated[float, Field(gt=0)] | None = None
     """Limit on the training time of the adapter's slowest seed, on the machine that trained it."""
     min_throughput: ThroughputLimit | None = None
+    sequential: bool = Field(default=False, exclude_if=lambda value: not value)
+    """If true, models whose runs are not stored are scored only until the gate's rules pass or fail."""
     on_inconclusive: Literal["fail", "warn"]
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """The rules of a suite's gates and expectations, one at a time and in words: one type for each kind of question."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from harness.suite.schema import Against, Expectation, FlipLimit, Gate, Suite
@@ -53,6 +53,8 @@ class Rule:
     inconclusive_fails: bool
     slice: str | None = field(default=None, kw_only=True)
     """Only these examples of the split: `family=value`."""
+    sequential: bool = field(default=False, kw_only=True)
+    """True if a part of the split may decide it, as soon as that is certain."""
 
     @property
     def place(self) -> str:
@@ -186,6 +188,10 @@ def _of_claim(declared: Gate | Expectation, *, inconclusive_fails: bool) -> Iter
 
 
 def _of_gate(gate: Gate) -> Iterator[Rule]:
+    return (replace(rule, sequential=gate.sequential) for rule in _rules_of_gate(gate))
+
+
+def _rules_of_gate(gate: Gate) -> Iterator[Rule]:
     strict = gate.on_inconclusive == "fail"
     yield from _of_claim(gate, inconclusive_fails=strict)
     place, at = _place(gate), (gate.model, gate.split)

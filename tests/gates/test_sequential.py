@@ -1,7 +1,10 @@
 """Gates that stop scoring as soon as they are decided, on real models; resumed, and finished by a whole run."""
 
+import itertools
 import json
 import re
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,12 @@ import pytest
 
 from harness.gates import sequential
 from harness.gates.sequential import Sides, units_in_order
-from harness.progress import silent
+from harness.progress import Advance, silent
 from harness.records import Example, Outcomes
+from harness.stats.inference import Floats
 from harness.store import reader
 from harness.store.connection import opened
+from harness.suite.load import load
 from harness.suite.rules import Bound, Comparison, Flips, Kind, OtherModel, Rule
 from tests.conftest import _outcomes, _split
 from tests.worlds import FLIPS, MIN, NON_INFERIOR, SUPERIOR, World
@@ -112,6 +117,68 @@ def test_without_asking_nothing_is_scored_and_what_blocks_decide_is_used(unscore
     assert verdicts(unscored)[MIN]["outcome"] == "pass"
 
 
+def test_a_gate_that_the_suite_declares_sequential_needs_no_option_and_the_others_are_as_ever(
+    unscored: World,
+) -> None:
+    unscored.edit('superior_to = { model = "majority", margin = 0.1 }', "sequential = true")
+    with opened(unscored.db):
+        pass
+    result = unscored.command("gate", unscored.suite, "--json", "--junit", unscored.root / "gates.xml")
+    found = {verdict["gate_id"]: verdict for verdict in json.loads(result.stdout)}
+    assert found[MIN]["outcome"] == "pass"
+    assert found[MIN]["numbers"]["units"] < 100
+    assert "has no run in the store" in found[NON_INFERIOR]["reason"]
+    assert len({path.parent for path in blocks(unscored)}) == found[MIN]["numbers"]["seeds"]  # of one model alone
+    of_units = re.search(rf"{re.escape(MIN)}: (\d+) of 100 in", result.stderr)
+    assert of_units is not None
+    assert int(of_units[1]) == found[MIN]["numbers"]["units"]  # the bar counts what was scored
+    written = (unscored.root / "gates.xml").read_text()
+    for name in ("units", "p_fail", "p_fail_holm"):
+        assert f'name="{name}"' in written
+
+
+def test_a_comparison_with_a_stored_baseline_stops_early_too(world: World) -> None:
+    assert world.command("baseline", "set", "main", world.suite, "--model", "tiny+lora").exit_code == 0
+    world.edit('superior_to = { model = "majority", margin = 0.1 }', 'max_flips = { baseline = "main", share = 0.2 }')
+    world.db.unlink()
+    rule = "tiny+lora on test: flips against baseline main <= 0.2"
+    decided = verdicts(world, "--sequential")[rule]
+    assert decided["outcome"] == "pass"
+    assert decided["numbers"]["units"] < 100
+    assert decided["numbers"]["reference"] == "baseline main"
+    assert decided["numbers"]["canary"].startswith("same: ")
+    folder = world.suite.parent / "baselines"
+    (kept,) = folder.glob("*.parquet")
+    kept.rename(folder / kept.name.replace("main", "other"))
+    assert "no baseline 'main'" in verdicts(world, "--sequential")[rule]["reason"]
+
+
+def test_nothing_is_trained_for_a_gate_that_stops_early(unscored: World) -> None:
+    """Stored weights decide a rule; without weights it fails, and says what trains them."""
+    adapters = unscored.root / "runs" / "adapters"
+    before = {path: path.stat().st_mtime_ns for path in adapters.rglob("*")}
+    assert verdicts(unscored, "--sequential")[MIN]["outcome"] == "pass"
+    assert {path: path.stat().st_mtime_ns for path in adapters.rglob("*")} == before
+    shutil.rmtree(unscored.adapter("full", 1))
+    left = sorted(adapters.rglob("*"))
+    found = verdicts(unscored, "--sequential")
+    assert found[MIN]["outcome"] == "pass"
+    assert (found[NON_INFERIOR]["outcome"], found[NON_INFERIOR]["numbers"]) == ("fail", {})
+    assert "adapter 'full' seed 1 has not been trained yet" in found[NON_INFERIOR]["reason"]
+    assert sorted(adapters.rglob("*")) == left
+
+
+def test_places_that_only_sequential_gates_ask_for_need_no_evaluation(unscored: World) -> None:
+    assert sequential.only_early(load(unscored.suite)) == frozenset()
+    unscored.edit("margin = 0.1 }\non_inc", "margin = 0.1 }\nsequential = true\non_inc")
+    # The other gate compares with tiny+lora on the whole split.
+    assert sequential.only_early(load(unscored.suite)) == {("majority", "test")}
+    unscored.edit("share = 0.2 }\non_inc", "share = 0.2 }\nsequential = true\non_inc")
+    assert sequential.only_early(load(unscored.suite)) == {
+        ("majority", "test"), ("tiny+lora", "test"), ("tiny-full", "test"),
+    }  # fmt: skip
+
+
 def test_a_rule_that_needs_the_whole_split_fails_with_the_reason(unscored: World) -> None:
     unscored.edit('metric = "accuracy"\nmin = 0.8', 'metric = "f1"\nmin = 0.8')
     found = verdicts(unscored, "--sequential")
@@ -167,6 +234,64 @@ def test_every_kind_of_rule_passes_and_fails_as_it_should(
     found = sequential.decide(one, Sides(sides[0], sides[1] if len(one.models) > 1 else ()), many, silent)
     assert found.outcome == outcome
     assert found.numbers["units"] < found.numbers["of_units"] == (clusters or 1200)
+
+
+class Stopped(Exception):
+    """A kill."""
+
+
+@pytest.mark.parametrize("clusters", [None, 60])
+def test_a_gate_that_is_killed_at_any_block_and_goes_on_comes_to_the_same_verdict(clusters: int | None) -> None:
+    many, generator = examples(600, clusters), np.random.default_rng(5)
+    whole = sequential.from_outcomes(outcomes(many, generator.random(600) < 0.9))
+    one = rule("min", 0.8)
+    expected = sequential.decide(one, Sides((whole,), ()), many, silent)
+    assert 100 < expected.numbers["n"] < 600
+
+    def until(kill_at: int, kept: dict[str, float]) -> sequential.Scores:
+        calls = 0
+
+        def scores(examples: Sequence[Example], advance: Advance) -> Floats:
+            nonlocal calls
+            calls += 1
+            if calls == kill_at:
+                raise Stopped
+            fresh = [example for example in examples if example.example_id not in kept]
+            kept.update(zip([example.example_id for example in fresh], whole(fresh, advance).tolist(), strict=True))
+            return np.array([kept[example.example_id] for example in examples], dtype=np.float64)
+
+        return scores
+
+    for kill_at in itertools.count(1):
+        kept: dict[str, float] = {}
+        try:
+            found = sequential.decide(one, Sides((until(kill_at, kept),), ()), many, silent)
+        except Stopped:
+            assert sequential.decide(one, Sides((until(0, kept),), ()), many, silent) == expected
+        else:
+            assert found == expected
+            break
+    assert kill_at > 3
+
+
+@pytest.mark.parametrize("clusters", [None, 60])
+def test_the_size_of_the_blocks_decides_only_when_it_is_looked(clusters: int | None) -> None:
+    many, generator = examples(600, clusters), np.random.default_rng(5)
+    sides = Sides((sequential.from_outcomes(outcomes(many, generator.random(600) < 0.9)),), ())
+    found = {size: sequential.decide(rule("min", 0.8), sides, many, silent, block=size) for size in (1, 10, 32, 100)}
+    assert {one.outcome for one in found.values()} == {"pass"}
+    assert all(one.numbers["n"] >= found[1].numbers["n"] for one in found.values())  # a look less, not another answer
+
+
+def test_a_fail_that_will_be_corrected_for_ten_rules_takes_more_units_and_stands() -> None:
+    many, generator = examples(1200), np.random.default_rng(6)
+    sides = Sides((sequential.from_outcomes(outcomes(many, generator.random(1200) < 0.8)),), ())
+    alone, among = (sequential.decide(rule("min", 0.9), sides, many, silent, family=n) for n in (1, 10))
+    assert alone.outcome == among.outcome == "fail"
+    assert alone.numbers["units"] < among.numbers["units"]
+    assert 10 * among.numbers["p_fail"] <= 0.025 < 10 * alone.numbers["p_fail"]
+    passing = [sequential.decide(rule("min", 0.7), sides, many, silent, family=n) for n in (1, 10)]
+    assert passing[0] == passing[1]
 
 
 def test_equal_models_at_the_margin_stay_undecided_to_the_end() -> None:

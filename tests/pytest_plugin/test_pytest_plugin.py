@@ -306,3 +306,21 @@ def test_an_error_is_shared_too(fresh: Project, configured: Any, monkeypatch: py
     monkeypatch.setenv("PIP_INDEX_URL", fresh.index_url)
     with pytest.raises(HarnessError, match="could not fetch"):
         judge_once(suite, fresh.suite, fresh.db, "one session")
+
+
+def test_a_model_that_only_sequential_gates_ask_for_is_not_scored_as_a_whole(fresh: Project) -> None:
+    text = fresh.suite.read_text()
+    for rule in ("min = 0.5", "max = 0.2"):
+        text = text.replace(f"{rule}\n", f"{rule}\nsequential = true\n", 1)
+    assert text.count("sequential = true") == 2
+    fresh.suite.write_text(text)
+    junit = fresh.folder / "junit.xml"
+    done = fresh.pytest("suites/made-up.toml", "--junitxml", junit)
+    assert "answers; the others were not scored" in done.err + done.out
+    assert fresh.count("run") == 1  # of majority; that of tfidf is no run
+    assert fresh.count("verdict") == 4
+    by_rule = {}
+    for case in ET.parse(junit).getroot().findall("testsuite/testcase"):
+        by_rule[case.get("name")] = {p.get("name") for p in case.findall("properties/property")}
+    assert "units" in by_rule[PASSES] & by_rule[FAILS]
+    assert "units" not in by_rule[WARNS] | by_rule[BLOCKS]
