@@ -320,15 +320,9 @@ def looks(sizes: Ints) -> Ints:
 
 def first_verdict(sums: Floats, sizes: Ints, limit: float) -> tuple[str | None, int]:
     """The verdict on a mean difference of a sequence that is looked at after every block, and the units it took."""
-    terms, largest, per_unit = sums - limit * sizes, int(sizes.max()), float(sizes.mean())
-    at = looks(sizes)
-    above = anytime.log_wealth(terms, largest * (-1 - limit), per_unit)[at]
-    below = anytime.log_wealth(-terms, largest * (limit - 1), per_unit)[at]
-    crossed = np.flatnonzero((above >= anytime.THRESHOLD) | (below >= anytime.THRESHOLD))
-    if not len(crossed):
-        return None, len(terms)
-    first = int(crossed[0])
-    return "pass" if above[first] > below[first] else "fail", int(at[first]) + 1
+    seen = anytime.Seen(sums, sizes, int(sizes.max()), float(sizes.mean()), -1.0, 1.0)
+    side, units = anytime.first_decision(seen, limit, looks(sizes))
+    return None if side is None else "pass" if side == "above" else "fail", units
 
 
 def naive_verdict(sums: Floats, sizes: Ints, limit: float) -> str | None:

@@ -347,7 +347,7 @@ def latest_verdicts(connection: Connection, suite_digest: str) -> list[Verdict]:
 
 
 def watched(connection: Connection, series: str) -> list[Watched]:
-    """What was recorded of a watched model, in the order of its commits."""
+    """The records of a watched model, in the order of its commits."""
     columns = ", ".join(Watched.__dataclass_fields__)
     rows = connection.execute(
         f"SELECT {columns} FROM watch WHERE series = ? ORDER BY position",  # noqa: S608 (constant)
