@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from harness.errors import UsageError
+from harness.gates import sequential
 from harness.gates.judge import (
     Unjudgeable,
     candidate_of,
@@ -27,12 +28,15 @@ from harness.gates.judge import (
     seeds_of,
 )
 from harness.records import Evidence, Outcomes, Place
-from harness.stats import estimates, inference, slices
+from harness.stats import anytime, estimates, inference, slices
+from harness.stats.anytime import Seen
 from harness.stats.estimates import Spread
 from harness.stats.metrics import METRICS, disagreements
 from harness.suite.rules import Bound, Comparison, Drop, Flips, Kind, Rule
 
 Seeds: TypeAlias = tuple[Outcomes, ...]
+EARLY_DRAWS = 101
+"""Simulated gates that stop early; an odd number has one in the middle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +315,11 @@ class PowerEstimate:
     """Probability of that verdict with the available examples."""
     needed: int | None = None
     """Total number of examples for the requested power; None if no number is enough."""
+    units_early: int | None = None
+    """Median number of units (clusters, else examples) until a gate that stops early is decided, if the assumed truth
+    holds; None if more than half of them are undecided on all units, or the rule needs the whole split."""
+    units: int | None = None
+    """Available units."""
     seconds: float | None = None
     """Estimated time to score them with every seed of both sides, at the speed of the stored runs on this hardware."""
     seeds: int | None = None
@@ -373,11 +382,78 @@ def _power_of_rule(
         expected=None if found.gap == 0 else "pass" if found.gap > 0 else "fail",
         power=inference.power_of(found.gap, examples, seeds, se_limit=found.se_limit),
         needed=needed,
+        units_early=units_early(rule, evidence, assumption, found),
+        units=found.n if found.guessed else found.clusters or found.n,
         seconds=None if needed is None else _seconds(rule, needed / found.n, evidence, hardware),
         seeds=None if seeds_needed is None else found.seeds,
         seeds_needed=seeds_needed,
         needed_with_seeds=None if seeds_needed is None else _examples_with(seeds_needed, found, power),
     )
+
+
+def units_early(rule: Rule, evidence: Evidence, assumption: Assumption, found: Stand) -> int | None:
+    """Simulate a gate that stops early, and find the median number of units until it is decided.
+
+    Without an assumption, stored units are drawn again with replacement; with one, independent examples.
+
+    Returns:
+        None if at least half of the draws are undecided on all units, or if the rule needs the whole split.
+    """
+    if sequential.why_whole(rule) is not None or not isinstance(rule, Bound | Comparison | Flips):
+        return None
+    asked = sequential.question(rule)
+    if not asked.low < asked.limit < asked.high:
+        return None
+    generator, taken = np.random.default_rng(0), []
+    draw = _units_assumed(rule, evidence, assumption, found) if found.guessed else _units_stored(rule, evidence, asked)
+    for _ in range(EARLY_DRAWS):
+        sums, sizes = draw(generator)
+        seen = Seen(sums, sizes, int(sizes.max()), float(sizes.mean()), asked.low, asked.high)
+        side, units = anytime.first_decision(seen, asked.limit, sequential.ends_of_blocks(sizes))
+        taken.append(math.inf if side is None else units)
+    median = float(np.median(taken))
+    return None if math.isinf(median) or math.isnan(median) else int(median)
+
+
+Units: TypeAlias = tuple[inference.Floats, inference.Ints]
+"""Sums of the units' terms, and their sizes: shapes (u,)."""
+
+
+def _units_stored(
+    rule: Bound | Comparison | Flips, evidence: Evidence, asked: sequential.Question
+) -> Callable[[np.random.Generator], Units]:
+    ours = candidate_of(rule, evidence)
+    theirs = () if isinstance(rule, Bound) else reference_of(rule, evidence)
+    terms = asked.terms([one.scores for one in ours], [one.scores for one in theirs], ours[0].labels)
+    codes = estimates.units_of(ours[0])
+    sums = np.asarray(np.bincount(codes, terms), dtype=np.float64)
+    sizes = np.asarray(np.bincount(codes), dtype=np.int64)
+
+    def draw(generator: np.random.Generator) -> Units:
+        chosen = generator.integers(len(sums), size=len(sums))
+        return sums[chosen], sizes[chosen]
+
+    return draw
+
+
+def _units_assumed(
+    rule: Bound | Comparison | Flips, evidence: Evidence, assumption: Assumption, found: Stand
+) -> Callable[[np.random.Generator], Units]:
+    """Draw independent examples: right or wrong, flipped or not, or which of two sides is right."""
+    values, chances = [1.0, 0.0], [found.supposed, 1 - found.supposed]
+    if isinstance(rule, Comparison):
+        disagreement = assumption.disagreement
+        if disagreement is None:
+            disagreement = _disagreement(candidate_of(rule, evidence), reference_of(rule, evidence))
+        gained, lost = (disagreement + found.supposed) / 2, (disagreement - found.supposed) / 2
+        values, chances = [1.0, -1.0, 0.0], [gained, lost, 1 - disagreement]
+    shares = np.clip(np.array(chances), 0, 1)
+
+    def draw(generator: np.random.Generator) -> Units:
+        drawn = generator.choice(np.array(values), size=found.n, p=shares / shares.sum())
+        return drawn, np.ones(found.n, dtype=np.int64)
+
+    return draw
 
 
 def _seeds_for(found: Stand, power: float) -> int | None:

@@ -327,3 +327,47 @@ def test_timings_of_another_machine_say_nothing_of_this_one(
     need = only(rule("superior_to", 0.0), replace(found, runs={**found.runs, **other}))
     assert need.needed is not None
     assert need.seconds is None
+
+
+# Gates that stop early
+
+
+def test_a_gate_that_stops_early_is_planned_in_units_of_the_split() -> None:
+    guess = Assumption(difference=0.0, disagreement=0.04)
+    need = only(rule("non_inferior_to", 0.03), unscored(2000), guess)
+    assert need.units == 2000
+    assert need.units_early is not None
+    assert 250 <= need.units_early <= 650
+    closer = only(rule("non_inferior_to", 0.02), unscored(2000), guess)
+    assert closer.units_early is not None
+    assert closer.units_early > need.units_early
+    assert only(rule("non_inferior_to", 0.03), unscored(100), guess).units_early is None
+    assert only(rule("non_inferior_to", 0.03), unscored(2000), guess) == need  # drawn the same each time
+
+
+def test_all_kinds_of_rules_about_a_mean_are_planned_early(scored: Callable[..., Evidence]) -> None:
+    found = scored([0.95], [0.7], n=600)
+    for asked in (rule("min", 0.8), rule("max", 0.8), rule("superior_to", 0.0), rule("max_flips", 0.2)):
+        need = only(asked, found)
+        assert need.units_early is not None
+        assert 32 <= need.units_early < need.units == 600
+    assert only(rule("min", 0.95), found).units_early is None  # the limit is the truth
+    assert only(rule("min", 0.8, metric="f1"), found).units_early is None
+    value = only(rule("min", 0.8), found, Assumption(value=0.85)).units_early
+    assert value is not None
+    assert value > (only(rule("min", 0.8), found).units_early or 0)
+
+
+def test_stored_clusters_are_the_units_of_a_gate_that_stops_early(scored: Callable[..., Evidence]) -> None:
+    need = only(rule("min", 0.7), scored([0.95], n=1000, clusters=100))
+    assert need.units == 100
+    assert need.units_early is not None
+    assert 4 <= need.units_early < 60
+
+
+def test_costs_and_drops_have_no_early_units(scored: Callable[..., Evidence]) -> None:
+    found = scored([0.9])
+    found = replace(found, outcomes={**found.outcomes, ("new", "elsewhere"): found.outcomes["new", "test"]})
+    found = replace(found, examples={**found.examples, "elsewhere": found.examples["test"]})
+    assert only(rule("max_drop_out_of_domain", 0.1), found).units_early is None
+    assert only(rule("max_size_bytes", 10), found).units_early is None
