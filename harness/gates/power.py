@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from harness.errors import UsageError
-from harness.gates import sequential
+from harness.gates import questions
 from harness.gates.judge import (
     Unjudgeable,
     candidate_of,
@@ -399,9 +399,9 @@ def units_early(rule: Rule, evidence: Evidence, assumption: Assumption, found: S
     Returns:
         None if at least half of the draws are undecided on all units, or if the rule needs the whole split.
     """
-    if sequential.why_whole(rule) is not None or not isinstance(rule, Bound | Comparison | Flips):
+    if questions.why_whole(rule) is not None or not isinstance(rule, Bound | Comparison | Flips):
         return None
-    asked = sequential.question(rule)
+    asked = questions.question(rule)
     if not asked.low < asked.limit < asked.high:
         return None
     generator, taken = np.random.default_rng(0), []
@@ -409,7 +409,7 @@ def units_early(rule: Rule, evidence: Evidence, assumption: Assumption, found: S
     for _ in range(EARLY_DRAWS):
         sums, sizes = draw(generator)
         seen = Seen(sums, sizes, int(sizes.max()), float(sizes.mean()), asked.low, asked.high)
-        side, units = anytime.first_decision(seen, asked.limit, sequential.ends_of_blocks(sizes))
+        side, units = anytime.first_decision(seen, asked.limit, questions.ends_of_blocks(sizes))
         taken.append(math.inf if side is None else units)
     median = float(np.median(taken))
     return None if math.isinf(median) or math.isnan(median) else int(median)
@@ -420,7 +420,7 @@ Units: TypeAlias = tuple[inference.Floats, inference.Ints]
 
 
 def _units_stored(
-    rule: Bound | Comparison | Flips, evidence: Evidence, asked: sequential.Question
+    rule: Bound | Comparison | Flips, evidence: Evidence, asked: questions.Question
 ) -> Callable[[np.random.Generator], Units]:
     ours = candidate_of(rule, evidence)
     theirs = () if isinstance(rule, Bound) else reference_of(rule, evidence)

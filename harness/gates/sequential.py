@@ -16,7 +16,6 @@ import hashlib
 import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -27,26 +26,18 @@ from harness.evaluation import scoring, shards
 from harness.evaluation.scoring import Job
 from harness.gates.judge import Decision, Unjudgeable, baseline_of, naming_baseline
 from harness.gates.judge import decide as decide_whole
+from harness.gates.questions import BLOCK, Question, ends_of_blocks, question, why_whole
 from harness.models.classifier import Classifier
 from harness.progress import Advance, Progress, silent
 from harness.records import Evidence, Example, Outcome, Outcomes, Place
 from harness.stats import anytime, slices
 from harness.stats.anytime import Seen, Side
-from harness.stats.inference import Floats, Ints
-from harness.stats.metrics import METRICS
-from harness.suite.rules import Bound, Comparison, Flips, Rule, of_expectations, of_gates
+from harness.stats.inference import Floats
+from harness.suite.rules import Comparison, Flips, Rule, of_expectations, of_gates
 from harness.suite.schema import Suite
 
-BLOCK = 32
-"""Examples, at least, between two looks."""
 ORDER = "order-1"
 """Seed of the order of the units."""
-
-TERMS: Mapping[str, Callable[[Floats, Ints], Floats]] = {
-    "accuracy": lambda scores, labels: ((scores > 0.5) == labels).astype(np.float64),
-    "brier": lambda scores, labels: (scores - labels) ** 2,
-}
-"""The terms in [0, 1] whose means are these metrics, from scores and labels of shape (n,)."""
 
 
 class Scores(Protocol):
@@ -192,15 +183,6 @@ def only_early(suite: Suite) -> frozenset[Place]:
     return frozenset(early - whole)
 
 
-def why_whole(rule: Rule) -> str | None:
-    """Say why a rule needs the whole split; None if it can be decided on a part of it."""
-    if not isinstance(rule, Bound | Comparison | Flips):
-        return f"{rule.kind} is not about the mean of one split"
-    if not isinstance(rule, Flips) and rule.metric not in TERMS:
-        return f"{rule.metric} is not a mean of bounded terms"
-    return None
-
-
 def from_outcomes(outcomes: Outcomes) -> Scores:
     """The scores of a run that is stored as a whole."""
     known = dict(zip(outcomes.example_ids, outcomes.scores.tolist(), strict=True))
@@ -249,50 +231,6 @@ class FromModel:
 
 class NotKept(Exception):
     """Raised where the kept blocks do not go far enough for a decision."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A rule as a question about a mean of bounded terms."""
-
-    limit: float
-    passes: Side
-    low: float
-    """Lower bound of a term."""
-    high: float
-    terms: Callable[[Sequence[Floats], Sequence[Floats], Ints], Floats]
-    """From the scores of each seed of both sides, and labels, each of shape (n,), to terms of shape (n,)."""
-
-
-def question(rule: Rule) -> Question:
-    """Put a rule as a question about a mean.
-
-    Raises:
-        Unjudgeable: it is about something else.
-    """
-    if isinstance(rule, Flips):
-        return Question(rule.limit, "below", 0.0, 1.0, _flips)
-    if not isinstance(rule, Bound | Comparison):
-        raise Unjudgeable(f"{rule.kind} is not about the mean of one split")
-    of_metric = TERMS[rule.metric]
-
-    def mean(seeds: Sequence[Floats], labels: Ints) -> Floats:
-        return np.asarray(np.mean([of_metric(scores, labels) for scores in seeds], axis=0))
-
-    if isinstance(rule, Bound):
-        passes: Side = "above" if rule.kind == "min" else "below"
-        return Question(rule.limit, passes, 0.0, 1.0, lambda ours, theirs, labels: mean(ours, labels))
-    sign = 1.0 if METRICS[rule.metric].higher_is_better else -1.0
-    limit = rule.limit if rule.kind == "superior_to" else -rule.limit
-    return Question(
-        limit, "above", -1.0, 1.0, lambda ours, theirs, labels: sign * (mean(ours, labels) - mean(theirs, labels))
-    )
-
-
-def _flips(ours: Sequence[Floats], theirs: Sequence[Floats], labels: Ints) -> Floats:
-    """Share of the pairs of seeds in which the reference is right and the model wrong, by example."""
-    right, was_right = (np.mean([(s > 0.5) == labels for s in side], axis=0) for side in (ours, theirs))
-    return np.asarray((1 - right) * was_right)
 
 
 def units_in_order(examples: Sequence[Example]) -> list[tuple[Example, ...]]:
@@ -357,17 +295,6 @@ def _blocks(units: Sequence[tuple[Example, ...]], size: int) -> Iterator[Sequenc
     for end in ends_of_blocks(np.array([len(unit) for unit in units], dtype=np.int64), size).tolist():
         yield units[start : end + 1]
         start = end + 1
-
-
-def ends_of_blocks(sizes: Ints, least: int = BLOCK) -> Ints:
-    """Find the places of the units after which it is looked: the last of each block, and the last of all."""
-    found, block = [], 0
-    for place, size in enumerate(sizes.tolist()):
-        block += size
-        if block >= least or place == len(sizes) - 1:
-            found.append(place)
-            block = 0
-    return np.array(found, dtype=np.int64)
 
 
 def _terms(asked: Question, sides: Sides, examples: Sequence[Example]) -> Floats:

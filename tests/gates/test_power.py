@@ -350,7 +350,8 @@ def test_all_kinds_of_rules_about_a_mean_are_planned_early(scored: Callable[...,
     for asked in (rule("min", 0.8), rule("max", 0.8), rule("superior_to", 0.0), rule("max_flips", 0.2)):
         need = only(asked, found)
         assert need.units_early is not None
-        assert 32 <= need.units_early < need.units == 600
+        assert need.units == 600
+        assert 32 <= need.units_early < 600
     assert only(rule("min", 0.95), found).units_early is None  # the limit is the truth
     assert only(rule("min", 0.8, metric="f1"), found).units_early is None
     value = only(rule("min", 0.8), found, Assumption(value=0.85)).units_early
