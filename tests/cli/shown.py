@@ -120,7 +120,7 @@ def plan() -> None:
     made: dict[str, Any] = {
         "rule": f"{PLACE}: accuracy not worse than minilm-full by more than 0.03", "supposed": -0.011,
         "source": "stored", "expected": "pass", "n": 885, "clusters": 89, "power": 0.52, "needed": 2_110,
-        "seconds": 41.2,
+        "seconds": 41.2, "units_early": 61, "units": 89,
         "decidable": "no", "note": None, "seeds_needed": None, "seeds": 3, "needed_with_seeds": None,
     }  # fmt: skip
     show_plan("quickstart", 0.8, [made_of(PowerEstimate, made)])
