@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,12 @@ def split(rows: Rows, folder: Path, **draw: Any) -> Split:
     (folder / "rows.jsonl").write_bytes(jsonl(rows))
     rule = FileSplit(id="test", source="file", path="rows.jsonl", format="jsonl", **draw)
     return data.load_split(rule, Places(folder, folder, None))
+
+
+def sliced(rows: Split, *names: str) -> Split:
+    """The split with a slice column that names each label so."""
+    examples = tuple(replace(one, columns={"label_text": names[one.label]}) for one in rows.examples)
+    return replace(rows, examples=examples)
 
 
 @dataclass(frozen=True)
@@ -354,6 +360,9 @@ def again(place: Workplace, loopback: Any, online: dict[str, Outcome]) -> dict[s
         "copied apart": suite("copied-apart", "absent/reviews", **DRAW, **TEXT),
         "copied joined": suite("copied-joined", "absent/theirs", **DRAW, **TEXT),
         "copied slices": suite("copied-slices", "absent/theirs", slice_columns=["label_text"], **DRAW, **TEXT),
+        "copies of other slices": suite(
+            "copies-of-other-slices", "absent/theirs", slice_columns=["label_text"], **DRAW, **TEXT
+        ),
         "copies without slices": suite("copies-without-slices", "absent/reviews", slice_columns=["kind"], **DRAW),
         "copies disagree": suite("copies-disagree", "own/reviews", revision=FIRST, store="elsewhere", **DRAW),
         "copies disagree, no hub": suite("copies-disagree-no-hub", "absent/reviews", revision=FIRST, **DRAW),
@@ -364,8 +373,10 @@ def again(place: Workplace, loopback: Any, online: dict[str, Outcome]) -> dict[s
     place.lock("copied-head", split(ROWS, place.folder, take=20))
     place.lock("copied-as-drawn", drawn)
     place.lock("copied-rule", split(NEWER, place.folder, **DRAW))
-    for name in ("copied-apart", "copied-joined", "copied-slices", "copies-without-slices"):
+    for name in ("copied-apart", "copied-joined", "copies-without-slices"):
         place.lock(name, drawn)
+    place.lock("copied-slices", sliced(drawn, "negative", "positive"))
+    place.lock("copies-of-other-slices", sliced(drawn, "positive", "negative"))
     place.lock("copies-disagree", split(ROWS, place.folder, **DRAW))
     place.lock("copies-disagree-no-hub", split(ROWS, place.folder, **DRAW))
     place.lock("evaluation", split(ROWS, place.folder, take=20))
@@ -544,7 +555,8 @@ def test_a_head_that_is_longer_than_the_split_is_refused(online: dict[str, Outco
         ("nothing model", "base tiny: model own/nothing at commit 111111111111: does not exist on the hub"),
         (
             "pickled model",
-            "has no model.safetensors (weights found: pytorch_model.bin); pickled weights are never read",
+            "has neither model.safetensors nor model.safetensors.index.json "
+            "(weights found: pytorch_model.bin); pickled weights are never read",
         ),
         ("gated model", "base tiny: model own/gated at commit 111111111111: is gated: accept its terms"),
         ("falsified model", "model.safetensors has the sha256 digest "),
@@ -613,6 +625,7 @@ def test_a_copy_may_have_title_and_content_apart_or_joined_as_the_hub_has_them(a
 
 def test_a_copy_without_the_columns_to_slice_by_is_passed_over(again: dict[str, Outcome]) -> None:
     assert_refused(again["copies without slices"], "absent/reviews: does not exist on the hub")
+    assert_refused(again["copies of other slices"], "absent/theirs: does not exist on the hub")
 
 
 def test_copies_of_other_rows_are_passed_over_and_the_hub_is_asked(again: dict[str, Outcome], place: Workplace) -> None:
