@@ -1,13 +1,18 @@
 """A rate is what somebody would wait who has nothing but the model and the texts, or it is not shown."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from harness.evaluation.scoring import Job, answer
 from harness.models import transformer
-from harness.models.classifier import ModelInputs
+from harness.models.classifier import ModelInputs, Scores
+from harness.progress import Advance
 from harness.stats import timing
 from harness.store.connection import opened
+from harness.suite import load
 from tests.conftest import _run, _split
 from tests.worlds import World, rows
 
@@ -45,12 +50,48 @@ def test_models_whose_speed_a_gate_is_about_compute_everything_themselves(
 def test_texts_that_were_tokenized_for_an_earlier_model_are_counted_in(tiny_base: Path) -> None:
     texts = [row["content"] for row in rows(40, 77_000)]
     untimed = ModelInputs(1, 32, tiny_base, None, [], [])
-    scores = [
-        transformer.classifier(transformer.network(untimed), untimed).predict(texts, lambda units, note: None)
-        for _ in range(2)
-    ]
+    scores = [transformer.classifier(transformer.network(untimed), untimed).predict(texts, _silent) for _ in range(2)]
     assert scores[0].tokenizing_seconds == 0
     assert scores[1].tokenizing_seconds > 0
+
+
+def _silent(units: int, note: str | None) -> None:
+    pass
+
+
+class ScriptedClassifier:
+    """A classifier that answers at once, and reports the seconds that it is given."""
+
+    def __init__(self, *, borrowed: float, tokenizing: float) -> None:
+        self.borrowed, self.tokenizing = borrowed, tokenizing
+
+    def predict(self, texts: Sequence[str], advance: Advance) -> Scores:
+        return Scores(np.full(len(texts), 0.5), 9, 0, self.borrowed, self.tokenizing)
+
+
+@pytest.mark.parametrize(
+    ("borrowed", "tokenizing", "least"),
+    [(0.0, 0.0, 0.0), (0.0, 60.0, 60.0), (3.0, 0.0, None), (3.0, 60.0, None)],
+)
+def test_a_timing_covers_what_was_tokenized_before_and_is_dropped_where_layers_were_borrowed(
+    borrowed: float, tokenizing: float, least: float | None
+) -> None:
+    declared, split = load.load(Path(__file__).parent.parent / "resources" / "good_suite.toml"), _split(4)
+    job = Job(
+        declared,
+        declared.model[0],
+        None,
+        split,
+        ModelInputs(None, 32, None, None, [], []),
+        None,
+        "c",
+        "k",
+        {},
+        None,
+        None,
+    )
+    seconds = answer(job, ScriptedClassifier(borrowed=borrowed, tokenizing=tokenizing), split.examples, _silent).seconds
+    assert seconds is None if least is None else seconds is not None and least <= seconds < least + 10
 
 
 @pytest.mark.parametrize(("seconds", "rate"), [(None, None), (5e-6, None), (0.009, None), (0.01, 4000), (2.0, 20)])
