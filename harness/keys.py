@@ -17,13 +17,14 @@ example's or a split's, are in `harness.data`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, TypeAlias
 
 from harness import provenance
-from harness.artifacts import digest
+from harness.artifacts import digest, plugins
 from harness.artifacts.scoring_code import scoring_code
 from harness.records import Split
-from harness.suite.schema import Adapter, AnyAdapter, Model, Prompt
+from harness.suite.schema import Adapter, AnyAdapter, Model, PlugInModel, Prompt
 from harness.suite.text import Text
 
 Spec: TypeAlias = dict[str, Any]
@@ -82,6 +83,7 @@ def run(
         "packages": packages(getattr(model, "runtime", "torch")),
         **({} if prompt is None else {"prompt": prompt}),
         **({} if base_origin is None else {"base_origin": base_origin}),
+        **({"plugin": asdict(plugins.origin("backend", model.backend))} if isinstance(model, PlugInModel) else {}),
     }
 
 
@@ -112,7 +114,7 @@ def model_of(run_spec: Mapping[str, Any]) -> Spec:
 
 def apart_from_environment(run_spec: Mapping[str, Any]) -> Spec:
     """Select the inputs of a run that stay when code and packages change."""
-    return {name: value for name, value in run_spec.items() if name not in ("packages", "scoring_code")}
+    return {name: value for name, value in run_spec.items() if name not in ("packages", "scoring_code", "plugin")}
 
 
 def shard(run_spec: Mapping[str, Any], example_ids: Sequence[str]) -> Spec:

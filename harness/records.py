@@ -74,6 +74,8 @@ class Metric:
     n: int
     """Number of examples it was computed from."""
     higher_is_better: bool
+    origin: str | None = None
+    """Release and code of the plug-in that defines it; None for a built-in metric."""
 
 
 @dataclass(frozen=True, slots=True)

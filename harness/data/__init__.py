@@ -10,19 +10,19 @@ content.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from harness.artifacts import digest
+from harness.artifacts import digest, plugins
 from harness.data.lock import Locked, columns_digest
 from harness.data.source import DROPPED, NO_COLUMNS, Places, Row, Rows
 from harness.errors import DataError, FetchError, LeakError
 from harness.records import Example, Split
 from harness.stats.inference import Ints
-from harness.suite.schema import ClusterShare, HubSplit, SplitRule
+from harness.suite.schema import ClusterShare, HubSplit, PlugInSplit, SplitRule
 
 SOURCES: Mapping[str, str] = {
     "sdist": "harness.data.sdist:rows",
@@ -52,14 +52,22 @@ def load_split(rule: SplitRule, places: Places, pinned: Locked | None = None) ->
         stand_in = _local_copy(rule, places, pinned)
         if stand_in is not None:
             return stand_in
-    module, _, function = SOURCES[rule.source].partition(":")
-    source: Callable[[Any, Places], Rows] = getattr(import_module(module), function)
     try:
-        return _taken(rule, source(rule, places))
+        return _taken(rule, _source(rule.source)(rule, places))
     except FetchError as problem:
         if not isinstance(rule, HubSplit):
             raise
         raise FetchError(f"{problem}. {_instead(rule, places, pinned)}") from None
+
+
+def _source(name: str) -> Callable[[Any, Places], Rows]:
+    """The function of a source, which is in `SOURCES` or a plug-in's."""
+    if name not in SOURCES:
+        found: Callable[[Any, Places], Rows] = plugins.load("source", name)
+        return found
+    module, _, function = SOURCES[name].partition(":")
+    built_in: Callable[[Any, Places], Rows] = getattr(import_module(module), function)
+    return built_in
 
 
 def _instead(rule: HubSplit, places: Places, pinned: Locked | None) -> str:
@@ -82,6 +90,8 @@ def _taken(rule: SplitRule, rows: Rows) -> Split:
     if not len(drawn):
         raise DataError(f"split {rule.id}: its source has no rows that match the rule; correct the rule")
     origin = rule.model_dump(mode="json", exclude_none=True)
+    if isinstance(rule, PlugInSplit):
+        origin["plugin"] = asdict(plugins.origin("source", rule.source))
     if rows.commit is not None:
         origin["revision"] = rows.commit
     if dropped := rows.dropped():
@@ -154,8 +164,8 @@ def _groups(rule: SplitRule, rows: Rows, chosen: Ints) -> list[str] | list[bytes
         return [f"block-{block}" for block in (chosen // rule.cluster_block).tolist()]
     is_chosen = np.zeros(len(rows), dtype=bool)
     is_chosen[chosen] = True
-    kept = (row for row, is_one in zip(rows, is_chosen, strict=True) if is_one)
-    if rule.cluster is not None:
+    kept = [row for row, is_one in zip(rows, is_chosen, strict=True) if is_one]
+    if rule.cluster is not None if not isinstance(rule, PlugInSplit) else all(row.cluster is not None for row in kept):
         return [str(row.cluster) for row in kept]
     from harness.data.plain import fingerprint  # needs this module's records
 

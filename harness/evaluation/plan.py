@@ -20,7 +20,7 @@ from harness.evaluation.weights import FoundWeights, MissingWeights, Recipe, Wei
 from harness.records import Parity, Split
 from harness.store import reader
 from harness.store.connection import opened
-from harness.suite.schema import CheckpointModel, Model, PredictionsModel, PromptModel, Suite
+from harness.suite.schema import CheckpointModel, Model, PlugInModel, PredictionsModel, PromptModel, Suite
 from harness.suite.text import Rendered
 
 
@@ -171,6 +171,8 @@ def _unknown_training(model: Model, weights: Weights | None) -> str | None:
         return "its answers were given elsewhere: they cannot be reproduced here, and it may have seen these very texts"
     if isinstance(model, CheckpointModel):
         return f"what base {model.base!r} was trained on is unknown: it may have seen these very texts"
+    if isinstance(model, PlugInModel) and model.train_split is None:
+        return f"what backend {model.backend!r} was made from is unknown: it may have seen these very texts"
     if weights is None or weights.trained_on is not None:
         return None
     return f"what adapter {weights.adapter.id!r} was trained on is unknown: it may have seen these very texts"

@@ -32,6 +32,7 @@ from harness.suite.schema import (
     MajorityModel,
     Model,
     PeftModel,
+    PlugInModel,
     ProbeModel,
     Prompt,
     PromptModel,
@@ -231,12 +232,18 @@ def _record(folder: Path) -> AdapterRecord:
         raise AdapterError(f"{folder / CARD} is nested too deeply") from None
 
 
+def _train_split_id(model: Model) -> str | None:
+    """The split on which a model is fitted when it is loaded; None for a model that is not."""
+    return model.train_split if isinstance(model, MajorityModel | TfidfModel | ProbeModel | PlugInModel) else None
+
+
 def _fitted_on(model: Model, inputs: ResolvedInputs, draw: int | None) -> Sequence[Example]:
     """The rows on which a model is fitted when it is loaded; none for a model that is not."""
-    if not isinstance(model, MajorityModel | TfidfModel | ProbeModel):
+    split_id = _train_split_id(model)
+    if split_id is None:
         return ()
-    rows = inputs.splits[model.train_split].examples
-    if isinstance(model, MajorityModel) or model.repeats is None or draw is None:
+    rows = inputs.splits[split_id].examples
+    if not isinstance(model, TfidfModel | ProbeModel) or model.repeats is None or draw is None:
         return rows
     labels = [example.label for example in rows]
     return [rows[position] for position in draws.positions(labels, model.repeats, draw, f"model {model.id}")]
@@ -262,10 +269,9 @@ def recipes(suite: Suite, model: Model, inputs: ResolvedInputs, found: FoundWeig
         found: the weights of its adapter, if it has one.
     """
     adapter = adapter_of(suite, model)
-    train: Split | None = None
-    if isinstance(model, MajorityModel | TfidfModel | ProbeModel):
-        train = inputs.splits[model.train_split]
-    of_base = ProbeModel | TransformerModel | CheckpointModel | PromptModel
+    fitted_on_split = _train_split_id(model)
+    train = None if fitted_on_split is None else inputs.splits[fitted_on_split]
+    of_base = ProbeModel | TransformerModel | CheckpointModel | PromptModel | PlugInModel
     named = model.base if isinstance(model, of_base) else None
     base = inputs.bases[named] if named else None
     made = {}

@@ -42,7 +42,7 @@ def side(found: Evidence, model_id: str, split_id: str) -> Side:
     """Make a model's side of a comparison; its runs must be in the evidence."""
     runs = found.runs[model_id, split_id]
     seeds, run_keys = tuple(run.seed for run in runs), tuple(run.run_key for run in runs)
-    stored = {metric.name: metric for metric in runs[0].metrics} if len(runs) == 1 else {}
+    stored = metrics.current(runs[0].metrics) if len(runs) == 1 else {}
     return Side(model_id, seeds, run_keys, found.outcomes[model_id, split_id], stored)
 
 

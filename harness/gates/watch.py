@@ -142,7 +142,9 @@ def _gap(metric: str, now: Sequence[Outcomes], was: Sequence[Outcomes]) -> float
 def _series(suite: Suite, place: Place, rows: str, kept: Sequence[BaselineRun]) -> str:
     """Name a series by all that makes its values comparable; a baseline that is set anew begins another one."""
     of_baseline = sorted(run.run_id for run in kept if (run.model_id, run.split_id) == place)
-    return digest.of_json([FORM, suite.name, *place, rows, suite.primary_metric, of_baseline])
+    definition = metrics.origin(suite.primary_metric)
+    named = [] if definition is None else [definition]
+    return digest.of_json([FORM, suite.name, *place, rows, suite.primary_metric, of_baseline, *named])
 
 
 def _weights(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> str:

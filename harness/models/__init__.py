@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module, util
 from typing import Any
 
+from harness.artifacts import plugins
 from harness.errors import UsageError
 from harness.models.classifier import Classifier, ModelInputs
 from harness.suite.schema import Model
@@ -56,9 +57,17 @@ def load(model: Model, ingredients: ModelInputs) -> Classifier:
         RunError: its weights are damaged, do not fit, or cannot be proven to be loaded.
     """
     _give_memory_back()
-    module, _, function = BACKENDS[model.backend].partition(":")
-    backend: Callable[[Any, ModelInputs], Classifier] = getattr(import_module(module), function)
-    return backend(model, ingredients)
+    return _backend(model.backend)(model, ingredients)
+
+
+def _backend(name: str) -> Callable[[Any, ModelInputs], Classifier]:
+    """The function of a backend, which is in `BACKENDS` or a plug-in's."""
+    if name not in BACKENDS:
+        found: Callable[[Any, ModelInputs], Classifier] = plugins.load("backend", name)
+        return found
+    module, _, function = BACKENDS[name].partition(":")
+    built_in: Callable[[Any, ModelInputs], Classifier] = getattr(import_module(module), function)
+    return built_in
 
 
 def _give_memory_back() -> None:

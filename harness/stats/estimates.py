@@ -105,16 +105,17 @@ def summarise(
         draws: number of draws, where the interval is drawn.
     """
     definition, n = METRICS[name], len(seeds[0].labels)
+    stated = definition.higher_is_better, metrics.origin(name)
     check_paired(seeds)
     value = float(np.mean([metrics.value(name, outcomes) for outcomes in seeds]))
     if not np.isfinite(value):
-        return Metric(name, None, None, None, n, definition.higher_is_better)
+        return Metric(name, None, None, None, n, *stated)
     if name == "accuracy" and len(seeds) == 1 and seeds[0].clusters is None:
         low, high = inference.wilson(round(value * n), n)
-        return Metric(name, value, low, high, n, definition.higher_is_better)
+        return Metric(name, value, low, high, n, *stated)
     if posterior.applies(name, tuple(seeds)):
         drawn = inference.percentile_interval(posterior.drawn(name, seeds[0], draws=draws))
-        return Metric(name, value, *_around(value, drawn), n, definition.higher_is_better)
+        return Metric(name, value, *_around(value, drawn), n, *stated)
     values = _alone(definition, seeds, generator, draws)
     drawn_values = inference.mean_over_resampled_seeds(values, generator)
     interval = inference.percentile_interval(drawn_values)
@@ -126,8 +127,8 @@ def summarise(
     if interval is not None and interval[0] == interval[1]:
         interval = _of_units(name, value, seeds[0]) or interval
     if interval is None:
-        return Metric(name, value, None, None, n, definition.higher_is_better)
-    return Metric(name, value, *interval, n, definition.higher_is_better)
+        return Metric(name, value, None, None, n, *stated)
+    return Metric(name, value, *interval, n, *stated)
 
 
 def spread(name: str, seeds: Sequence[Outcomes], generator: np.random.Generator) -> Spread:

@@ -8,13 +8,15 @@ give b resamples of it at once. So a value and its interval cannot disagree on t
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.records import Outcomes
+from harness.artifacts import plugins
+from harness.errors import UsageError
+from harness.records import Metric, Outcomes
 from harness.stats.inference import Floats, Ints
 
 ECE_BINS = 15
@@ -105,17 +107,47 @@ def _ece(outcomes: Outcomes, weights: Floats) -> Floats:
     return _ratio(np.abs(weights @ per_bin).sum(axis=1), weights.sum(axis=1))
 
 
-METRICS: dict[str, Definition] = {
-    "accuracy": Definition(_accuracy, higher_is_better=True, of_table=True),
-    "f1": Definition(_f1, higher_is_better=True, of_table=True),
-    "precision": Definition(_precision, higher_is_better=True, of_table=True),
-    "recall": Definition(_recall, higher_is_better=True, of_table=True),
-    "mcc": Definition(_mcc, higher_is_better=True, of_table=True, lowest=-1.0),
-    "roc_auc": Definition(_roc_auc, higher_is_better=True),
-    "log_loss": Definition(_log_loss, higher_is_better=False, highest=math.inf),
-    "brier": Definition(_brier, higher_is_better=False),
-    "ece": Definition(_ece, higher_is_better=False),
-}
+class _WithPlugIns(dict[str, Definition]):
+    """The built-in metrics; one that is looked up and is not among them is a plug-in's."""
+
+    def __missing__(self, name: str) -> Definition:
+        found = plugins.load("metric", name)
+        if not isinstance(found, Definition):
+            raise UsageError(
+                f"metric {name!r} of {plugins.origin('metric', name).distribution} is a {type(found).__name__}; it "
+                "must be a `harness.stats.metrics.Definition`"
+            )
+        return found
+
+
+METRICS: dict[str, Definition] = _WithPlugIns(
+    {
+        "accuracy": Definition(_accuracy, higher_is_better=True, of_table=True),
+        "f1": Definition(_f1, higher_is_better=True, of_table=True),
+        "precision": Definition(_precision, higher_is_better=True, of_table=True),
+        "recall": Definition(_recall, higher_is_better=True, of_table=True),
+        "mcc": Definition(_mcc, higher_is_better=True, of_table=True, lowest=-1.0),
+        "roc_auc": Definition(_roc_auc, higher_is_better=True),
+        "log_loss": Definition(_log_loss, higher_is_better=False, highest=math.inf),
+        "brier": Definition(_brier, higher_is_better=False),
+        "ece": Definition(_ece, higher_is_better=False),
+    }
+)
+
+
+def origin(name: str) -> str | None:
+    """The release and the code of the package that defines a metric; None for a built-in one."""
+    return None if name in METRICS else str(plugins.origin("metric", name))
+
+
+def current(stored: Sequence[Metric]) -> dict[str, Metric]:
+    """Select the stored metrics, by name, whose definition is the one that is installed."""
+    installed = plugins.names("metric")
+    return {
+        metric.name: metric
+        for metric in stored
+        if metric.origin is None or (metric.name in installed and metric.origin == origin(metric.name))
+    }
 
 
 def value(name: str, outcomes: Outcomes) -> float:

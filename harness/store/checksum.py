@@ -32,5 +32,7 @@ def of_record(run: Run, predictions: str) -> str:
         predictions: `of_predictions` of its answers.
     """
     fields = asdict(run) | {"started_at": run.started_at.isoformat(), "finished_at": run.finished_at.isoformat()}
-    fields["metrics"] = sorted(fields["metrics"], key=lambda metric: str(metric["name"]))
+    # A built-in metric has no origin, and earlier releases had no such field.
+    metrics = [{k: v for k, v in metric.items() if k != "origin" or v is not None} for metric in fields["metrics"]]
+    fields["metrics"] = sorted(metrics, key=lambda metric: str(metric["name"]))
     return digest.of_json([fields, predictions])

@@ -373,7 +373,7 @@ def _runs(connection: Connection, rows: list[Any]) -> list[Run]:
     records = [dict(zip(_RUN_FIELDS, row, strict=True)) for row in rows]
     metrics: dict[str, list[Metric]] = {record["run_id"]: [] for record in records}
     stored = connection.execute(
-        """SELECT run_id, name, value, ci_low, ci_high, n, higher_is_better FROM metric
+        """SELECT run_id, name, value, ci_low, ci_high, n, higher_is_better, origin FROM metric
            WHERE list_contains(?, run_id) ORDER BY name""",
         [list(metrics)],
     ).fetchall()

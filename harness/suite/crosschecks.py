@@ -4,11 +4,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from harness.artifacts import plugins
 from harness.errors import closest
 from harness.suite import allowed
 from harness.suite.fields import LONGEST_ID
 from harness.suite.gates import SLICE_VALUES
+from harness.suite.models import BACKEND_NAMES
 from harness.suite.schema import NULL_SUFFIX, WITHOUT_PEFT
+from harness.suite.splits import SOURCE_NAMES
 
 _TABLES = ("split", "base", "adapter", "prompt", "model", "metric", "gate", "expect")
 
@@ -26,6 +29,13 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield f"{name}[{position}].{key}", f"{value!r} is already taken"
             elif value is not None:
                 ids[name].add(value)
+
+    for position, row in enumerate(tables["model"]):
+        if (problem := plugins.shadowing("backend", row.get("backend"), BACKEND_NAMES)) is not None:
+            yield f"model[{position}].backend", problem
+    for position, row in enumerate(tables["split"]):
+        if (problem := plugins.shadowing("source", row.get("source"), SOURCE_NAMES)) is not None:
+            yield f"split[{position}].source", problem
 
     with_null = {_text(adapter, "id") for adapter in tables["adapter"] if "null_seeds" in _table(adapter, "train")}
     for name, key in (("adapter", "id"), ("model", "adapter")):

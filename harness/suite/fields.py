@@ -1,10 +1,12 @@
 """Parts shared by the tables of a suite file: strictness, ids, digests and seeds."""
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Collection, Iterable
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from harness.artifacts import plugins
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9._+-]*$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
@@ -40,3 +42,24 @@ class Closed(BaseModel):
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+PLUG_IN = "plug-in"
+"""Tag of the tables whose kind is not built in."""
+
+
+def kind_of(key: plugins.Kind, built_in: Collection[str]) -> Callable[[Any], str | None]:
+    """Make a function that finds a table's kind by one of its keys: the key's value, or `PLUG_IN` for a plug-in's.
+
+    It returns None for a table that lacks the key.
+    """
+
+    def kind(declared: Any) -> str | None:
+        if not isinstance(declared, dict | BaseModel):
+            return next(iter(built_in))  # of whatever kind, it must be a table
+        value = declared.get(key) if isinstance(declared, dict) else getattr(declared, key, None)
+        if value not in built_in and value in plugins.names(key):
+            return PLUG_IN
+        return value if value is None else str(value)
+
+    return kind

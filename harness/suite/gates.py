@@ -2,11 +2,24 @@
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from harness.artifacts import plugins
 from harness.suite.fields import Closed, Id
 
-MetricName: TypeAlias = Literal["accuracy", "f1", "precision", "recall", "mcc", "roc_auc", "log_loss", "brier", "ece"]
+METRIC_NAMES = ("accuracy", "f1", "precision", "recall", "mcc", "roc_auc", "log_loss", "brier", "ece")
+"""The built-in metrics; `harness.stats.metrics` defines them."""
+
+
+def _is_metric(name: str) -> str:
+    plugins.check("metric", name, METRIC_NAMES)
+    return name
+
+
+MetricName: TypeAlias = Annotated[
+    str, AfterValidator(_is_metric), WithJsonSchema({"type": "string", "enum": [*METRIC_NAMES]})
+]
+"""A metric, built in or of a plug-in. Editors know the built-in ones."""
 SLICE_PATTERN = r"^[A-Za-z0-9_.-]+=.*$"
 SLICE_VALUES = {
     "label": ("negative", "positive"),

@@ -21,9 +21,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.artifacts import plugins
 from harness.errors import SuiteError
 from harness.suite import crosschecks, nulls
 from harness.suite.lines import called, line_of, lines_of
+from harness.suite.models import BACKEND_NAMES
 from harness.suite.schema import (
     COMMIT_PATTERN,
     DATASET_PATTERN,
@@ -34,6 +36,7 @@ from harness.suite.schema import (
     TEMPLATE_PATTERN,
     Suite,
 )
+from harness.suite.splits import SOURCE_NAMES
 
 
 def by_id(items: Any, wanted: str) -> Any:
@@ -187,10 +190,14 @@ def _shape_problems(error: ValidationError, data: Mapping[str, Any]) -> Iterator
         if steps[:1] in (["split"], ["base"], ["adapter"], ["model"]):
             del steps[2:3]  # the table's kind, which is not a key
         if kind.startswith("union_tag"):
-            steps.append(context["discriminator"].strip("'"))
+            steps.append("backend" if steps[0] == "model" else "source")
         if kind == "unknown_source":
             steps.append("source")
-        if kind == "string_pattern_mismatch":
+        if kind == "union_tag_invalid" and steps[0] == "model":
+            message = plugins.unknown("backend", context["tag"], BACKEND_NAMES)
+        elif kind == "union_tag_invalid" and steps[0] == "split":
+            message = plugins.unknown("source", context["tag"], SOURCE_NAMES)
+        elif kind == "string_pattern_mismatch":
             message = _PATTERNS[context["pattern"]]
         else:
             words = _PLAIN_MESSAGES.get(kind, problem["msg"].replace("{", "{{").replace("}", "}}"))

@@ -1,10 +1,11 @@
 """Declarations of the competing models, with their precision and runtime."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
-from harness.suite.fields import Closed, Id, Name, Seed, Seeds, Sha256, repeated
+from harness.artifacts import plugins
+from harness.suite.fields import PLUG_IN, Closed, Id, Name, Seed, Seeds, Sha256, kind_of, repeated
 from harness.suite.prompts import PromptModel
 from harness.suite.splits import Delimiter, Encoding, Labels
 
@@ -194,14 +195,41 @@ class PredictionsModel(Closed):
     """The system and file that the answers come from, for display."""
 
 
+BACKEND_NAMES = ("majority", "tfidf", "probe", "transformer", "peft", "checkpoint", "prompt", "predictions")
+"""The built-in backends."""
+
+
+def _is_backend(name: str) -> str:
+    plugins.check("backend", name, BACKEND_NAMES)
+    return name
+
+
+class PlugInModel(Closed):
+    """A model of a backend that an installed package adds."""
+
+    id: Id
+    backend: Annotated[
+        str, AfterValidator(_is_backend), WithJsonSchema({"type": "string", "not": {"enum": [*BACKEND_NAMES]}})
+    ]
+    base: Id | None = None
+    """A foundation model, whose folder the backend is given."""
+    train_split: Id | None = None
+    """A split, whose texts and labels the backend is given."""
+    seeds: Seeds | None = None
+    """The model is scored once with each."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Keys and values for the backend."""
+
+
 Model: TypeAlias = Annotated[
-    MajorityModel
-    | TfidfModel
-    | ProbeModel
-    | TransformerModel
-    | PeftModel
-    | CheckpointModel
-    | PromptModel
-    | PredictionsModel,
-    Field(discriminator="backend"),
+    Annotated[MajorityModel, Tag("majority")]
+    | Annotated[TfidfModel, Tag("tfidf")]
+    | Annotated[ProbeModel, Tag("probe")]
+    | Annotated[TransformerModel, Tag("transformer")]
+    | Annotated[PeftModel, Tag("peft")]
+    | Annotated[CheckpointModel, Tag("checkpoint")]
+    | Annotated[PromptModel, Tag("prompt")]
+    | Annotated[PredictionsModel, Tag("predictions")]
+    | Annotated[PlugInModel, Tag(PLUG_IN)],
+    Discriminator(kind_of("backend", BACKEND_NAMES)),
 ]

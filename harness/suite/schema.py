@@ -30,6 +30,7 @@ from harness.suite.models import (
     MajorityModel,
     Model,
     PeftModel,
+    PlugInModel,
     Precision,
     PredictionsModel,
     ProbeModel,
@@ -48,6 +49,7 @@ from harness.suite.splits import (
     HubSplit,
     JoinedText,
     Labels,
+    PlugInSplit,
     SdistSplit,
     SplitRule,
 )
@@ -203,7 +205,8 @@ class Suite(Closed):
     @property
     def train_split_ids(self) -> frozenset[str]:
         """Splits used for training; the others are scored."""
-        fitted = {m.train_split for m in self.model if isinstance(m, (MajorityModel, TfidfModel, ProbeModel))}
+        named = {getattr(model, "train_split", None) for model in self.model}
+        fitted = {split_id for split_id in named if split_id is not None}
         shown = {split for m in self.model if isinstance(m, PromptModel) for split in m.training_splits}
         return frozenset(fitted | shown | {adapter.train.split for adapter in self.trained_adapters})
 
@@ -291,6 +294,8 @@ __all__ = [
     "PathAdapter",
     "PathBase",
     "PeftModel",
+    "PlugInModel",
+    "PlugInSplit",
     "Precision",
     "PredictionsModel",
     "ProbeModel",

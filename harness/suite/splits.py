@@ -6,9 +6,19 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
-from harness.suite.fields import Closed, Id, Name, Seed, Sha256, Share, repeated
+from harness.artifacts import plugins
+from harness.suite.fields import PLUG_IN, Closed, Id, Name, Seed, Sha256, Share, kind_of, repeated
 from harness.suite.gates import SLICE_VALUES
 
 PROJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -334,4 +344,31 @@ class HubSplit(NamedColumns):
     split: Name
 
 
-SplitRule: TypeAlias = Annotated[SdistSplit | FileSplit | HubSplit, Field(discriminator="source")]
+SOURCE_NAMES = ("sdist", "file", "hub")
+"""The built-in sources."""
+
+
+def _is_source(name: str) -> str:
+    plugins.check("source", name, SOURCE_NAMES)
+    return name
+
+
+class PlugInSplit(Draw):
+    """Rows of a source that an installed package adds. They have clusters if the source gives them any."""
+
+    source: Annotated[
+        str, AfterValidator(_is_source), WithJsonSchema({"type": "string", "not": {"enum": [*SOURCE_NAMES]}})
+    ]
+    slice_columns: SliceColumns = ()
+    """Columns whose values are slices of the split."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Keys and values for the source."""
+
+
+SplitRule: TypeAlias = Annotated[
+    Annotated[SdistSplit, Tag("sdist")]
+    | Annotated[FileSplit, Tag("file")]
+    | Annotated[HubSplit, Tag("hub")]
+    | Annotated[PlugInSplit, Tag(PLUG_IN)],
+    Discriminator(kind_of("source", SOURCE_NAMES)),
+]

@@ -247,7 +247,7 @@ def _told(values: Iterable[_Number | None]) -> list[_Number]:
 
 
 def _scored(run: Run, outcomes: Outcomes, names: Sequence[str]) -> ScoredRun:
-    stored = {metric.name: metric for metric in run.metrics}
+    stored = metrics.current(run.metrics)
     found = {
         name: stored[name]
         if name in stored

@@ -12,6 +12,7 @@ from harness.records import AdapterRecord, Expected, Finding, Forgetting, Metric
 from harness.stats.estimates import Difference
 from harness.stats.inference import ALPHA
 from harness.stats.winner import Corrected
+from harness.suite.models import BACKEND_NAMES
 from harness.suite.schema import SplitRule, Suite
 from leaderboard.board.answers import Answer
 
@@ -130,6 +131,8 @@ class Entry:
             found.append("trained checkpoint")
         if self.backend == "predictions":
             found.append("answers from elsewhere, not reproducible here")
+        if self.backend not in BACKEND_NAMES:
+            found.append("plug-in")
         if self.backend == "checkpoint" or any(record.trained_on is None for record in self.adapters):
             found.append("trained on unknown texts")
         n_expected, seeded = len(self.expected_seeds), self.expected_seeds != (None,)

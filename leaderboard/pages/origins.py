@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from harness.artifacts.plugins import Origin
 from harness.records import Run
 from harness.suite.load import by_id
 from harness.suite.schema import Adapter, Model, PromptModel, Suite
@@ -121,6 +122,8 @@ def run_rows(scored: ScoredRun) -> RunRows:
         "finished": formats.time(run.finished_at),
         "prediction": formats.seconds(run.seconds),
     }
+    if (plugin := run.spec.get("plugin")) is not None:
+        pairs["plug-in"] = str(Origin(**plugin))
     c = scored.confusion
     right = c.true_positive + c.true_negative
     accuracy = formats.score(right / (right + c.false_positive + c.false_negative))

@@ -94,7 +94,7 @@ def test_a_full_disk_within_a_transaction_keeps_the_store_as_it_was(db: Path) ->
                 store.execute("DELETE FROM prediction")
                 store.execute(
                     "INSERT INTO metric "
-                    "SELECT md5(i::VARCHAR), md5(i::VARCHAR), 1, 1, 1, 1, true FROM range(500_000) t(i)"
+                    "SELECT md5(i::VARCHAR), md5(i::VARCHAR), 1, 1, 1, 1, true, NULL FROM range(500_000) t(i)"
                 )
         except StoreError as problem:
             print(problem)

@@ -78,7 +78,7 @@ def test_only_old_broken_off_runs_and_failures_that_were_made_up_for_are_removed
 
 def test_rows_without_their_run_are_removed_and_the_store_is_clean_again(store: Connection, path: Path) -> None:
     store.execute("INSERT INTO prediction VALUES ('nobody', 'x', 1, 0.5)")
-    store.execute("INSERT INTO metric VALUES ('nothing', 'f1', 1, 1, 1, 1, true)")
+    store.execute("INSERT INTO metric VALUES ('nothing', 'f1', 1, 1, 1, 1, true, NULL)")
     store.execute("INSERT INTO checksum VALUES ('never', 'x', 'y')")
     store.close()
     assert removed(path) == ["never", "nobody", "nothing"]

@@ -95,7 +95,7 @@ DAMAGE = {
         ["run nobody: predictions without their run"],
     ),
     "metrics without a run": (
-        "INSERT INTO metric VALUES ('nobody', 'f1', 1, 1, 1, 1, true)",
+        "INSERT INTO metric VALUES ('nobody', 'f1', 1, 1, 1, 1, true, NULL)",
         ["run nobody: metrics without their run"],
     ),
     "a checksum without a run": (
@@ -225,7 +225,7 @@ def test_a_parity_check_is_held_to_its_spec(store: Connection) -> None:
 
 def test_what_cannot_be_known_is_a_note_and_no_problem(store: Connection) -> None:
     store.execute("DELETE FROM checksum WHERE run_id = 'run-0'")
-    store.execute("INSERT INTO metric VALUES ('run-0', 'novel', 1, 1, 1, 40, true)")
+    store.execute("INSERT INTO metric VALUES ('run-0', 'novel', 1, 1, 1, 40, true, NULL)")
     store.execute("UPDATE run SET started_at = finished_at + INTERVAL 1 hour WHERE run_id = 'run-1'")
     store.execute("UPDATE run SET finished_at = ? WHERE run_id = 'run-2'", [NOW + timedelta(days=2)])
     store.execute("UPDATE checksum SET record = NULL WHERE run_id = 'run-1'")  # as a release before stored it
