@@ -16,6 +16,10 @@ Outcome: TypeAlias = Literal["pass", "fail", "inconclusive"]
 Answer: TypeAlias = Literal["confirmed", "refuted", "undecided"]
 
 
+UNLABELLED = -1
+"""Label of an example of which nobody says whether it is negative or positive."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One labelled review."""
@@ -27,7 +31,7 @@ class Example:
     content: str
     """The review's body."""
     label: int
-    """0 negative, 1 positive."""
+    """0 negative, 1 positive; `UNLABELLED` where nobody says."""
     cluster: str | None
     """The group that makes examples correlated, such as the review that a sentence comes from."""
     text_digest: str
@@ -35,6 +39,10 @@ class Example:
     columns: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Values of the split's `slice_columns` by name, empty where the row has none; pinned by the lock, but no part of
     the split's digest: no prediction depends on them."""
+    pair: str | None = None
+    """The pair, or larger group, that it is judged with; within its cluster."""
+    change: int = 0
+    """1 if its score must be above that of its pair's original, -1 if below; 0 if it is one, or has no direction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,13 +279,17 @@ class Outcomes:
 
     example_ids: tuple[str, ...]
     labels: NDArray[np.int64]
-    """Shape (n,), 0 or 1."""
+    """Shape (n,), 0 or 1; `UNLABELLED` where nobody says."""
     predicted: NDArray[np.int64]
     """Shape (n,), 0 or 1."""
     scores: NDArray[np.float64]
     """Shape (n,), probability of class 1."""
     clusters: NDArray[np.str_] | None
     """Shape (n,), or None where the split names no clusters."""
+    pairs: NDArray[np.int64] | None = None
+    """Shape (n,): the number of each example's pair, -1 for one whose pair is not whole; None without pairs."""
+    changes: NDArray[np.int64] | None = None
+    """Shape (n,), `change` of each example; None without pairs."""
 
 
 Place: TypeAlias = tuple[str, str]

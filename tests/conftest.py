@@ -139,7 +139,9 @@ def _sound_run(split: Split, scores: Any, run_id: str, **changes: Any) -> Run:
     if changes.get("status", "success") == "success":
         outcomes = _outcomes([example.label for example in split.examples], scores)
         generator = np.random.default_rng(0)
-        found = tuple(estimates.summarise(name, [outcomes], generator) for name in METRICS)
+        found = tuple(
+            estimates.summarise(name, [outcomes], generator) for name in METRICS if not METRICS[name].of_pairs
+        )
     keys = {"configuration": digest.of_json(configuration), "run_key": digest.of_json(spec), "spec": spec}
     return _run(split, **{"run_id": run_id, "metrics": found, **keys, **changes})
 

@@ -20,9 +20,10 @@ from harness.artifacts import digest, plugins
 from harness.data.lock import Locked, columns_digest
 from harness.data.source import DROPPED, NO_COLUMNS, Places, Row, Rows
 from harness.errors import DataError, FetchError, LeakError
-from harness.records import Example, Split
+from harness.records import UNLABELLED, Example, Split
 from harness.stats.inference import Ints
 from harness.suite.schema import ClusterShare, HubSplit, PlugInSplit, SplitRule
+from harness.suite.splits import NamedColumns
 
 SOURCES: Mapping[str, str] = {
     "sdist": "harness.data.sdist:rows",
@@ -100,7 +101,45 @@ def _taken(rule: SplitRule, rows: Rows) -> Split:
     if rule.cluster_block is not None:
         blocks = (drawn // rule.cluster_block).tolist()
         taken = [replace(row, cluster=f"block-{block}") for row, block in zip(taken, blocks, strict=True)]
+    if isinstance(rule, NamedColumns):
+        taken = _paired(rule, [replace(row, label=UNLABELLED) for row in taken] if rule.unlabelled else taken)
+    if rule.perturb is not None:
+        from harness.data import perturb  # needs this module's records
+
+        taken, unchanged = perturb.with_changed(taken, rule.perturb, f"split {rule.id}")
+        origin |= {"unchanged": unchanged} if unchanged else {}
     return as_split(rule.id, taken, origin, rule.slice_columns)
+
+
+_CHANGES = {"": 0, "rise": 1, "fall": -1}
+
+
+def _paired(rule: NamedColumns, rows: list[Row]) -> list[Row]:
+    """The rows with their pairs, and with the direction in which each one's score must move.
+
+    Raises:
+        DataError: a pair has one row alone or no original, or a direction is another word.
+    """
+    if rule.pair is None:
+        return rows
+    found = []
+    for row in rows:
+        word = "" if rule.change is None else row.columns.get(rule.change, "")
+        if word not in _CHANGES:
+            raise DataError(f"split {rule.id}: {rule.change} {word!r:.40} is none of rise, fall and empty; correct it")
+        found.append(replace(row, pair=row.cluster, change=_CHANGES[word]))
+    sizes = Counter(row.pair for row in found)
+    if alone := [pair for pair, size in sizes.items() if size == 1]:
+        raise DataError(
+            f"split {rule.id}: {len(alone):,} of {len(sizes):,} pairs have a single row (first: {alone[0]!r:.40}); "
+            "correct `pair`, or remove these rows"
+        )
+    if headless := sizes.keys() - {row.pair for row in found if not row.change}:
+        raise DataError(
+            f"split {rule.id}: {len(headless):,} pairs have no original (first: {min(map(str, headless))!r:.40}); "
+            f"leave {rule.change} empty for one row of each"
+        )
+    return found
 
 
 def _local_copy(rule: HubSplit, places: Places, pinned: Locked) -> Split | None:
@@ -165,7 +204,8 @@ def _groups(rule: SplitRule, rows: Rows, chosen: Ints) -> list[str] | list[bytes
     is_chosen = np.zeros(len(rows), dtype=bool)
     is_chosen[chosen] = True
     kept = [row for row, is_one in zip(rows, is_chosen, strict=True) if is_one]
-    if rule.cluster is not None if not isinstance(rule, PlugInSplit) else all(row.cluster is not None for row in kept):
+    named = getattr(rule, "group", getattr(rule, "cluster", None)) is not None
+    if named or (isinstance(rule, PlugInSplit) and all(row.cluster is not None for row in kept)):
         return [str(row.cluster) for row in kept]
     from harness.data.plain import fingerprint  # needs this module's records
 
@@ -194,6 +234,8 @@ def notes(splits: Iterable[Split]) -> list[str]:
             found.append(
                 f"split {split.split_id!r}: {total:,} rows were dropped, whose label means neither class ({values})"
             )
+        if unchanged := split.source.get("unchanged"):
+            found.append(f"split {split.split_id!r}: {unchanged:,} rows in which nothing can be changed were left out")
     return found
 
 
@@ -243,7 +285,8 @@ def _identified(rows: Sequence[Row], slice_columns: Sequence[str] = ()) -> tuple
             example_id = f"{example_id}-{seen[example_id]}"
         text_digest = digest.of_json([row.title, row.content])[:ID_DIGITS]
         columns = {name: row.columns.get(name, "") for name in slice_columns} if slice_columns else NO_COLUMNS
-        examples.append(Example(example_id, row.title, row.content, row.label, row.cluster, text_digest, columns))
+        stated = (row.label, row.cluster, text_digest, columns, row.pair, row.change)
+        examples.append(Example(example_id, row.title, row.content, *stated))
     return tuple(examples)
 
 

@@ -211,7 +211,8 @@ def token_summary(lengths: Ints, max_length: int) -> dict[str, Any]:
 
 def _rows(split: Split, text: Text) -> dict[str, Any]:
     """The findings that need only the rows themselves."""
-    positive = sum(example.label for example in split.examples)
+    positive = sum(example.label == 1 for example in split.examples)
+    negative = sum(example.label == 0 for example in split.examples)
     by_text: dict[str, list[Example]] = defaultdict(list)
     for example in split.examples:
         by_text[example.text_digest].append(example)
@@ -219,7 +220,7 @@ def _rows(split: Split, text: Text) -> dict[str, Any]:
     conflicting = [group for group in repeated if len({example.label for example in group}) > 1]
     without_content = sorted(e.example_id for e in split.examples if not e.content.strip())
     return {
-        "balance": {"n": len(split.examples), "positive": positive, "negative": len(split.examples) - positive},
+        "balance": {"n": len(split.examples), "positive": positive, "negative": negative},
         "exact_duplicates": _groups(repeated),
         "normalised_duplicates": _groups(_rewritten(split, text)),
         "conflicting_labels": _groups(conflicting),

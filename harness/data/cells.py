@@ -21,13 +21,14 @@ def row_of(cells: Mapping[Any, Any], rule: NamedColumns) -> Row:
     Raises:
         ValueError: a column is missing, or a value is not what its column needs; `UnknownLabelError` for a label.
     """
-    cluster, title_column = rule.cluster, rule.title_column
-    needed = [rule.label_column, rule.content_column, title_column if rule.title_is_declared else None, cluster]
+    cluster, title_column = rule.group, rule.title_column
+    label_column = None if rule.unlabelled else rule.label_column
+    needed = [label_column, rule.content_column, title_column if rule.title_is_declared else None, cluster]
     absent = [repr(name) for name in dict.fromkeys(needed) if name is not None and name not in cells]
     if absent:
         raise MissingColumnError(f"has no {' and no '.join(absent)}", cells)
-    label = label_of(cells[rule.label_column], rule)
-    columns = {name: slice_of(cells, name) for name in rule.slice_columns if name in cells}
+    label = 0 if rule.unlabelled else label_of(cells[rule.label_column], rule)
+    columns = {name: slice_of(cells, name) for name in rule.kept_columns if name in cells}
     if label == DROPPED:
         return Row("", canonical(cells[rule.label_column]), DROPPED, None, columns)
     content = text_of(cells, rule.content_column)

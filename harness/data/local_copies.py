@@ -44,7 +44,7 @@ def _readings(rule: HubSplit, path: str, kind: Format) -> Iterator[FileSplit]:
     """File splits for the ways a file may store the rule's columns: as on the hub, or with title and content apart."""
     declared = FileSplit(id=rule.id, source="file", path=path, format=kind, cluster_block=rule.cluster_block)
     if kind in ("parquet", "jsonl"):
-        named = {"cluster": rule.cluster, "slice_columns": rule.slice_columns}
+        named = {name: getattr(rule, name) for name in ("cluster", "slice_columns", "pair", "change", "unlabelled")}
         of_hub = {"text": rule.text, "columns": rule.columns, "labels": rule.labels}
         for reading in [of_hub, {}] if any(of_hub.values()) else [{}]:
             yield declared.model_copy(update=named | reading)

@@ -142,7 +142,7 @@ def parsed(lines: Iterator[bytes], rule: FileSplit, where: str) -> Iterator[Row]
         DataError: a row is malformed, with the number of its first line, counted from 1; or, at the end, no row has a
             slice column.
     """
-    counted, unseen, empty = _Counted(lines), set(rule.slice_columns), True
+    counted, unseen, empty = _Counted(lines), set(rule.kept_columns), True
     read = _original if rule.is_original_csv else READERS[rule.format]
     try:
         for row in read(counted, rule):
@@ -154,7 +154,8 @@ def parsed(lines: Iterator[bytes], rule: FileSplit, where: str) -> Iterator[Row]
     if empty:
         raise DataError(f"{where}: is empty; a split needs rows" if not counted.number else f"{where}: has no rows")
     if unseen:
-        raise DataError(f"{where}: no row has {' or '.join(map(repr, sorted(unseen)))}; correct slice_columns")
+        keys = "slice_columns" if rule.change is None else "slice_columns and change"
+        raise DataError(f"{where}: no row has {' or '.join(map(repr, sorted(unseen)))}; correct {keys}")
 
 
 def cells(lines: Iterable[bytes], rule: FileSplit) -> Iterator[Mapping[Any, Any]]:
@@ -189,7 +190,7 @@ def _named(lines: _Counted, found: Iterator[Mapping[Any, Any]], rule: FileSplit)
             lines.first = first
             raise ValueError(f"{problem}; {guess.advice_on_labels(values)}") from None
         if len(seen) < LOOKED_AT:
-            seen.append(one[rule.label_column])
+            seen.append(one.get(rule.label_column))
         yield row
 
 
@@ -262,9 +263,10 @@ def _check_header(names: Sequence[str], rule: FileSplit) -> None:
     Raises:
         ValueError: it is no header, lacks a column, or has one twice.
     """
-    needed = {rule.label_column, rule.content_column, *rule.slice_columns, *([rule.cluster] if rule.cluster else [])}
+    needed = {rule.content_column, *rule.kept_columns, *([rule.group] if rule.group else [])}
+    needed |= set() if rule.unlabelled else {rule.label_column}
     needed |= {rule.title_column} if rule.title_column is not None and rule.title_is_declared else set()
-    if not needed - {*names, *rule.slice_columns}:
+    if not needed - {*names, *rule.kept_columns}:
         if twice := [name for name in needed if names.count(str(name)) > 1]:
             raise ValueError(f"names {len(twice)} columns twice ({twice[0]!r}); rename one of them")
         return
@@ -272,7 +274,7 @@ def _check_header(names: Sequence[str], rule: FileSplit) -> None:
         raise ValueError("is an instruction to Excel (sep=…) and no header; remove it")
     if len(names) == 1 and (other := _other_separator(names[0], rule.delimiter or ",")):
         raise ValueError(f"is separated by {SEPARATORS.get(other, 'commas')}; declare delimiter = {guess.toml(other)}")
-    absent = " and no ".join(repr(name) for name in sorted(map(str, needed - {*names, *rule.slice_columns})))
+    absent = " and no ".join(repr(name) for name in sorted(map(str, needed - {*names, *rule.kept_columns})))
     advice = guess.advice_on_columns(names)
     if guess.columns([dict.fromkeys(names)]) == {}:
         advice += "; or, if this line is a row and not a header, by number: columns = { content = 1, label = 2 }"

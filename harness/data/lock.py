@@ -37,7 +37,7 @@ def path_for(suite_path: Path) -> Path:
 def describe(split: Split) -> Locked:
     """The entry that would pin a split."""
     commit = split.source.get("revision") if split.source.get("source") == "hub" else None
-    positives = sum(example.label for example in split.examples)
+    positives = sum(example.label == 1 for example in split.examples)
     return Locked(split.digest, len(split.examples), positives, commit, columns_digest(split))
 
 
@@ -47,7 +47,9 @@ def columns_digest(split: Split) -> str | None:
     The split's own digest leaves them out: no prediction depends on them, so that a further column scores nothing
     again. Slices do depend on them, and gates on slices.
     """
-    columns = [dict(example.columns) for example in split.examples]
+    columns: list[dict[str, Any]] = [
+        dict(example.columns) | ({"": example.change} if example.change else {}) for example in split.examples
+    ]
     return digest.of_json(columns) if any(columns) else None
 
 

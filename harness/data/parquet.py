@@ -115,6 +115,8 @@ class ParquetRows:
 
     @cached_property
     def _labels(self) -> Ints:
+        if self.rule.unlabelled:
+            return np.zeros(self.n, dtype=np.int64)
         name = str(self.rule.label_column)
         valid = self._valid_labels if self.rule.labels is None else self._declared_labels
         return np.concatenate([valid(batch.column(0), start) for start, batch in self._batches([name])])
@@ -166,8 +168,8 @@ class ParquetRows:
         title, content = cells.get(str(rule.title_column), ""), cells[str(rule.content_column)]
         if rule.text:
             title, content = rule.text.cut(content)
-        columns = {name: cells[name] for name in rule.slice_columns}
-        return Row(title, content, label, cells[rule.cluster] if rule.cluster else None, columns)
+        columns = {name: cells[name] for name in rule.kept_columns}
+        return Row(title, content, label, cells[rule.group] if rule.group else None, columns)
 
     def _cell(self, cell: Any, name: str, position: int) -> str:
         """A text, cluster or slice. A null title or slice is empty; content and cluster must not be null: one row
@@ -177,7 +179,7 @@ class ParquetRows:
             value = cell.as_py()
         except UnicodeDecodeError as problem:
             raise DataError(f"{where} is not UTF-8 (byte {problem.start + 1}); write the file again as UTF-8") from None
-        needed = (self.rule.content_column, self.rule.cluster)
+        needed = (self.rule.content_column, self.rule.group)
         if value is None and name in needed:
             raise DataError(f"{where} is null; remove the row or fill it in")
         text = "" if value is None else str(value)
@@ -191,15 +193,15 @@ class ParquetRows:
         label, texts = str(rule.label_column), [str(rule.content_column)]
         if rule.title_column is not None and (rule.title_is_declared or rule.title_column in names):
             texts.append(str(rule.title_column))
-        kinds = {label: SLICED} | dict.fromkeys(texts, "strings")
-        if rule.cluster:
-            kinds.setdefault(rule.cluster, "strings or whole numbers")
-        for name in rule.slice_columns:
+        kinds = ({} if rule.unlabelled else {label: SLICED}) | dict.fromkeys(texts, "strings")
+        if rule.group:
+            kinds.setdefault(rule.group, "strings or whole numbers")
+        for name in rule.kept_columns:
             kinds.setdefault(name, SLICED)
         for name, kind in kinds.items():
             count, listed = names.count(name), ", ".join(names)
             if not count:
-                advice = "correct it" if name in (rule.cluster, *rule.slice_columns) else guess.advice_on_columns(names)
+                advice = "correct it" if name in (rule.group, *rule.kept_columns) else guess.advice_on_columns(names)
                 raise DataError(f"{self.where}: has no column {name!r} (found: {listed}); {advice}")
             if count > 1:
                 raise DataError(f"{self.where}: has {count} columns {name!r} (found: {listed}); rename one of them")
@@ -207,7 +209,7 @@ class ParquetRows:
                 found = schema.field(name).type
                 raise DataError(f"{self.where}: column {name!r} is {found}, but must be {kind}; convert it")
         self.class_names = _class_names(schema, label)
-        return [name for name in kinds if name != label or name in (rule.cluster, *rule.slice_columns, *texts)]
+        return [name for name in kinds if name != label or name in (rule.group, *rule.kept_columns, *texts)]
 
     def _batches(
         self, columns: list[str], rows: int = LABEL_BATCH_ROWS, wanted: Ints | None = None

@@ -51,16 +51,21 @@ def settle(suite: Suite, splits: Mapping[str, Split]) -> Settled:
     for split_id in sorted(splits.keys() - suite.train_split_ids):
         split = splits[split_id]
         texts = fingerprints(split.examples, suite.text)
-        groups = groups_of(split.examples, texts)
+        groups = [group for group in groups_of(split.examples, texts) if not _is_one_pair(group)]
         if not groups:
             continue
-        if rule == "cluster":
+        if rule == "cluster" or (rule == "drop" and split.examples[0].pair is not None):  # a pair stays whole
             settled[split_id] = _of(split, clustered(split.examples, texts))
         elif rule == "drop":
             settled[split_id] = _of(split, _each_once(split, texts))
         notes.append(_sentence(split, groups, len(settled[split_id].examples), rule))
     forbidden = rule == "forbid"
     return Settled(settled, () if forbidden else tuple(notes), tuple(notes) if forbidden else ())
+
+
+def _is_one_pair(group: Sequence[Example]) -> bool:
+    """True for examples of one pair, which may well read the same: they are judged together anyway."""
+    return group[0].pair is not None and len({example.pair for example in group}) == 1
 
 
 def groups_of(examples: Sequence[Example], texts: Sequence[str]) -> list[list[Example]]:

@@ -36,6 +36,10 @@ class Row:
     """The cluster it shares with other rows, or None."""
     columns: Mapping[str, str] = field(default_factory=lambda: NO_COLUMNS, hash=False)
     """Values of slice columns by name; those that the row lacks may be omitted."""
+    pair: str | None = None
+    """The pair, or larger group, that it is judged with."""
+    change: int = 0
+    """1 if its score must be above that of its pair's original, -1 if below."""
 
 
 @dataclass(frozen=True, slots=True)

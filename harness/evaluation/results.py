@@ -21,6 +21,7 @@ from harness.errors import StoreError
 from harness.evaluation.plan import current_keys
 from harness.evaluation.scoring import Job
 from harness.records import AdapterRecord, Baseline, Evidence, Outcomes, Place, Run, Split
+from harness.stats import metrics
 from harness.store import checksum, reader
 from harness.store.connection import Connection
 from harness.training import card
@@ -96,23 +97,16 @@ def stored(connection: Connection, jobs: Sequence[Job], now: datetime | None = N
 
 
 def _by_split(jobs: Sequence[Job]) -> list[tuple[Split, list[Job]]]:
-    found: dict[str, tuple[Split, list[Job]]] = {}
+    found: dict[tuple[str, str], tuple[Split, list[Job]]] = {}  # two splits may share their rows but not their pairs
     for job in jobs:
         if job.blocked is None:
-            found.setdefault(job.split.digest, (job.split, []))[1].append(job)
+            found.setdefault((job.split.split_id, job.split.digest), (job.split, []))[1].append(job)
     return list(found.values())
 
 
 def _truth(split: Split) -> Outcomes:
     """Build the outcomes of a split without predictions; all runs on the split share these arrays."""
-    clusters, nothing = [example.cluster for example in split.examples], np.zeros(0)
-    return Outcomes(
-        example_ids=tuple(example.example_id for example in split.examples),
-        labels=np.array([example.label for example in split.examples], dtype=np.int64),
-        predicted=nothing.astype(np.int64),
-        scores=nothing,
-        clusters=None if None in clusters or not clusters else np.array(clusters, dtype=np.str_),
-    )
+    return metrics.of_split(split, np.zeros(0, dtype=np.int64), np.zeros(0))
 
 
 def _of_the_future(run: Run) -> Refusal:

@@ -20,8 +20,8 @@ from harness import models, provenance
 from harness.errors import HarnessError, RunError
 from harness.models.classifier import Classifier, ModelInputs, RecordedAnswers
 from harness.progress import Advance
-from harness.records import AdapterRecord, Example, Outcomes, Prediction, Run, Split, Status
-from harness.stats import estimates
+from harness.records import AdapterRecord, Example, Prediction, Run, Split, Status
+from harness.stats import estimates, metrics
 from harness.stats.inference import Floats
 from harness.suite.schema import Model, Suite
 
@@ -124,7 +124,8 @@ def finished(job: Job, parts: Sequence[Answers]) -> Scored:
         Prediction(example.example_id, int(score > 0.5), float(score))
         for example, score in zip(job.split.examples, scores, strict=True)
     )
-    outcomes = _outcomes(job.split, predictions)
+    predicted = np.array([prediction.predicted for prediction in predictions], dtype=np.int64)
+    outcomes = metrics.of_split(job.split, predicted, scores)
     values = tuple(
         estimates.summarise(spec.name, [outcomes], estimates.generator_for(spec.name, [job.run_key]))
         for spec in job.suite.metric
@@ -179,15 +180,4 @@ def _run(job: Job, started_at: datetime, status: Status, error: str | None) -> R
         tokens=None,
         truncated=None,
         metrics=(),
-    )
-
-
-def _outcomes(split: Split, predictions: tuple[Prediction, ...]) -> Outcomes:
-    clusters = [example.cluster for example in split.examples]
-    return Outcomes(
-        example_ids=tuple(prediction.example_id for prediction in predictions),
-        labels=np.array([example.label for example in split.examples], dtype=np.int64),
-        predicted=np.array([prediction.predicted for prediction in predictions], dtype=np.int64),
-        scores=np.array([prediction.score for prediction in predictions], dtype=np.float64),
-        clusters=None if None in clusters else np.array(clusters, dtype=np.str_),
     )

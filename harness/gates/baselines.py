@@ -20,6 +20,7 @@ from harness.evaluation.scoring import Job
 from harness.gates import baseline_file
 from harness.gates.baseline_file import BaselineRun, Unreadable
 from harness.records import Baseline, Outcomes, Place, Run, Split
+from harness.stats import metrics
 from harness.store import reader
 from harness.store.connection import Connection
 from harness.suite.rules import Rule
@@ -175,11 +176,5 @@ def _held(name: str, runs: Sequence[BaselineRun], splits: Mapping[str, Split]) -
 def _outcomes(run: BaselineRun, split: Split) -> Outcomes:
     by_example = {prediction.example_id: prediction for prediction in run.predictions}
     in_order = [by_example[example.example_id] for example in split.examples]
-    clusters = [example.cluster for example in split.examples]
-    return Outcomes(
-        example_ids=tuple(example.example_id for example in split.examples),
-        labels=np.array([example.label for example in split.examples], dtype=np.int64),
-        predicted=np.array([prediction.predicted for prediction in in_order], dtype=np.int64),
-        scores=np.array([prediction.score for prediction in in_order], dtype=np.float64),
-        clusters=None if None in clusters else np.array(clusters, dtype=np.str_),
-    )
+    predicted = np.array([prediction.predicted for prediction in in_order], dtype=np.int64)
+    return metrics.of_split(split, predicted, np.array([prediction.score for prediction in in_order], dtype=np.float64))

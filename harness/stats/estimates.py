@@ -325,7 +325,7 @@ def _of_units(name: str, value: float, outcomes: Outcomes) -> tuple[float, float
     None for a metric that is not one of a table.
     """
     units = n_units(outcomes)
-    if name == "accuracy":
+    if name == "accuracy" or METRICS[name].of_pairs:
         return inference.wilson(round(value * units), units)
     if not METRICS[name].of_table:
         return None
@@ -338,6 +338,9 @@ def _difference_of_units(name: str, value: float, one: Outcomes, other: Outcomes
     if name == "accuracy":
         first, second = disagreements(one, other)
         return inference.tango(int(first * units / n + 0.5), int(second * units / n + 0.5), units)
+    if METRICS[name].of_pairs:  # no resample differs, so the sides are right about the same pairs, or one about all
+        lead = round(value * units)
+        return inference.tango(max(lead, 0), max(-lead, 0), units)
     if not METRICS[name].of_table:
         return None
     return _around(value, inference.percentile_interval(posterior.drawn_difference(name, one, other, units / n)))

@@ -9,14 +9,14 @@ give b resamples of it at once. So a value and its interval cannot disagree on t
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.artifacts import plugins
 from harness.errors import UsageError
-from harness.records import Metric, Outcomes
+from harness.records import UNLABELLED, Metric, Outcomes, Split
 from harness.stats.inference import Floats, Ints
 
 ECE_BINS = 15
@@ -35,6 +35,8 @@ class Definition:
     """Lower bound of its values."""
     highest: float = 1.0
     """Upper bound of its values."""
+    of_pairs: bool = False
+    """True for a share of pairs, which needs no labels unless it says so."""
 
 
 def _ratio(over: Floats, under: Floats) -> Floats:
@@ -107,6 +109,57 @@ def _ece(outcomes: Outcomes, weights: Floats) -> Floats:
     return _ratio(np.abs(weights @ per_bin).sum(axis=1), weights.sum(axis=1))
 
 
+def _of_labels(values: Callable[[Outcomes, Floats], Floats]) -> Callable[[Outcomes, Floats], Floats]:
+    """Make a metric undefined where labels are missing."""
+
+    def defined(outcomes: Outcomes, weights: Floats) -> Floats:
+        if UNLABELLED in outcomes.labels:
+            return np.full(len(weights), np.nan)
+        return values(outcomes, weights)
+
+    return defined
+
+
+def _share_of_pairs(outcomes: Outcomes, weights: Floats, good: NDArray[np.bool_]) -> Floats:
+    """Share of the pairs all of whose examples are good, each pair with the mean weight of its examples.
+
+    Args:
+        good: shape (n,).
+    """
+    if outcomes.pairs is None:
+        return np.full(len(weights), np.nan)
+    whole = outcomes.pairs >= 0
+    _, pair, sizes = np.unique(outcomes.pairs[whole], return_inverse=True, return_counts=True)
+    wholly = np.bincount(pair, weights=good[whole], minlength=len(sizes)) == sizes
+    each = weights[:, whole] / sizes[pair]
+    return _ratio(each @ wholly[pair].astype(np.float64), each.sum(axis=1))
+
+
+def _pair_accuracy(outcomes: Outcomes, weights: Floats) -> Floats:
+    """Share of pairs that are wholly right (contrast consistency, Gardner et al. 2020)."""
+    return _share_of_pairs(outcomes, weights, is_right(outcomes))
+
+
+def _invariance(outcomes: Outcomes, weights: Floats) -> Floats:
+    """Share of pairs whose examples all get the same answer (Ribeiro et al. 2020); undefined where scores must move."""
+    if outcomes.pairs is None or outcomes.changes is None or outcomes.changes.any():
+        return np.full(len(weights), np.nan)
+    _, first, pair = np.unique(outcomes.pairs, return_index=True, return_inverse=True)
+    return _share_of_pairs(outcomes, weights, outcomes.predicted == outcomes.predicted[first[pair]])
+
+
+def _direction(outcomes: Outcomes, weights: Floats) -> Floats:
+    """Share of pairs in which every changed example's score is on the right side of the original's; a tie is not."""
+    if outcomes.pairs is None or outcomes.changes is None or not outcomes.changes.any():
+        return np.full(len(weights), np.nan)
+    _, pair = np.unique(outcomes.pairs, return_inverse=True)
+    original = outcomes.changes == 0
+    with np.errstate(invalid="ignore"):  # nan for what is in no pair
+        before = np.bincount(pair[original], outcomes.scores[original]) / np.bincount(pair[original])
+    moved = (outcomes.scores - before[pair]) * outcomes.changes > 0
+    return _share_of_pairs(outcomes, weights, original | moved)
+
+
 class _WithPlugIns(dict[str, Definition]):
     """The built-in metrics; one that is looked up and is not among them is a plug-in's."""
 
@@ -117,20 +170,23 @@ class _WithPlugIns(dict[str, Definition]):
                 f"metric {name!r} of {plugins.origin('metric', name).distribution} is a {type(found).__name__}; it "
                 "must be a `harness.stats.metrics.Definition`"
             )
-        return found
+        return replace(found, values=_of_labels(found.values))
 
 
 METRICS: dict[str, Definition] = _WithPlugIns(
     {
-        "accuracy": Definition(_accuracy, higher_is_better=True, of_table=True),
-        "f1": Definition(_f1, higher_is_better=True, of_table=True),
-        "precision": Definition(_precision, higher_is_better=True, of_table=True),
-        "recall": Definition(_recall, higher_is_better=True, of_table=True),
-        "mcc": Definition(_mcc, higher_is_better=True, of_table=True, lowest=-1.0),
-        "roc_auc": Definition(_roc_auc, higher_is_better=True),
-        "log_loss": Definition(_log_loss, higher_is_better=False, highest=math.inf),
-        "brier": Definition(_brier, higher_is_better=False),
-        "ece": Definition(_ece, higher_is_better=False),
+        "accuracy": Definition(_of_labels(_accuracy), higher_is_better=True, of_table=True),
+        "f1": Definition(_of_labels(_f1), higher_is_better=True, of_table=True),
+        "precision": Definition(_of_labels(_precision), higher_is_better=True, of_table=True),
+        "recall": Definition(_of_labels(_recall), higher_is_better=True, of_table=True),
+        "mcc": Definition(_of_labels(_mcc), higher_is_better=True, of_table=True, lowest=-1.0),
+        "roc_auc": Definition(_of_labels(_roc_auc), higher_is_better=True),
+        "log_loss": Definition(_of_labels(_log_loss), higher_is_better=False, highest=math.inf),
+        "brier": Definition(_of_labels(_brier), higher_is_better=False),
+        "ece": Definition(_of_labels(_ece), higher_is_better=False),
+        "pair_accuracy": Definition(_of_labels(_pair_accuracy), higher_is_better=True, of_pairs=True),
+        "invariance": Definition(_invariance, higher_is_better=True, of_pairs=True),
+        "direction": Definition(_direction, higher_is_better=True, of_pairs=True),
     }
 )
 
@@ -176,16 +232,43 @@ def disagreements(first: Outcomes, second: Outcomes) -> tuple[int, int]:
     return int((one & ~other).sum()), int((other & ~one).sum())
 
 
+def of_split(split: Split, predicted: Ints, scores: Floats) -> Outcomes:
+    """Put answers beside the truth.
+
+    Args:
+        predicted: shape (n,), in the split's order; empty for the truth alone.
+        scores: likewise.
+    """
+    examples = split.examples
+    clusters, paired = [example.cluster for example in examples], any(example.pair is not None for example in examples)
+    pairs = np.unique([str(example.pair) for example in examples], return_inverse=True)[1] if paired else None
+    return Outcomes(
+        example_ids=tuple(example.example_id for example in examples),
+        labels=np.array([example.label for example in examples], dtype=np.int64),
+        predicted=predicted,
+        scores=scores,
+        clusters=None if None in clusters or not clusters else np.array(clusters, dtype=np.str_),
+        pairs=None if pairs is None else pairs.astype(np.int64),
+        changes=np.array([example.change for example in examples], dtype=np.int64) if paired else None,
+    )
+
+
 def subset(outcomes: Outcomes, chosen: NDArray[np.bool_]) -> Outcomes:
-    """Select the outcomes of some of the examples.
+    """Select the outcomes of some of the examples. A pair that is torn apart is no pair any more.
 
     Args:
         chosen: mask of shape (n,).
     """
+    pairs, changes = outcomes.pairs, outcomes.changes
+    if pairs is not None and changes is not None:
+        pairs = np.where(np.isin(pairs, pairs[~chosen]), -1, pairs)[chosen]
+        changes = changes[chosen]
     return Outcomes(
         example_ids=tuple(example_id for example_id, kept in zip(outcomes.example_ids, chosen, strict=True) if kept),
         labels=outcomes.labels[chosen],
         predicted=outcomes.predicted[chosen],
         scores=outcomes.scores[chosen],
         clusters=None if outcomes.clusters is None else outcomes.clusters[chosen],
+        pairs=pairs,
+        changes=changes,
     )

@@ -25,7 +25,7 @@ _NEGATION = re.compile(
 
 
 def _by_label(examples: Sequence[Example]) -> list[str]:
-    return ["positive" if example.label == 1 else "negative" for example in examples]
+    return [{1: "positive", 0: "negative"}.get(example.label, "unknown") for example in examples]
 
 
 def _by_length(examples: Sequence[Example]) -> list[str]:

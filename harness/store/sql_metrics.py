@@ -16,9 +16,9 @@ NAMES = (
 )  # fmt: skip
 _SQL = """
 WITH answer AS (
-    SELECT run_id, label::INTEGER AS label, predicted::INTEGER AS predicted, score,
+    SELECT run_id, nullif(label, -1)::INTEGER AS label, predicted::INTEGER AS predicted, score,
            greatest(score, 1 - score) AS confidence,
-           (label = predicted)::INTEGER AS is_right,
+           (nullif(label, -1) = predicted)::INTEGER AS is_right,
            rank() OVER (PARTITION BY run_id ORDER BY score)
                + (count(*) OVER (PARTITION BY run_id, score) - 1) / 2.0 AS middle_rank
     FROM run
@@ -31,7 +31,7 @@ gap AS (
     FROM answer GROUP BY run_id, least(floor(confidence * 15), 14)
 ),
 counted AS (
-    SELECT run_id, count(*)::DOUBLE AS n,
+    SELECT run_id, count(*)::DOUBLE AS n, count(*) = count(label) AS labelled,
            count(*) FILTER (WHERE label = 1 AND predicted = 1)::DOUBLE AS tp,
            count(*) FILTER (WHERE label = 0 AND predicted = 1)::DOUBLE AS fp,
            count(*) FILTER (WHERE label = 1 AND predicted = 0)::DOUBLE AS fn,
@@ -42,14 +42,15 @@ counted AS (
     FROM answer GROUP BY run_id
 )
 SELECT run_id, n, tp, fp, fn, tn,
-       (tp + tn) / n,
-       tp / nullif(tp + fp, 0),
-       tp / nullif(tp + fn, 0),
-       2 * tp / nullif(2 * tp + fp + fn, 0),
-       (tp * tn - fp * fn) / nullif(sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)), 0),
-       (rank_sum - (tp + fn) * (tp + fn + 1) / 2) / nullif((tp + fn) * (tn + fp), 0),
-       log_loss, brier,
-       (SELECT sum(gap) FROM gap WHERE gap.run_id = counted.run_id) / n
+       CASE WHEN labelled THEN (tp + tn) / n END,
+       CASE WHEN labelled THEN tp / nullif(tp + fp, 0) END,
+       CASE WHEN labelled THEN tp / nullif(tp + fn, 0) END,
+       CASE WHEN labelled THEN 2 * tp / nullif(2 * tp + fp + fn, 0) END,
+       CASE WHEN labelled THEN (tp * tn - fp * fn) / nullif(sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)), 0) END,
+       CASE WHEN labelled THEN (rank_sum - (tp + fn) * (tp + fn + 1) / 2) / nullif((tp + fn) * (tn + fp), 0) END,
+       CASE WHEN labelled THEN log_loss END,
+       CASE WHEN labelled THEN brier END,
+       CASE WHEN labelled THEN (SELECT sum(gap) FROM gap WHERE gap.run_id = counted.run_id) / n END
 FROM counted
 """
 

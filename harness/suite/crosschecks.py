@@ -34,6 +34,9 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if (problem := plugins.shadowing("backend", row.get("backend"), BACKEND_NAMES)) is not None:
             yield f"model[{position}].backend", problem
     for position, row in enumerate(tables["split"]):
+        for key in ("unlabelled", "perturb"):
+            if row.get(key) and _text(row, "id") in _trained_on(tables):
+                yield f"split[{position}].{key}", "is for splits that are scored, and this one is used for training"
         if (problem := plugins.shadowing("source", row.get("source"), SOURCE_NAMES)) is not None:
             yield f"split[{position}].source", problem
 
@@ -58,10 +61,7 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             what = f"known: {known[table]}" if ids[table] else f"no {table} is declared"
             yield place, f"there is no {table} {value!r}{closest(value, sorted(ids[table]))} ({what})"
 
-    trained_on = {_text(_table(adapter, "train"), "split") for adapter in tables["adapter"]}
-    trained_on |= {_text(model, "train_split") for model in tables["model"]}
-    shown = [_table(model, key) for model in tables["model"] for key in ("shots", "calibration")]
-    trained_on |= {_text(table, "split") for table in shown}
+    trained_on = _trained_on(tables)
     for i, adapter in enumerate(tables["adapter"]):
         for place, message in allowed.problems(_table(adapter, "params")):
             yield f"adapter[{i}].params.{place}", message
@@ -113,6 +113,14 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "split", "every split is used for training; add one to score"
 
 
+def _trained_on(tables: Mapping[str, list[dict[str, Any]]]) -> set[str | None]:
+    """Ids of the splits that something is trained on."""
+    trained_on = {_text(_table(adapter, "train"), "split") for adapter in tables["adapter"]}
+    trained_on |= {_text(model, "train_split") for model in tables["model"]}
+    shown = [_table(model, key) for model in tables["model"] for key in ("shots", "calibration")]
+    return trained_on | {_text(table, "split") for table in shown}
+
+
 def _form_problems(place: str, model: Mapping[str, Any], adapter: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Problems of a precision that is unsupported, or that `auto` cannot choose."""
     precision = _text(model, "precision")
@@ -157,6 +165,7 @@ def _rule_problems(
             answered = models.get(candidate, {}).get("splits")
             if isinstance(answered, list) and split in splits and split not in answered:
                 yield f"{place}.split", f"{candidate!r} has no answers for {split!r}; add it to that model's splits"
+            yield from _pair_problems(place, row, splits.get(split, {}))
             if (name := _text(row, "slice")) is not None:
                 yield from _slice_problems(f"{place}.slice", name, sliced.get(split, {}))
             elsewhere = _text(_table(row, "max_drop_out_of_domain"), "split")
@@ -183,6 +192,25 @@ def _rule_problems(
                     stated = rule, *(_hashable(row.get(key)) for key in ("model", "split", "metric", "slice", rule))
                     if seen.setdefault(stated, i) != i:
                         yield f"{place}.{rule}", f"{kind}[{seen[stated]}] already has this rule"
+
+
+_OF_PAIRS, _WITHOUT_LABELS = ("pair_accuracy", "invariance", "direction"), ("invariance", "direction")
+_MOVING = ("negation", "praise", "complaint")
+"""Kinds of `perturb` whose copies have no label."""
+
+
+def _pair_problems(place: str, rule: Mapping[str, Any], split: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Problems of rules that need pairs or labels which their split lacks."""
+    name, metric = _text(split, "id"), _text(rule, "metric")
+    if metric in _OF_PAIRS and name is not None and not {"pair", "perturb"} & split.keys():
+        yield f"{place}.metric", f"{metric!r} is a share of pairs, and {name!r} has none; give it pair or perturb"
+    if split.get("unlabelled") is True or _text(_table(split, "perturb"), "kind") in _MOVING:
+        if metric is not None and metric not in _WITHOUT_LABELS:
+            known = " and ".join(map(repr, _WITHOUT_LABELS))
+            yield f"{place}.metric", f"{metric!r} needs labels, which {name!r} lacks; {known} need none"
+        for key in ("max_flips", "max_drop_out_of_domain"):
+            if key in rule:
+                yield f"{place}.{key}", f"needs labels, which {name!r} lacks"
 
 
 def _listed(place: str, value: Any) -> list[tuple[str, str]]:

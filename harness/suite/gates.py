@@ -7,7 +7,10 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from harness.artifacts import plugins
 from harness.suite.fields import Closed, Id
 
-METRIC_NAMES = ("accuracy", "f1", "precision", "recall", "mcc", "roc_auc", "log_loss", "brier", "ece")
+METRIC_NAMES = (
+    "accuracy", "f1", "precision", "recall", "mcc", "roc_auc", "log_loss", "brier", "ece",
+    "pair_accuracy", "invariance", "direction",
+)  # fmt: skip
 """The built-in metrics; `harness.stats.metrics` defines them."""
 
 

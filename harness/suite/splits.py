@@ -58,6 +58,15 @@ class ClusterShare(Closed):
         return self
 
 
+class Perturb(Closed):
+    """Changed copies of the rows, each beside its original, as pairs."""
+
+    kind: Literal["typos", "case", "names", "neutral", "negation", "praise", "complaint"]
+    """`typos`, `case`, `names`, `neutral`: the answer should stay. `praise`, `complaint`, `negation`: the score must
+    rise, fall, or move away from the label."""
+    seed: Seed
+
+
 class Draw(Closed):
     """Selection and order of a source's rows."""
 
@@ -74,6 +83,8 @@ class Draw(Closed):
     """Number of rows to take from there; all if absent."""
     cluster_block: Annotated[int, Field(ge=2)] | None = None
     """Number of consecutive rows of the source that form a cluster, for ordered sources with similar neighbours."""
+    perturb: Perturb | None = Field(default=None, exclude_if=_is_absent)
+    """If present, each drawn row is followed by a changed copy, and both are a pair."""
 
     @model_validator(mode="after")
     def _stratifies_what_it_takes(self) -> "Draw":
@@ -209,6 +220,39 @@ class NamedColumns(Draw):
     """Column with the cluster of each row."""
     slice_columns: SliceColumns = ()
     """Columns whose values are slices of the split."""
+    pair: Name | None = Field(default=None, exclude_if=_is_absent)
+    """Column with the pair, or larger group, of each row, whose rows are judged together. Pairs are clusters."""
+    change: Name | None = Field(default=None, exclude_if=_is_absent)
+    """Column that is `rise` or `fall` for a row whose score must be above or below that of its pair's original, and
+    empty for the original."""
+    unlabelled: bool = Field(default=False, exclude_if=lambda value: not value)
+    """If true, rows have no labels, and no label column is read."""
+
+    @model_validator(mode="after")
+    def _has_whole_pairs(self) -> "NamedColumns":
+        if self.pair is None and self.change is not None:
+            raise ValueError("change needs pair")
+        if self.unlabelled and self.pair is None and self.perturb is None:
+            raise ValueError("rows without labels need pair or perturb; nothing else can be measured on them")
+        if self.unlabelled and (self.labels or self.stratify or (self.columns and self.columns.label)):
+            raise ValueError("unlabelled rows have no labels; remove labels, stratify and the label column")
+        if self.unlabelled and self.perturb is not None and self.perturb.kind == "negation":
+            raise ValueError("perturb 'negation' needs labels: a score moves away from the label")
+        if self.pair is not None:
+            other = [key for key in ("cluster", "cluster_block", "perturb", "skip", "take") if getattr(self, key)]
+            if other:
+                raise ValueError(f"pair and {other[0]} exclude each other; for a part of the pairs, use share")
+        return self
+
+    @property
+    def group(self) -> str | None:
+        """The column with the cluster of each row: the declared one, or the pair."""
+        return self.pair or self.cluster
+
+    @property
+    def kept_columns(self) -> tuple[str, ...]:
+        """The columns whose values are kept as they are."""
+        return self.slice_columns if self.change is None else tuple(dict.fromkeys((*self.slice_columns, self.change)))
 
     @model_validator(mode="after")
     def _joins_or_names_its_texts(self) -> "NamedColumns":
@@ -294,6 +338,10 @@ Encoding: TypeAlias = Literal[
 ]
 
 
+_OF_COLUMNS = ("columns", "labels", "text", "cluster", "slice_columns", "pair", "change", "unlabelled")
+"""Keys about columns that have names."""
+
+
 class FileSplit(NamedColumns):
     """Rows of a local file, plain or compressed (`.gz`, `.bz2`, `.zst`)."""
 
@@ -311,13 +359,13 @@ class FileSplit(NamedColumns):
     @model_validator(mode="after")
     def _has_what_its_format_has(self) -> "FileSplit":
         refused = {
-            "fasttext": ("columns", "labels", "delimiter", "text", "cluster", "slice_columns"),
+            "fasttext": ("delimiter", *_OF_COLUMNS),
             "parquet": ("delimiter", "encoding"),
             "jsonl": ("delimiter",),
         }
         if keys := [key for key in refused.get(self.format, ()) if getattr(self, key)]:
             raise ValueError(f"format {self.format!r} has no {_and(keys)}; remove {'it' if len(keys) == 1 else 'them'}")
-        keys = [key for key in ("cluster", "slice_columns", "text") if getattr(self, key)]
+        keys = [key for key in ("cluster", "slice_columns", "text", "pair", "change") if getattr(self, key)]
         if keys and self.has_no_header:
             raise ValueError(f"columns by number have no names; remove {_and(keys)}, or give the file a header")
         return self
@@ -330,7 +378,7 @@ class FileSplit(NamedColumns):
     @property
     def is_original_csv(self) -> bool:
         """True for Amazon Polarity's own form of CSV, which no key describes."""
-        keys = ("columns", "labels", "delimiter", "encoding", "text", "cluster", "slice_columns")
+        keys = ("delimiter", "encoding", *_OF_COLUMNS)
         return self.format == "csv" and not any(getattr(self, key) for key in keys)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.records import Example, Outcomes
+from harness.records import UNLABELLED, Example, Outcomes
 from leaderboard.board.records import Board, Section
 
 Examples = Mapping[str, Sequence[Example]]
@@ -23,9 +23,13 @@ class Consensus:
 
 
 def shown_sections(board: Board, examples: Examples) -> tuple[Section, ...]:
-    """The sections that have runs and examples."""
+    """The sections that have runs and examples with labels, without which no answer is right or wrong."""
     return tuple(
-        section for section in board.sections if section.n is not None and len(examples.get(section.split.id, ())) > 0
+        section
+        for section in board.sections
+        if section.n is not None
+        and len(rows := examples.get(section.split.id, ())) > 0
+        and not any(row.label == UNLABELLED for row in rows)
     )
 
 

@@ -258,8 +258,8 @@ def _scored(run: Run, outcomes: Outcomes, names: Sequence[str]) -> ScoredRun:
 
 
 def _confusion(outcomes: Outcomes) -> Confusion:
-    label, predicted = outcomes.labels == 1, outcomes.predicted == 1
-    cells = (label & predicted, ~label & predicted, label & ~predicted, ~label & ~predicted)
+    label, other, predicted = outcomes.labels == 1, outcomes.labels == 0, outcomes.predicted == 1
+    cells = (label & predicted, other & predicted, label & ~predicted, other & ~predicted)
     return Confusion(*(int(cell.sum()) for cell in cells))
 
 

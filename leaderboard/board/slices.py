@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.records import Example, Outcomes
+from harness.records import UNLABELLED, Example, Outcomes
 from harness.stats import estimates, inference, slices
 from harness.stats.inference import Floats
 from harness.stats.metrics import is_right
@@ -41,6 +41,8 @@ def accuracies(
     """
     sides = [[outcomes[scored.run.run_id] for scored in entry.runs] for entry in entries]
     if not sides or sides[0][0].example_ids != tuple(example.example_id for example in examples):
+        return []
+    if UNLABELLED in sides[0][0].labels:
         return []
     masks = slices.all_slices(examples)
     if not masks:

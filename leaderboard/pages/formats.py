@@ -19,8 +19,11 @@ METRIC_NAMES = {
     "log_loss": "Log loss",
     "brier": "Brier score",
     "ece": "ECE",
+    "pair_accuracy": "Pairs right",
+    "invariance": "Invariance",
+    "direction": "Direction",
 }
-SHARES = ("accuracy", "f1", "precision", "recall")
+SHARES = ("accuracy", "f1", "precision", "recall", "pair_accuracy", "invariance", "direction")
 """Metrics whose differences are stated in points: hundredths."""
 METHOD_NAMES = {
     "lora": "LoRA",

@@ -126,7 +126,8 @@ def run_rows(scored: ScoredRun) -> RunRows:
         pairs["plug-in"] = str(Origin(**plugin))
     c = scored.confusion
     right = c.true_positive + c.true_negative
-    accuracy = formats.score(right / (right + c.false_positive + c.false_negative))
+    labelled = right + c.false_positive + c.false_negative
+    accuracy = formats.score(right / labelled if labelled else None)
     return RunRows(_title(run), tuple(pairs.items()), recompute_sql(run.run_id), accuracy)
 
 

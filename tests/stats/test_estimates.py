@@ -13,6 +13,9 @@ from harness.records import Outcomes
 from harness.stats import estimates, inference, metrics
 from harness.stats.metrics import METRICS
 
+OF_EXAMPLES = [name for name, definition in metrics.METRICS.items() if not definition.of_pairs]
+"""Metrics that need no pairs; tests/stats/test_pairs.py is about the others."""
+
 Floats = NDArray[np.float64]
 MakeOutcomes = Callable[..., Outcomes]
 
@@ -58,7 +61,7 @@ def test_an_undefined_metric_is_absent_not_zero(
     assert (metric.value, metric.ci_low, metric.ci_high, metric.n) == (None, None, None, 3)
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("name", OF_EXAMPLES)
 def test_a_metric_that_one_seed_lacks_is_absent_for_all(name: str, make_outcomes: MakeOutcomes) -> None:
     some = make_outcomes([0, 0, 0, 0], [0.9, 0.2, 0.3, 0.1])
     none = make_outcomes([0, 0, 0, 0], [0.1, 0.2, 0.3, 0.1])
@@ -141,7 +144,7 @@ def test_the_same_generator_gives_the_same_interval_and_another_does_not(make_ou
     assert first.ci_low != other.ci_low
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("name", OF_EXAMPLES)
 @settings(max_examples=10)
 @given(seed=st.integers(0, 10**6))
 def test_a_summary_has_an_ordered_interval_in_the_metrics_range(
@@ -176,7 +179,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(make_outcomes: 
 
 
 @pytest.mark.parametrize("clusters", [None, ["a", "b", "c"] * 10], ids=["examples", "clusters"])
-@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("name", OF_EXAMPLES)
 def test_identical_sides_differ_by_zero(name: str, clusters: list[str] | None, make_outcomes: MakeOutcomes) -> None:
     generator = np.random.default_rng(2)
     outcomes = make_outcomes(generator.integers(0, 2, 30), generator.random(30), clusters)
@@ -273,7 +276,7 @@ def generators(*seeds: int) -> list[np.random.Generator]:
 
 
 @pytest.mark.parametrize("clusters", [None, ["a", "b", "c"] * 20], ids=["examples", "clusters"])
-@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("name", OF_EXAMPLES)
 def test_a_side_is_resampled_alike_whoever_else_is(
     name: str, clusters: list[str] | None, make_outcomes: MakeOutcomes
 ) -> None:
@@ -287,7 +290,7 @@ def test_a_side_is_resampled_alike_whoever_else_is(
         assert of_all.value == pytest.approx(np.mean([metrics.value(name, outcomes) for outcomes in side]))
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("name", OF_EXAMPLES)
 def test_two_sides_of_many_differ_as_they_do_alone_and_turned_by_the_sign(
     name: str, make_outcomes: MakeOutcomes
 ) -> None:

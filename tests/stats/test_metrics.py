@@ -14,6 +14,9 @@ from harness.records import Outcomes
 from harness.stats import metrics
 from harness.suite.gates import METRIC_NAMES
 
+OF_EXAMPLES = [name for name, definition in metrics.METRICS.items() if not definition.of_pairs]
+"""Metrics that need no pairs; tests/stats/test_pairs.py is about the others."""
+
 Floats = NDArray[np.float64]
 MakeOutcomes = Callable[..., Outcomes]
 
@@ -74,7 +77,7 @@ def test_the_suite_file_and_the_table_name_the_same_metrics() -> None:
     assert set(metrics.METRICS) == set(METRIC_NAMES)
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("name", OF_EXAMPLES)
 @settings(max_examples=60)
 @given(data=st.data())
 def test_a_metric_is_what_scikit_learn_says_whatever_the_weights(
@@ -99,7 +102,7 @@ def _is_off_the_edges(score: float) -> bool:
     return abs(max(score, 1 - score) * 15 - round(max(score, 1 - score) * 15)) > 1e-9
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("name", OF_EXAMPLES)
 @settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 40))
 def test_a_metric_does_not_depend_on_the_order_of_examples(
@@ -114,7 +117,7 @@ def test_a_metric_does_not_depend_on_the_order_of_examples(
     assert straight == pytest.approx(mixed, abs=1e-12, nan_ok=True)
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("name", OF_EXAMPLES)
 def test_the_better_direction_is_the_one_in_which_a_better_model_lies(name: str, make_outcomes: MakeOutcomes) -> None:
     labels = [0, 0, 0, 1, 1, 1]
     good = make_outcomes(labels, [0.05, 0.05, 0.05, 0.95, 0.95, 0.95])
