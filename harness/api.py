@@ -143,13 +143,23 @@ def evaluate(
     from harness.evaluation import results as stored
     from harness.evaluation.evaluate import bring_up_to_date
     from harness.evaluation.evaluate import results as primary_results
+    from harness.models import slow_imports
     from harness.store.connection import opened
 
     check_known("engine", [engine], ENGINES)
     check_known("model", models, project.models)
     check_known("split to score", splits, project.scored_splits)
     workspace = project.workspace
-    with ENGINES[engine](workers, progress, address=address, folder=project.db.parent) as map_unordered:
+    imports = slow_imports(declared for declared in project.suite.model if not models or declared.id in models)
+    opening = ENGINES[engine](
+        workers,
+        progress,
+        address=address,
+        folder=project.db.parent,
+        imports=imports,
+        at_once=bool(imports) and not project.db.is_file(),
+    )
+    with opening as map_unordered:
         jobs, report = bring_up_to_date(
             project.suite,
             workspace,
@@ -159,7 +169,6 @@ def evaluate(
             without=without,
             limit=limit,
             fresh=fresh,
-            progress=progress,
         )
     with opened(workspace.db, read_only=True) as connection:  # and not while intervals are worked out
         report.evidence = stored.of(connection, jobs)
@@ -190,17 +199,20 @@ def train(
         SuiteError: a method does not fit its base, or the installed PEFT; nothing was trained.
     """
     from harness.engine import ENGINES
+    from harness.engine.scheduler import complete
     from harness.evaluation.evaluate import train_missing
     from harness.evaluation.inputs import gather
     from harness.evaluation.weights import MissingWeights, Weights, trained_here
+    from harness.models import SLOW_IMPORTS
 
     trainable = [declared.id for declared in project.suite.trained_adapters]
     check_known("engine", [engine], ENGINES)
     check_known("adapter to train", adapters, trainable)
     suite, workspace, wanted = project.suite, project.workspace, adapters or trainable
-    with ENGINES[engine](workers, progress, address=address, folder=project.db.parent) as map_unordered:
+    opening = ENGINES[engine](workers, progress, address=address, folder=project.db.parent, imports=SLOW_IMPORTS)
+    with opening as map_unordered:
         inputs = gather(suite, workspace)
-        failures = train_missing(suite, inputs, workspace, map_unordered, wanted)
+        failures = complete(map_unordered, lambda scheduler: train_missing(suite, inputs, workspace, scheduler, wanted))
     found = [trained_here(job, failures.get(key)) for key, job in inputs.trainings.items() if key[0] in wanted]
     trained = [one for one in found if isinstance(one, Weights)]
     return trained, [one.reason for one in found if isinstance(one, MissingWeights)]
@@ -542,18 +554,21 @@ def check_variants(
         UsageError: the suite declares no such model with trained weights.
     """
     from harness.engine import ENGINES
+    from harness.engine.scheduler import complete
     from harness.evaluation import parity
     from harness.evaluation.inputs import gather
     from harness.evaluation.plan import checks
+    from harness.models import SLOW_IMPORTS
 
     suite, workspace = project.suite, project.workspace
     trained = [declared.id for declared in suite.model if parity.has_variants(declared)]
     check_known("engine", [engine], ENGINES)
     check_known("model with trained weights", models, trained)
     variants, warnings = parity.installed()
-    with ENGINES[engine](workers, progress, address=address, folder=project.db.parent) as map_unordered:
+    opening = ENGINES[engine](workers, progress, address=address, folder=project.db.parent, imports=SLOW_IMPORTS)
+    with opening as map_unordered:
         made = checks(suite, gather(suite, workspace), workspace, model_ids=models, variants=variants)
-        found = parity.bring_up_to_date(made, workspace, map_unordered)
+        found = complete(map_unordered, lambda scheduler: parity.bring_up_to_date(made, workspace, scheduler))
     if {check.model.id for check in made} < set(models or trained):
         warnings.append(f"some weights are not there yet; `harness evaluate {project.path}` trains them")
     return found, warnings

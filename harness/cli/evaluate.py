@@ -1,5 +1,7 @@
 """The verb that trains what is missing, and scores what is not stored."""
 
+import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,15 +31,22 @@ def evaluate(
     workers: Workers = None,
     address: Address = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Score again what is stored.")] = False,
+    timeline: Annotated[
+        Path | None,
+        typer.Option("--timeline", metavar="FILE", help="Write when each task ran, in Chrome's trace format."),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only each split's first N examples.")] = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
     """Train what is missing, score what is not yet stored, and print the results."""
+    began = time.time()
     announce("reading splits and bases")
     from harness import api
     from harness.cli import tables
+    from harness.engine import timeline as timelines
     from harness.output.terminal import Bars, print_json, say, say_all
+    from harness.provenance import cores
 
     project = api.open(suite_path, db)
     report = api.evaluate(
@@ -52,6 +61,9 @@ def evaluate(
         progress=Bars(),
     )
     say_all(report.warnings, [*report.notes, *report.reasons])
+    if timeline is not None:
+        timelines.write(timeline, report.spans)
+    say(timelines.summary(report.spans, workers or cores(), time.time() - began))
     say(f"scored {len(report.scored)}, already stored {len(report.reused)}, failed {len(report.failed)}")
     if as_json:
         print_json(

@@ -10,10 +10,12 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +27,7 @@ from harness.provenance import cores
 
 T = TypeVar("T")
 R = TypeVar("R")
+_NONE: Any = object()
 _POLL_SECONDS = 0.2
 _LATE_SECONDS = 1.0
 """Time allowed for progress messages to arrive after the result, since they have a queue of their own."""
@@ -32,7 +35,13 @@ _LATE_SECONDS = 1.0
 
 @contextmanager
 def workers(
-    count: int | None, progress: Progress, *, address: str | None = None, folder: Path | None = None
+    count: int | None,
+    progress: Progress,
+    *,
+    address: str | None = None,
+    folder: Path | None = None,
+    imports: Sequence[str] = (),
+    at_once: bool = False,
 ) -> Iterator[MapUnordered]:
     """Open `count` worker processes, started when there is work; with one worker, use this process.
 
@@ -45,7 +54,7 @@ def workers(
     if count == 1:
         yield lambda function, items: _one_after_the_other(function, items, progress)
         return
-    pool = _Pool(count, progress)
+    pool = _Pool(count, progress, imports, at_once)
     try:
         yield pool.map_unordered
     except BaseException:
@@ -55,7 +64,7 @@ def workers(
 
 
 def _one_after_the_other(
-    function: Callable[[T, Progress], R], items: Sequence[T], progress: Progress
+    function: Callable[[T, Progress], R], items: Iterable[T], progress: Progress
 ) -> Iterator[tuple[T, R]]:
     for item in items:
         try:
@@ -65,37 +74,60 @@ def _one_after_the_other(
         yield item, result
 
 
+def _context(imports: Sequence[str], at_once: bool) -> BaseContext:
+    """Start workers as forks of a process that has imported what all of them need, and has done nothing else.
+
+    A fork of this process, whose torch may have computed, could deadlock.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(imports))
+    if at_once:
+        forkserver.ensure_running()
+    return context
+
+
 class _Pool:
     """Worker processes that live until closed, so that their imports serve several batches of items."""
 
-    def __init__(self, count: int, progress: Progress) -> None:
+    def __init__(self, count: int, progress: Progress, imports: Sequence[str], at_once: bool) -> None:
         self.count, self.progress = count, progress
-        self.context = multiprocessing.get_context("spawn")  # a forked torch may deadlock
+        self.context = _context(imports, at_once)
         self.news: Any = self.context.Queue()
         self.executor: ProcessPoolExecutor | None = None
 
-    def map_unordered(self, function: Callable[[T, Progress], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
+    def map_unordered(self, function: Callable[[T, Progress], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
         """Distribute the items to the workers and yield results as they arrive."""
-        if not items:
-            return
-        self.executor = self.executor or ProcessPoolExecutor(self.count, self.context, _start, (self.news,))
-        futures: dict[Future[R], T] = {self.executor.submit(_call, function, item): item for item in items}
-        shown, pending = Shown(self.progress), set(futures)
+        waiting, pending = iter(items), dict[Future[R], T]()
+        shown = Shown(self.progress)
         try:
-            while pending:
-                done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
+            while self._submit(function, waiting, pending) or pending:
+                done, _ = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
                 self._drain(shown)
                 for future in done:
-                    yield futures[future], future.result()
+                    yield pending.pop(future), future.result()
+                    self._submit(function, waiting, pending)
             self._wait_for_late(shown)
         except BrokenProcessPool:
             raise RunError("a worker process died: killed, or out of memory; try again with fewer --workers") from None
         except KeyboardInterrupt:
             # A future also counts as running while it waits in the workers' queue: only the first `count` have started.
-            begun = [item for future, item in futures.items() if future.running()][: self.count]
+            begun = [item for future, item in pending.items() if future.running()][: self.count]
             raise Interrupted(begun) from None
         finally:
             shown.close()
+
+    def _submit(self, function: Callable[[T, Progress], R], waiting: Iterator[T], pending: dict[Future[R], T]) -> bool:
+        """Submit items until one more is pending than there are workers, so that none waits for this process."""
+        submitted = False
+        while len(pending) <= self.count and (item := next(waiting, _NONE)) is not _NONE:
+            self.executor = self.executor or ProcessPoolExecutor(
+                self.count, self.context, _start, (self.news, dict(os.environ))
+            )
+            pending[self.executor.submit(_call, function, item)] = item
+            submitted = True
+        return submitted
 
     def _drain(self, shown: Shown) -> None:
         """Show all progress reported since the last call."""
@@ -123,10 +155,16 @@ class _Pool:
 _news: Any = None
 
 
-def _start(news: Any) -> None:
-    """Set up a worker: where to report progress, and leave Ctrl-C to the parent."""
+def _start(news: Any, environment: Mapping[str, str]) -> None:
+    """Set up a worker: where to report progress, and leave Ctrl-C to the parent.
+
+    Args:
+        environment: of the parent, which may have changed since the process started that this one is a fork of.
+    """
     global _news
     _news = news
+    os.environ.clear()
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

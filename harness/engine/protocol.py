@@ -1,6 +1,6 @@
 """The protocol of engines: how they are opened, and what they yield."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +31,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 class MapUnordered(Protocol):
-    """Apply a function of (item, progress) to items; yield (item, result) as they finish."""
+    """Apply a function of (item, progress) to items; yield (item, result) as they finish.
+
+    Items are taken in their order as workers become free, one more than there are workers at most. An iterator that has
+    none for now is asked again after each result that was yielded, and is exhausted when nothing is in progress either.
+    """
 
     def __call__(
-        self, function: Callable[[T, Progress], R], items: Sequence[T]
+        self, function: Callable[[T, Progress], R], items: Iterable[T]
     ) -> Iterator[tuple[T, R | WorkerLost]]: ...
 
 
@@ -46,11 +50,20 @@ class Engine(Protocol):
         progress: shows the progress that workers report.
         address: the cluster to join; an engine without clusters rejects it.
         folder: a folder that all workers must share, for an engine whose workers may be on other machines.
+        imports: modules that most tasks need, for an engine that can import them once for all workers.
+        at_once: start to import them now, since there will be tasks.
 
     Raises:
         UsageError: something the engine needs is not installed or not found.
     """
 
     def __call__(
-        self, count: int | None, progress: Progress, *, address: str | None = None, folder: Path | None = None
+        self,
+        count: int | None,
+        progress: Progress,
+        *,
+        address: str | None = None,
+        folder: Path | None = None,
+        imports: Sequence[str] = (),
+        at_once: bool = False,
     ) -> AbstractContextManager[MapUnordered]: ...

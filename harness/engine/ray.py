@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 
@@ -29,7 +29,13 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 
 @contextmanager
 def workers(
-    count: int | None, progress: Progress, *, address: str | None = None, folder: Path | None = None
+    count: int | None,
+    progress: Progress,
+    *,
+    address: str | None = None,
+    folder: Path | None = None,
+    imports: Sequence[str] = (),
+    at_once: bool = False,
 ) -> Iterator[MapUnordered]:
     """Open actors of one core each, started when there is work.
 

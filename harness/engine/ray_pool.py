@@ -14,7 +14,7 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +36,7 @@ TRIES = 3
 """Number of actors that a task may kill before it is given up."""
 START_SECONDS = 120
 """Time limit for having no live actor: starting one takes seconds, waiting for occupied cores may never end."""
+_NONE: Any = object()
 _BACK_OFF_SECONDS = 1.0
 """Pause before a task is retried or another actor started; it doubles each time."""
 _POLL_SECONDS = 0.2
@@ -100,14 +101,14 @@ class _Pool:
         self.alone_since = 0.0
 
     def map_unordered(
-        self, function: Callable[[T, Progress], R], items: Sequence[T]
+        self, function: Callable[[T, Progress], R], items: Iterable[T]
     ) -> Iterator[tuple[T, R | WorkerLost]]:
         """Give the items to the workers, one at a time each, and yield results as they arrive."""
-        waiting = deque(_Attempt(item) for item in items)
+        more, waiting = iter(items), deque[_Attempt[T]]()
         self._look_round_again()
         self.alone_since = time.monotonic()
         try:
-            while waiting or self.busy:
+            while self._take(more, waiting) or waiting or self.busy:
                 self._staff(len(waiting) + len(self.busy))
                 self._hand_out(function, waiting)
                 for done in self._wait():
@@ -123,6 +124,14 @@ class _Pool:
             self.busy.clear()
             for hand in self.hands.values():
                 hand.shown.close()
+
+    def _take(self, more: Iterator[T], waiting: deque[_Attempt[T]]) -> bool:
+        """Take items while there are fewer than workers, so that the most urgent goes to the next that is free."""
+        taken = False
+        while len(waiting) + len(self.busy) < self.count and (item := next(more, _NONE)) is not _NONE:
+            waiting.append(_Attempt(item))
+            taken = True
+        return taken
 
     def _look_round_again(self) -> None:
         """Require an answer from each idle worker before it gets a task: its node may be gone."""

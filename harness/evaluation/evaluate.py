@@ -5,28 +5,34 @@ The whole of it, as the command line does it::
     workspace = Workspace(Path("suites/quickstart.toml"), Path("runs/harness.duckdb"))
     with ENGINES["local"](2, progress) as map_unordered:
         jobs, report = bring_up_to_date(suite, workspace, map_unordered)
+
+The models of one adapter are a chain of steps, `_bring_up_to_date`: train, check variants, score, measure. The
+chains are independent of each other and share the engine's workers: while one adapter is trained, models that wait for
+nothing are scored.
 """
 
 import traceback
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
 
 from harness import models, provenance
 from harness.engine import Interrupted, MapUnordered, WorkerLost
-from harness.errors import RunError
+from harness.engine.scheduler import Priority, Scheduler
+from harness.errors import RunError, SuiteError
 from harness.evaluation import expectations, forgetting, parity, shards, weights
+from harness.evaluation import plan as plans
 from harness.evaluation import results as evaluation_results
 from harness.evaluation.forgetting import Measurement
 from harness.evaluation.ingest import Ingester, Report
 from harness.evaluation.inputs import ResolvedInputs, Workspace, audit_once, gather
-from harness.evaluation.plan import checks, plan
 from harness.evaluation.scoring import Job
 from harness.evaluation.shards import Task
+from harness.evaluation.weights import FoundWeights
 from harness.models.classifier import CARD
-from harness.progress import Progress, silent
-from harness.records import Forgetting, Outcomes, Place
+from harness.progress import Progress
+from harness.records import Forgetting, Outcomes, Place, Split
 from harness.stats import estimates
 from harness.store import reader, writer
 from harness.store.connection import Connection, opened
@@ -34,6 +40,12 @@ from harness.suite.schema import Model, Suite
 from harness.training import card
 from harness.training import plan as training_plan
 from harness.training.plan import TrainingJob
+
+Failures: TypeAlias = dict[tuple[str, int], str]
+"""Reasons why trainings failed, by adapter id and seed."""
+FIT, TRAIN, CHECK, SCORE, INFORM = map(Priority, range(5))
+"""Order of tasks that wait for a worker. Chains that begin with a training are the longest, and verdicts wait for
+scores; audit and forgetting inform."""
 
 
 def bring_up_to_date(
@@ -46,7 +58,6 @@ def bring_up_to_date(
     without: Collection[Place] = (),
     limit: int | None = None,
     fresh: bool = False,
-    progress: Progress = silent,
 ) -> tuple[list[Job], Report]:
     """Train what is missing, score what is not yet stored.
 
@@ -57,7 +68,6 @@ def bring_up_to_date(
         without: models and splits that are not scored; their weights are trained.
         limit: only the first so many examples of each split.
         fresh: score all of them, stored or not.
-        progress: of the steps that this process takes itself.
 
     Returns:
         Every job that the suite asks for, and a report of what was done, with warnings and notes.
@@ -65,27 +75,122 @@ def bring_up_to_date(
     wanted = [declared for declared in suite.model if not model_ids or declared.id in model_ids]
     models.check_installed(wanted)
     inputs = gather(suite, workspace)
-    audited = audit_once(suite, inputs.splits, workspace, progress)
-    failures = train_missing(suite, inputs, workspace, map_unordered, _adapters_of(wanted))
-    found = weights.find(suite, wanted, inputs, workspace, failures)
-    variants = checks(suite, inputs, workspace, model_ids=model_ids, found=found)
-    parity.bring_up_to_date(variants, workspace, map_unordered)
-    jobs = plan(suite, inputs, workspace, model_ids=model_ids, split_ids=split_ids, limit=limit, found=found)
-    expectations.note(suite, jobs, workspace)
-    jobs = [job for job in jobs if (job.model.id, job.split.split_id) not in without]
-    report = evaluate(jobs, workspace, map_unordered, fresh=fresh)
-    done = {run.run_key for run in (*report.scored, *report.reused)}
-    unmeasured = measure_forgetting([job for job in jobs if job.run_key in done], workspace, map_unordered)
+    asked = _Asked(suite, inputs, workspace, split_ids, without, limit, fresh, uuid.uuid4().hex)
+    expectations.note(suite, asked.splits, workspace)
+    scheduler = Scheduler(map_unordered)
+    (outcome,) = scheduler.run([_bring_all_up_to_date(asked, wanted, scheduler)])
+    jobs, report = asked.jobs(wanted, outcome.failures), outcome.report
+    done = {job.adapter.adapter_digest for job in jobs if job.adapter is not None and job.run_key in report.run_keys}
     report.warnings = [
         *inputs.warnings,
-        *audited,
+        *outcome.audit,
         *_slow(suite, wanted),
         *(f"{job.label}: {job.warning}" for job in jobs if job.warning is not None),
         *report.damaged,
-        *unmeasured,
+        *(problem for adapter_digest, problem in outcome.unmeasured if adapter_digest in done),
     ]
     report.notes = [f"{model_id}: {note}" for model_id, note in _notes(jobs).items()]
+    report.spans = scheduler.spans
     return jobs, report
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The part of a suite's work that a call asks for."""
+
+    suite: Suite
+    inputs: ResolvedInputs
+    workspace: Workspace
+    split_ids: Collection[str]
+    without: Collection[Place]
+    limit: int | None
+    fresh: bool
+    evaluation_id: str
+
+    @property
+    def splits(self) -> Mapping[str, Split]:
+        """The splits to score, by id."""
+        return plans.scored_splits(self.suite, self.inputs, split_ids=self.split_ids, limit=self.limit)
+
+    def found(self, chain: Sequence[Model], failures: Failures) -> FoundWeights:
+        """The weights of these models, and why there are none."""
+        return weights.find(self.suite, chain, self.inputs, self.workspace, failures)
+
+    def checks(self, chain: Sequence[Model], failures: Failures) -> list[parity.Check]:
+        """The parity checks of these models."""
+        ids, found = [declared.id for declared in chain], self.found(chain, failures)
+        return plans.checks(self.suite, self.inputs, self.workspace, model_ids=ids, found=found)
+
+    def jobs(self, chain: Sequence[Model], failures: Failures) -> list[Job]:
+        """The jobs of these models."""
+        planned = plans.plan(
+            self.suite,
+            self.inputs,
+            self.workspace,
+            model_ids=[declared.id for declared in chain],
+            split_ids=self.split_ids,
+            limit=self.limit,
+            found=self.found(chain, failures),
+        )
+        return [job for job in planned if (job.model.id, job.split.split_id) not in self.without]
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """Outcome of one or more chains."""
+
+    report: Report = field(default_factory=Report)
+    failures: Failures = field(default_factory=dict)
+    unmeasured: list[tuple[str, str]] = field(default_factory=list)
+    """Digests of adapters, and why their forgetting could not be measured."""
+    audit: list[str] = field(default_factory=list)
+    """Warnings of the audit."""
+
+
+async def _bring_all_up_to_date(asked: _Asked, wanted: Sequence[Model], scheduler: Scheduler) -> _Outcome:
+    """Start every chain, and wait for all of them."""
+    missing = missing_trainings(asked.inputs, _adapters_of(wanted))
+    await refuse_misfits(asked.suite, missing, asked.workspace, scheduler)
+    audit = audit_once(asked.suite, asked.inputs.splits, asked.workspace, scheduler, INFORM)
+    audited = scheduler.start(audit, "audit")
+    chains = [
+        scheduler.start(_bring_up_to_date(asked, chain, scheduler), name)
+        for name, chain in _chains(asked, wanted, missing).items()
+    ]
+    whole = _Outcome()
+    for chain in chains:
+        outcome = await chain
+        whole.report.add(outcome.report)
+        whole.failures |= outcome.failures
+        whole.unmeasured += outcome.unmeasured
+    whole.audit = await audited
+    return whole
+
+
+def _chains(asked: _Asked, wanted: Sequence[Model], missing: Sequence[TrainingJob]) -> dict[str, list[Model]]:
+    """Group the models: one group for each adapter that is not trained and checked yet, and one for the others."""
+    unready: set[str | None] = {job.adapter.id for job in missing}
+    unready |= {check.model.adapter for check in parity.unmade(asked.checks(wanted, {}), asked.workspace)}
+    chains: dict[str, list[Model]] = {}
+    for declared in wanted:
+        adapter = getattr(declared, "adapter", None)
+        chains.setdefault(f"adapter {adapter}" if adapter in unready else "models without training", []).append(
+            declared
+        )
+    return chains
+
+
+async def _bring_up_to_date(asked: _Asked, chain: Sequence[Model], scheduler: Scheduler) -> _Outcome:
+    """Train, check, score and measure some models, one step after the other."""
+    missing = missing_trainings(asked.inputs, _adapters_of(chain))
+    failures = await train(missing, asked.workspace, scheduler)
+    await parity.bring_up_to_date(asked.checks(chain, failures), asked.workspace, scheduler, CHECK)
+    jobs = asked.jobs(chain, failures)
+    report, unmeasured = await scheduler.gather(
+        score_missing(jobs, asked.workspace, scheduler, asked.evaluation_id, fresh=asked.fresh),
+        measure_forgetting(jobs, asked.workspace, scheduler),
+    )
+    return _Outcome(report, failures, unmeasured)
 
 
 def _adapters_of(wanted: Sequence[Model]) -> set[str]:
@@ -118,36 +223,69 @@ def _in_bf16(suite: Suite, wanted: Sequence[Model]) -> list[str]:
     return [*(f"the training of {name}" for name in trained), *scored]
 
 
-def train_missing(
+def missing_trainings(inputs: ResolvedInputs, adapter_ids: Collection[str]) -> list[TrainingJob]:
+    """List the trainings of these adapters, each with each of its seeds, whose weights are not there."""
+    return [
+        job for job in inputs.trainings.values() if job.adapter.id in adapter_ids and not (job.folder / CARD).is_file()
+    ]
+
+
+async def train_missing(
     suite: Suite,
-    materials: ResolvedInputs,
+    inputs: ResolvedInputs,
     workspace: Workspace,
-    map_unordered: MapUnordered,
+    scheduler: Scheduler,
     adapter_ids: Collection[str],
-) -> dict[tuple[str, int], str]:
+) -> Failures:
     """Train these adapters, every seed whose weights are not there, and record each in the store.
 
-    Args:
-        map_unordered: an opened engine.
-
     Returns:
-        The reason for each training that failed, by adapter id and seed. The others were trained.
+        The reason for each training that failed. The others were trained.
 
     Raises:
         SuiteError: a method of one of these does not fit its base, or the installed PEFT; nothing was trained.
     """
-    missing = [
-        job
-        for job in materials.trainings.values()
-        if job.adapter.id in adapter_ids and not (job.folder / CARD).is_file()
-    ]
-    if not missing:
-        return {}
+    missing = missing_trainings(inputs, adapter_ids)
+    await refuse_misfits(suite, missing, workspace, scheduler)
+    return await train(missing, workspace, scheduler)
+
+
+async def refuse_misfits(
+    suite: Suite, missing: Sequence[TrainingJob], workspace: Workspace, scheduler: Scheduler
+) -> None:
+    """Refuse adapters that cannot be trained: unknown methods and params, and methods that do not fit base or task.
+
+    Args:
+        missing: trainings that are about to start; each adapter is tried once, whatever its seeds.
+
+    Raises:
+        SuiteError: lists every such adapter.
+    """
+    of_adapter = {job.adapter.id: job for job in reversed(missing)}
+    misfits: dict[str, str] = {}
+    async for job, reason in scheduler.map_unordered(_misfit, list(of_adapter.values()), FIT):
+        if isinstance(reason, str):  # a training whose trial killed its workers fails by itself
+            misfits[job.adapter.id] = reason
+    positions = [(number, adapter.id) for number, adapter in enumerate(suite.adapter) if adapter.id in misfits]
+    if positions:
+        raise SuiteError([f"{workspace.suite_path}: adapter[{number}]: {misfits[name]}" for number, name in positions])
+
+
+def _misfit(job: TrainingJob, progress: Progress) -> str | None:
+    """In a worker: the reason why an adapter cannot be trained on its base and scored, or None if it can."""
     from harness.training import preflight
 
-    preflight.check(suite, missing, str(workspace.suite_path))
-    failures: dict[tuple[str, int], str] = {}
-    for job, failure in map_unordered(_train, missing):
+    return preflight.misfit(job)
+
+
+async def train(missing: Sequence[TrainingJob], workspace: Workspace, scheduler: Scheduler) -> Failures:
+    """Train, and record each adapter in the store.
+
+    Returns:
+        The reason for each training that failed. The others were trained.
+    """
+    failures: Failures = {}
+    async for job, failure in scheduler.map_unordered(_train, missing, TRAIN):
         if failure is not None:
             reason = failure.reason if isinstance(failure, WorkerLost) else failure
             failures[job.adapter.id, job.seed] = reason
@@ -172,19 +310,21 @@ def _train(job: TrainingJob, progress: Progress) -> str | None:
     return None
 
 
-def evaluate(jobs: Sequence[Job], workspace: Workspace, map_unordered: MapUnordered, *, fresh: bool = False) -> Report:
+async def score_missing(
+    jobs: Sequence[Job], workspace: Workspace, scheduler: Scheduler, evaluation_id: str, *, fresh: bool = False
+) -> Report:
     """Score the jobs that have no stored success, and store each run once all of it is scored.
 
     What of it an evaluation before this one scored, and was stopped before it stored, is not scored again.
 
     Args:
-        map_unordered: an opened engine.
+        evaluation_id: of the call of `harness evaluate`.
         fresh: score all of them, stored or not.
 
     Raises:
         Interrupted: after what was under way is stored as cancelled.
     """
-    report, evaluation_id = Report(), uuid.uuid4().hex
+    report = Report()
     with opened(workspace.db) as connection:
         held = evaluation_results.stored(connection, [] if fresh else jobs)
         stored = held.runs
@@ -200,7 +340,7 @@ def evaluate(jobs: Sequence[Job], workspace: Workspace, map_unordered: MapUnorde
     try:
         while tasks:
             again: list[Task] = []
-            for task, done in map_unordered(shards.score, tasks):
+            async for task, done in scheduler.map_unordered(shards.score, tasks, SCORE):
                 if isinstance(done, WorkerLost):
                     again += ingester.lost(task, done.reason)
                 else:
@@ -214,20 +354,20 @@ def evaluate(jobs: Sequence[Job], workspace: Workspace, map_unordered: MapUnorde
     return report
 
 
-def measure_forgetting(jobs: Sequence[Job], workspace: Workspace, map_unordered: MapUnordered) -> list[str]:
+async def measure_forgetting(jobs: Sequence[Job], workspace: Workspace, scheduler: Scheduler) -> list[tuple[str, str]]:
     """Measure and store how far the jobs' adapters moved their bases, unless it is stored.
 
     Returns:
-        What could not be measured, and why.
+        What could not be measured, and why, with the digest of its adapter.
     """
     keys = {forgetting.key_of(job, job.adapter) for job in jobs if job.adapter is not None}
     with opened(workspace.db, read_only=True) as connection:
         known = {moved.key for moved in reader.forgetting(connection, keys)}
     problems = []
-    for measurement, found in map_unordered(_measure, forgetting.wanted(jobs, known)):
+    async for measurement, found in scheduler.map_unordered(_measure, forgetting.wanted(jobs, known), INFORM):
         if not isinstance(found, list):
             reason = found.reason if isinstance(found, WorkerLost) else found
-            problems.append(f"{measurement.label} is not known: {reason}")
+            problems.append((measurement.adapter_digest, f"{measurement.label} is not known: {reason}"))
             continue
         with opened(workspace.db) as connection:
             writer.write_forgetting(connection, found)

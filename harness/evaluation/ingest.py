@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness import provenance
+from harness.engine.timeline import Span
 from harness.errors import RunError
 from harness.evaluation import scoring, shards
 from harness.evaluation.inputs import Workspace
@@ -41,8 +42,22 @@ class Report:
     """Files of scored parts that were damaged, so the parts were scored again."""
     results: list[dict[str, Any]] = field(default_factory=list)
     """The primary metric of every requested model on every requested split, as far as stored."""
+    spans: list[Span] = field(default_factory=list)
+    """The tasks that were done, with times."""
     evidence: Evidence | None = None
     """The stored results that these come from; None until they are read."""
+
+    @property
+    def run_keys(self) -> set[str]:
+        """Keys of the runs that succeeded, now or before."""
+        return {run.run_key for run in (*self.scored, *self.reused)}
+
+    def add(self, other: "Report") -> None:
+        """Add what was done for other models."""
+        self.scored += other.scored
+        self.reused += other.reused
+        self.failed += other.failed
+        self.damaged += other.damaged
 
     @property
     def reasons(self) -> list[str]:

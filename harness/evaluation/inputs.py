@@ -1,7 +1,7 @@
 """Inputs of a suite, found on disk or fetched, and verified before anything is trained or scored."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,11 @@ from typing import Any
 from harness import data, provenance
 from harness.data import audit, lock, repeats
 from harness.data.source import Places
+from harness.engine import WorkerLost
+from harness.engine.scheduler import Priority, Scheduler
 from harness.models import tokens
 from harness.models.bases import ResolvedBase, resolve, tokenizer_folder
-from harness.progress import Progress
+from harness.progress import Progress, silent
 from harness.records import Finding, Split
 from harness.store import reader, writer
 from harness.store.connection import opened
@@ -163,14 +165,13 @@ def examine(suite: Suite, splits: Sequence[Split], workspace: Workspace) -> tupl
         The audit, and warnings: overlap that the suite reports, and what could not be determined. Findings that the
         suite forbids are not refused here.
     """
-    audited, problems = _examined(suite, splits, workspace)
+    audited, problems = _audit(Unaudited(suite, {split.split_id: split for split in splits}, workspace), silent)
+    store_audit(suite, splits, audited, workspace)
     return audited, (*problems, *audit.judge(suite.audit, audited.overlaps).reported)
 
 
-def _examined(suite: Suite, splits: Sequence[Split], workspace: Workspace) -> tuple[audit.Audited, list[str]]:
-    """Audit and store the findings; return them with the reasons why some could not be determined."""
-    counters, problems = _token_counters(suite, workspace)
-    audited = audit.audit(suite, {split.split_id: split for split in splits}, counters)
+def store_audit(suite: Suite, splits: Iterable[Split], audited: audit.Audited, workspace: Workspace) -> None:
+    """Store the findings about each split."""
     now = provenance.now()
     findings = [
         Finding(suite.digest, split.split_id, split.digest, name, value, now)
@@ -179,10 +180,20 @@ def _examined(suite: Suite, splits: Sequence[Split], workspace: Workspace) -> tu
     ]
     with opened(workspace.db) as connection:
         writer.write_audit(connection, findings)
-    return audited, problems
 
 
-def audit_once(suite: Suite, splits: Mapping[str, Split], workspace: Workspace, progress: Progress) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Unaudited:
+    """A suite's splits, to be audited."""
+
+    suite: Suite
+    splits: Mapping[str, Split]
+    workspace: Workspace
+
+
+async def audit_once(
+    suite: Suite, splits: Mapping[str, Split], workspace: Workspace, scheduler: Scheduler, priority: Priority
+) -> list[str]:
     """Audit a suite's splits unless the store holds an audit of exactly these rows.
 
     `gather` finds equal texts, and those that read the same, every time.
@@ -190,17 +201,29 @@ def audit_once(suite: Suite, splits: Mapping[str, Split], workspace: Workspace, 
     Returns:
         Warnings: texts that are nearly equal on both sides, and what could not be determined.
     """
-    problems: list[str] = []
-    if (found := stored_overlaps(suite, splits, workspace)) is None:
-        rows = sum(len(split.examples) for split in splits.values())
-        if rows > AUDITED_UNASKED:
-            path = workspace.suite_path
-            return [f"{path}: not audited, because it has {rows:,} rows; `harness data {path}` audits them"]
-        with progress(f"audit of {len(splits)} splits, once", rows) as advance:
-            audited, problems = _examined(suite, list(splits.values()), workspace)
-            advance(rows, "")
-        found = list(audited.overlaps)
-    return [*problems, *nearly_equal(found)]
+    if (found := stored_overlaps(suite, splits, workspace)) is not None:
+        return nearly_equal(found)
+    rows = sum(len(split.examples) for split in splits.values())
+    path = workspace.suite_path
+    if rows > AUDITED_UNASKED:
+        return [f"{path}: not audited, because it has {rows:,} rows; `harness data {path}` audits them"]
+    async for _, audited in scheduler.map_unordered(_audit, [Unaudited(suite, splits, workspace)], priority):
+        if isinstance(audited, WorkerLost):
+            return [f"{path}: not audited: {audited.reason}; `harness data {path}` audits it"]
+        found_now, problems = audited
+        store_audit(suite, splits.values(), found_now, workspace)
+    return [*problems, *nearly_equal(found_now.overlaps)]
+
+
+def _audit(unaudited: Unaudited, progress: Progress) -> tuple[audit.Audited, list[str]]:
+    """Audit, in a worker; also return the reasons why something could not be determined."""
+    suite, splits = unaudited.suite, unaudited.splits
+    rows = sum(len(split.examples) for split in splits.values())
+    with progress(f"audit of {len(splits)} splits, once", rows) as advance:
+        counters, problems = _token_counters(suite, unaudited.workspace)
+        audited = audit.audit(suite, splits, counters)
+        advance(rows, "")
+    return audited, problems
 
 
 def stored_overlaps(suite: Suite, splits: Mapping[str, Split], workspace: Workspace) -> list[audit.Overlap] | None:

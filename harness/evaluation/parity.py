@@ -13,8 +13,9 @@ from typing import Any, TypeAlias, TypeGuard
 import numpy as np
 
 from harness import keys, models, provenance
-from harness.engine import MapUnordered, WorkerLost
-from harness.errors import AdapterError, HarnessError
+from harness.engine import WorkerLost
+from harness.engine.scheduler import Priority, Scheduler
+from harness.errors import HarnessError
 from harness.evaluation.inputs import Workspace
 from harness.evaluation.weights import Recipe, Weights
 from harness.models.classifier import Classifier, ModelInputs
@@ -319,31 +320,39 @@ def _why(variant: str, unfit: Sequence[str]) -> str:
     return f"precision = 'auto' is {variant}" + "".join(f"; {reason}" for reason in reasons) + slower
 
 
-def bring_up_to_date(checks: Sequence[Check], workspace: Workspace, map_unordered: MapUnordered) -> list[Parity]:
+async def bring_up_to_date(
+    checks: Sequence[Check], workspace: Workspace, scheduler: Scheduler, priority: Priority | None = None
+) -> list[Parity]:
     """Make the checks that are not stored or have no numbers, and store each as soon as it is made.
-
-    Args:
-        map_unordered: an open engine.
 
     Returns:
         All of them, in the order of the checks and their variants.
     """
-    if not checks:
-        return []
-    keys = list(dict.fromkeys(key for check in checks for key in check.keys.values()))
-    with opened(workspace.db) as connection:
-        stored = {one.parity_key: one for one in reader.parities(connection, parity_keys=keys) if one.problem is None}
-    for check, made in map_unordered(_check, _missing(checks, stored)):
-        found = _unanswered(check, made.reason) if isinstance(made, WorkerLost) else made
-        with opened(workspace.db) as connection:
-            writer.write_parities(connection, found)
-        stored |= {one.parity_key: one for one in found}
-    return [stored[key] for key in keys]
+    parts = [_parts(check) for check in unmade(checks, workspace)]
+    scored: list[dict[str, Floats | str]] = [{} for _ in parts]
+    places = {id(part): place for place, of_check in enumerate(parts) for part in of_check}
+    async for part, answers in scheduler.map_unordered(_score, [part for some in parts for part in some], priority):
+        place = places[id(part)]
+        scored[place][part.variant] = answers.reason if isinstance(answers, WorkerLost) else answers
+        if len(scored[place]) == len(parts[place]):
+            with opened(workspace.db) as connection:
+                writer.write_parities(connection, _compared(part.check, scored[place]))
+    stored = _stored(checks, workspace)
+    return [stored[key] for key in dict.fromkeys(key for check in checks for key in check.keys.values())]
 
 
-def _missing(checks: Iterable[Check], stored: Iterable[str]) -> list[Check]:
-    """Drop variants from checks that are stored already, or that an earlier check covers."""
-    todo, known = [], set(stored)
+def _stored(checks: Iterable[Check], workspace: Workspace) -> dict[str, Parity]:
+    """Read the stored results of these checks, by key."""
+    keys = {key for check in checks for key in check.keys.values()}
+    if not keys or not workspace.db.is_file():
+        return {}
+    with opened(workspace.db, read_only=True) as connection:
+        return {one.parity_key: one for one in reader.parities(connection, parity_keys=keys)}
+
+
+def unmade(checks: Sequence[Check], workspace: Workspace) -> list[Check]:
+    """Select the checks that are not stored or have no numbers; a variant of the same weights is named once."""
+    todo, known = [], {key for key, one in _stored(checks, workspace).items() if one.problem is None}
     for check in checks:
         specs = {variant: spec for variant, spec in check.specs.items() if check.keys[variant] not in known}
         if specs:
@@ -352,39 +361,52 @@ def _missing(checks: Iterable[Check], stored: Iterable[str]) -> list[Check]:
     return todo
 
 
-def _unanswered(check: Check, reason: str) -> list[Parity]:
-    return [
-        measured(check.weights.record, variant, spec, len(check.texts), reason) for variant, spec in check.specs.items()
-    ]
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The texts of a check, to be scored with its reference or one of its variants."""
+
+    check: Check
+    variant: str
+
+    @property
+    def label(self) -> str:
+        """Adapter, seed and variant, for display."""
+        record = self.check.weights.record
+        seed = "" if record.seed is None else f" seed {record.seed}"
+        return f"parity of {record.adapter_id}{seed}: {self.variant}"
 
 
-def _check(check: Check, progress: Progress) -> list[Parity]:
-    """Score the same texts with the reference and every variant, in a worker.
+def _parts(check: Check) -> list[Part]:
+    """List what is scored for a check. The scores of training, for `reloaded`, are on the card."""
+    has_reference = any(variant != RELOADED for variant in check.specs)
+    return [Part(check, variant) for variant in ((REFERENCE, *check.specs) if has_reference else check.specs)]
 
-    A variant that fails is an outcome, not an exception.
-    """
+
+def _score(part: Part, progress: Progress) -> Floats | str:
+    """Score the texts of a check as one of its variants, in a worker: shape (n,), or the reason why there are none."""
     from threadpoolctl import threadpool_limits
 
-    seed = "" if check.weights.record.seed is None else f" seed {check.weights.record.seed}"
-    label = f"parity of {check.weights.record.adapter_id}{seed}"
-    n, scored = len(check.texts), [variant for variant in check.specs if variant != RELOADED]
-    reference: Floats | None = None
-    made = []
-    with threadpool_limits(1), progress(label, n * (len(scored) + bool(scored))) as advance:
-        for variant, spec in check.specs.items():
-            answers: tuple[Floats, Floats] | str
-            try:
-                if variant == RELOADED:
-                    answers = _reloaded(check)
-                else:
-                    reference = _answers(check, REFERENCE, advance) if reference is None else reference
-                    answers = reference, _answers(check, variant, advance)
-            except HarnessError as problem:
-                answers = str(problem)
-            except Exception as problem:  # noqa: BLE001 (whatever a runtime does: this variant is not used)
-                answers = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-            made.append(measured(check.weights.record, variant, spec, n, answers))
-    return made
+    with threadpool_limits(1), progress(part.label, len(part.check.texts)) as advance:
+        try:
+            if part.variant == RELOADED:
+                return _reloaded(part.check)
+            return _answers(part.check, part.variant, advance)
+        except HarnessError as problem:
+            return str(problem)
+        except Exception as problem:  # noqa: BLE001 (whatever a runtime does: this variant is not used)
+            return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
+def _compared(check: Check, scored: Mapping[str, Floats | str]) -> list[Parity]:
+    """Compare every variant with the reference. A variant that failed is an outcome, not an exception."""
+    found = []
+    for variant, spec in check.specs.items():
+        one = _scores_in_training(check) if variant == RELOADED else scored[REFERENCE]
+        pair = (one, scored[variant])
+        problem = next((answers for answers in pair if isinstance(answers, str)), None)
+        answers: tuple[Floats, Floats] | str = problem if problem is not None else pair  # type: ignore[assignment]
+        found.append(measured(check.weights.record, variant, spec, len(check.texts), answers))
+    return found
 
 
 def _answers(check: Check, variant: str, advance: Advance) -> Floats:
@@ -413,15 +435,20 @@ def _network(check: Check) -> Any:
     return module.network(check.recipe.ingredients)
 
 
-def _reloaded(check: Check) -> tuple[Floats, Floats]:
-    """Scores of the probe texts by the network in training before it was saved, and by the loaded network."""
+def _scores_in_training(check: Check) -> Floats | str:
+    """Scores of the probe texts by the network in training, before it was saved; or the reason why there are none."""
     before = check.weights.record.card.get("probe_scores")
     if before is None:
-        raise AdapterError("its card records no probe scores from training, so the loaded weights cannot be checked")
+        return "its card records no probe scores from training, so the loaded weights cannot be checked"
+    return np.array(before)
+
+
+def _reloaded(check: Check) -> Floats:
+    """Scores of the probe texts by the loaded network."""
     if isinstance(check.model, PromptModel):
         from harness.models import prompt
 
-        return np.array(before), np.array(prompt.reloaded_scores(check.recipe.ingredients))
+        return np.array(prompt.reloaded_scores(check.recipe.ingredients))
     from harness.models.transformer import probe_scores
 
-    return np.array(before), np.array(probe_scores(_network(check), check.weights.base.folder))
+    return np.array(probe_scores(_network(check), check.weights.base.folder))

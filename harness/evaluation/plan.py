@@ -44,11 +44,7 @@ def plan(
     """
     models = [model for model in suite.model if not model_ids or model.id in model_ids]
     found = evaluation_weights.find(suite, models, materials, workspace) if found is None else found
-    scored = [
-        split if limit is None else data.first(split, limit)
-        for split in materials.splits.values()
-        if split.split_id not in suite.train_split_ids and (not split_ids or split.split_id in split_ids)
-    ]
+    scored = scored_splits(suite, materials, split_ids=split_ids, limit=limit).values()
     git = provenance.git(workspace.suite_path.resolve().parent)
     sample, planned = parity.sample(suite, materials.splits), []
     for model in models:
@@ -71,6 +67,17 @@ def plan(
                 missing = unanswered.get(split.split_id)
                 jobs.append(_job(suite, decision, seed, split, recipe, git, workspace, missing))
     return jobs
+
+
+def scored_splits(
+    suite: Suite, materials: ResolvedInputs, *, split_ids: Collection[str] = (), limit: int | None = None
+) -> dict[str, Split]:
+    """Select the splits to score by id, in the suite's order; the arguments are those of `plan`."""
+    return {
+        split.split_id: split if limit is None else data.first(split, limit)
+        for split in materials.splits.values()
+        if split.split_id not in suite.train_split_ids and (not split_ids or split.split_id in split_ids)
+    }
 
 
 def _with_answers(by_seed: Mapping[int | None, Recipe], scores: Mapping[str, float]) -> dict[int | None, Recipe]:

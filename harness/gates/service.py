@@ -20,7 +20,7 @@ from harness.gates import canary, judge
 from harness.gates.power import Assumption, PowerEstimate, power_of_rules
 from harness.gates.sequential import decide_early
 from harness.progress import Progress, silent
-from harness.records import Answer, Evidence, Expected, Outcome, Run, Verdict
+from harness.records import Answer, Evidence, Expected, Outcome, Run, Split, Verdict
 from harness.stats import inference
 from harness.store import reader, writer
 from harness.store.connection import Connection, opened
@@ -75,7 +75,7 @@ def judge_stored(
     with opened(workspace.db, read_only=not early_rules) as connection:  # from an empty store, if need be
         baselines = gates_baselines.find(connection, suite, workspace, jobs, rules, against)
         found = results.of(connection, jobs, {name: one.baseline for name, one in baselines.items()})
-        seen = reader.first_seen(connection, expectations.stated(suite, jobs))
+        seen = reader.first_seen(connection, expectations.stated(suite, _splits_of(jobs)))
     may_score = early_rules.__contains__
     found = canary.run_canaries(
         rules, found, baselines, jobs, progress, notes.append, warnings.append, will_score=may_score
@@ -109,7 +109,7 @@ def judge_again(
     rules = [*of_gates(suite), *of_expectations(suite)]
     baselines = gates_baselines.find(connection, suite, workspace, jobs, rules)
     found = results.evidence_from(connection, jobs, stored, {name: one.baseline for name, one in baselines.items()})
-    seen = reader.first_seen(connection, expectations.stated(suite, jobs))
+    seen = reader.first_seen(connection, expectations.stated(suite, _splits_of(jobs)))
     judged_at = max((run.finished_at for run in stored.runs.values()), default=datetime.min)  # noqa: DTZ901 (UTC)
     early = decide_early(
         of_gates(suite), jobs, found, workspace.shards, may_score=lambda rule: False, family=_family(suite)
@@ -190,3 +190,7 @@ def expected(suite: Suite, jobs: Sequence[Job], found: Evidence, seen: Mapping[s
 
 def _runs(rule: Rule, found: Evidence) -> list[Run]:
     return [run for model in rule.models for run in found.runs.get((model, rule.split), ())]
+
+
+def _splits_of(jobs: Sequence[Job]) -> dict[str, Split]:
+    return {job.split.split_id: job.split for job in jobs}

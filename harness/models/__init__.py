@@ -50,6 +50,15 @@ def check_installed(wanted: Iterable[Model]) -> None:
             )
 
 
+SLOW_IMPORTS = ("harness.models.peft",)
+"""Modules that import torch, transformers and PEFT, which takes seconds."""
+
+
+def slow_imports(wanted: Iterable[Model]) -> tuple[str, ...]:
+    """Name the slow modules that these models need."""
+    return () if all(model.backend in ("majority", "tfidf", "predictions") for model in wanted) else SLOW_IMPORTS
+
+
 def load(model: Model, ingredients: ModelInputs) -> Classifier:
     """Load a declared model, ready to predict.
 

@@ -9,35 +9,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from harness.errors import RunError, SuiteError
+from harness.errors import RunError
 from harness.models.encoding import TOKENS_PER_BATCH
 from harness.models.peft import without_known_warnings
-from harness.suite.schema import Suite
 from harness.training import batching, methods, objective
 from harness.training.determinism import deterministic
 from harness.training.plan import TrainingJob
 from harness.training.speedups.frozen_layers import FrozenPrefix
-
-
-def check(suite: Suite, jobs: Sequence[TrainingJob], suite_name: str) -> None:
-    """Refuse adapters that cannot be trained: unknown methods and params, and methods that do not fit base or task.
-
-    Args:
-        jobs: trainings that are about to start; each adapter is tried once, whatever its seeds.
-        suite_name: the suite's name in messages.
-
-    Raises:
-        SuiteError: lists every such adapter.
-    """
-    of_adapter = {job.adapter.id: job for job in reversed(jobs)}
-    reasons = [
-        (position, misfit(of_adapter[adapter.id]))
-        for position, adapter in enumerate(suite.adapter)
-        if adapter.id in of_adapter
-    ]
-    problems = [f"{suite_name}: adapter[{position}]: {reason}" for position, reason in reasons if reason is not None]
-    if problems:
-        raise SuiteError(problems)
 
 
 def misfit(job: TrainingJob) -> str | None:

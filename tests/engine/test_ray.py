@@ -19,6 +19,7 @@ import psutil  # noqa: E402 (peft brings it)
 
 from harness import provenance  # noqa: E402
 from harness.engine import ENGINES, Interrupted, MapUnordered, WorkerLost  # noqa: E402
+from harness.engine.scheduler import complete  # noqa: E402
 from harness.errors import HarnessError, LeakError, UsageError  # noqa: E402
 from harness.evaluation.evaluate import bring_up_to_date, train_missing  # noqa: E402
 from harness.evaluation.inputs import Workspace, gather  # noqa: E402
@@ -85,7 +86,8 @@ def test_adapters_and_predictions_are_those_of_the_local_engine(
     here, there = (Workspace(suite_path, tmp_path / name / "harness.duckdb") for name in ("here", "there"))
     with ENGINES["local"](1, silent) as one_by_one:
         bring_up_to_date(declared, here, one_by_one, model_ids=MODELS)
-    assert train_missing(declared, gather(declared, there), there, map_unordered, ["lora"]) == {}
+    inputs = gather(declared, there)
+    assert complete(map_unordered, lambda one: train_missing(declared, inputs, there, one, ["lora"])) == {}
     assert weights(there.adapters) == weights(here.adapters)
     assert len(weights(there.adapters)) == 2
     _, report = bring_up_to_date(declared, there, map_unordered, model_ids=MODELS)

@@ -178,6 +178,14 @@ def test_scoring_rows_that_are_trained_on_is_refused(harness: Command, suite_pat
     assert not db.exists()
 
 
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _command_line(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
 @pytest.fixture
 def long_training(configured: Any, suite_path: Path, db: Path) -> Iterator[tuple[processes.Command, list[int]]]:
     """An evaluation with two workers in a process of its own, in the middle of training; and its workers."""
@@ -186,8 +194,8 @@ def long_training(configured: Any, suite_path: Path, db: Path) -> Iterator[tuple
         while not list((db.parent / "adapters").glob("lora/.*.partial")):
             assert command.poll() is None, command.errors()
             time.sleep(0.1)
-        children = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
-        workers = [int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
+        (server,) = [pid for pid in _children(command.pid) if "forkserver" in _command_line(pid)]
+        workers = _children(server)
         assert len(workers) == 2
         yield command, workers
 

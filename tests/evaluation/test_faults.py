@@ -19,7 +19,8 @@ import pytest
 from filelock import FileLock
 
 from harness.engine import ENGINES
-from harness.evaluation.evaluate import evaluate
+from harness.engine.scheduler import complete
+from harness.evaluation.evaluate import score_missing
 from harness.evaluation.inputs import Workspace, gather
 from harness.evaluation.plan import plan
 from harness.progress import silent
@@ -225,7 +226,7 @@ def test_an_adapter_that_is_replaced_between_planning_and_loading_is_no_success_
     shutil.rmtree(first)
     shutil.copytree(second, first)  # whole and sound, its card with it
     with ENGINES["local"](1, silent) as map_unordered:
-        report = evaluate(jobs, workspace, map_unordered)
+        report = complete(map_unordered, lambda scheduler: score_missing(jobs, workspace, scheduler, "e" * 32))
     assert [(run.seed, run.status) for run in report.failed] == [(1, "error")]
     assert "was replaced after it was checked" in str(report.failed[0].error)
     assert [run.seed for run in report.scored] == [2]

@@ -12,6 +12,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForPreTraining
 
 from harness.artifacts import digest
 from harness.engine import ENGINES
+from harness.engine.scheduler import complete
 from harness.evaluation import evaluate, forgetting
 from harness.evaluation.inputs import Workspace, gather
 from harness.evaluation.plan import plan
@@ -148,7 +149,10 @@ def test_an_adapter_that_cannot_be_loaded_is_said_and_nothing_is_stored(lora: tu
     with opened(workspace.db):
         pass
     with ENGINES["local"](1, silent) as map_unordered:
-        (problem,) = evaluate.measure_forgetting(jobs, workspace, map_unordered)
+        measured = complete(map_unordered, lambda scheduler: evaluate.measure_forgetting(jobs, workspace, scheduler))
+    ((adapter_digest, problem),) = measured
+    assert jobs[0].adapter is not None
+    assert adapter_digest == jobs[0].adapter.adapter_digest
     assert "forgetting of tiny+lora seed 1 is not known" in problem
     assert "damaged" in problem
     with opened(workspace.db, read_only=True) as connection:

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from harness.engine import ENGINES, WorkerLost
+from harness.engine import ENGINES, MapUnordered, WorkerLost
+from harness.engine.scheduler import complete
 from harness.errors import RunError
 from harness.evaluation import ingest, shards
-from harness.evaluation.evaluate import evaluate
+from harness.evaluation.evaluate import score_missing
+from harness.evaluation.ingest import Report
 from harness.evaluation.inputs import Workspace, gather
 from harness.evaluation.plan import plan
 from harness.evaluation.scoring import Job
@@ -27,8 +29,8 @@ from tests import processes
 Command = Callable[..., Any]
 T = TypeVar("T")
 R = TypeVar("R")
-N = 2_400
-"""Examples of the test split: three shards, in two tasks."""
+N = 600
+"""Examples of the test split: three shards, each a task of its own."""
 
 SUITE = """version = 1
 name = "large"
@@ -110,6 +112,11 @@ def kept(db: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (db.parent / "shards").glob("*/*.parquet")}
 
 
+def scored(jobs: Sequence[Job], workspace: Workspace, map_unordered: MapUnordered) -> Report:
+    """Score these jobs on an open engine."""
+    return complete(map_unordered, lambda scheduler: score_missing(jobs, workspace, scheduler, "e" * 32))
+
+
 def jobs_of(path: Path, db: Path) -> tuple[list[Job], Workspace]:
     declared, workspace = load(path), Workspace(path, db)
     return plan(declared, gather(declared, workspace), workspace), workspace
@@ -142,13 +149,13 @@ def test_a_run_in_parts_is_the_same_with_any_number_of_workers_and_is_not_scored
 def test_of_a_split_that_grew_only_what_is_new_is_scored(harness: Command, large: Path, tmp_path: Path) -> None:
     db = tmp_path / "runs" / "harness.duckdb"
     test = large.parent / "test.csv"
-    test.write_text(rows(2_000))
+    test.write_text(rows(500))
     assert harness("evaluate", large, "--workers", 1).code == 0
     before = kept(db)
-    test.write_text(rows(3_000))
+    test.write_text(rows(750))
     assert harness("evaluate", large, "--workers", 1).code == 0
     assert set(before.items()) <= set(kept(db).items())
-    assert len(kept(db)) == len(before) + 2, "a thousand more rows are one more part for each of two models"
+    assert len(kept(db)) == len(before) + 2, "250 more rows are one more part for each of two models"
 
 
 def test_a_damaged_part_is_told_of_and_scored_again(harness: Command, large: Path, tmp_path: Path) -> None:
@@ -169,7 +176,7 @@ def test_a_damaged_part_is_told_of_and_scored_again(harness: Command, large: Pat
 def test_no_flipped_bit_goes_unnoticed(large: Path, tmp_path: Path) -> None:
     (job, _), workspace = jobs_of(large, tmp_path / "runs" / "harness.duckdb")
     with ENGINES["local"](1, silent) as map_unordered:
-        evaluate([job], workspace, map_unordered)
+        scored([job], workspace, map_unordered)
     shard = shards.shards_of(job, workspace.shards)[0]
     good, whole = shards.read(shard), shard.path.read_bytes()
     assert good is not None
@@ -206,22 +213,22 @@ def test_a_part_that_kills_its_workers_fails_its_run_and_no_other(large: Path, t
     jobs, workspace = jobs_of(large, tmp_path / "runs" / "harness.duckdb")
     poisoned = shards.shards_of(jobs[0], workspace.shards)[1].key
 
-    def map_unordered(function: Callable[[T, Progress], R], items: Sequence[T]) -> Iterator[tuple[T, R | WorkerLost]]:
+    def map_unordered(function: Callable[[T, Progress], R], items: Iterable[T]) -> Iterator[tuple[T, R | WorkerLost]]:
         """A made-up engine, whose workers die of one part of the first model."""
-        for item in items:
-            assert isinstance(item, shards.Task)
-            keys = {shard.key for piece in item.pieces for shard in piece.shards}
-            yield item, WorkerLost("its worker died 3 times") if poisoned in keys else function(item, silent)
+        for call in items:
+            task = call.item  # type: ignore[attr-defined]
+            keys = {shard.key for piece in task.pieces for shard in piece.shards}
+            yield call, WorkerLost("its worker died 3 times") if poisoned in keys else function(call, silent)
 
-    report = evaluate(jobs, workspace, map_unordered)
+    report = scored(jobs, workspace, map_unordered)
     assert [run.model_id for run in report.scored] == ["majority"]
     (failed,) = report.failed
     assert failed.model_id == "untrained"
     assert failed.error is not None
-    assert failed.error.startswith("its worker died 3 times, each time it scored 1000 examples from ")
+    assert failed.error.startswith("its worker died 3 times, each time it scored 250 examples from ")
     assert len(kept(workspace.db)) == 5, "the other parts of the failed run are kept"
     with ENGINES["local"](1, silent) as sound:
-        mended = evaluate(jobs, workspace, sound)
+        mended = scored(jobs, workspace, sound)
     assert [run.model_id for run in mended.scored] == ["untrained"]
 
 
@@ -230,22 +237,24 @@ def test_a_run_that_is_done_within_a_moment_of_another_waits_to_be_stored_with_o
     hold: float, expected: int, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ingest, "HOLD_SECONDS", hold)
+    large.write_text(large.read_text().replace("seeds = [1]", "seeds = [1, 2]"))
     jobs, workspace = jobs_of(large, tmp_path / "runs" / "harness.duckdb")
     runs = "SELECT count(*) FROM run WHERE status = 'success'"
     stored: list[int] = []
 
-    def map_unordered(function: Callable[[T, Progress], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
-        """A made-up engine, which breaks down when all is done."""
-        for item in items:
-            yield item, function(item, silent)
-        with opened(workspace.db, read_only=True) as store:
-            stored.extend(count for (count,) in store.execute(runs).fetchall())
-        raise RunError("the engine broke down")
+    def map_unordered(function: Callable[[T, Progress], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+        """A made-up engine, which breaks down when two of three runs are done."""
+        for call in items:
+            if call.item.pieces[0].job.model.id == "majority":  # type: ignore[attr-defined]
+                with opened(workspace.db, read_only=True) as store:
+                    stored.extend(count for (count,) in store.execute(runs).fetchall())
+                raise RunError("the engine broke down")
+            yield call, function(call, silent)
 
     with pytest.raises(RunError, match="the engine broke down"):
-        evaluate(jobs, workspace, map_unordered)
+        scored(jobs, workspace, map_unordered)
     assert stored == [expected]
-    assert {model for model, *_ in answers(workspace.db)} == {"majority", "untrained"}
+    assert len(answers(workspace.db)) == 2 * N
 
 
 def test_killed_again_and_again_it_comes_to_the_same(harness: Command, large: Path, tmp_path: Path) -> None:

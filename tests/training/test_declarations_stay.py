@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from harness.engine import ENGINES
+from harness.engine.scheduler import Scheduler
 from harness.evaluation import parity
 from harness.evaluation.evaluate import bring_up_to_date
 from harness.evaluation.inputs import Workspace, gather
-from harness.evaluation.parity import bring_up_to_date as check_forms
 from harness.evaluation.plan import checks
 from harness.gates.service import judge_stored
 from harness.models.peft import without_known_warnings
@@ -56,7 +56,9 @@ def test_no_verb_changes_a_loaded_suite(configured: Any, saving_more: Path, tmp_
             check("evaluate")
             assert report.failed == []
             held = checks(suite, gather(suite, workspace), workspace, variants=(parity.RELOADED, parity.MERGED))
-            assert all(one.passed for one in check_forms(held, workspace, map_unordered))
+            scheduler = Scheduler(map_unordered)
+            (made,) = scheduler.run([parity.bring_up_to_date(held, workspace, scheduler)])
+            assert all(one.passed for one in made)
             check("parity")
         assert judge_stored(suite, workspace).passed
         check("gate")

@@ -15,7 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch.profiler import ProfilerActivity, profile
 
 from harness import provenance
+from harness.engine import ENGINES
+from harness.engine.scheduler import complete
 from harness.errors import AdapterError, SuiteError, TrainingError
+from harness.evaluation.evaluate import refuse_misfits
 from harness.evaluation.inputs import Workspace, gather
 from harness.models.encoding import Encoded, forward_all
 from harness.models.peft import with_adapter
@@ -23,7 +26,7 @@ from harness.progress import Advance, silent
 from harness.records import Example
 from harness.suite.load import load
 from harness.suite.schema import Adapter, EarlyStopping
-from harness.training import batching, card, loop, plan, preflight
+from harness.training import batching, card, loop, plan
 from harness.training.plan import TrainingJob
 from harness.training.train import train as train_loop
 from tests.fixtures import without_dropout
@@ -156,11 +159,15 @@ def test_modules_that_the_base_does_not_have_are_named(jobs: list[TrainingJob], 
     ],
 )
 def test_a_method_that_peft_does_not_know_is_refused_before_training(
-    suite_path: Path, jobs: list[TrainingJob], method: str, params: dict[str, Any], expected: str
+    suite_path: Path, jobs: list[TrainingJob], tmp_path: Path, method: str, params: dict[str, Any], expected: str
 ) -> None:
     adapter: Adapter = jobs[2].adapter.model_copy(update={"method": method, "params": params})
-    with pytest.raises(SuiteError, match=rf"x\.toml: adapter\[1\]: .*{expected}"):
-        preflight.check(load(suite_path), [jobs[0], replace(jobs[2], adapter=adapter)], "x.toml")
+    misfit, workspace = replace(jobs[2], adapter=adapter), Workspace(Path("x.toml"), tmp_path / "harness.duckdb")
+    with (
+        ENGINES["local"](1, silent) as map_unordered,
+        pytest.raises(SuiteError, match=rf"x\.toml: adapter\[1\]: .*{expected}"),
+    ):
+        complete(map_unordered, lambda one: refuse_misfits(load(suite_path), [jobs[0], misfit], workspace, one))
 
 
 def test_a_card_whose_weights_changed_is_refused(jobs: list[TrainingJob]) -> None:
