@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from harness.artifacts import plugins
+from harness.suite.polarity import polarity
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9._+-]*$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
@@ -23,6 +24,17 @@ def _are_distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if twice := repeated(seeds):
         raise ValueError(f"lists {twice[0]} more than once")
     return seeds
+
+
+def check_not_turned(negative: Iterable[object], positive: Iterable[object]) -> None:
+    """Check that no name is declared as the class whose opposite it plainly states.
+
+    Raises:
+        ValueError: one is.
+    """
+    for names, other in ((negative, 1), (positive, 0)):
+        if turned := [name for name in names if isinstance(name, str) and polarity(name) == other]:
+            raise ValueError(f"{turned[0]!r} plainly states the other class; swap negative and positive")
 
 
 LONGEST_ID = 64

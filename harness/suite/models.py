@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from harness.artifacts import plugins
-from harness.suite.fields import PLUG_IN, Closed, Id, Name, Seed, Seeds, Sha256, kind_of, repeated
+from harness.suite.fields import PLUG_IN, Closed, Id, Name, Seed, Seeds, Sha256, check_not_turned, kind_of, repeated
 from harness.suite.prompts import PromptModel
 from harness.suite.splits import Delimiter, Encoding, Labels
 
@@ -124,6 +124,7 @@ class CheckpointLabels(Closed):
             raise ValueError("name the negative outputs; only a classifier with a single output has none")
         if self.negative and self.midpoint is not None:
             raise ValueError("midpoint is for a classifier with a single output, whose negative is []")
+        check_not_turned(self.negative, self.positive)
         return self
 
 

@@ -5,8 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
-from harness.suite.fields import Closed, Id, Name, Seed, Seeds, repeated
-from harness.suite.polarity import polarity
+from harness.suite.fields import Closed, Id, Name, Seed, Seeds, check_not_turned, repeated
 from harness.suite.text import compiled
 
 Words = Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]
@@ -29,9 +28,7 @@ class LabelWords(Closed):
             raise ValueError(f"has the word {twice[0]!r} twice; every word must differ from all others")
         if "" in (word.strip() for word in self.both):
             raise ValueError("has a word of nothing but blanks")
-        for words, other in ((self.negative, 1), (self.positive, 0)):
-            if turned := [word for word in words if polarity(word) == other]:
-                raise ValueError(f"{turned[0]!r} plainly states the other class; swap negative and positive")
+        check_not_turned(self.negative, self.positive)
         return self
 
     @property

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from harness.artifacts import plugins
-from harness.suite.fields import PLUG_IN, Closed, Id, Name, Seed, Sha256, Share, kind_of, repeated
+from harness.suite.fields import PLUG_IN, Closed, Id, Name, Seed, Sha256, Share, check_not_turned, kind_of, repeated
 from harness.suite.gates import SLICE_VALUES
 
 PROJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -156,6 +156,7 @@ class Labels(Closed):
             raise ValueError(f"{min(both)!r} cannot be both negative and positive")
         if "" in map(canonical, (*_listed(self.negative), *_listed(self.positive))):
             raise ValueError("a row without a label is dropped, so an empty value cannot be declared")
+        check_not_turned(_listed(self.negative), _listed(self.positive))
         return self
 
     @cached_property

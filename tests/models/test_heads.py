@@ -300,7 +300,7 @@ def test_the_base_and_the_labels_are_part_of_the_key_and_the_board_calls_it_trai
     assert "finished on test: what base 'finished' was trained on is unknown" in first.err
     assert "scored 0, already stored 1" in harness(*only).err
     text = suite_path.read_text()
-    with_labels = 'base = "finished"\nlabels = { negative = ["positive"], positive = ["negative"] }\nprecision'
+    with_labels = 'base = "finished"\nlabels = { negative = ["negative"], positive = ["positive"] }\nprecision'
     suite_path.write_text(text.replace('base = "finished"\nprecision', with_labels))
     assert "scored 1, already stored 0" in harness(*only).err
     assert harness("site", suite_path, "--out", tmp_path / "site").code == 0
