@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UsageError, check_known
 from harness.evaluation.inputs import Workspace
+from harness.models import device as devices
+from harness.models.device import PROCESSOR
 from harness.progress import Progress, silent
 from harness.provenance import cores
 from harness.suite.load import load
@@ -65,11 +67,13 @@ class Project:
     """The suite file; paths in it are relative to its folder."""
     db: Path
     """The DuckDB file. Trained weights, scored parts and the cache are kept beside it."""
+    device: str = PROCESSOR
+    """Kind of device on which networks are trained and scored: part of the keys of runs, but for the processor."""
 
     @property
     def workspace(self) -> Workspace:
         """The folders that belong to it."""
-        return Workspace(self.path, self.db)
+        return Workspace(self.path, self.db, self.device)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -95,18 +99,21 @@ class Site:
     """Verdicts in the store that these runs do not give."""
 
 
-def open(path: str | os.PathLike[str], db: str | os.PathLike[str] | None = None) -> Project:
+def open(path: str | os.PathLike[str], db: str | os.PathLike[str] | None = None, device: str | None = None) -> Project:
     """Load a suite file; nothing is fetched, trained or stored.
 
     Args:
         path: a suite file.
         db: the store; `$HARNESS_DB` where it is None, and `runs/harness.duckdb` where that is unset too.
+        device: `cpu`, `cuda`, `mps`, or `auto` for this machine's accelerator; `$HARNESS_DEVICE` where it is None, and
+            the processor where that is unset too.
 
     Raises:
+        UsageError: there is no such kind of device.
         SuiteError: the file is not there or declares something impossible. All problems are listed.
     """
     chosen = Path(db) if db is not None else Path(os.environ.get("HARNESS_DB") or DEFAULT_DB)
-    return Project(load(Path(path)), Path(path), chosen)
+    return Project(load(Path(path)), Path(path), chosen, devices.resolve(device))
 
 
 def evaluate(
@@ -150,6 +157,7 @@ def evaluate(
     check_known("model", models, project.models)
     check_known("split to score", splits, project.scored_splits)
     workspace = project.workspace
+    _check_device(project, engine)
     imports = slow_imports(declared for declared in project.suite.model if not models or declared.id in models)
     opening = ENGINES[engine](
         workers,
@@ -174,6 +182,12 @@ def evaluate(
         report.evidence = stored.of(connection, jobs)
     report.results = primary_results(project.suite, report.evidence.outcomes, jobs)
     return report
+
+
+def _check_device(project: Project, engine: str) -> None:
+    """Check that the device is on this machine, if this machine computes."""
+    if engine == "local":
+        devices.check_present(project.device)
 
 
 def train(
@@ -209,6 +223,7 @@ def train(
     check_known("engine", [engine], ENGINES)
     check_known("adapter to train", adapters, trainable)
     suite, workspace, wanted = project.suite, project.workspace, adapters or trainable
+    _check_device(project, engine)
     opening = ENGINES[engine](workers, progress, address=address, folder=project.db.parent, imports=SLOW_IMPORTS)
     with opening as map_unordered:
         inputs = gather(suite, workspace)
@@ -565,6 +580,7 @@ def check_variants(
     check_known("engine", [engine], ENGINES)
     check_known("model with trained weights", models, trained)
     variants, warnings = parity.installed()
+    _check_device(project, engine)
     opening = ENGINES[engine](workers, progress, address=address, folder=project.db.parent, imports=SLOW_IMPORTS)
     with opening as map_unordered:
         made = checks(suite, gather(suite, workspace), workspace, model_ids=models, variants=variants)

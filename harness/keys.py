@@ -56,6 +56,7 @@ def run(
     text: Text,
     prompt: Spec | None = None,
     base_origin: str | None = None,
+    device: str | None = None,
 ) -> Spec:
     """Collect the inputs of a run.
 
@@ -66,6 +67,7 @@ def run(
         train_digest: of the rows that the model or its adapter is trained on.
         prompt: what `prompted` collected for a model that is asked in words; it counts as part of the seed.
         base_origin: form that the base's weights had before they were dequantised.
+        device: kind of accelerator that computes the answers; None for the processor.
     """
     # The number of trials describes how the adapter was chosen; it is no input of its predictions.
     left_out: Mapping[str, bool | set[str]] = {"train": {"seeds", "null_seeds"}, "path": True, "trials": True}
@@ -84,6 +86,7 @@ def run(
         **({} if prompt is None else {"prompt": prompt}),
         **({} if base_origin is None else {"base_origin": base_origin}),
         **({"plugin": asdict(plugins.origin("backend", model.backend))} if isinstance(model, PlugInModel) else {}),
+        **_on(device),
     }
 
 
@@ -131,12 +134,14 @@ def training(
     split: Split,
     text: Text,
     prompts: Sequence[Prompt] = (),
+    device: str | None = None,
 ) -> Spec:
     """Collect the inputs of a training.
 
     Args:
         precision: fp32 or bf16, with `auto` resolved for this machine.
         prompts: the prompts of a language model's adapter; empty for a classifier's.
+        device: kind of accelerator; None for the processor.
     """
     return {
         "version": TRAINING_VERSION,
@@ -152,6 +157,7 @@ def training(
         "packages": packages(),
         **({"prompts": [prompt.model_dump(mode="json") for prompt in prompts]} if prompts else {}),
         **({} if adapter.labels is None else {"labels": adapter.labels}),
+        **_on(device),
     }
 
 
@@ -165,6 +171,7 @@ def parity(
     max_length: int,
     allowed: Sequence[float],
     prompt: Spec | None = None,
+    device: str | None = None,
 ) -> Spec:
     """Collect the inputs of a parity check, including the processor: variants round differently on another one.
 
@@ -173,6 +180,7 @@ def parity(
         sample_digest: digest of the texts that are compared.
         allowed: its tolerances.
         prompt: what a model that is asked in words is asked with; None for others.
+        device: kind of accelerator; None for the processor.
     """
     hardware = provenance.hardware()
     return {
@@ -187,6 +195,7 @@ def parity(
         "hardware": {name: hardware[name] for name in ("machine", "processor", "bf16")},
         "allowed": list(allowed),
         **({} if prompt is None else {"prompt": key(prompt)}),
+        **_on(device),
     }
 
 
@@ -209,8 +218,14 @@ def conversion(
     }
 
 
-def forgetting(*, adapter_digest: str, base_digest: str, split: Split, n_texts: int, text: Text) -> Spec:
-    """Collect the inputs of the numbers about an adapted encoder on a split."""
+def forgetting(
+    *, adapter_digest: str, base_digest: str, split: Split, n_texts: int, text: Text, device: str | None = None
+) -> Spec:
+    """Collect the inputs of the numbers about an adapted encoder on a split.
+
+    Args:
+        device: kind of accelerator; None for the processor.
+    """
     return {
         "version": FORGETTING_VERSION,
         "adapter": adapter_digest,
@@ -220,12 +235,18 @@ def forgetting(*, adapter_digest: str, base_digest: str, split: Split, n_texts: 
         "template": text.template,
         "max_length": text.max_length,
         "packages": packages(),
+        **_on(device),
     }
 
 
 def expectation(rule: str, split_digest: str) -> list[str]:
     """Collect what identifies an expectation: its wording, and the rows of its split."""
     return [rule, split_digest]
+
+
+def _on(device: str | None) -> Spec:
+    """The entry of a device; the processor has none, so its keys are the same in every release."""
+    return {} if device is None else {"device": device}
 
 
 def key(spec: Any) -> str:

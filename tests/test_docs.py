@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter
 from harness import cli, engine
 from harness.data import SOURCES
 from harness.gates import judge
-from harness.models import BACKENDS
+from harness.models import BACKENDS, device
 from harness.records import Outcomes, Run, Split
 from harness.stats import estimates, inference, metrics, slices
 from harness.store import reader, writer
@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "site/README.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
+ACCELERATORS = ROOT / "docs" / "accelerators.md"
 ARCHITECTURE, CI, NOTEBOOK, RELIABILITY, STATISTICS, SUITES = (
     ROOT / "docs" / f"{name}.md" for name in ("architecture", "ci", "notebook", "reliability", "statistics", "suites")
 )
@@ -109,6 +110,12 @@ def mentioned_commands(page: Path) -> list[list[str]]:
     """The commands that stand in backticks in a page's sentences; arguments may be left out there."""
     spans = [span.replace("\n", " ") for span in code(without_blocks(page))]
     return [words for span in spans if span.startswith(("harness ", "nox ")) for words in shell_commands(span)]
+
+
+def options_of(verb: Any) -> set[str]:
+    """The options of a verb, or of those below it."""
+    own = {option for parameter in verb.params for option in parameter.opts}
+    return own.union(*(options_of(below) for below in getattr(verb, "commands", {}).values()))
 
 
 def named(page: Path) -> str:
@@ -447,6 +454,17 @@ def test_constants_in_the_docs_are_those_of_the_code() -> None:
     assert f"waits up to {LOCK_WAIT_SECONDS:g} seconds" in text_of(RELIABILITY).replace("\n", " ")
     assert f"at {PYPROJECT['coverage']['report']['fail_under']} % or more" in text_of(CONTRIBUTING)
     assert f"at most {PYPROJECT['ruff']['line-length']} characters" in text_of(CONTRIBUTING)
+
+
+def test_the_page_on_accelerators_names_the_verbs_kinds_and_budget_of_the_code() -> None:
+    text = text_of(ACCELERATORS).replace("\n", " ")
+    assert f"begins with {device.TOKENS_PER_PASS:,} padded tokens" in text
+    named_there = re.search(r"is an option of every verb that .*?: ([^.]*)\. Without it `HARNESS_DEVICE`", text)
+    assert named_there is not None
+    assert set(code(named_there[1])) == {name for name, verb in VERBS.items() if "--device" in options_of(verb)}
+    rows = tables(section(ACCELERATORS, "Choosing a device"))[0][1:]
+    assert {word for row in rows for word in code(row[0])} == {device.AUTO, *device.KINDS}
+    assert "None of this has been run on a GPU yet." in text
 
 
 # Links and words

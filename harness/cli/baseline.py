@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, announce, app, reporting
+from harness.cli.common import DEFAULT_DB, Db, Device, Json, SuitePath, announce, app, reporting
 
 verbs = typer.Typer(no_args_is_help=True)
 app.add_typer(verbs, name="baseline", help="Keep evaluations beside the suite, for gates to hold later ones against.")
@@ -23,6 +23,7 @@ def set_baseline(
         list[str] | None, typer.Option("--split", metavar="ID", help="This split; those that rules name if unset.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+    device: Device = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
@@ -31,7 +32,7 @@ def set_baseline(
     from harness.cli import tables
     from harness.output.terminal import print_json, say
 
-    project = api.open(suite_path, db)
+    project = api.open(suite_path, db, device)
     summary, warnings = api.set_baseline(project, name, models=model or (), splits=split or (), force=force)
     for warning in warnings:
         say(f"warning: {warning}")
@@ -47,6 +48,7 @@ def set_baseline(
 def watch_baseline(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A baseline of the suite, such as main.")],
     suite_path: SuitePath,
+    device: Device = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
@@ -56,7 +58,7 @@ def watch_baseline(
     from harness.cli import tables
     from harness.output.terminal import print_json, say_all
 
-    project = api.open(suite_path, db)
+    project = api.open(suite_path, db, device)
     watch = api.watch_baseline(project, name)
     say_all(watch.warnings, [])
     if as_json:

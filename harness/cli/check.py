@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, Workers, app, keys_of, reporting
+from harness.cli.common import DEFAULT_DB, Db, Device, Json, Workers, app, keys_of, reporting
 
 if TYPE_CHECKING:
     from harness.drafts.draft import Draft
@@ -65,6 +65,7 @@ def check(
     labels: Labels = None,
     out: Annotated[Path, typer.Option("--out", help="Folder to render the site into.")] = Path("site"),
     workers: Workers = None,
+    device: Device = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
@@ -77,7 +78,7 @@ def check(
     for choice in made.choices:
         say(choice)
     say(f"{path}: written, with {path.with_suffix('.lock').name}")
-    project = api.open(path, db)
+    project = api.open(path, db, device)
     report = api.evaluate(project, workers=workers, progress=Bars())
     say_all(report.warnings, [*report.notes, *report.reasons])
     judged = api.judge(project, progress=Bars())

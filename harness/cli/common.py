@@ -31,14 +31,21 @@ Address = Annotated[
     str | None,
     typer.Option("--address", metavar="ADDRESS", help="Ray cluster to join: auto, HOST:PORT. Started here if unset."),
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device", envvar="HARNESS_DEVICE", metavar="KIND", help="Where networks compute: auto, cpu, cuda, mps."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DEFAULT_DB = Path("runs/harness.duckdb")
 
 
-def command(verb: str, suite_path: Path, db: Path) -> str:
-    """A call of another verb on the same suite and store."""
+def command(verb: str, suite_path: Path, db: Path, device: str | None = None) -> str:
+    """A call of another verb on the same suite, store and device."""
     stored = "" if db == DEFAULT_DB or str(db) == os.environ.get("HARNESS_DB") else f" --db {db}"
-    return f"harness {verb} {suite_path}{stored}"
+    on = "" if device is None or device == os.environ.get("HARNESS_DEVICE") else f" --device {device}"
+    return f"harness {verb} {suite_path}{on}{stored}"
 
 
 def keys_of(option: str, text: str | None) -> dict[str, Any] | None:

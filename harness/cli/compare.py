@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, announce, app, command, reporting
+from harness.cli.common import DEFAULT_DB, Db, Device, Json, SuitePath, announce, app, command, reporting
 
 
 @app.command()
@@ -19,6 +19,7 @@ def compare(
         list[str] | None, typer.Option("--split", metavar="ID", help="Only this split; all that both ran on if unset.")
     ] = None,
     flips: Annotated[int, typer.Option("--flips", min=0, help="Flips to name, in each direction.")] = 10,
+    device: Device = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
@@ -29,7 +30,7 @@ def compare(
     from harness.cli.tables.comparison import show_comparison, show_conclusion
     from harness.output.terminal import print_json, say
 
-    project = api.open(suite_path, db)
+    project = api.open(suite_path, db, device)
     found = api.compare(project, model_a, model_b, splits=split or ())
     for reason in found.missing:
         say(f"not compared: {reason}")
@@ -40,7 +41,7 @@ def compare(
         for comparison in found.comparisons:
             show_comparison(comparison, flips, found.texts)
         show_conclusion(found.comparisons)
-        show_next(command("site", suite_path, db), "shows any two models side by side, with their texts")
+        show_next(command("site", suite_path, db, device), "shows any two models side by side, with their texts")
     return 0
 
 

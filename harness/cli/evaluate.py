@@ -10,6 +10,7 @@ from harness.cli.common import (
     DEFAULT_DB,
     Address,
     Db,
+    Device,
     Engine,
     Json,
     SuitePath,
@@ -36,6 +37,7 @@ def evaluate(
         typer.Option("--timeline", metavar="FILE", help="Write when each task ran, in Chrome's trace format."),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only each split's first N examples.")] = None,
+    device: Device = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
@@ -48,7 +50,7 @@ def evaluate(
     from harness.output.terminal import Bars, print_json, say, say_all
     from harness.provenance import cores
 
-    project = api.open(suite_path, db)
+    project = api.open(suite_path, db, device)
     report = api.evaluate(
         project,
         models=model or (),
@@ -81,7 +83,7 @@ def evaluate(
         if report.evidence is not None:
             tables.show_answers(api.answers(project, report.evidence), project.suite.primary_metric)
         if project.suite.gate:
-            tables.show_next(command("gate", suite_path, db), "judges the suite's gates")
+            tables.show_next(command("gate", suite_path, db, device), "judges the suite's gates")
         else:
-            tables.show_next(command("site", suite_path, db), "renders the board")
+            tables.show_next(command("site", suite_path, db, device), "renders the board")
     return 3 if report.failed else 0

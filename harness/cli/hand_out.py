@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, announce, app, reporting
+from harness.cli.common import DEFAULT_DB, Db, Device, Json, SuitePath, announce, app, reporting
 
 
 @app.command("export")
@@ -16,6 +16,7 @@ def hand_out(
     out: Annotated[Path, typer.Option("--out", help="Folder to write into.")] = Path("exported"),
     model: Annotated[list[str] | None, typer.Option("--model", metavar="ID", help="Only this model.")] = None,
     split: Annotated[list[str] | None, typer.Option("--split", metavar="ID", help="Only this split.")] = None,
+    device: Device = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
@@ -24,7 +25,7 @@ def hand_out(
     from harness import api
     from harness.output.terminal import print_json, say, show
 
-    handed = api.export_results(api.open(suite_path, db), form, out, models=model or (), splits=split or ())
+    handed = api.export_results(api.open(suite_path, db, device), form, out, models=model or (), splits=split or ())
     for reason in handed.missing:
         say(f"left out: {reason}")
     if as_json:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, announce, app, command, reporting
+from harness.cli.common import DEFAULT_DB, Db, Device, Json, SuitePath, announce, app, command, reporting
 
 
 @app.command()
@@ -35,6 +35,7 @@ def gate(
     summary: Annotated[
         Path | None, typer.Option("--summary", metavar="FILE", help="Add the verdicts and worst flips as Markdown.")
     ] = None,
+    device: Device = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
@@ -45,7 +46,7 @@ def gate(
     from harness.gates import reports
     from harness.output.terminal import Bars, print_json, say_all
 
-    project = api.open(suite_path, db)
+    project = api.open(suite_path, db, device)
     for path in (junit, summary):
         if path is not None:
             reports.check_writable(path)
@@ -60,9 +61,9 @@ def gate(
         tables.show_answers(api.answers(project, judged.evidence), project.suite.primary_metric, judged.verdicts)
         tables.show_judged(judged.verdicts, judged.passed)
         if judged.evidence.missing:
-            tables.show_next(command("evaluate", suite_path, db), "scores what is missing")
+            tables.show_next(command("evaluate", suite_path, db, device), "scores what is missing")
         else:
-            tables.show_next(command("site", suite_path, db), "renders the board")
+            tables.show_next(command("site", suite_path, db, device), "renders the board")
     if junit is not None:
         reports.write_junit(junit, project.suite, judged)
     if summary is not None:

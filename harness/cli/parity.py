@@ -9,6 +9,7 @@ from harness.cli.common import (
     DEFAULT_DB,
     Address,
     Db,
+    Device,
     Engine,
     Json,
     SuitePath,
@@ -27,6 +28,7 @@ def parity(
     engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,
+    device: Device = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
@@ -36,7 +38,7 @@ def parity(
     from harness.cli.tables.variants import show_parities
     from harness.output.terminal import Bars, print_json, say
 
-    project = api.open(suite_path, db)
+    project = api.open(suite_path, db, device)
     found, warnings = api.check_variants(
         project, models=model or (), engine=engine, workers=workers, address=address, progress=Bars()
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, SuitePath, announce, app, reporting
+from harness.cli.common import DEFAULT_DB, Db, Device, Json, SuitePath, announce, app, reporting
 
 
 @app.command()
@@ -21,6 +21,7 @@ def plan(
     ] = None,
     value: Annotated[float | None, typer.Option("--value", help="Suppose this accuracy, for min and max.")] = None,
     power: Annotated[float, typer.Option("--power", help="The chance of a verdict that is asked for.")] = 0.8,
+    device: Device = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
@@ -31,7 +32,7 @@ def plan(
     from harness.gates.power import Assumption
     from harness.output.terminal import print_json
 
-    project = api.open(suite_path, db)
+    project = api.open(suite_path, db, device)
     rows = api.power(project, assumption=Assumption(value, difference, disagreement), power=power)
     if as_json:
         print_json([asdict(row) for row in rows])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.common import DEFAULT_DB, Db, Json, SuitePaths, announce, app, reporting
+from harness.cli.common import DEFAULT_DB, Db, Device, Json, SuitePaths, announce, app, reporting
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def site(
         bool, typer.Option("--serve", help="Show it on 127.0.0.1, rendered again when store or suite change.")
     ] = False,
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Of --serve; 0 takes a free one.")] = 8000,
+    device: Device = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
@@ -34,12 +35,12 @@ def site(
     from harness import api
     from harness.output.terminal import print_json, say, say_all, show
 
-    projects = [api.open(path, db) for path in suites]
+    projects = [api.open(path, db, device) for path in suites]
     if check:
         return _check(projects, out, as_json)
 
     def build() -> api.Site:
-        made = api.render([api.open(path, db) for path in suites], out)
+        made = api.render([api.open(path, db, device) for path in suites], out)
         say_all(made.warnings)
         return made
 

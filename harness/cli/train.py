@@ -9,6 +9,7 @@ from harness.cli.common import (
     DEFAULT_DB,
     Address,
     Db,
+    Device,
     Engine,
     Json,
     SuitePath,
@@ -27,6 +28,7 @@ def train(
     engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,
+    device: Device = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> int:
@@ -36,7 +38,7 @@ def train(
     from harness.cli import tables
     from harness.output.terminal import Bars, print_json, say
 
-    project = api.open(suite_path, db)
+    project = api.open(suite_path, db, device)
     trained, failures = api.train(
         project, adapters=adapter or (), engine=engine, workers=workers, address=address, progress=Bars()
     )

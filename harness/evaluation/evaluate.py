@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
-from harness import models, provenance
+from harness import models
 from harness.engine import Interrupted, MapUnordered, WorkerLost
 from harness.engine.scheduler import Priority, Scheduler
 from harness.errors import RunError, SuiteError
@@ -30,6 +30,7 @@ from harness.evaluation.inputs import ResolvedInputs, Workspace, audit_once, gat
 from harness.evaluation.scoring import Job
 from harness.evaluation.shards import Task
 from harness.evaluation.weights import FoundWeights
+from harness.models import device
 from harness.models.classifier import CARD
 from harness.progress import Progress
 from harness.records import Forgetting, Outcomes, Place, Split
@@ -84,7 +85,7 @@ def bring_up_to_date(
     report.warnings = [
         *inputs.warnings,
         *outcome.audit,
-        *_slow(suite, wanted),
+        *_slow(suite, wanted, workspace.device),
         *(f"{job.label}: {job.warning}" for job in jobs if job.warning is not None),
         *report.damaged,
         *(problem for adapter_digest, problem in outcome.unmeasured if adapter_digest in done),
@@ -197,11 +198,12 @@ def _adapters_of(wanted: Sequence[Model]) -> set[str]:
     return {used for declared in wanted if (used := getattr(declared, "adapter", None)) is not None}
 
 
-def _slow(suite: Suite, wanted: Sequence[Model]) -> list[str]:
-    if provenance.has_fast_bf16() or not (slow := _in_bf16(suite, wanted)):
+def _slow(suite: Suite, wanted: Sequence[Model], kind: str) -> list[str]:
+    if device.has_fast_bf16(kind) or not (slow := _in_bf16(suite, wanted)):
         return []
+    this = "this processor" if kind == device.PROCESSOR else "this device"
     return [
-        f"this processor does not multiply bf16 in hardware: {', '.join(slow)} will take many times as long as in "
+        f"{this} does not multiply bf16 in hardware: {', '.join(slow)} will take many times as long as in "
         "fp32; precision = 'auto' is bf16 only where that is fast"
     ]
 

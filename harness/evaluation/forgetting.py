@@ -21,6 +21,7 @@ import numpy as np
 
 from harness import keys, provenance
 from harness.evaluation.scoring import Job
+from harness.models import device
 from harness.models.classifier import ModelInputs
 from harness.progress import Progress
 from harness.records import AdapterRecord, Forgetting
@@ -82,6 +83,7 @@ def key_of(job: Job, adapter: AdapterRecord) -> str:
             split=job.split,
             n_texts=SAMPLE,
             text=job.suite.text,
+            device=device.for_key(job.ingredients.device),
         )
     )
 
@@ -130,11 +132,14 @@ def measure(measurement: Measurement, progress: Progress) -> list[Forgetting]:
     found = []
     total = 2 * sum(len(sample.texts) for sample in measurement.samples)
     with threadpool_limits(1), progress(measurement.label, total) as advance:
-        base = encoder.base(ingredients.base, measurement.task)
+        base = device.place(encoder.base(ingredients.base, measurement.task), ingredients.device)
         adapted = encoder.adapted(
             ingredients.base, ingredients.adapter, is_peft=measurement.is_peft, task=measurement.task
         )
+        adapted = device.place(adapted, ingredients.device)
         language_model = None if measurement.task else encoder.language_model(ingredients.base, adapted)
+        if language_model is not None:
+            language_model = device.place(language_model, ingredients.device)
         for sample in measurement.samples:
             texts = encoder.encoded(ingredients.base, sample.texts, ingredients.max_length)
             if measurement.task is not None:

@@ -13,6 +13,7 @@ from harness.engine import WorkerLost
 from harness.engine.scheduler import Priority, Scheduler
 from harness.models import tokens
 from harness.models.bases import ResolvedBase, resolve, tokenizer_folder
+from harness.models.device import PROCESSOR
 from harness.progress import Progress, silent
 from harness.records import Finding, Split
 from harness.store import reader, writer
@@ -27,10 +28,12 @@ AUDITED_UNASKED = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Places on disk: everything that is produced lives beside the store."""
+    """Places on disk, where everything that is produced lives beside the store, and the device that computes it."""
 
     suite_path: Path
     db: Path
+    device: str = PROCESSOR
+    """Kind of device on which networks are trained and scored."""
 
     @property
     def adapters(self) -> Path:
@@ -65,6 +68,8 @@ class ResolvedInputs:
     warnings: tuple[str, ...] = ()
     """Splits that no lock pins, rows that were dropped, repeated texts, and overlap of training and scored splits that
     the suite reports rather than forbids."""
+    device: str = PROCESSOR
+    """Kind of device on which networks are trained and scored."""
 
 
 def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
@@ -81,8 +86,9 @@ def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
     judged = audit.judge(suite.audit, found)
     audit.refuse(judged)
     bases = {base.id: resolve(base, workspace.suite_path.parent, workspace.cache) for base in suite.base}
-    trainings = {(job.adapter.id, job.seed): job for job in training_jobs(suite, splits, bases, workspace.adapters)}
-    return ResolvedInputs(splits, bases, trainings, (*notes, *judged.reported))
+    jobs = training_jobs(suite, splits, bases, workspace.adapters, workspace.device)
+    trainings = {(job.adapter.id, job.seed): job for job in jobs}
+    return ResolvedInputs(splits, bases, trainings, (*notes, *judged.reported), workspace.device)
 
 
 def load_splits(suite: Suite, workspace: Workspace) -> tuple[repeats.Settled, tuple[str, ...]]:

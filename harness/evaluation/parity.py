@@ -18,6 +18,7 @@ from harness.engine.scheduler import Priority, Scheduler
 from harness.errors import HarnessError
 from harness.evaluation.inputs import Workspace
 from harness.evaluation.weights import Recipe, Weights
+from harness.models import device
 from harness.models.classifier import Classifier, ModelInputs
 from harness.progress import Advance, Progress
 from harness.records import AdapterRecord, Parity, Split
@@ -90,18 +91,19 @@ def supported(model: Model, variants: Sequence[str], *, can_calibrate: bool) -> 
     return [one for one in found if not (isinstance(model, PromptModel) and one.startswith("openvino"))]
 
 
-def wanted(model: Model, *, can_calibrate: bool) -> list[str]:
+def wanted(model: Model, *, can_calibrate: bool, kind: str = device.PROCESSOR) -> list[str]:
     """List the variants to check before a model is scored; with `auto`, the fastest first.
 
     Args:
         can_calibrate: the rows on which its weights were trained are available.
+        kind: kind of device that computes it.
     """
     if not has_variants(model):
         return []
     if isinstance(model, PromptModel) or model.precision != "auto":
         variant = f"{getattr(model, 'runtime', 'torch')} {model.precision}"
         return [] if variant == REFERENCE else [variant]
-    possible = {"int8": can_calibrate and provenance.has_fast_int8(), "bf16": provenance.has_fast_bf16()}
+    possible = {"int8": can_calibrate and provenance.has_fast_int8(), "bf16": device.has_fast_bf16(kind)}
     variants = [f"{model.runtime} {precision}" for precision in _FASTEST_FIRST[model.runtime] if possible[precision]]
     return variants if model.runtime == "torch" else [*variants, f"{model.runtime} fp32"]
 
@@ -126,13 +128,19 @@ def sample(suite: Suite, splits: Mapping[str, Split]) -> tuple[Rendered, ...]:
 
 
 def spec(
-    weights: Weights, variant: str, sample_digest: str, max_length: int, prompt: keys.Spec | None = None
+    weights: Weights,
+    variant: str,
+    sample_digest: str,
+    max_length: int,
+    prompt: keys.Spec | None = None,
+    accelerator: str | None = None,
 ) -> dict[str, Any]:
     """Collect the inputs of the parity check of a variant of these weights.
 
     Args:
         sample_digest: digest of the texts that `sample` drew.
         prompt: what a language model is asked with.
+        accelerator: kind of the device that computes them; None for the processor.
     """
     tolerance = TOLERANCES[variant]
     return keys.parity(
@@ -144,6 +152,7 @@ def spec(
         max_length=max_length,
         allowed=(tolerance.flips, tolerance.move),
         prompt=prompt,
+        device=accelerator,
     )
 
 
@@ -194,7 +203,7 @@ def in_runtime(recipe: Recipe, model: Model, suite: Suite, cache: Path) -> Model
     )
     texts = [suite.text.render(example.title, example.content) for example in train.examples] if train else []
     folder = cache / "openvino" / keys.key(made_from)[:32]
-    return replace(ingredients, train_texts=texts, converted_dir=folder)
+    return replace(ingredients, train_texts=texts, converted_dir=folder, device=device.PROCESSOR)
 
 
 def measured(
@@ -236,7 +245,7 @@ def measured(
         passed=flips is not None and move is not None and flips <= tolerance.flips * n and move <= tolerance.move,
         problem=answers if isinstance(answers, str) else None,
         spec=described,
-        hardware=provenance.hardware(),
+        hardware={**provenance.hardware(), **device.described(described.get("device", device.PROCESSOR))},
         checked_at=provenance.now(),
     )
 
@@ -271,12 +280,18 @@ class Decision:
     """The variant that `auto` chose, and why it chose none that is faster."""
 
 
-def choose_variant(model: Model, variants: Sequence[str], found: Mapping[str, Sequence[Parity | None]]) -> Decision:
+def choose_variant(
+    model: Model,
+    variants: Sequence[str],
+    found: Mapping[str, Sequence[Parity | None]],
+    kind: str = device.PROCESSOR,
+) -> Decision:
     """Choose the variant of a model: the declared one, or for `auto` the fastest in which all of its seeds pass.
 
     Args:
         variants: the variants to choose from, as `wanted` lists them.
         found: by variant, the stored check of each seed; None if it is not stored.
+        kind: kind of device that computes the model.
     """
     if not has_variants(model):
         return Decision(model)
@@ -290,9 +305,9 @@ def choose_variant(model: Model, variants: Sequence[str], found: Mapping[str, Se
             return Decision(as_variant(model, fp32), reason)
         failing = _failing(found[variant], AUTO if variant != fp32 else None)
         if failing is None:
-            return Decision(as_variant(model, variant), None, _why(variant, unfit))
+            return Decision(as_variant(model, variant), None, _why(variant, unfit, kind))
         unfit.append(failing)
-    return Decision(as_variant(model, fp32), unfit[-1] if fp32 in variants else None, _why(fp32, unfit))
+    return Decision(as_variant(model, fp32), unfit[-1] if fp32 in variants else None, _why(fp32, unfit, kind))
 
 
 def _failing(found: Iterable[Parity | None], extra: Tolerance | None = None) -> str | None:
@@ -313,9 +328,10 @@ def _is_within(one: Parity, allowed: Tolerance) -> bool:
     return one.flips <= allowed.flips * one.n and one.largest_move <= allowed.move
 
 
-def _why(variant: str, unfit: Sequence[str]) -> str:
-    has = {"bf16": provenance.has_fast_bf16(), "int8": provenance.has_fast_int8()}
-    slower = "".join(f"; this processor does not multiply {name} in hardware" for name in has if not has[name])
+def _why(variant: str, unfit: Sequence[str], kind: str) -> str:
+    has = {"bf16": device.has_fast_bf16(kind), "int8": provenance.has_fast_int8()}
+    this = "this processor" if kind == device.PROCESSOR else "this device"
+    slower = "".join(f"; {this} does not multiply {name} in hardware" for name in has if not has[name])
     reasons = (reason.removesuffix("; choose another precision or runtime") for reason in unfit)
     return f"precision = 'auto' is {variant}" + "".join(f"; {reason}" for reason in reasons) + slower
 

@@ -17,6 +17,7 @@ from harness.evaluation.inputs import ResolvedInputs, Workspace
 from harness.evaluation.parity import Check
 from harness.evaluation.scoring import Job
 from harness.evaluation.weights import FoundWeights, MissingWeights, Recipe, Weights
+from harness.models import device
 from harness.records import Parity, Split
 from harness.store import reader
 from harness.store.connection import opened
@@ -49,13 +50,19 @@ def plan(
     sample, planned = parity.sample(suite, materials.splits), []
     for model in models:
         by_seed = evaluation_weights.recipes(suite, model, materials, found)
-        variants = parity.wanted(model, can_calibrate=evaluation_weights.can_calibrate(suite, model))
+        variants = parity.wanted(
+            model,
+            can_calibrate=evaluation_weights.can_calibrate(suite, model),
+            kind=evaluation_weights.device_of(model, workspace.device),
+        )
         planned.append((model, by_seed, variants, _checks(suite, model, by_seed, variants, sample, workspace)))
     stored = _stored([key for *_, held in planned for check in held for key in check.keys.values()], workspace)
     jobs = []
     for model, by_seed, variants, held in planned:
         answers = {variant: [stored.get(check.keys[variant]) for check in held] for variant in variants}
-        decision = parity.choose_variant(model, variants, answers)
+        decision = parity.choose_variant(
+            model, variants, answers, evaluation_weights.device_of(model, workspace.device)
+        )
         unanswered: Mapping[str, str] = {}
         of_model = [split for split in scored if suite.scores(model, split.split_id)]
         if isinstance(model, PredictionsModel):
@@ -109,7 +116,13 @@ def checks(
     for model in models:
         can_calibrate = evaluation_weights.can_calibrate(suite, model)
         chosen = parity.supported(model, variants, can_calibrate=can_calibrate)
-        chosen = chosen if variants else parity.wanted(model, can_calibrate=can_calibrate)
+        chosen = (
+            chosen
+            if variants
+            else parity.wanted(
+                model, can_calibrate=can_calibrate, kind=evaluation_weights.device_of(model, workspace.device)
+            )
+        )
         by_seed = evaluation_weights.recipes(suite, model, materials, found)
         made += _checks(suite, model, by_seed, chosen, sample, workspace)
     return made
@@ -137,7 +150,10 @@ def _checks(
             weights=weights,
             texts=texts,
             specs={
-                variant: parity.spec(weights, variant, sample_digest, length, recipe.prompt) for variant in variants
+                variant: parity.spec(
+                    weights, variant, sample_digest, length, recipe.prompt, device.for_key(recipe.ingredients.device)
+                )
+                for variant in variants
             },
             cache=workspace.cache,
         )
@@ -208,6 +224,7 @@ def _job(
         text=suite.text,
         prompt=recipe.prompt,
         base_origin=recipe.base_origin,
+        device=device.for_key(recipe.ingredients.device),
     )
     leak, forbidden = _leak(weights, split), suite.audit.exact_overlap == "forbid"
     missing = declared.reason if isinstance(declared, MissingWeights) else unanswered

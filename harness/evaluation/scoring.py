@@ -18,6 +18,7 @@ import numpy as np
 
 from harness import models, provenance
 from harness.errors import HarnessError, RunError
+from harness.models import device
 from harness.models.classifier import Classifier, ModelInputs, RecordedAnswers
 from harness.progress import Advance
 from harness.records import AdapterRecord, Example, Prediction, Run, Split, Status
@@ -103,14 +104,20 @@ def answer(job: Job, classifier: Classifier, examples: Sequence[Example], advanc
     if isinstance(classifier, RecordedAnswers):
         found = classifier.recall([example.example_id for example in examples], advance)
     else:
-        began = time.perf_counter()
+        began = _clock(job)
         found = classifier.predict(texts, advance)
-        elapsed = time.perf_counter() - began + found.tokenizing_seconds
+        elapsed = _clock(job) - began + found.tokenizing_seconds
         seconds = None if found.borrowed_seconds > 0 else elapsed
     scores = np.asarray(found.scores, dtype=np.float64)
     if scores.shape != (len(texts),) or not ((scores >= 0) & (scores <= 1)).all():
         raise RunError(f"{job.label}: expected {len(texts)} probabilities, one for each example")
     return Answers(scores, found.tokens, found.truncated, seconds, started_at)
+
+
+def _clock(job: Job) -> float:
+    """Seconds on a clock, once the device has done what it was given."""
+    device.synchronise_kind(job.ingredients.device)
+    return time.perf_counter()
 
 
 def finished(job: Job, parts: Sequence[Answers]) -> Scored:
@@ -171,7 +178,7 @@ def _run(job: Job, started_at: datetime, status: Status, error: str | None) -> R
         error=error,
         spec=job.spec,
         packages=provenance.packages(),
-        hardware=provenance.hardware(),
+        hardware={**provenance.hardware(), **device.described(job.ingredients.device)},
         git_commit=job.git_commit,
         git_dirty=job.git_dirty,
         started_at=started_at,

@@ -33,6 +33,7 @@ from harness.artifacts import atomic
 from harness.errors import AdapterError, RunError, StoreError
 from harness.evaluation import scoring
 from harness.evaluation.scoring import Answers, Job, Scored
+from harness.models import device
 from harness.models.adapter_files import identity
 from harness.models.classifier import Classifier
 from harness.progress import Advance, Progress
@@ -116,7 +117,7 @@ def write_block(job: Job, examples: Sequence[Example], answers: Answers, folder:
     Raises:
         StoreError: there is no room, or the folder is not writable.
     """
-    write(block(job, examples, folder), answers, keys.model_of(job.spec))
+    write(block(job, examples, folder), answers, keys.model_of(job.spec), job.ingredients.device)
 
 
 def _key(job: Job, example_ids: Sequence[str]) -> str:
@@ -203,7 +204,7 @@ def score(task: Task, progress: Progress) -> Done:
                         shard = piece.shards[index]
                         answers = _answer(job, classifier, shard, in_blocks, advance)
                         answers = answers._replace(evaluation_id=task.evaluation_id)
-                        write(shard, answers, keys.model_of(job.spec))
+                        write(shard, answers, keys.model_of(job.spec), job.ingredients.device)
                         parts[index] = answers
             if piece.is_all:
                 done.scored.append(scoring.finished(job, [part for part in parts if part is not None]))
@@ -272,11 +273,12 @@ def kept(shard: Shard, task: Task, done: Done) -> Answers | None:
     return None if task.fresh and is_other else answers
 
 
-def write(shard: Shard, answers: Answers, model: Mapping[str, Any]) -> None:
+def write(shard: Shard, answers: Answers, model: Mapping[str, Any], kind: str = device.PROCESSOR) -> None:
     """Keep a shard's answers, whole or not at all, even if the power fails.
 
     Args:
         model: everything besides the examples that determines the answers.
+        kind: kind of device that computed them.
 
     Raises:
         StoreError: there is no room, or the folder is not writable.
@@ -291,7 +293,7 @@ def write(shard: Shard, answers: Answers, model: Mapping[str, Any]) -> None:
         "seconds": answers.seconds,
         "started_at": answers.started_at.isoformat(),
         "evaluation_id": answers.evaluation_id,
-        "hardware": dict(provenance.hardware()),
+        "hardware": {**provenance.hardware(), **device.described(kind)},
     }
     columns = {"example_id": pa.array(ids, pa.string()), "score": pa.array(answers.scores, pa.float64())}
     table = pa.table(columns).replace_schema_metadata({FOOTER: json.dumps(footer, sort_keys=True).encode()})

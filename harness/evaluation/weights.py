@@ -18,7 +18,7 @@ from harness import keys
 from harness.errors import AdapterError, FetchError
 from harness.evaluation import prompts
 from harness.evaluation.inputs import ResolvedInputs, Workspace
-from harness.models import adapter_files, draws
+from harness.models import adapter_files, device, draws
 from harness.models.bases import ResolvedBase
 from harness.models.classifier import CARD, ModelInputs
 from harness.records import AdapterRecord, Example, Split
@@ -257,6 +257,13 @@ def adapter_of(suite: Suite, model: Model) -> AnyAdapter | None:
     return None
 
 
+def device_of(model: Model, kind: str) -> str:
+    """The kind of device that computes a model: the chosen one if it is a network in torch, else the processor."""
+    networks = ProbeModel | TransformerModel | PeftModel | CheckpointModel | PromptModel
+    in_torch = isinstance(model, networks) and getattr(model, "runtime", "torch") == "torch"
+    return kind if in_torch else device.PROCESSOR
+
+
 def can_calibrate(suite: Suite, model: Model) -> bool:
     """Report whether the rows on which a model's weights were trained are available."""
     return isinstance(adapter_of(suite, model), Adapter)
@@ -290,6 +297,7 @@ def recipes(suite: Suite, model: Model, inputs: ResolvedInputs, found: FoundWeig
             adapter_dir=weights.folder if isinstance(weights, Weights) else None,
             train_texts=[suite.text.render(example.title, example.content) for example in fitted_on],
             train_labels=[example.label for example in fitted_on],
+            device=device_of(model, inputs.device),
         )
         described = None
         if isinstance(model, PromptModel):

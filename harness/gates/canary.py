@@ -15,6 +15,7 @@ from harness.evaluation.scoring import Job
 from harness.gates.baseline_file import BaselineRun
 from harness.gates.baselines import Found
 from harness.gates.judge import compared
+from harness.models import device
 from harness.progress import Progress
 from harness.records import Baseline, Evidence
 from harness.stats.inference import Floats
@@ -99,13 +100,14 @@ def _run_canary(
     except Exception as problem:  # noqa: BLE001 (whatever a model raises: it was scored once, and cannot be scored now)
         reason = (str(problem).strip().splitlines() or [type(problem).__name__])[-1]
         drift = f"{job.label}, which baseline {baseline.name} has, can no longer be scored ({reason})"
-        return replace(baseline, drift=f"{drift}; {_changes(kept)}; {_REMEDY}")
+        return replace(baseline, drift=f"{drift}; {_changes(kept, job.ingredients.device)}; {_REMEDY}")
     tolerance = TOLERANCE[getattr(job.model, "precision", "fp32")]
     moved, largest = int((moves > tolerance).sum()), float(moves.max())
     if moved:
         drift = (
             f"{moved} of {len(moves)} examples of {job.label} score differently than in baseline {baseline.name} with "
-            f"the same inputs, the largest logit move is {largest:.3g} ({tolerance:g} is allowed); {_changes(kept)}; "
+            f"the same inputs, the largest logit move is {largest:.3g} ({tolerance:g} is allowed); "
+            f"{_changes(kept, job.ingredients.device)}; "
             f"{_REMEDY}"
         )
         return replace(baseline, drift=drift)
@@ -166,7 +168,7 @@ def _moves(kept: BaselineRun, job: Job, progress: Progress) -> Floats:
     return np.asarray(np.abs(log_odds[:, 0] - log_odds[:, 1]), dtype=np.float64)
 
 
-def _changes(kept: BaselineRun) -> str:
+def _changes(kept: BaselineRun, kind: str) -> str:
     """Describe the differences between the environment that scored a run and this one."""
     packages, hardware = provenance.packages(), provenance.hardware()
     pairs: list[tuple[str, Any, Any]] = [
@@ -175,5 +177,6 @@ def _changes(kept: BaselineRun) -> str:
     # Processors that share a name, such as virtual ones in a cloud, may still round differently.
     names = {"processor": "processor", "bf16": "bf16 in hardware", "machine": "machine", "system": "system"}
     pairs += [(label, kept.hardware.get(name), hardware.get(name)) for name, label in names.items()]
+    pairs.append(("device", kept.hardware.get("device", device.PROCESSOR), kind))
     changes = [f"{name} {then} then, {now} now" for name, then, now in pairs if then != now]
     return ", ".join(changes) or "packages and processor are the same as then"

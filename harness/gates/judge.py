@@ -400,6 +400,12 @@ def _throughput(rule: Throughput, evidence: Evidence) -> Decision:
     again = f"`harness evaluate SUITE --fresh --model {rule.model} --model {rule.reference}`"
     if len(evaluations) > 1 or None in evaluations:
         raise Unjudgeable(f"timed in different evaluations, which cannot be compared; {again} times them together")
+    kinds = {timing.device_of(run) or "the processor" for run in (*candidate, *reference)}
+    if len(kinds) > 1:
+        raise Unjudgeable(
+            f"timed on different devices ({', '.join(sorted(kinds))}), which cannot be compared; compare models that "
+            "run on the same"
+        )
     n = len(evidence.outcomes[rule.model, rule.split][0].labels)
     rates = []
     for model, runs in ((rule.model, candidate), (rule.reference, reference)):

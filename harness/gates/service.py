@@ -19,6 +19,7 @@ from harness.gates import baselines as gates_baselines
 from harness.gates import canary, judge
 from harness.gates.power import Assumption, PowerEstimate, power_of_rules
 from harness.gates.sequential import decide_early
+from harness.models import device
 from harness.progress import Progress, silent
 from harness.records import Answer, Evidence, Expected, Outcome, Run, Split, Verdict
 from harness.stats import inference
@@ -144,7 +145,7 @@ def power_of_gates(
         places = {(job.model.id, job.split.split_id): job.split.examples for job in jobs}
         missing = {place: f"{place[0]} was not scored on {place[1]}" for place in places}
         found = Evidence({}, {}, missing, {}, {split_id: examples for (_, split_id), examples in places.items()}, {})
-    return power_of_rules(rules, found, assumed, provenance.hardware(), power)
+    return power_of_rules(rules, found, assumed, {**provenance.hardware(), **device.described(workspace.device)}, power)
 
 
 def changed_since(connection: Connection, judged: Judged) -> list[str]:

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from harness.models import padding
-from harness.models.encoding import one_thread, packed
+from harness.models import device, padding
+from harness.models.encoding import one_thread, passes
 from harness.models.padding import UNPADDED, Batch, Batching, Row
 from harness.progress import Advance
 
@@ -52,19 +52,29 @@ class Likelihoods:
         begins = [n > 0 and len(row) > n and tuple(row[:n]) == self.prefix for row in rows]
         with torch.inference_mode(), one_thread():
             for shared in (True, False):
+                tails = [row[n:] if shared else row for row, one in zip(rows, begins, strict=True) if one is shared]
                 chosen = [i for i, one in enumerate(begins) if one is shared]
-                for batch in self._batches([len(rows[i]) - n * shared for i in chosen], n * shared):
-                    indices = [chosen[i] for i in batch]
-                    tails = [rows[i][n:] if shared else rows[i] for i in indices]
-                    found[indices] = self._read(tails, answers, with_prefix=shared)
-                    advance(len(indices), "")
+                for batch, read in self._passes(tails, answers, with_prefix=shared):
+                    found[[chosen[i] for i in batch]] = device.home(read)
+                    advance(len(batch), "")
         return found
 
-    def _batches(self, lengths: Sequence[int], prefix: int) -> Iterator[list[int]]:
-        if not lengths:
-            return
-        budget = min(TOKENS_PER_PASS, TOKENS_IN_CACHE * max(lengths) // (prefix + max(lengths)))
-        yield from packed(lengths, budget, one_length=self.batching.side is None)
+    def _passes(
+        self, tails: Sequence[Row], answers: Sequence[Row], *, with_prefix: bool
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
+        if not tails:
+            return iter(())
+        lengths, prefix, where = list(map(len, tails)), len(self.prefix) * with_prefix, device.of(self.network)
+        most = device.tokens_per_pass(where, TOKENS_PER_PASS)
+        in_cache = TOKENS_IN_CACHE * most // TOKENS_PER_PASS
+        budget = min(most, in_cache * max(lengths) // (prefix + max(lengths)))
+        return passes(
+            lengths,
+            budget,
+            where,
+            lambda batch: self._read([tails[i] for i in batch], answers, with_prefix=with_prefix),
+            one_length=self.batching.side is None,
+        )
 
     def _read(self, tails: Sequence[Row], answers: Sequence[Row], *, with_prefix: bool) -> torch.Tensor:
         """Log-likelihoods for one batch of prompts, without their common prefix if they have it."""
@@ -72,8 +82,8 @@ class Likelihoods:
         if not self.shares and longer:
             columns = [self._read_whole(tails, answer) for answer in answers]
             return torch.stack(columns, dim=1)
-        batch, n = self.batching.batch(tails), len(self.prefix) * with_prefix
-        lengths = torch.tensor([len(tail) for tail in tails])
+        batch, n = self._batch(tails), len(self.prefix) * with_prefix
+        lengths = batch["attention_mask"].sum(1)
         cache = self._cache(len(tails)) if with_prefix else DynamicCache() if longer else None
         given: dict[str, Any] = {"past_key_values": cache, "use_cache": True} if cache is not None else {}
         first = log_probabilities(logits_at_end(self.network, batch, **given)[:, 0])
@@ -90,9 +100,9 @@ class Likelihoods:
         seen = batch["attention_mask"]
         mask = torch.cat([seen.new_ones(count, n), seen, seen.new_ones(count, more)], dim=1)
         logits = self.network(
-            input_ids=torch.tensor(answer[:-1]).expand(count, more),
+            input_ids=torch.tensor(answer[:-1], device=seen.device).expand(count, more),
             attention_mask=mask,
-            position_ids=n + lengths[:, None] + torch.arange(more),
+            position_ids=n + lengths[:, None] + torch.arange(more, device=seen.device),
             past_key_values=cache,
             use_cache=True,
         ).logits
@@ -101,27 +111,32 @@ class Likelihoods:
 
     def _read_whole(self, rows: Sequence[Row], answer: Row) -> torch.Tensor:
         """Log-likelihood of one answer, with its tokens after each prompt."""
-        batch = self.batching.batch([[*row, *answer[:-1]] for row in rows])
+        batch = self._batch([[*row, *answer[:-1]] for row in rows])
         return picked(log_probabilities(logits_at_end(self.network, batch, len(answer))), answer)
+
+    def _batch(self, rows: Sequence[Row]) -> Batch:
+        return self.batching.batch(rows, device.of(self.network))
 
     def _cache(self, count: int) -> Any:
         """Keys and values of the prefix for `count` prompts, without copying them."""
         if not self.kept:
             cache: Any = DynamicCache()
-            with reading_only(self.network, torch.tensor([[1]])):
-                self.network(input_ids=torch.tensor([self.prefix]), past_key_values=cache, use_cache=True)
+            where = device.of(self.network)
+            with reading_only(self.network, torch.tensor([[1]], device=where)):
+                self.network(input_ids=torch.tensor([self.prefix], device=where), past_key_values=cache, use_cache=True)
             self.kept.extend((layer.keys, layer.values) for layer in cache.layers)
         return DynamicCache([tuple(one.expand(count, -1, -1, -1) for one in layer) for layer in self.kept])
 
 
 def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
     """Log-probabilities of tokens in float64."""
-    return torch.log_softmax(logits.double(), dim=-1)
+    return torch.log_softmax(device.double(logits), dim=-1)
 
 
 def picked(log_probabilities: torch.Tensor, answer: Row) -> torch.Tensor:
     """Sum the log-probabilities of an answer's tokens, from shape (batch, tokens, vocabulary)."""
-    places = torch.tensor(answer).expand(log_probabilities.shape[0], len(answer))[:, :, None]
+    places = torch.tensor(answer, device=log_probabilities.device)
+    places = places.expand(log_probabilities.shape[0], len(answer))[:, :, None]
     return log_probabilities.gather(2, places)[:, :, 0].sum(1)
 
 
@@ -131,8 +146,8 @@ def logits_at_end(network: Any, batch: Batch, count: int = 1, **given: Any) -> t
     Texts that are padded on the right need no mask: a causal network never looks there.
     """
     ids, mask = batch["input_ids"], batch["attention_mask"]
-    ends = (mask * torch.arange(1, ids.shape[1] + 1)).amax(1)
-    from_end = ids.shape[1] - ends[:, None] + torch.arange(count, 0, -1)
+    ends = (mask * torch.arange(1, ids.shape[1] + 1, device=mask.device)).amax(1)
+    from_end = ids.shape[1] - ends[:, None] + torch.arange(count, 0, -1, device=mask.device)
     if not bool(mask[:, 0].all()):
         given["attention_mask"] = mask
     with reading_only(network, from_end):
@@ -146,7 +161,7 @@ def reading_only(network: Any, from_end: torch.Tensor) -> Iterator[None]:
 
     def narrowed(_module: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         states, *others = args
-        rows = torch.arange(len(states))[:, None]
+        rows = torch.arange(len(states), device=states.device)[:, None]
         return (states[rows, states.shape[1] - from_end], *others)
 
     hook = network.get_output_embeddings().register_forward_pre_hook(narrowed)

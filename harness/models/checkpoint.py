@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from harness.errors import RunError
-from harness.models import adapter_files, variants
+from harness.models import adapter_files, device, variants
 from harness.models.adapter_files import MODEL_CONFIG
 from harness.models.classifier import Classifier, ModelInputs
 from harness.models.encoding import settle
@@ -20,12 +20,13 @@ def checkpoint(model: CheckpointModel, ingredients: ModelInputs) -> Classifier:
     """Load the base's own classifier, with every tensor of its file in use."""
     folder = ingredients.base
     reading = _reading(model, folder / MODEL_CONFIG)
-    made = variants.made(model.runtime, model.precision, lambda: _network(folder, ingredients.max_length), ingredients)
+    made = variants.made(model.runtime, model.precision, lambda: _network(ingredients), ingredients)
     return classifier(made, ingredients, reading)
 
 
-def _network(folder: Path, max_length: int) -> torch.nn.Module:
-    loaded = trained(folder).eval()
+def _network(ingredients: ModelInputs) -> torch.nn.Module:
+    folder, max_length = ingredients.base, ingredients.max_length
+    loaded: torch.nn.Module = device.place(trained(folder).eval(), ingredients.device)
     check_positions(loaded, max_length)
     settle(loaded, folder, max_length)
     return loaded

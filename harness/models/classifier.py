@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 from harness.errors import RunError
+from harness.models.device import PROCESSOR
 from harness.progress import Advance
 from harness.stats.inference import Floats
 from harness.suite.prompts import Prompt
@@ -96,6 +97,8 @@ class ModelInputs:
     """Scores by example id that a system elsewhere gave; None for a model that is run here."""
     states_dir: Path | None = None
     """Folder that keeps states of a base's lower layers for its other models; None to keep none."""
+    device: str = PROCESSOR
+    """Kind of device that the network computes on."""
 
     # A backend asks for an input that its declaration requires by these. Each raises a RunError where it is absent.
 

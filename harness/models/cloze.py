@@ -9,16 +9,16 @@ help to guess earlier ones of a word (Kauf & Ivanova 2023, "A Better Way to Do M
 Answers whose masks and shown tokens are the same share a pass.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 
-from harness.models import padding
+from harness.models import device, padding
 from harness.models.causal import TOKENS_PER_PASS, log_probabilities, reading_only
-from harness.models.encoding import one_thread, packed
+from harness.models.encoding import one_thread, passes
 from harness.models.padding import Batch, Batching, Row
 from harness.progress import Advance
 
@@ -46,19 +46,31 @@ class Hidden:
         with torch.inference_mode(), one_thread():
             for (shown, n_hidden), read in passes.items():
                 whole = [[*row, *shown, *[self.mask_id] * n_hidden, *self.ending] for row in rows]
-                for chosen in packed(list(map(len, whole)), TOKENS_PER_PASS, one_length=self.batching.side is None):
-                    batch = self.batching.batch([whole[i] for i in chosen])
-                    logs = log_probabilities(logits_at(self.network, batch, n_hidden + len(self.ending)))
-                    for column, token in read:
-                        found[chosen, column] += logs[:, token]
+                from_end, tokens = n_hidden + len(self.ending), [token for _, token in read]
+                for chosen, logs in self._passes(whole, from_end, tokens):
+                    for place, (column, _) in enumerate(read):
+                        found[chosen, column] += device.home(logs[:, place])
         advance(len(rows), "")
         return found
+
+    def _passes(
+        self, rows: Sequence[Row], from_end: int, tokens: Sequence[int]
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Log-probabilities of tokens at one place of each row, shape (batch, tokens)."""
+        where = device.of(self.network)
+
+        def one_pass(chosen: Sequence[int]) -> torch.Tensor:
+            batch = self.batching.batch([rows[i] for i in chosen], where)
+            return log_probabilities(logits_at(self.network, batch, from_end))[:, list(tokens)]
+
+        budget, lengths = device.tokens_per_pass(where, TOKENS_PER_PASS), list(map(len, rows))
+        return passes(lengths, budget, where, one_pass, one_length=self.batching.side is None)
 
 
 def logits_at(network: Any, batch: Batch, from_end: int) -> torch.Tensor:
     """Logits at one token of each text, shape (batch, vocabulary), counted from the text's end, 1 being its last."""
     ids, mask = batch["input_ids"], batch["attention_mask"]
-    ends = (mask * torch.arange(1, ids.shape[1] + 1)).amax(1)
+    ends = (mask * torch.arange(1, ids.shape[1] + 1, device=mask.device)).amax(1)
     with reading_only(network, ids.shape[1] - ends[:, None] + from_end):
         logits: torch.Tensor = network(input_ids=ids, attention_mask=mask).logits
     return logits[:, 0]

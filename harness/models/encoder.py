@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, AutoModelForMaskedLM
 
-from harness.models import causal, tokens, weight_files
+from harness.models import causal, device, tokens, weight_files
 from harness.models.encoding import Encoded, forward_all, one_thread, settle
 from harness.models.language_model import causal as causal_language_model
 from harness.models.transformer import trained, untrained
@@ -74,7 +74,8 @@ def mean_states(network: Any, texts: Encoded, advance: Advance) -> Floats:
 
     def step(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         has_vocabulary = network.get_output_embeddings() is not None
-        with causal.reading_only(network, torch.tensor([[1]])) if has_vocabulary else nullcontext():
+        only_last = torch.tensor([[1]], device=batch["input_ids"].device)
+        with causal.reading_only(network, only_last) if has_vocabulary else nullcontext():
             states = network(**batch, output_hidden_states=True).hidden_states[-1]
         mask = batch["attention_mask"].unsqueeze(-1)
         summed: torch.Tensor = (states[:, -mask.shape[1] :] * mask).sum(1)
@@ -92,9 +93,8 @@ def causal_losses(network: Any, texts: Encoded) -> Floats:
     with torch.inference_mode(), one_thread():
         for ids in texts.ids:
             row = torch.tensor([list(ids)])
-            logits = (
-                network(input_ids=row).logits[0, -row.shape[1] :].double()
-            )  # without virtual tokens before the text
+            read = network(input_ids=row.to(device.of(network))).logits
+            logits = device.home(read[0, -row.shape[1] :]).double()  # without virtual tokens before the text
             losses.append(float(torch.nn.functional.cross_entropy(logits[:-1], row[0, 1:])))
     return np.array(losses)
 
@@ -150,6 +150,7 @@ def masked_losses(language_model: Any, network: Any, texts: Masked) -> Floats:
     losses = []
     with torch.inference_mode(), one_thread():
         for i, (places, hidden) in enumerate(zip(texts.places, texts.hidden, strict=True)):
-            logits = language_model(**texts.encoded.batch([i])).logits[0, list(places)].double()
+            batch = texts.encoded.batching.batch([texts.encoded.ids[i]], device.of(language_model))
+            logits = device.home(language_model(**batch).logits)[0, list(places)].double()
             losses.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(hidden, dtype=torch.long))))
     return np.array(losses)

@@ -18,7 +18,7 @@ import torch
 
 from harness.artifacts import digest
 from harness.errors import RunError
-from harness.models import bases, padding, tokens
+from harness.models import bases, device, padding, tokens
 from harness.models.tokens import PROBE_TEXTS
 from harness.progress import Advance
 
@@ -50,7 +50,7 @@ class Encoded:
 
     def __init__(self, folder: Path, texts: Sequence[str], max_length: int) -> None:
         self.folder, self.tokenizer = folder, tokens.tokenizer(folder)
-        self.batching = padding.UNPADDED
+        self.batching, self.where = padding.UNPADDED, torch.device(device.PROCESSOR)
         whole: list[array[int]] = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             some = list(texts[start : start + TEXTS_AT_ONCE])
@@ -88,6 +88,7 @@ class Encoded:
             RunError: no batching has this property, or the network has no embeddings for some of the token ids.
         """
         found = copy(self)
+        found.where = device.of(network)
         found.batching = padding.of(network) or settle(network, self.folder, int(self.lengths.max()))
         if self.largest_id >= found.batching.vocabulary:
             raise RunError(
@@ -102,8 +103,8 @@ class Encoded:
         return packed(lengths, budget, one_length=self.batching.side is None)
 
     def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
-        """Padded int64 tensors of shape (len(indices), longest of them)."""
-        return self.batching.batch([self.ids[i] for i in indices])
+        """Padded int64 tensors of shape (len(indices), longest of them), on the device of the network."""
+        return self.batching.batch([self.ids[i] for i in indices], self.where)
 
     def trial_texts(self, count: int) -> Sequence[int]:
         """The first few texts, to try a network on in one batch; only one of them where nothing may be padded."""
@@ -195,14 +196,65 @@ def forward_all(
     """
     places = range(len(encoded.ids)) if chosen is None else chosen
     parts, order = [], []
+
+    def one_pass(indices: Sequence[int]) -> torch.Tensor:
+        return step(encoded.batch([places[index] for index in indices]))
+
     with torch.inference_mode(), one_thread():
-        for indices in encoded.batches(TOKENS_PER_PASS, places):
-            parts.append(step(encoded.batch([places[index] for index in indices])).double())
+        budget = device.tokens_per_pass(encoded.where, TOKENS_PER_PASS)
+        is_padded = encoded.batching.side is not None
+        for indices, part in passes(encoded.lengths[places], budget, encoded.where, one_pass, one_length=not is_padded):
+            parts.append(part)
             order += indices
             advance(len(indices), "")
-    result = torch.empty_like(torch.cat(parts))
-    result[torch.tensor(order)] = torch.cat(parts)
+    whole = device.home(torch.cat(parts)).double()
+    result = torch.empty_like(whole)
+    result[torch.tensor(order)] = whole
     return result
+
+
+def passes(
+    lengths: Sequence[int] | np.ndarray[Any, Any],
+    budget: int,
+    where: torch.device,
+    compute: Callable[[list[int]], torch.Tensor],
+    *,
+    one_length: bool,
+) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Compute texts in batches; where an accelerator's memory does not suffice for one, go on with half the budget.
+
+    Args:
+        lengths: of the texts, in tokens.
+        budget: most padded tokens of a batch.
+        compute: takes positions of texts.
+        one_length: put only texts of one length into a batch.
+
+    Yields:
+        Positions of texts with their results.
+
+    Raises:
+        RunError: the memory does not suffice for one text.
+    """
+    left = list(range(len(lengths)))
+    while left:
+        done: set[int] = set()
+        sizes = [int(lengths[i]) for i in left]
+        try:
+            for batch in packed(sizes, budget, one_length=one_length):
+                chosen = [left[i] for i in batch]
+                result = compute(chosen)
+                done.update(chosen)
+                yield chosen, result
+        except torch.OutOfMemoryError:
+            if budget <= max(sizes):
+                raise RunError(
+                    f"the device's memory does not suffice for one text of {max(sizes)} tokens; lower text.max_length, "
+                    "choose a smaller base, or end what else uses the device"
+                ) from None
+        left = [i for i in left if i not in done]
+        if left:
+            budget = budget // 2
+            device.release(where)
 
 
 def trial(folder: Path, network: Any) -> dict[str, torch.Tensor]:

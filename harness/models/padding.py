@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from harness.errors import RunError
+from harness.models import device
 
 TOLERANCE = 1e-5
 """Largest difference between answers to a text alone and in a batch, in float32, relative where answers exceed 1."""
@@ -40,15 +41,15 @@ class Batching:
     vocabulary: int
     """Number of token ids that the network has embeddings for."""
 
-    def batch(self, rows: Sequence[Row]) -> Batch:
-        """Padded int64 tensors of shape (rows, longest of them)."""
+    def batch(self, rows: Sequence[Row], where: torch.device) -> Batch:
+        """Padded int64 tensors of shape (rows, longest of them) on a device."""
         shape = len(rows), max(map(len, rows))
         assert self.side is not None or all(len(row) == shape[1] for row in rows)
         ids, mask = np.full(shape, self.pad_id), np.zeros(shape, dtype=np.int64)
         for i, row in enumerate(rows):
             place = slice(shape[1] - len(row), None) if self.side == "left" else slice(len(row))
             ids[i, place], mask[i, place] = row, 1
-        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        return device.put({"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}, where)
 
 
 UNPADDED = Batching(None, 0, 0)
@@ -136,13 +137,13 @@ def _alone(network: Any, rows: Sequence[Row], ask: Ask) -> torch.Tensor:
     answers = []
     for row in rows:
         try:
-            answers.append(ask(network, UNPADDED.batch([row])))
+            answers.append(ask(network, UNPADDED.batch([row], device.of(network))))
         except Exception as problem:
             raise RunError(
                 f"{type(_inner(network)).__name__} cannot read a text of {len(row)} tokens ({_reason(problem)}); "
                 "lower text.max_length if the network has fewer positions"
             ) from problem
-    found = torch.cat(answers).double()
+    found = device.double(torch.cat(answers))
     if not torch.isfinite(found).all():
         raise RunError(
             f"{type(_inner(network)).__name__}: answers to the probe texts are not finite numbers; the weights of "
@@ -165,7 +166,7 @@ def _difference(
     differences = []
     for batch, places in batches:
         try:
-            answers = ask(network, batching.batch(batch)).double()
+            answers = device.double(ask(network, batching.batch(batch, device.of(network))))
         except Exception as problem:  # noqa: BLE001 (any failure on such a batch is the reason not to use it)
             return problem
         differences += [

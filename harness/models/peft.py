@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from harness.errors import AdapterError
-from harness.models import adapter_files, language_model, variants, weight_files
+from harness.models import adapter_files, device, language_model, variants, weight_files
 from harness.models.adapter_files import CONFIG, WEIGHTS
 from harness.models.classifier import Classifier, ModelInputs
 from harness.models.encoding import Encoded, settle, trial
@@ -65,7 +65,7 @@ def peft(model: PeftDeclaration, ingredients: ModelInputs) -> Classifier:
 
 def network(ingredients: ModelInputs) -> Any:
     """The base with the adapter on it, in float32; the adapter is provably loaded, and answers as its card records."""
-    loaded = with_adapter(ingredients.base, ingredients.adapter)
+    loaded = device.place(with_adapter(ingredients.base, ingredients.adapter), ingredients.device)
     check_positions(loaded, ingredients.max_length)
     settle(loaded, ingredients.base, ingredients.max_length)
     prove_loaded(loaded, ingredients.adapter, ingredients.base)
@@ -106,7 +106,7 @@ def with_adapter(base_dir: Path, adapter_dir: Path, task: str | None = None) -> 
                 _check_head(on_disk, head, base_dir, adapter_dir)
             _check_method(on_disk, fresh, head, adapter_dir)
             _check_fits(on_disk, fresh, head, base.config, adapter_dir)
-            network.load_adapter(str(adapter_dir), "default", torch_device="cpu", key_mapping=mapping)
+            network.load_adapter(str(adapter_dir), "default", torch_device=device.PROCESSOR, key_mapping=mapping)
     except AdapterError:
         raise
     except Exception as problem:
@@ -278,7 +278,7 @@ def _check_trained(
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Compare as numbers: a float16 file counts as loaded if the live float32 values are exactly its own."""
-    return torch.equal(one.double(), other.double())
+    return torch.equal(device.home(one).double(), device.home(other).double())
 
 
 def _some(names: Collection[str]) -> str:
@@ -303,7 +303,7 @@ def prove_loaded(network: Any, adapter_dir: Path, base_dir: Path, task: str | No
     if changed:
         raise AdapterError(f"{adapter_dir}: loaded values differ from the file's: {_some(changed)}")
     is_classifier = task is None
-    batch = trial(base_dir, network) if is_classifier else _one_text(base_dir)
+    batch = trial(base_dir, network) if is_classifier else _one_text(base_dir, network)
 
     def read(of: Any) -> torch.Tensor:
         # The encoder's states, not the answers: a head that was trained beside an idle adapter changes the answers.
@@ -325,6 +325,6 @@ def prove_loaded(network: Any, adapter_dir: Path, base_dir: Path, task: str | No
         raise AdapterError(f"{adapter_dir}: switching the adapter off changes nothing in {where}")
 
 
-def _one_text(base_dir: Path) -> dict[str, torch.Tensor]:
+def _one_text(base_dir: Path, network: Any) -> dict[str, torch.Tensor]:
     """A probe text, which every network can read."""
-    return UNPADDED.batch([Encoded(base_dir, PROBE_TEXTS[:1], max_length=64).ids[0]])
+    return UNPADDED.batch([Encoded(base_dir, PROBE_TEXTS[:1], max_length=64).ids[0]], device.of(network))

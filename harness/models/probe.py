@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import AutoModel
 
-from harness.models import encoding, transformer, variants
+from harness.models import device, encoding, transformer, variants
 from harness.models.classifier import Classifier, ModelInputs, Scores
 from harness.progress import Advance
 from harness.stats.inference import Floats
@@ -24,6 +24,7 @@ class Probe:
         self.encoder: Any = AutoModel.from_pretrained(
             self.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
         )
+        self.encoder = device.place(self.encoder, ingredients.device)
         encoding.settle(self.encoder, self.folder, self.max_length, _mean_state)
         self.encoder = self.encoder.to(variants.DTYPES[model.precision]).eval()
         self.shared = transformer.layers_of_base(self.encoder, ingredients)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from harness.errors import AdapterError, RunError
-from harness.models import causal, cloze, language_model, peft, tokens, transformer, variants
+from harness.models import causal, cloze, device, language_model, peft, tokens, transformer, variants
 from harness.models.classifier import CARD, Classifier, ModelInputs, PromptInputs, Scores, Solved
 from harness.models.padding import UNPADDED
 from harness.models.prompting import ClozeFrame, Frame
@@ -185,7 +185,8 @@ def _asked(model: PromptModel, ingredients: ModelInputs, loaded: Any, variant: C
 def _filling(model: PromptModel, ingredients: ModelInputs) -> Classifier:
     """Load a masked language model, which fills the gap after the prompt."""
     given, folder = ingredients.asked, ingredients.base
-    loaded, made = language_model.masked(folder), tokens.tokenizer(folder)
+    loaded = device.place(language_model.masked(folder), ingredients.device)
+    made = tokens.tokenizer(folder)
     frame = ClozeFrame(given.prompt, given.shots, made, folder, ingredients.max_length, language_model.window(loaded))
     rows = sorted(probe_rows(frame), key=len)
     _check_vocabulary(loaded, frame, [*rows, frame.ending])
@@ -198,8 +199,9 @@ def _filling(model: PromptModel, ingredients: ModelInputs) -> Classifier:
 def network(ingredients: ModelInputs) -> Any:
     """The language model in float32; an adapter on it is provably loaded, and answers as its card records."""
     if ingredients.adapter_dir is None:
-        return language_model.causal(ingredients.base)
+        return device.place(language_model.causal(ingredients.base), ingredients.device)
     loaded = peft.with_adapter(ingredients.base, ingredients.adapter_dir, task="causal_lm")
+    loaded = device.place(loaded, ingredients.device)
     peft.prove_loaded(loaded, ingredients.adapter_dir, ingredients.base, task="causal_lm")
     check_reloaded(loaded, ingredients.adapter_dir, ingredients)
     return loaded

@@ -13,7 +13,7 @@ import transformers
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoConfig, AutoModelForSequenceClassification
 
 from harness.errors import AdapterError, RunError
-from harness.models import padding, variants, weight_files
+from harness.models import device, padding, variants, weight_files
 from harness.models.classifier import CARD, Classifier, ModelInputs, Scores
 from harness.models.encoding import TOKENS_PER_PASS, Encoded, encode, forward_all, one_thread, settle, trial
 from harness.models.speedups import allocator, first_token, shared_layers
@@ -314,7 +314,7 @@ def classifier(made: Any, ingredients: ModelInputs, reading: Reading = as_two) -
 def layers_of_base(network: Any, ingredients: ModelInputs) -> shared_layers.SharedLayers | None:
     """The lower layers of a network that are the same as its base's."""
     folder, kept_in = ingredients.base_dir, ingredients.states_dir
-    if folder is None or not isinstance(network, torch.nn.Module):
+    if folder is None or not isinstance(network, torch.nn.Module) or not device.is_processor(device.of(network)):
         return None
     changed_ns = weight_files.changed_ns(folder)
     with one_thread():
@@ -339,6 +339,7 @@ def network(ingredients: ModelInputs) -> torch.nn.Module:
         loaded = trained(ingredients.adapter_dir).eval()
     else:
         loaded = untrained(ingredients.base, ingredients.head_seed, head="refused").eval()
+    loaded = device.place(loaded, ingredients.device)
     check_positions(loaded, ingredients.max_length)
     settle(loaded, ingredients.base, ingredients.max_length)
     if ingredients.adapter_dir is not None:

@@ -6,6 +6,12 @@ SHORTEST_SECONDS = 0.01
 """A shorter run reflects the clock and other load on the machine more than the model."""
 
 
+def device_of(run: Run) -> str | None:
+    """The kind of accelerator that computed a run; None for the processor. Rates of two kinds are not compared."""
+    found = run.spec.get("device")
+    return None if found is None else str(found)
+
+
 def examples_per_second(run: Run, n: int) -> float | None:
     """Rate of scoring a run's n examples; None if the run was not timed, or is too short.
 

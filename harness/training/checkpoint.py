@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from harness.artifacts import atomic
+from harness.models import device
 
 NAME = "checkpoint.safetensors"
 Tensors: TypeAlias = Mapping[str, dict[str, torch.Tensor]]
@@ -79,7 +80,11 @@ def write(folder: Path, key: str, position: Position, state: Any, tensors: Tenso
     """
     header = {"key": key, "position": json.dumps(asdict(position)), "state": json.dumps(state)}
     header["kinds"] = json.dumps(list(tensors))
-    flat = {f"{kind}/{name}": tensor.contiguous() for kind, of in tensors.items() for name, tensor in of.items()}
+    flat = {
+        f"{kind}/{name}": device.home(tensor).contiguous()
+        for kind, of in tensors.items()
+        for name, tensor in of.items()
+    }
     with atomic.whole(folder / NAME) as fresh:
         save_file(flat, fresh, header)
 

@@ -15,6 +15,7 @@ import torch
 from transformers import get_linear_schedule_with_warmup
 
 from harness.errors import TrainingError
+from harness.models import device
 from harness.models.encoding import TOKENS_PER_BATCH, TOKENS_PER_PASS
 from harness.progress import Progress
 from harness.suite.schema import EarlyStopping, Training
@@ -54,9 +55,12 @@ def run(
     position = state.position
     before_seconds, began = position.seconds + below.seconds, time.perf_counter()
 
+    where = device.of(network)
+
     def note_time() -> None:
+        device.synchronise(where)
         position.seconds = before_seconds + time.perf_counter() - began
-        position.peak_bytes = max(position.peak_bytes, saving.peak_bytes())
+        position.peak_bytes = max(position.peak_bytes, device.peak_bytes(where) or saving.peak_bytes())
 
     with progress(f"train {job.adapter.id} seed {job.seed}", steps) as advance:
         advance(position.step, "")
@@ -201,12 +205,13 @@ class TrainState:
         """Write a checkpoint."""
         kept, ranks = methods.kept_state(self.network)
         moments = self.optimizer.state_dict()
+        where = device.of(self.network)
         tensors = {
             "parameter": {name: parameter.detach() for name, parameter in self.parameters.items()},
             "best": self.best,
             "method": kept,
             "optimizer": {f"{i}/{name}": tensor for i, of in moments["state"].items() for name, tensor in of.items()},
-            "generator": {"torch": torch.get_rng_state()},
+            "generator": {"torch": torch.get_rng_state(), **device.generator(where.type)},
         }
         schedule = {name: value for name, value in self.schedule.state_dict().items() if name != "lr_lambdas"}
         state = {"groups": moments["param_groups"], "schedule": schedule, "ranks": ranks}
@@ -223,6 +228,7 @@ class TrainState:
         self.schedule.load_state_dict({**state["schedule"], "lr_lambdas": [None]})
         methods.restore_kept_state(self.network, tensors["method"], state["ranks"])
         torch.set_rng_state(tensors["generator"]["torch"])
+        device.set_generator(device.of(self.network).type, tensors["generator"])
         self.best = tensors["best"]
         self.position = position
         self.position.resumed += 1

@@ -14,6 +14,7 @@ import torch
 from peft import PeftType, TaskType, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
+from harness.models import device
 from harness.models.peft import without_known_warnings
 from harness.models.transformer import head_names
 from harness.suite import allowed
@@ -195,7 +196,7 @@ def restore_kept_state(network: Any, tensors: dict[str, torch.Tensor], ranks: An
     allocator.reset_ipt()
     for key, tensor in tensors.items():
         kind, _, name = key.partition("/")
-        getattr(allocator, kind)[name] = tensor
+        getattr(allocator, kind)[name] = tensor.to(device.of(network))
     network.active_peft_config.rank_pattern = ranks
 
 

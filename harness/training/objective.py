@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from harness.errors import TrainingError
-from harness.models import causal, language_model, padding, peft, prompt, tokens, transformer
+from harness.models import causal, device, language_model, padding, peft, prompt, tokens, transformer
 from harness.models.encoding import TOKENS_PER_PASS, Encoded, one_thread, packed, settle
 from harness.models.prompting import Frame
 from harness.suite.schema import WITHOUT_PEFT
@@ -109,9 +109,10 @@ class Classifying:
         self, network: Any, below: FrozenPrefix, indices: Sequence[int], labels: torch.Tensor, how: Reduction = "mean"
     ) -> Loss:
         """Cross-entropy of the two outputs."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.job.precision == "bf16"):
+        with device.autocast(below.encoded.where, self.job.precision):
             logits = network(**below.batch(indices)).logits.float()
-        return torch.nn.functional.cross_entropy(logits, labels, reduction=how), logits.argmax(1)
+        truth = labels.to(logits.device)
+        return torch.nn.functional.cross_entropy(logits, truth, reduction=how), logits.argmax(1)
 
     def probe(self, network: Any) -> list[float]:
         """Scores of the probe texts."""
@@ -120,8 +121,9 @@ class Classifying:
     def reloaded(self, folder: Path) -> Any:
         """The saved weights on the base, or the whole saved model."""
         if self.job.adapter.method in WITHOUT_PEFT:
-            return transformer.trained(folder).eval()
-        network = peft.with_adapter(self.folder, folder)
+            whole: Any = device.place(transformer.trained(folder).eval(), self.job.device)
+            return whole
+        network = device.place(peft.with_adapter(self.folder, folder), self.job.device)
         peft.prove_loaded(network, folder, self.folder)
         return network
 
@@ -183,10 +185,11 @@ class Answering:
         self, network: Any, below: FrozenPrefix, indices: Sequence[int], labels: torch.Tensor, how: Reduction = "mean"
     ) -> Loss:
         """Negative log-likelihood of the right class's label words."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.job.precision == "bf16"):
+        where = below.encoded.where
+        with device.autocast(where, self.job.precision):
             logits = causal.logits_at_end(network, below.batch(indices))[:, 0]
             first = torch.log_softmax(logits.float(), dim=-1)
-            likelihoods = torch.zeros(len(indices), 2)
+            likelihoods = torch.zeros(len(indices), 2, device=where)
             for asked, frame in enumerate(self.frames):
                 places = [place for place, index in enumerate(indices) if self.asked_of_rows[index] == asked]
                 if places:
@@ -197,8 +200,8 @@ class Answering:
                     n_negative = len(frame.prompt.label_words.negative)
                     both = (torch.stack(some, dim=1) for some in (words[:n_negative], words[n_negative:]))
                     of_frame = torch.stack([torch.logsumexp(one, dim=1) for one in both], dim=1)
-                    likelihoods = likelihoods.index_put((torch.tensor(places),), of_frame)
-        losses = -likelihoods.gather(1, labels[:, None])[:, 0]
+                    likelihoods = likelihoods.index_put((torch.tensor(places, device=where),), of_frame)
+        losses = -likelihoods.gather(1, labels.to(where)[:, None])[:, 0]
         return (losses.mean() if how == "mean" else losses.sum()), likelihoods.argmax(1)
 
     def _word(
@@ -223,9 +226,10 @@ class Answering:
         """
         answer = frame.answers[word]
         if len(answer) == 1:
-            return first[list(places), answer[0]]
+            return first[torch.tensor(places, device=first.device), answer[0]]
         is_positive = word >= len(frame.prompt.label_words.negative)
-        found = torch.zeros(len(places))
+        where = below.encoded.where
+        found = torch.zeros(len(places), device=where)
         for is_right in (True, False):
             some = [i for i, place in enumerate(places) if (bool(labels[place]) == is_positive) is is_right]
             with torch.set_grad_enabled(is_right and torch.is_grad_enabled()):
@@ -233,10 +237,10 @@ class Answering:
                 for chosen in packed(
                     list(map(len, rows)), TOKENS_PER_PASS, one_length=below.encoded.batching.side is None
                 ):
-                    batch = below.encoded.batching.batch([rows[i] for i in chosen])
+                    batch = below.encoded.batching.batch([rows[i] for i in chosen], where)
                     logits = causal.logits_at_end(network, batch, len(answer)).float()
                     value = causal.picked(torch.log_softmax(logits, dim=-1), answer)
-                    found = found.index_put((torch.tensor([some[i] for i in chosen]),), value)
+                    found = found.index_put((torch.tensor([some[i] for i in chosen], device=where),), value)
         return found
 
     def probe(self, network: Any) -> list[float]:
@@ -245,7 +249,7 @@ class Answering:
 
     def reloaded(self, folder: Path) -> Any:
         """The saved adapter on the language model."""
-        network = peft.with_adapter(self.folder, folder, task="causal_lm")
+        network = device.place(peft.with_adapter(self.folder, folder, task="causal_lm"), self.job.device)
         peft.prove_loaded(network, folder, self.folder, task="causal_lm")
         return network
 

@@ -13,8 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import keys, provenance
+from harness import keys
+from harness.models import device
 from harness.models.bases import ResolvedBase
+from harness.models.device import PROCESSOR
 from harness.records import Split
 from harness.suite.load import by_id
 from harness.suite.schema import Adapter, Prompt, Suite
@@ -40,18 +42,28 @@ class TrainingJob:
     """Folder for its weights."""
     prompts: tuple[Prompt, ...] = ()
     """The prompts that a language model is trained to answer; empty for a classifier."""
+    device: str = PROCESSOR
+    """Kind of device to train on."""
 
 
 def jobs(
-    suite: Suite, splits: Mapping[str, Split], bases: Mapping[str, ResolvedBase], adapters_dir: Path
+    suite: Suite,
+    splits: Mapping[str, Split],
+    bases: Mapping[str, ResolvedBase],
+    adapters_dir: Path,
+    kind: str = PROCESSOR,
 ) -> list[TrainingJob]:
-    """One job for every adapter that a suite trains and every one of its seeds, in the file's order."""
+    """One job for every adapter that a suite trains and every one of its seeds, in the file's order.
+
+    Args:
+        kind: kind of device to train on.
+    """
     rendered = {
         split_id: tuple(suite.text.render(example.title, example.content) for example in splits[split_id].examples)
         for split_id in {adapter.train.split for adapter in suite.trained_adapters}
     }
     return [
-        _job(suite, adapter, seed, splits[adapter.train.split], rendered, bases[adapter.base], adapters_dir)
+        _job(suite, adapter, seed, splits[adapter.train.split], rendered, bases[adapter.base], adapters_dir, kind)
         for adapter in suite.trained_adapters
         for seed in adapter.train.seeds
     ]
@@ -94,10 +106,11 @@ def _job(
     rendered: Mapping[str, tuple[Rendered, ...]],
     base: ResolvedBase,
     adapters_dir: Path,
+    kind: str,
 ) -> TrainingJob:
-    precision = adapter.train.precision
+    precision: str = adapter.train.precision
     if precision == "auto":
-        precision = "bf16" if provenance.has_fast_bf16() else "fp32"
+        precision = device.training_precision(kind)
     prompts = tuple(by_id(suite.prompt, prompt_id) for prompt_id in adapter.prompts or ())
     spec = keys.training(
         adapter,
@@ -107,6 +120,7 @@ def _job(
         split=split,
         text=suite.text,
         prompts=prompts,
+        device=device.for_key(kind),
     )
     key = keys.key(spec)
     return TrainingJob(
@@ -121,4 +135,5 @@ def _job(
         key=key,
         folder=adapters_dir / adapter.id / f"seed-{seed}-{key[:16]}",
         prompts=prompts,
+        device=kind,
     )

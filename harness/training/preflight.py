@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from harness.errors import RunError
+from harness.models import device
 from harness.models.encoding import TOKENS_PER_BATCH
 from harness.models.peft import without_known_warnings
 from harness.training import batching, methods, objective
@@ -30,26 +31,28 @@ def misfit(job: TrainingJob) -> str | None:
         methods.config(adapter, steps)
     except Exception as problem:  # noqa: BLE001 (params are user input; PEFT says why it refuses them)
         return str(problem) or f"method {adapter.method!r} does not take these params ({type(problem).__name__})"
-    with deterministic(job.seed), without_known_warnings():
+    # A worker without the device reports that when it trains.
+    kind = job.device if job.device == device.accelerator() else device.PROCESSOR
+    with deterministic(job.seed, kind), without_known_warnings():
         by_length = sorted(range(len(job.texts)), key=lambda i: len(job.texts[i]))
         ends = [by_length[0], by_length[-1]]
         how = objective.of(job)
         try:
-            base = how.base("eager")
+            base = how.base(device.training_attention(kind))
             how.check_rows(base, ends)
         except RunError:
             return None
         try:
-            return _trial(job, how, base, ends, steps)
+            return _trial(job, how, base, ends, steps, kind)
         except Exception as problem:  # noqa: BLE001 (any error of a method is the reason why it does not fit)
             reason = str(problem) or type(problem).__name__
             return f"{adapter.method} does not fit base {adapter.base!r}: {reason}"
 
 
 def _trial(
-    job: TrainingJob, how: objective.Objective, base: torch.nn.Module, indices: Sequence[int], steps: int
+    job: TrainingJob, how: objective.Objective, base: torch.nn.Module, indices: Sequence[int], steps: int, kind: str
 ) -> str | None:
-    network = methods.apply(job.adapter, base, steps).train()
+    network: torch.nn.Module = device.place(methods.apply(job.adapter, base, steps).train(), kind)
     if job.prompts:
         objective.check_trains(network, job)
     elif left := methods.untrained_of_head(network):

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness.errors import TrainingError
+from harness.models import device
 from harness.models.classifier import CARD
 from harness.models.encoding import Encoded
 from harness.models.peft import without_known_warnings
@@ -95,7 +96,8 @@ def _clear_abandoned(job: TrainingJob) -> None:
 def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace) -> None:
     """Train, then save weights, configuration and, last, the card in a folder that no other process writes to."""
     rows = batching.hold_out(job.split.examples, job.adapter.train, job.seed)
-    with deterministic(job.seed):
+    device.check_precision(job.device, job.precision)
+    with deterministic(job.seed, job.device):
         how = objective.of(job)
         network = _network(job, how, batching.steps(job.adapter.train, len(rows.trained)))
         encoded = how.encoded(network)
@@ -109,10 +111,11 @@ def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace)
             position = loop.run(network, below, rows, job, partial, progress, pace, how)
         n_trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
         n_parameters = sum(p.numel() for p in network.parameters())
-        network = methods.settled(network, before, lambda: how.base(how.kernel())).eval()
+        plain = lambda: device.place(how.base(how.kernel()), job.device)  # noqa: E731 (called if the method needs it)
+        network = methods.settled(network, before, plain).eval()
         methods.score_as_loaded(network, how.kernel())
         probe = how.probe(network)
-        saving.save(network, partial)
+        saving.save(device.bring_home(network), partial)
         saving.check_reloads(partial, job, probe, how)
     facts = {
         "n_trainable": n_trainable,
@@ -143,9 +146,10 @@ def _frozen(
 
 
 def _network(job: TrainingJob, how: objective.Objective, steps: int) -> Any:
-    # Eager attention: on a CPU, for sequences as short as reviews, it has the faster backward pass.
-    base = how.base("eager")
+    base = how.base(device.training_attention(job.device))
     try:
-        return methods.apply(job.adapter, base, steps).train()
+        # The method draws its weights before they are moved, so that they are the same on every device.
+        network = methods.apply(job.adapter, base, steps).train()
     except (ValueError, TypeError, AttributeError, RuntimeError, KeyError) as problem:
         raise TrainingError(f"adapter {job.adapter.id}: {job.adapter.method} does not fit: {problem}") from None
+    return device.place(network, job.device)

@@ -24,7 +24,7 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import eager_attention_forward
 
-from harness.models import speedups
+from harness.models import device, speedups
 from harness.models.speedups import shared_layers
 
 OTHERWISE_BUILT = (AttributeError, TypeError, RuntimeError)
@@ -57,7 +57,7 @@ def settle(network: Any, trial: Mapping[str, torch.Tensor]) -> bool:
     """
     layer = _last(network)
     as_it_was, of_first = type(layer), _of_first(layer)
-    if of_first is None or not speedups.is_on("first_token"):
+    if of_first is None or not speedups.is_on("first_token") or not device.is_processor(device.of(network)):
         return False
     was_training, is_so = network.training, False
     network.eval()

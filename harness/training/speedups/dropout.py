@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from harness.models import speedups
+from harness.models import device, speedups
 
 _BITS = 16
 _LEVELS = 2**_BITS
@@ -39,7 +39,7 @@ def fast() -> Iterator[None]:
 def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
     """Same as `torch.nn.functional.dropout`, which is called for cases that are not worth a faster way."""
     dropped = round(p * _LEVELS)
-    if not training or inplace or not 0 < dropped < _LEVELS or input.device.type != "cpu":
+    if not training or inplace or not 0 < dropped < _LEVELS or not device.is_processor(input.device):
         return _torchs(input, p, training, inplace)
     return input * _mask(input, dropped)
 

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from harness.errors import TrainingError
-from harness.models import speedups
+from harness.models import device, speedups
 from harness.models.encoding import TOKENS_PER_PASS, Encoded
 from harness.models.speedups import shared_layers
 from harness.stats.inference import Ints
@@ -90,7 +90,8 @@ def run_once(network: Any, encoded: Encoded, folder: Path, precision: str) -> It
         TrainingError: there is no room in the folder.
     """
     encoded, began = encoded.for_network(network), time.perf_counter()
-    layers = shared_layers.layers_of(network) if speedups.is_on("frozen_layers") else None
+    is_possible = speedups.is_on("frozen_layers") and device.is_processor(device.of(network))
+    layers = shared_layers.layers_of(network) if is_possible else None
     network.eval()
     count = 0 if layers is None else _count(network, layers, FrozenPrefix(encoded, 0, 0.0).trial())
     if layers is None or count == 0:
@@ -139,7 +140,7 @@ def _computed(
         with torch.no_grad(), path.open("wb") as file:
             for indices in encoded.batches(TOKENS_PER_PASS):
                 batch = encoded.batch(indices)
-                with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"), suppress(_Reached):
+                with device.autocast(encoded.where, precision), suppress(_Reached):
                     network(**batch)
                 states = found.pop()[batch["attention_mask"].bool()]
                 file.write(states.contiguous().view(-1).view(torch.uint8).numpy().data)
