@@ -5,7 +5,6 @@ made from changes. The others run its interpreter and need no network while it s
 """
 
 import hashlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -22,22 +21,6 @@ PYTHON = str(BIN / ("python.exe" if os.name == "nt" else "python"))
 STAMP = VENV / "inputs.sha256"
 QUICKSTART = "suites/quickstart.toml"
 README_PICTURE = "docs/leaderboard.png"
-ONE_PROCESS = """if True:
-    import json, sys
-    from harness.cli import main
-    failed = []
-    for words in json.loads(sys.argv[1]):
-        sys.argv = ["harness", *words]
-        try:
-            main()
-        except SystemExit as end:
-            if end.code == 130 or (end.code and words[0] == "validate"):
-                raise
-            failed += [" ".join(words)] if end.code else []
-    if failed:
-        sys.exit("failed: " + ", ".join(failed))
-"""
-"""Several commands in one process, since each takes seconds to import what it needs."""
 
 
 def inputs_digest() -> str:
@@ -80,11 +63,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["dev"])
 def evaluate(session: nox.Session) -> None:
     """The main job: train and score the quickstart suite, render the board, judge its gates."""
-    suites = session.posargs or [QUICKSTART]
-    # A model that failed and a gate that is red are on the board too; they fail the session once it is rendered.
-    judged = [[verb, suite] for suite in suites for verb in ("evaluate", "gate")]
-    commands = [["validate", *suites], *judged, ["site", *suites]]
-    session.run(PYTHON, "-c", ONE_PROCESS, json.dumps(commands), external=True)
+    run(session, "harness.cli.job", *(session.posargs or [QUICKSTART]))
 
 
 @nox.session(venv_backend="none", requires=["dev"])

@@ -29,15 +29,20 @@ from harness.cli.common import app
 from harness.output.terminal import write_in_any_encoding
 
 __all__ = [
-    "app", "baseline", "check", "compare", "data", "evaluate", "hand_out", "judge", "main", "parity", "plan", "show",
-    "site", "store", "take_in", "train", "validate",
+    "app", "baseline", "check", "compare", "data", "evaluate", "hand_out", "judge", "main", "parity", "plan", "prepare",
+    "show", "site", "store", "take_in", "train", "validate",
 ]  # fmt: skip
 
 
-def main() -> None:
-    """Entry point of the `harness` command."""
+def prepare() -> None:
+    """Prepare a process for verbs."""
     # Python looks for the modules of a process that it starts in the folder of the call first: `logging.py` of an
     # unpacked archive would be run.
     os.environ["PYTHONSAFEPATH"] = "1"
     write_in_any_encoding()
+
+
+def main() -> None:
+    """Entry point of the `harness` command."""
+    prepare()
     app()
