@@ -125,6 +125,7 @@ def evaluate(
     engine: str = "local",
     workers: int | None = None,
     address: str | None = None,
+    gpus_per_worker: int = 0,
     limit: int | None = None,
     fresh: bool = False,
     progress: Progress = silent,
@@ -138,6 +139,7 @@ def evaluate(
         engine: a key of `harness.engine.ENGINES`.
         workers: processes at once; one per core where None.
         address: of a Ray cluster to join.
+        gpus_per_worker: accelerators that Ray reserves for each worker.
         limit: only the first so many examples of each split.
         fresh: score again what is stored.
 
@@ -164,6 +166,7 @@ def evaluate(
         progress,
         address=address,
         folder=project.db.parent,
+        gpus_per_worker=gpus_per_worker,
         imports=imports,
         at_once=bool(imports) and not project.db.is_file(),
     )
@@ -197,13 +200,14 @@ def train(
     engine: str = "local",
     workers: int | None = None,
     address: str | None = None,
+    gpus_per_worker: int = 0,
     progress: Progress = silent,
 ) -> "tuple[list[Weights], list[str]]":
     """Train the suite's adapters that are not there yet.
 
     Args:
         adapters: only these; all where empty.
-        engine, workers, address, progress: as for `evaluate`.
+        engine, workers, address, gpus_per_worker, progress: as for `evaluate`.
 
     Returns:
         The trained weights, one for each adapter and seed, and the reason for each training that failed.
@@ -224,7 +228,14 @@ def train(
     check_known("adapter to train", adapters, trainable)
     suite, workspace, wanted = project.suite, project.workspace, adapters or trainable
     _check_device(project, engine)
-    opening = ENGINES[engine](workers, progress, address=address, folder=project.db.parent, imports=SLOW_IMPORTS)
+    opening = ENGINES[engine](
+        workers,
+        progress,
+        address=address,
+        folder=project.db.parent,
+        imports=SLOW_IMPORTS,
+        gpus_per_worker=gpus_per_worker,
+    )
     with opening as map_unordered:
         inputs = gather(suite, workspace)
         failures = complete(map_unordered, lambda scheduler: train_missing(suite, inputs, workspace, scheduler, wanted))
@@ -554,13 +565,14 @@ def check_variants(
     engine: str = "local",
     workers: int | None = None,
     address: str | None = None,
+    gpus_per_worker: int = 0,
     progress: Progress = silent,
 ) -> "tuple[list[Parity], list[str]]":
     """Compare every variant of the suite's trained models with torch in fp32: reloaded, merged, bf16, int8, OpenVINO.
 
     Args:
         models: only these; all with trained weights where empty.
-        engine, workers, address, progress: as for `evaluate`.
+        engine, workers, address, gpus_per_worker, progress: as for `evaluate`.
 
     Returns:
         The parity of each model, seed and variant, and warnings of what was left out.
@@ -581,7 +593,14 @@ def check_variants(
     check_known("model with trained weights", models, trained)
     variants, warnings = parity.installed()
     _check_device(project, engine)
-    opening = ENGINES[engine](workers, progress, address=address, folder=project.db.parent, imports=SLOW_IMPORTS)
+    opening = ENGINES[engine](
+        workers,
+        progress,
+        address=address,
+        folder=project.db.parent,
+        imports=SLOW_IMPORTS,
+        gpus_per_worker=gpus_per_worker,
+    )
     with opening as map_unordered:
         made = checks(suite, gather(suite, workspace), workspace, model_ids=models, variants=variants)
         found = complete(map_unordered, lambda scheduler: parity.bring_up_to_date(made, workspace, scheduler))

@@ -173,7 +173,7 @@ def isolated(test: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(test)
     def runs(**given: Any) -> None:
-        if given.get("kind", NAME) != NAME and not torch.accelerator.is_available():
+        if given.get("kind", NAME) not in (NAME, "cpu") and not torch.accelerator.is_available():
             pytest.skip(f"not run on {given['kind']}: torch {torch.__version__} finds no accelerator here")
         receiver, sender = FORKS.Pipe(duplex=False)
         process = FORKS.Process(target=_child, args=(test.__module__, test.__qualname__, given, sender))

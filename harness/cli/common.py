@@ -31,6 +31,10 @@ Address = Annotated[
     str | None,
     typer.Option("--address", metavar="ADDRESS", help="Ray cluster to join: auto, HOST:PORT. Started here if unset."),
 ]
+GpusPerWorker = Annotated[
+    int,
+    typer.Option("--gpus-per-worker", min=0, help="Accelerators that Ray reserves for each worker."),
+]
 Device = Annotated[
     str | None,
     typer.Option(

@@ -12,6 +12,7 @@ from harness.cli.common import (
     Db,
     Device,
     Engine,
+    GpusPerWorker,
     Json,
     SuitePath,
     Workers,
@@ -31,6 +32,7 @@ def evaluate(
     engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,
+    gpus_per_worker: GpusPerWorker = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Score again what is stored.")] = False,
     timeline: Annotated[
         Path | None,
@@ -58,6 +60,7 @@ def evaluate(
         engine=engine,
         workers=workers,
         address=address,
+        gpus_per_worker=gpus_per_worker,
         limit=limit,
         fresh=fresh,
         progress=Bars(),

@@ -11,6 +11,7 @@ from harness.cli.common import (
     Db,
     Device,
     Engine,
+    GpusPerWorker,
     Json,
     SuitePath,
     Workers,
@@ -28,6 +29,7 @@ def parity(
     engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,
+    gpus_per_worker: GpusPerWorker = 0,
     device: Device = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
@@ -40,7 +42,13 @@ def parity(
 
     project = api.open(suite_path, db, device)
     found, warnings = api.check_variants(
-        project, models=model or (), engine=engine, workers=workers, address=address, progress=Bars()
+        project,
+        models=model or (),
+        engine=engine,
+        workers=workers,
+        address=address,
+        gpus_per_worker=gpus_per_worker,
+        progress=Bars(),
     )
     for warning in warnings:
         say(f"warning: {warning}")

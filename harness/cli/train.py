@@ -11,6 +11,7 @@ from harness.cli.common import (
     Db,
     Device,
     Engine,
+    GpusPerWorker,
     Json,
     SuitePath,
     Workers,
@@ -28,6 +29,7 @@ def train(
     engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,
+    gpus_per_worker: GpusPerWorker = 0,
     device: Device = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
@@ -40,7 +42,13 @@ def train(
 
     project = api.open(suite_path, db, device)
     trained, failures = api.train(
-        project, adapters=adapter or (), engine=engine, workers=workers, address=address, progress=Bars()
+        project,
+        adapters=adapter or (),
+        engine=engine,
+        workers=workers,
+        address=address,
+        gpus_per_worker=gpus_per_worker,
+        progress=Bars(),
     )
     rows = [{**asdict(one.record), "folder": str(one.folder)} for one in trained]
     for reason in failures:

@@ -42,12 +42,17 @@ def workers(
     folder: Path | None = None,
     imports: Sequence[str] = (),
     at_once: bool = False,
+    gpus_per_worker: int = 0,
 ) -> Iterator[MapUnordered]:
     """Open `count` worker processes, started when there is work; with one worker, use this process.
 
     Raises:
-        UsageError: an address was given.
+        UsageError: an address was given, or accelerators are to be reserved.
     """
+    if gpus_per_worker:
+        raise UsageError(
+            f"--gpus-per-worker {gpus_per_worker}: the local engine reserves no accelerators; add `--engine ray`"
+        )
     if address is not None:
         raise UsageError(f"--address {address}: the local engine joins no cluster; add `--engine ray`")
     count = count or cores()

@@ -52,6 +52,7 @@ class Engine(Protocol):
         folder: a folder that all workers must share, for an engine whose workers may be on other machines.
         imports: modules that most tasks need, for an engine that can import them once for all workers.
         at_once: start to import them now, since there will be tasks.
+        gpus_per_worker: accelerators to reserve for each worker; an engine that reserves nothing rejects it.
 
     Raises:
         UsageError: something the engine needs is not installed or not found.
@@ -66,4 +67,5 @@ class Engine(Protocol):
         folder: Path | None = None,
         imports: Sequence[str] = (),
         at_once: bool = False,
+        gpus_per_worker: int = 0,
     ) -> AbstractContextManager[MapUnordered]: ...

@@ -36,6 +36,7 @@ def workers(
     folder: Path | None = None,
     imports: Sequence[str] = (),
     at_once: bool = False,
+    gpus_per_worker: int = 0,
 ) -> Iterator[MapUnordered]:
     """Open actors of one core each, started when there is work.
 
@@ -44,9 +45,11 @@ def workers(
         address: of a cluster: `auto`, `host:port` or `ray://host:port`; RAY_ADDRESS by default. If neither is set, or
             it is `local`, Ray is started here and stopped at the end.
         folder: a folder that all workers must share. While they work it holds a file that they must see.
+        gpus_per_worker: accelerators that Ray reserves for each actor, which sees no others.
 
     Raises:
-        UsageError: Ray is not installed; there is no such cluster; it has fewer cores than the workers need.
+        UsageError: Ray is not installed; there is no such cluster; it has fewer cores or accelerators than the workers
+            need, or accelerators of several kinds.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     # Ray reports dead workers on stdout, which is for results.
@@ -55,7 +58,7 @@ def workers(
         with _session(address == "local", folder) as session, _joined(address, count, session):
             from harness.engine import ray_pool
 
-            with ray_pool.workers(count, progress, folder) as map_unordered:
+            with ray_pool.workers(count, progress, folder, gpus_per_worker) as map_unordered:
                 yield map_unordered
 
 

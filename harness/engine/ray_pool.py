@@ -14,7 +14,7 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,8 @@ from harness.progress import Progress
 
 T = TypeVar("T")
 R = TypeVar("R")
+_KIND = "accelerator_type:"
+"""Prefix of the resource by which Ray names a node's kind of accelerator."""
 TRIES = 3
 """Number of actors that a task may kill before it is given up."""
 START_SECONDS = 120
@@ -43,15 +45,19 @@ _POLL_SECONDS = 0.2
 
 
 @contextmanager
-def workers(count: int | None, progress: Progress, folder: Path | None) -> Iterator[MapUnordered]:
+def workers(
+    count: int | None, progress: Progress, folder: Path | None, gpus_per_worker: int = 0
+) -> Iterator[MapUnordered]:
     """Open actors on the joined cluster, started when there is work.
 
     Raises:
-        UsageError: the cluster has fewer cores than `count`, or the folder is not writable.
+        UsageError: the cluster has fewer cores or accelerators than `count` workers need, or accelerators of several
+            kinds; or the folder is not writable.
     """
-    fitting = sum(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    fitting = room([node["Resources"] for node in ray.nodes() if node["Alive"]], gpus_per_worker)
     if (count or 1) > fitting:
-        raise UsageError(f"--workers {count or 1}: the cluster has cores for {fitting}; ask for fewer, or add nodes")
+        short = "accelerators" if gpus_per_worker else "cores"
+        raise UsageError(f"--workers {count or 1}: the cluster has {short} for {fitting}; ask for fewer, or add nodes")
     with ExitStack() as stack:
         marker = None
         if folder is not None:
@@ -61,9 +67,29 @@ def workers(count: int | None, progress: Progress, folder: Path | None) -> Itera
             except OSError as problem:
                 raise UsageError(f"{folder}: is not writable ({problem.strerror}); choose another folder") from None
             marker = stack.enter_context(file).name
-        pool = _Pool(count or fitting, progress, Surroundings.of_command(marker))
+        pool = _Pool(count or fitting, progress, Surroundings.of_command(marker), gpus_per_worker)
         stack.callback(pool.close)
         yield pool.map_unordered
+
+
+def room(nodes: Sequence[Mapping[str, float]], gpus_per_worker: int) -> int:
+    """Number of workers that fit a cluster: one for each core, or for each `gpus_per_worker` accelerators of a node.
+
+    Args:
+        nodes: resources of each node, as Ray names them.
+
+    Raises:
+        UsageError: the nodes have accelerators of several kinds, which round differently.
+    """
+    if not gpus_per_worker:
+        return sum(int(node.get("CPU", 0)) for node in nodes)
+    kinds = {name.removeprefix(_KIND) for node in nodes for name in node if name.startswith(_KIND)}
+    if len(kinds) > 1:
+        raise UsageError(
+            f"--gpus-per-worker {gpus_per_worker}: the cluster has accelerators of several kinds "
+            f"({', '.join(sorted(kinds))}), whose answers differ by rounding; join one with a single kind"
+        )
+    return sum(min(int(node.get("CPU", 0)), int(node.get("GPU", 0)) // gpus_per_worker) for node in nodes)
 
 
 @dataclass(slots=True)
@@ -86,12 +112,12 @@ class _Attempt(Generic[T]):
 class _Pool:
     """Workers that live until closed, so that their imports serve several batches of items."""
 
-    def __init__(self, count: int, progress: Progress, surroundings: Surroundings) -> None:
+    def __init__(self, count: int, progress: Progress, surroundings: Surroundings, gpus_per_worker: int) -> None:
         self.count, self.progress, self.surroundings = count, progress, surroundings
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         actor: Any = ray.remote  # its annotations do not know these options
         self.news = actor(num_cpus=0, scheduling_strategy=here)(News).remote()
-        self.hire = actor(num_cpus=1, max_restarts=0, max_task_retries=0)(Worker).remote
+        self.hire = actor(num_cpus=1, num_gpus=gpus_per_worker, max_restarts=0, max_task_retries=0)(Worker).remote
         self.hands: dict[int, _Hand] = {}
         self.starting: dict[Any, _Hand] = {}
         self.idle: list[_Hand] = []

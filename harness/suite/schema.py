@@ -85,11 +85,13 @@ class Training(Closed):
     """Warm-up in steps; with more steps than the training has, the learning rate never reaches its peak."""
     weight_decay: Annotated[float, Field(ge=0)]
     max_grad_norm: Annotated[float, Field(gt=0)]
-    precision: Literal["fp32", "bf16", "auto"]
-    """`auto`: bf16 autocast over fp32 master weights if the processor supports it, else fp32."""
+    precision: Literal["fp32", "bf16", "fp16", "auto"]
+    """`auto`: bf16 autocast over fp32 weights if the device supports it, else fp16 on CUDA and fp32 elsewhere."""
     # Keys added later: if omitted, they are in no dump, so that the digests of earlier trainings stay the same.
     accumulate: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
     """Number of batches per optimizer step, whose gradients are accumulated; defaults to 1."""
+    gradient_checkpointing: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Compute activations again in the backward pass, which takes less memory and more time."""
     early_stopping: EarlyStopping | None = Field(default=None, exclude_if=lambda value: value is None)
     """If absent, every epoch is trained."""
     seeds: Seeds

@@ -48,7 +48,7 @@ def run(
     how = job.adapter.train
     steps = batching.steps(how, len(rows.trained))
     labels = batching.labels(job.split.examples, job.adapter, job.seed)
-    state = _initial_state(network, how, steps, objective or Classifying(job), labels)
+    state = _initial_state(network, how, steps, objective or Classifying(job), labels, job.precision)
     kept = checkpoint.read(folder, job.key)
     if kept is not None:
         state.restore(*kept)
@@ -92,14 +92,26 @@ def run(
 
 
 def _initial_state(
-    network: Any, how: Training, steps: int, objective: Objective, labels: Sequence[int]
+    network: Any, how: Training, steps: int, objective: Objective, labels: Sequence[int], precision: str
 ) -> "TrainState":
+    where = device.of(network)
     parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     optimizer = torch.optim.AdamW(list(parameters.values()), lr=how.learning_rate, weight_decay=how.weight_decay)
     schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]  # untyped there
         optimizer, _warmup_steps(how, steps), steps
     )
-    return TrainState(network, objective, labels, parameters, optimizer, schedule, Position(), {})
+    return TrainState(
+        network,
+        objective,
+        labels,
+        parameters,
+        optimizer,
+        schedule,
+        Position(),
+        {},
+        device.tokens_per_pass(where, TOKENS_PER_PASS),
+        device.scaler(where, precision),
+    )
 
 
 def _warmup_steps(how: Training, steps: int) -> int:
@@ -140,34 +152,81 @@ class TrainState:
     position: Position
     best: dict[str, torch.Tensor]
     """With early stopping, the parameters after the best epoch so far."""
+    budget_tokens: int
+    """Padded tokens in one pass; halved where an accelerator's memory does not suffice."""
+    scaler: Any
+    """Scales losses, so that gradients in fp16 do not vanish; None in other formats."""
 
     def step(self, below: FrozenPrefix, group: list[list[int]], job: TrainingJob, steps: int) -> float:
         """Take one step of the optimizer on the mean loss over a group of batches; returns that loss."""
         who, count = f"adapter {job.adapter.id}, seed {job.seed}", sum(map(len, group))
         where = f"at step {self.position.step + 1} of {steps}; lower learning_rate or max_grad_norm"
-        mean = 0.0
-        for batch in (part for whole in group for part in _parts(below, whole)):
-            loss, predicted = self.objective.loss(self.network, below, batch, self._labels(batch))
-            if not torch.isfinite(loss):
-                raise TrainingError(f"{who}: the loss is {loss.item()} {where}")
-            share = len(batch) / count
-            (loss * share).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            mean += loss.item() * share
-            ones = int(predicted.sum())
-            self.position.said[0] += len(batch) - ones
-            self.position.said[1] += ones
-            self.position.tokens += int(below.lengths[batch].sum())
-            self.position.examples += len(batch)
+        mean, ones = self._gradients(below, group, who, where)
+        self.position.said[0] += count - ones
+        self.position.said[1] += ones
+        self.position.tokens += sum(int(below.lengths[batch].sum()) for batch in group)
+        self.position.examples += count
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), job.adapter.train.max_grad_norm)
-        if not torch.isfinite(norm):
+        if not torch.isfinite(norm) and (self.scaler is None or self.scaler.get_scale() < 1):
             raise TrainingError(f"{who}: the norm of the gradients is {norm.item()} {where}")
         self.position.curve.append([self.position.step + 1, float(self.schedule.get_last_lr()[0]), mean])
-        self.optimizer.step()
-        self.schedule.step()
+        if self.scaler is None:
+            self.optimizer.step()
+            self.schedule.step()
+        else:
+            self._scaled_step()
         self.position.step += 1
         methods.after_step(self.network, self.position.step)
         self.optimizer.zero_grad()
         return mean
+
+    def _gradients(self, below: FrozenPrefix, group: list[list[int]], who: str, where: str) -> tuple[float, int]:
+        """Add up the gradients of a step; where memory does not suffice, again from its beginning with half the budget.
+
+        Returns:
+            The mean loss, and the number of texts that were predicted as class 1.
+        """
+        on = device.of(self.network)
+        began = torch.get_rng_state(), device.generator(on.type)
+        while True:
+            try:
+                return self._passes(below, group, who, where)
+            except torch.OutOfMemoryError:
+                longest = max(int(below.lengths[batch].max()) for batch in group)
+                if self.budget_tokens <= longest:
+                    raise TrainingError(
+                        f"{who}: the device's memory does not suffice for one text of {longest} tokens "
+                        f"{where.partition(';')[0]}; set gradient_checkpointing, lower text.max_length, or choose a "
+                        "smaller base"
+                    ) from None
+            self.budget_tokens //= 2
+            self.optimizer.zero_grad()
+            torch.set_rng_state(began[0])
+            device.set_generator(on.type, began[1])
+            device.release(on)
+
+    def _passes(self, below: FrozenPrefix, group: list[list[int]], who: str, where: str) -> tuple[float, int]:
+        mean, ones, count = 0.0, 0, sum(map(len, group))
+        for batch in (part for whole in group for part in _parts(below, whole, self.budget_tokens)):
+            loss, predicted = self.objective.loss(self.network, below, batch, self._labels(batch))
+            if not torch.isfinite(loss):
+                raise TrainingError(f"{who}: the loss is {loss.item()} {where}")
+            share = len(batch) / count
+            of_batch = loss * share if self.scaler is None else self.scaler.scale(loss * share)
+            of_batch.backward()
+            mean += loss.item() * share
+            ones += int(predicted.sum())
+        return mean, ones
+
+    def _scaled_step(self) -> None:
+        """Take a step with scaled gradients; one that overflowed is left out, and the scale lowered."""
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.scaler.get_scale() >= before:
+            self.schedule.step()
 
     def judge(self, below: FrozenPrefix, held_out: list[int], job: TrainingJob, epoch: int) -> None:
         """Record the loss on the held-out rows, and keep the parameters if it is the lowest so far."""
@@ -215,6 +274,8 @@ class TrainState:
         }
         schedule = {name: value for name, value in self.schedule.state_dict().items() if name != "lr_lambdas"}
         state = {"groups": moments["param_groups"], "schedule": schedule, "ranks": ranks}
+        if self.scaler is not None:
+            state["scaler"] = self.scaler.state_dict()
         checkpoint.write(folder, key, self.position, state, tensors)
 
     def restore(self, position: Position, state: Any, tensors: checkpoint.Tensors) -> None:
@@ -226,6 +287,8 @@ class TrainState:
             moments.setdefault(int(i), {})[name] = tensor
         self.optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
         self.schedule.load_state_dict({**state["schedule"], "lr_lambdas": [None]})
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
         methods.restore_kept_state(self.network, tensors["method"], state["ranks"])
         torch.set_rng_state(tensors["generator"]["torch"])
         device.set_generator(device.of(self.network).type, tensors["generator"])
@@ -234,7 +297,7 @@ class TrainState:
         self.position.resumed += 1
 
 
-def _parts(below: FrozenPrefix, batch: Sequence[int]) -> Iterator[list[int]]:
+def _parts(below: FrozenPrefix, batch: Sequence[int], budget: int) -> Iterator[list[int]]:
     """A batch in parts with as many padded tokens as one pass of scoring, the longest texts first."""
-    for some in below.encoded.batches(TOKENS_PER_PASS, batch):
+    for some in below.encoded.batches(budget, batch):
         yield [batch[i] for i in some]

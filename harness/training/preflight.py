@@ -6,6 +6,7 @@ error from PEFT or the model is reported as the reason.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -52,6 +53,9 @@ def misfit(job: TrainingJob) -> str | None:
 def _trial(
     job: TrainingJob, how: objective.Objective, base: torch.nn.Module, indices: Sequence[int], steps: int, kind: str
 ) -> str | None:
+    if job.adapter.train.gradient_checkpointing:
+        trained: Any = base
+        trained.gradient_checkpointing_enable({"use_reentrant": False})
     network: torch.nn.Module = device.place(methods.apply(job.adapter, base, steps).train(), kind)
     if job.prompts:
         objective.check_trains(network, job)

@@ -146,8 +146,10 @@ def _frozen(
 
 
 def _network(job: TrainingJob, how: objective.Objective, steps: int) -> Any:
-    base = how.base(device.training_attention(job.device))
+    base: Any = how.base(device.training_attention(job.device))
     try:
+        if job.adapter.train.gradient_checkpointing:
+            base.gradient_checkpointing_enable({"use_reentrant": False})
         # The method draws its weights before they are moved, so that they are the same on every device.
         network = methods.apply(job.adapter, base, steps).train()
     except (ValueError, TypeError, AttributeError, RuntimeError, KeyError) as problem:

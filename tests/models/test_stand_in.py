@@ -1,6 +1,7 @@
 """Networks on an accelerator: the same numbers as on the processor, and nothing left behind there."""
 
 import shutil
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from transformers import BertForMaskedLM
 
 from harness import models
+from harness.errors import TrainingError
 from harness.models import device, speedups
 from harness.models.classifier import ModelInputs, PromptInputs, Solved
 from harness.progress import silent
@@ -172,15 +174,15 @@ def test_a_training_goes_on_from_its_checkpoint(kind: str, jobs: list[TrainingJo
     whole = train(replace(job, folder=tmp_path / "whole"), silent)
     halfway = replace(job, folder=tmp_path / "halfway")
     with pytest.raises(KeyboardInterrupt):
-        train(halfway, stopping_after(7), Pace(seconds=0.0, share=1.0))
+        train(halfway, after_a_step(interrupted, 7), Pace(seconds=0.0, share=1.0))
     resumed = card.read(train(halfway, silent)).card
     assert resumed["resumed"] == 1
     expected = card.read(whole).card["probe_scores"]
     assert np.abs(np.array(resumed["probe_scores"]) - np.array(expected)).max() <= CLOSE
 
 
-def stopping_after(steps: int) -> Any:
-    """Progress that interrupts a training."""
+def after_a_step(happens: Callable[[], None], steps: int = 1) -> Any:
+    """Progress during which something happens."""
 
     @contextmanager
     def progress(label: str, total: int) -> Any:
@@ -190,11 +192,69 @@ def stopping_after(steps: int) -> Any:
             nonlocal seen
             seen += units
             if seen == steps:
-                raise KeyboardInterrupt
+                happens()
 
         yield advance
 
     return progress
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+@isolated
+def test_where_memory_does_not_suffice_a_step_is_taken_again_with_smaller_passes(
+    jobs: list[TrainingJob], tmp_path: Path
+) -> None:
+    job = replace(plain(jobs[0], tmp_path), device=stand_in.NAME)
+    whole = card.read(train(replace(job, folder=tmp_path / "whole"), silent)).card
+    stand_in.limit(9000)  # of the batches, 16 texts of about 10 tokens, the feed-forward layer's output is larger
+    halved = card.read(train(replace(job, folder=tmp_path / "halved"), silent)).card
+    assert 0 < stand_in.refused() < 10
+    assert np.abs(np.array(whole["probe_scores"]) - np.array(halved["probe_scores"])).max() <= CLOSE
+    assert [row[0] for row in whole["curve"]] == [row[0] for row in halved["curve"]]
+
+
+@isolated
+def test_a_training_whose_text_does_not_fit_into_memory_says_what_helps(
+    jobs: list[TrainingJob], tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match=r"suffice for one text of \d+ tokens at step 2 of \d+; set gradient_check"):
+        train(replace(jobs[0], device=stand_in.NAME, folder=tmp_path / "lora"), after_a_step(full))
+
+
+def full() -> None:
+    stand_in.limit(10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_training_in_fp16_scales_its_losses_and_goes_on_from_a_checkpoint(
+    kind: str, jobs: list[TrainingJob], tmp_path: Path
+) -> None:
+    job = replace(plain(jobs[0], tmp_path), device=kind, precision="fp16")
+    whole = card.read(train(replace(job, folder=tmp_path / "whole"), silent)).card
+    halfway = replace(job, folder=tmp_path / "halfway")
+    with pytest.raises(KeyboardInterrupt):
+        train(halfway, after_a_step(interrupted, 7), Pace(seconds=0.0, share=1.0))
+    resumed = card.read(train(halfway, silent)).card
+    assert np.abs(np.array(resumed["probe_scores"]) - np.array(whole["probe_scores"])).max() <= CLOSE
+    in_fp32 = card.read(train(replace(job, precision="fp32", folder=tmp_path / "fp32"), silent)).card
+    assert np.abs(np.array(in_fp32["probe_scores"]) - np.array(whole["probe_scores"])).max() <= 0.05
+
+
+@pytest.mark.parametrize("kind", [device.PROCESSOR, *KINDS])
+@isolated
+def test_activations_that_are_computed_again_give_the_same_weights(
+    kind: str, jobs: list[TrainingJob], tmp_path: Path
+) -> None:
+    job = replace(plain(jobs[0], tmp_path), device=kind)
+    how = job.adapter.train.model_copy(update={"gradient_checkpointing": True})
+    again = replace(job, adapter=job.adapter.model_copy(update={"train": how}), folder=tmp_path / "again")
+    found = [card.read(train(one, silent)).card for one in (replace(job, folder=tmp_path / "kept"), again)]
+    assert np.abs(np.array(found[0]["probe_scores"]) - np.array(found[1]["probe_scores"])).max() <= CLOSE
+    assert [one["train"].get("gradient_checkpointing") for one in found] == [None, True]
 
 
 @isolated
