@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,17 @@ def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
         DataError: an input is unavailable or differs from its pin, or repeats texts where the suite forbids it.
         LeakError: a scored split shares texts with a training split, and the suite forbids it.
     """
-    settled, notes = load_splits(suite, workspace)
+    with ThreadPoolExecutor() as threads:  # most of the time goes to digests of large files, which need no lock
+        resolved = {
+            base.id: threads.submit(resolve, base, workspace.suite_path.parent, workspace.cache) for base in suite.base
+        }
+        settled, notes = load_splits(suite, workspace)
+        bases = {base_id: found.result() for base_id, found in resolved.items()}
     splits = settled.splits
     # Nearly equal texts take seconds to find: where they are only reported, the audit finds them once.
     found = audit.overlaps(suite, splits, look_for_near=suite.audit.near_overlap == "forbid")
     judged = audit.judge(suite.audit, found)
     audit.refuse(judged)
-    bases = {base.id: resolve(base, workspace.suite_path.parent, workspace.cache) for base in suite.base}
     jobs = training_jobs(suite, splits, bases, workspace.adapters, workspace.device)
     trainings = {(job.adapter.id, job.seed): job for job in jobs}
     return ResolvedInputs(splits, bases, trainings, (*notes, *judged.reported), workspace.device)
