@@ -14,10 +14,11 @@ nothing are scored.
 import traceback
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
-from harness import models
+from harness import models, provenance
 from harness.engine import Interrupted, MapUnordered, WorkerLost
 from harness.engine.scheduler import Priority, Scheduler
 from harness.errors import RunError, SuiteError
@@ -393,13 +394,17 @@ def _write_adapters(connection: Connection, jobs: Sequence[Job]) -> None:
 
 def results(suite: Suite, found: Mapping[Place, Sequence[Outcomes]], jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """The primary metric of every model on every split of a plan, as far as stored: the rows that `evaluate` prints."""
-    rows: list[dict[str, Any]] = []
-    for model_id, split_id in dict.fromkeys((job.model.id, job.split.split_id) for job in jobs):
-        seeds = found.get((model_id, split_id))
-        if seeds is not None:
-            keys = [job.run_key for job in jobs if (job.model.id, job.split.split_id) == (model_id, split_id)]
-            generator = estimates.generator_for(suite.primary_metric, keys)
-            metric = estimates.summarise(suite.primary_metric, seeds, generator)
-            rows.append({"split": split_id, "model": model_id, "seeds": len(seeds), **asdict(metric)})
+    keys: dict[Place, list[str]] = {}
+    for job in jobs:
+        keys.setdefault((job.model.id, job.split.split_id), []).append(job.run_key)
+
+    def row(place: Place) -> dict[str, Any]:
+        seeds = found[place]
+        generator = estimates.generator_for(suite.primary_metric, keys[place])
+        metric = estimates.summarise(suite.primary_metric, seeds, generator)
+        return {"split": place[1], "model": place[0], "seeds": len(seeds), **asdict(metric)}
+
+    with ThreadPoolExecutor(provenance.cores()) as threads:  # numpy draws without Python's lock
+        rows = list(threads.map(row, [place for place in keys if place in found]))
     order = [rule.id for rule in suite.split]
     return sorted(rows, key=lambda row: order.index(row["split"]))

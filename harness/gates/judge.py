@@ -7,12 +7,14 @@ with that reason.
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from harness.provenance import cores
 from harness.records import AdapterRecord, Baseline, Evidence, Outcome, Outcomes, Verdict
 from harness.stats import estimates, inference, slices, timing
 from harness.stats.metrics import METRICS, subset
@@ -167,13 +169,19 @@ def judge(
     """
     verdicts = []
     rules = of_gates(suite)
-    decisions = [(early or {}).get(rule.gate_id) or decide(rule, evidence) for rule in rules]
+    decisions = decide_all(rules, evidence, early or {})
     for rule, decision in zip(rules, in_family(suite.family, rules, decisions), strict=True):
         blocking = decision.outcome == "fail" or (decision.outcome == "inconclusive" and rule.inconclusive_fails)
         verdicts.append(
             Verdict(suite.digest, rule.gate_id, rule.model, judged_at, blocking=blocking, **decision._asdict())
         )
     return verdicts
+
+
+def decide_all(rules: Sequence[Rule], evidence: Evidence, early: Mapping[str, Decision]) -> list[Decision]:
+    """Decide rules on the stored results, except those that are decided early; several at a time."""
+    with ThreadPoolExecutor(cores()) as threads:  # numpy draws without Python's lock
+        return list(threads.map(lambda rule: early.get(rule.gate_id) or decide(rule, evidence), rules))
 
 
 def family_of(rules: Sequence[Rule]) -> int:

@@ -169,8 +169,8 @@ def expected(suite: Suite, jobs: Sequence[Job], found: Evidence, seen: Mapping[s
     """
     splits = {job.split.split_id: job.split for job in jobs}
     answers = []
-    for rule in of_expectations(suite):
-        decision = judge.decide(rule, found)
+    rules = of_expectations(suite)
+    for rule, decision in zip(rules, judge.decide_all(rules, found, {}), strict=True):
         runs = _runs(rule, found)
         first_seen_at = seen.get(expectations.digest_of(rule, splits))
         began = min((run.started_at for run in runs), default=None)
