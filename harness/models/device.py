@@ -12,7 +12,7 @@ the functions that need it, since planning asks for no more than the name.
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -248,6 +248,32 @@ def free_bytes(kind: str) -> int | None:
         return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     module: Any = torch.get_device_module(kind)
     return int(module.mem_get_info()[0]) if hasattr(module, "mem_get_info") else None
+
+
+def check_memory(n_numbers: int, bytes_each: int, what: Path) -> None:
+    """Check that a network's weights fit into this machine's memory, before they are loaded.
+
+    Raises:
+        RunError: they do not.
+    """
+    has, needs = memory_bytes(), n_numbers * bytes_each
+    if has is not None and needs > has:
+        raise RunError(
+            f"{what}: its {n_numbers:,} weights take {needs / 2**30:.1f} GiB in {8 * bytes_each} bits each, but this "
+            f"machine has {has / 2**30:.1f} GiB of memory; choose a smaller base or a larger machine"
+        )
+
+
+def memory_bytes() -> int | None:
+    """Memory of this machine, or of the container that it is shared among; None if the system does not report it."""
+    try:
+        has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):
+            has = min(has, int(Path(limit).read_text(encoding="utf-8")))
+    return has
 
 
 def release(where: "torch.device") -> None:

@@ -13,16 +13,17 @@ from transformers import (
 )
 
 from harness.errors import RunError
-from harness.models import transformer
+from harness.models import device, transformer, weight_files
 
 _REMEDY = "declare a base that is one, or score this one with a probe or an adapter"
 
 
-def causal(folder: Path, *, attention: str = "sdpa") -> Any:
-    """The base as a causal language model in float32 and evaluation mode, with every weight from its file.
+def causal(folder: Path, *, attention: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:
+    """The base as a causal language model in evaluation mode, with every weight from its file.
 
     Args:
         attention: the kernel, if the architecture has it; else the one that every architecture has.
+        dtype: number format of its weights.
 
     Raises:
         RunError: the architecture has no such model, is an encoder, or the checkpoint lacks the output layer.
@@ -35,7 +36,7 @@ def causal(folder: Path, *, attention: str = "sdpa") -> Any:
             f"{folder}: {config.model_type!r} is an encoder, which sees the whole text and cannot continue it; "
             f"{_REMEDY}"
         )
-    return _loaded(AutoModelForCausalLM, folder, config, kernel(folder, attention))
+    return _loaded(AutoModelForCausalLM, folder, config, kernel(folder, attention), dtype)
 
 
 def masked(folder: Path) -> Any:
@@ -58,10 +59,11 @@ def kernel(folder: Path, preferred: str = "sdpa") -> str:
     return preferred if kind._supports_sdpa else "eager"
 
 
-def _loaded(auto: Any, folder: Path, config: Any, attention: str) -> Any:
+def _loaded(auto: Any, folder: Path, config: Any, attention: str, dtype: torch.dtype = torch.float32) -> Any:
+    device.check_memory(weight_files.count(folder), dtype.itemsize, folder)
     model, report = auto.from_pretrained(
         folder,
-        dtype=torch.float32,
+        dtype=dtype,
         local_files_only=True,
         trust_remote_code=False,
         attn_implementation=attention,

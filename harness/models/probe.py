@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import AutoModel
 
-from harness.models import device, encoding, transformer, variants
+from harness.models import device, encoding, transformer, variants, weight_files
 from harness.models.classifier import Classifier, ModelInputs, Scores
 from harness.progress import Advance
 from harness.stats.inference import Floats
@@ -21,6 +21,7 @@ class Probe:
         from sklearn.linear_model import LogisticRegression
 
         self.folder, self.max_length = ingredients.base, ingredients.max_length
+        device.check_memory(weight_files.count(self.folder), torch.float32.itemsize, self.folder)
         self.encoder: Any = AutoModel.from_pretrained(
             self.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
         )

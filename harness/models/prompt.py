@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from harness.errors import AdapterError, RunError
-from harness.models import causal, cloze, device, language_model, peft, tokens, transformer, variants
+from harness.models import causal, cloze, device, language_model, own_format, peft, tokens, transformer, variants
 from harness.models.classifier import CARD, Classifier, ModelInputs, PromptInputs, Scores, Solved
 from harness.models.padding import UNPADDED
 from harness.models.prompting import ClozeFrame, Frame
@@ -158,6 +158,10 @@ def prompt(model: PromptModel, ingredients: ModelInputs) -> Classifier:
     """Load the language model, with its adapter if it has one, prove how it can be asked fast, and calibrate it."""
     if model.task == "masked_lm":
         return _filling(model, ingredients)
+    if model.precision == "bf16" and (narrow := _in_own_format(ingredients)) is not None:
+        with own_format.in_float32(narrow):
+            asked, frame = _settled(narrow, ingredients)
+        return _ready(model, ingredients, asked, frame, narrow.to(variants.DTYPES[model.precision]))
     loaded = network(ingredients)
     once = iter([loaded])
 
@@ -175,11 +179,30 @@ def merged(model: PromptModel, ingredients: ModelInputs) -> Classifier:
 
 def _asked(model: PromptModel, ingredients: ModelInputs, loaded: Any, variant: Callable[[Any], Any]) -> Classifier:
     """Prove in float32 how a network can be asked, and ask a variant of it."""
-    given, frame = ingredients.asked, framed(ingredients.asked, loaded, ingredients)
-    asked = settled(loaded, frame)
-    asked.network = variant(loaded)
+    asked, frame = _settled(loaded, ingredients)
+    return _ready(model, ingredients, asked, frame, variant(loaded))
+
+
+def _settled(loaded: Any, ingredients: ModelInputs) -> tuple[causal.Likelihoods, Frame]:
+    frame = framed(ingredients.asked, loaded, ingredients)
+    return settled(loaded, frame), frame
+
+
+def _ready(
+    model: PromptModel, ingredients: ModelInputs, asked: causal.Likelihoods, frame: Frame, variant: Any
+) -> Classifier:
+    asked.network = variant
     asked.kept.clear()  # keys and values of the prefix as the proof computed them
-    return Prompted(asked, frame, model.calibration, given.rows)
+    return Prompted(asked, frame, model.calibration, ingredients.asked.rows)
+
+
+def _in_own_format(ingredients: ModelInputs) -> Any:
+    """The base with its weights in bfloat16, if its file has them so; None otherwise, and for an adapter, which is
+    merged in float32."""
+    if ingredients.adapter_dir is not None or not own_format.is_bf16(ingredients.base):
+        return None
+    loaded = language_model.causal(ingredients.base, dtype=torch.bfloat16)
+    return device.place(loaded, ingredients.device) if own_format.has_wide_buffers(loaded) else None
 
 
 def _filling(model: PromptModel, ingredients: ModelInputs) -> Classifier:

@@ -114,6 +114,7 @@ def untrained(
     Raises:
         RunError: the checkpoint lacks more than a head, or brings a head where one is refused.
     """
+    device.check_memory(weight_files.count(folder), torch.float32.itemsize, folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, report = AutoModelForSequenceClassification.from_pretrained(
@@ -234,6 +235,7 @@ def trained(folder: Path) -> torch.nn.Module:
     Raises:
         RunError: the file's tensors and the model's parameters differ in a name or a value.
     """
+    device.check_memory(weight_files.count(folder), torch.float32.itemsize, folder)
     model, report = AutoModelForSequenceClassification.from_pretrained(
         folder,
         dtype=torch.float32,

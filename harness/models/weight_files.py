@@ -7,6 +7,7 @@ further files change nothing, and no tensor has two values.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,29 @@ def shapes(folder: Path, who: str) -> dict[str, tuple[int, ...]]:
         DataError: a file is damaged.
     """
     return {name: shape for file in _holding(folder, who) for name, shape in _shapes(file, who).items()}
+
+
+def formats(folder: Path, who: str) -> set[str]:
+    """Number formats of all tensors, as the files' headers name them: `F32`, `BF16`, …
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    found = set()
+    for path in _holding(folder, who):
+        try:
+            with safe_open(path, framework="numpy") as file:
+                found |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except (SafetensorError, OSError, ValueError) as problem:
+            raise DataError(f"{who}: {path} is damaged: {problem}") from None
+    return found
+
+
+def count(folder: Path) -> int:
+    """Number of numbers in all tensors, from the files' headers."""
+    return sum(prod(shape) for shape in shapes(folder, str(folder)).values())
 
 
 def tensors(folder: Path) -> "Iterator[tuple[str, torch.Tensor]]":

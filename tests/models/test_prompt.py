@@ -57,13 +57,24 @@ def solved(n: int) -> tuple[Solved, ...]:
 
 
 def asked(
-    folder: Path, shots: int = 0, words: LabelWords = ONE_TOKEN, calibration: Calibration | None = None, **changes: Any
+    folder: Path,
+    shots: int = 0,
+    words: LabelWords = ONE_TOKEN,
+    calibration: Calibration | None = None,
+    precision_of_model: Any = "fp32",
+    **changes: Any,
 ) -> Any:
     """A prompted model, loaded as a suite would load it."""
     fields: dict[str, Any] = {"id": "p", "template": "the review : {{ content }} the answer :", "label_words": words}
     given = PromptInputs(Prompt(**{**fields, **changes}), solved(shots), solved(8) * 3)
     declared = PromptModel(
-        id="m", backend="prompt", base="b", task="causal_lm", prompts=("p",), calibration=calibration, precision="fp32"
+        id="m",
+        backend="prompt",
+        base="b",
+        task="causal_lm",
+        prompts=("p",),
+        calibration=calibration,
+        precision=precision_of_model,
     )
     inputs = ModelInputs(
         seed=0, max_length=64, base_dir=folder, adapter_dir=None, train_texts=(), train_labels=(), prompt=given

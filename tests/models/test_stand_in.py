@@ -14,7 +14,7 @@ from transformers import BertForMaskedLM
 
 from harness import models
 from harness.errors import TrainingError
-from harness.models import device, speedups
+from harness.models import device, language_model, speedups
 from harness.models.classifier import ModelInputs, PromptInputs, Solved
 from harness.progress import silent
 from harness.suite.prompts import LabelWords, Prompt, PromptModel
@@ -119,6 +119,15 @@ def test_a_prompt_with_a_shared_beginning_scores_as_on_the_processor(
     assert len(classifier.asked.prefix) >= 24
     assert classifier.asked.shares
     assert np.abs(scores(model, inputs, kind) - expected).max() <= CLOSE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_a_base_in_bfloat16_is_asked_as_it_is(kind: str, tmp_path: Path) -> None:
+    folder = language_models.save(tmp_path / "base", "llama")
+    language_model.causal(folder).to(torch.bfloat16).save_pretrained(folder)
+    model, inputs = prompted(folder, WORDS["longer"])
+    check_alike(model.model_copy(update={"precision": "bf16"}), inputs, kind, ALLOWED["bf16"])
 
 
 def prompted(base: Path, words: LabelWords) -> tuple[PromptModel, ModelInputs]:
