@@ -148,7 +148,7 @@ def evaluate(
         DataError: an input cannot be had or is not what was pinned.
         LeakError: a scored split shares texts with a training split, and the suite forbids it.
     """
-    from harness.engine import ENGINES
+    from harness.engine import ENGINES, local
     from harness.evaluation import results as stored
     from harness.evaluation.evaluate import bring_up_to_date
     from harness.evaluation.evaluate import results as primary_results
@@ -161,6 +161,8 @@ def evaluate(
     workspace = project.workspace
     _check_device(project, engine)
     imports = slow_imports(declared for declared in project.suite.model if not models or declared.id in models)
+    if engine == "local" and not project.db.is_file():  # there is something to do
+        local.start_importing(imports, workers)
     opening = ENGINES[engine](
         workers,
         progress,
@@ -168,7 +170,6 @@ def evaluate(
         folder=project.db.parent,
         gpus_per_worker=gpus_per_worker,
         imports=imports,
-        at_once=bool(imports) and not project.db.is_file(),
     )
     with opening as map_unordered:
         jobs, report = bring_up_to_date(

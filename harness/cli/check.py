@@ -72,8 +72,11 @@ def check(
     """Draft a suite, evaluate and judge it, say whether the adapter is better than its base, and render the site."""
     from harness import api
     from harness.cli import tables
+    from harness.engine import local
+    from harness.models import SLOW_IMPORTS
     from harness.output.terminal import Bars, print_json, say, say_all, show
 
+    local.start_importing(SLOW_IMPORTS, workers)
     made, path = _written(adapter, data, base, train, columns, labels, db)
     for choice in made.choices:
         say(choice)

@@ -27,6 +27,7 @@ from harness.provenance import cores
 
 T = TypeVar("T")
 R = TypeVar("R")
+_FORKSERVER = "forkserver"
 _NONE: Any = object()
 _POLL_SECONDS = 0.2
 _LATE_SECONDS = 1.0
@@ -41,7 +42,6 @@ def workers(
     address: str | None = None,
     folder: Path | None = None,
     imports: Sequence[str] = (),
-    at_once: bool = False,
     gpus_per_worker: int = 0,
 ) -> Iterator[MapUnordered]:
     """Open `count` worker processes, started when there is work; with one worker, use this process.
@@ -59,7 +59,7 @@ def workers(
     if count == 1:
         yield lambda function, items: _one_after_the_other(function, items, progress)
         return
-    pool = _Pool(count, progress, imports, at_once)
+    pool = _Pool(count, progress, imports)
     try:
         yield pool.map_unordered
     except BaseException:
@@ -79,26 +79,35 @@ def _one_after_the_other(
         yield item, result
 
 
-def _context(imports: Sequence[str], at_once: bool) -> BaseContext:
+def start_importing(imports: Sequence[str], count: int | None) -> None:
+    """Start the process that workers are forks of, which imports modules while this one reads data.
+
+    Args:
+        count: number of workers to come; None for one per core. A single one works in this process.
+    """
+    if imports and (count or cores()) > 1 and _FORKSERVER in multiprocessing.get_all_start_methods():
+        _context(imports)
+        forkserver.ensure_running()
+
+
+def _context(imports: Sequence[str]) -> BaseContext:
     """Start workers as forks of a process that has imported what all of them need, and has done nothing else.
 
     A fork of this process, whose torch may have computed, could deadlock.
     """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    if _FORKSERVER not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
+    context = multiprocessing.get_context(_FORKSERVER)
     context.set_forkserver_preload(list(imports))
-    if at_once:
-        forkserver.ensure_running()
     return context
 
 
 class _Pool:
     """Worker processes that live until closed, so that their imports serve several batches of items."""
 
-    def __init__(self, count: int, progress: Progress, imports: Sequence[str], at_once: bool) -> None:
+    def __init__(self, count: int, progress: Progress, imports: Sequence[str]) -> None:
         self.count, self.progress = count, progress
-        self.context = _context(imports, at_once)
+        self.context = _context(imports)
         self.news: Any = self.context.Queue()
         self.executor: ProcessPoolExecutor | None = None
 

@@ -51,7 +51,6 @@ class Engine(Protocol):
         address: the cluster to join; an engine without clusters rejects it.
         folder: a folder that all workers must share, for an engine whose workers may be on other machines.
         imports: modules that most tasks need, for an engine that can import them once for all workers.
-        at_once: start to import them now, since there will be tasks.
         gpus_per_worker: accelerators to reserve for each worker; an engine that reserves nothing rejects it.
 
     Raises:
@@ -66,6 +65,5 @@ class Engine(Protocol):
         address: str | None = None,
         folder: Path | None = None,
         imports: Sequence[str] = (),
-        at_once: bool = False,
         gpus_per_worker: int = 0,
     ) -> AbstractContextManager[MapUnordered]: ...

@@ -35,7 +35,6 @@ def workers(
     address: str | None = None,
     folder: Path | None = None,
     imports: Sequence[str] = (),
-    at_once: bool = False,
     gpus_per_worker: int = 0,
 ) -> Iterator[MapUnordered]:
     """Open actors of one core each, started when there is work.
