@@ -54,9 +54,12 @@ class Likelihoods:
             for shared in (True, False):
                 tails = [row[n:] if shared else row for row, one in zip(rows, begins, strict=True) if one is shared]
                 chosen = [i for i, one in enumerate(begins) if one is shared]
+                parts = []
                 for batch, read in self._passes(tails, answers, with_prefix=shared):
-                    found[[chosen[i] for i in batch]] = device.home(read)
+                    parts.append(([chosen[i] for i in batch], read))  # a device goes on while the next batch is made
                     advance(len(batch), "")
+                for indices, read in parts:
+                    found[indices] = device.home(read)
         return found
 
     def _passes(

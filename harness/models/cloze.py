@@ -47,7 +47,7 @@ class Hidden:
             for (shown, n_hidden), read in passes.items():
                 whole = [[*row, *shown, *[self.mask_id] * n_hidden, *self.ending] for row in rows]
                 from_end, tokens = n_hidden + len(self.ending), [token for _, token in read]
-                for chosen, logs in self._passes(whole, from_end, tokens):
+                for chosen, logs in list(self._passes(whole, from_end, tokens)):  # a device goes on meanwhile
                     for place, (column, _) in enumerate(read):
                         found[chosen, column] += device.home(logs[:, place])
         advance(len(rows), "")

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness import provenance
 from harness.errors import AdapterError, RunError, TrainingError
+from harness.models import device
 from harness.models.peft import without_known_warnings
 from harness.training import card
 from harness.training.objective import Classifying, Objective
@@ -76,7 +77,7 @@ def card_of(job: TrainingJob, folder: Path) -> dict[str, Any]:
         "text": {"template": job.template, "max_length": job.max_length},
         **({"prompts": [prompt.model_dump(mode="json") for prompt in job.prompts]} if job.prompts else {}),
         "packages": provenance.packages(),
-        "hardware": provenance.hardware(),
+        "hardware": {**provenance.hardware(), **device.described(job.device)},
         "git": {"commit": commit, "dirty": dirty},
         "trained_at": provenance.now().isoformat(timespec="seconds"),
         "size_bytes": card.size_bytes(folder),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from harness.stats import timing
 from harness.stats.metrics import METRICS
 from leaderboard.board.answers import of_model
 from leaderboard.board.records import Board, Entry, Section
@@ -120,6 +121,11 @@ def _columns(board: Board, section: Section) -> tuple[Column, ...]:
     )
 
 
+def devices(entry: Entry) -> str:
+    """The kind of accelerator that computed an entry's runs; empty for the processor."""
+    return ", ".join(sorted({kind for scored in entry.runs if (kind := timing.device_of(scored.run)) is not None}))
+
+
 def _states_trials(section: Section) -> bool:
     return any(entry.trials is not None for entry in section.entries)
 
@@ -145,10 +151,10 @@ def _row(board: Board, section: Section, entry: Entry, bar: Markup, *, opens: bo
             formats.count(entry.n_trainable),
             formats.size(entry.size_bytes),
             formats.seconds(entry.train_seconds),
-            formats.rate(entry.examples_per_second),
-            formats.size(entry.peak_bytes),
         )
     ]
+    cells.append(Cell(formats.rate(entry.examples_per_second), devices(entry)))
+    cells.append(Cell(formats.size(entry.peak_bytes), ""))
     return Row(
         model_id=entry.model_id,
         href=links.href(links.model_file(board.suite.name, entry.model_id)),

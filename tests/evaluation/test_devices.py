@@ -15,6 +15,7 @@ import harness as api
 from harness.cli import app
 from harness.gates.judge import KINDS, Unjudgeable
 from harness.suite.rules import Throughput
+from leaderboard.pages.board_table import devices
 from tests import stand_in
 from tests.fixtures import Index, Result
 from tests.processes import run
@@ -58,6 +59,8 @@ def test_a_suite_is_trained_scored_and_shown_on_a_device(configured: Index, suit
     api.render(project, tmp_path / "site")
     pages = "".join(path.read_text() for path in (tmp_path / "site").rglob("*.html"))
     assert "Stand-in" in pages
+    entries = {entry.model_id: entry for entry in api.board(project).sections[0].entries}
+    assert (devices(entries["probe"]), devices(entries["tfidf"])) == (stand_in.NAME, "")
 
 
 def test_workers_in_processes_of_their_own_use_the_device(configured: Index, suite_path: Path, tmp_path: Path) -> None:
