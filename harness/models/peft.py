@@ -309,7 +309,8 @@ def prove_loaded(network: Any, adapter_dir: Path, base_dir: Path, task: str | No
         # The encoder's states, not the answers: a head that was trained beside an idle adapter changes the answers.
         # A language model has no such head.
         found = of(**batch, output_hidden_states=is_classifier)
-        states: torch.Tensor = found.hidden_states[-1] if is_classifier else found.logits
+        layers = found.get("hidden_states", found.get("decoder_hidden_states"))  # the latter of T5, BART and their like
+        states: torch.Tensor = layers[-1] if is_classifier else found.logits
         return states[:, -batch["input_ids"].shape[1] :]  # without virtual tokens, which stand before the text
 
     with torch.inference_mode(), without_known_warnings():

@@ -90,9 +90,9 @@ class SequenceClassifier:
             )
         scores = np.asarray(torch.softmax(logits, dim=1)[:, 1].numpy(), dtype=np.float64)
         if not np.isfinite(scores).all():
-            raise RunError(
-                f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not numbers; check the weights"
-            )
+            is_torch = isinstance(self.model, torch.nn.Module)
+            advice = "check the weights" if is_torch else "use runtime = 'torch', or check the weights"
+            raise RunError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not numbers; {advice}")
         tokens = int(encoded.lengths.sum())
         return Scores(scores, tokens, encoded.truncated, borrowed, encoded.spared_seconds)
 

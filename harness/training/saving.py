@@ -26,6 +26,8 @@ def save(network: Any, folder: Path) -> None:
     with without_known_warnings():
         network.save_pretrained(folder, safe_serialization=True, **extra)
     (folder / "README.md").unlink(missing_ok=True)  # a mostly blank template; the harness card replaces it
+    if not extra:
+        _state_labels(network.config, folder / "config.json")
     config = folder / "adapter_config.json"
     if config.is_file():
         # PEFT writes sets in hash order, which differs between processes; the digest must not.
@@ -34,6 +36,16 @@ def save(network: Any, folder: Path) -> None:
             if isinstance(values.get(key), list):
                 values[key] = sorted(values[key])
         config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _state_labels(config: Any, path: Path) -> None:
+    """Write the labels into a configuration that leaves them out as the usual two, though its own default is another
+    number: a BART's is three."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if "id2label" not in values and type(config)().num_labels != config.num_labels:
+        values |= {"id2label": {str(number): name for number, name in config.id2label.items()}}
+        values |= {"label2id": dict(config.label2id)}
+        path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def check_reloads(folder: Path, job: TrainingJob, before: list[float], objective: Objective | None = None) -> None:

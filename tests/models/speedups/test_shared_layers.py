@@ -19,9 +19,10 @@ from harness.artifacts import atomic
 from harness.models import encoding, padding, transformer
 from harness.models.classifier import ModelInputs
 from harness.models.peft import without_known_warnings
-from harness.models.speedups import state_cache
+from harness.models.speedups import shared_layers, state_cache
 from harness.stats.inference import Floats
 from harness.suite.schema import Model, PeftModel, ProbeModel, TransformerModel
+from tests.models.test_batches import made_base, with_head
 
 TEXTS = [
     "the phone is great",
@@ -262,3 +263,18 @@ def test_states_are_not_kept_where_nothing_may_be_written(bases: dict[str, Path]
     (tmp_path / "file").write_text("no folder")
     made_from = ModelInputs(1, 48, bases["bert"], None, [], [], states_dir=tmp_path / "file" / "states")
     assert len(scores(head_model("fp32"), made_from)) == len(TEXTS)
+
+
+@pytest.mark.alike
+@pytest.mark.parametrize("family", ["modernbert", "qwen2", "gemma", "bert"])
+def test_a_network_that_looks_up_its_layers_settings_finds_them_without_the_layers(family: str, tmp_path: Path) -> None:
+    network = with_head(made_base(tmp_path, family)).eval()
+    batch = {"input_ids": torch.tensor([[5, 6, 7, 1]]), "attention_mask": torch.ones(1, 4, dtype=torch.int64)}
+    layers = shared_layers.layers_of(network)
+    assert layers is not None
+    with torch.inference_mode():
+        given = shared_layers.given_by(layers, network, batch)
+        assert given is not None
+        whole = network(**batch).logits
+        with shared_layers.without(layers, 2, iter([given[1]])):
+            assert torch.equal(network(**batch).logits, whole)

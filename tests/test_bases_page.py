@@ -1,0 +1,42 @@
+"""The table of bases: made by the benchmark, whole, and within its tolerance."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "bases.md"
+
+
+@pytest.fixture(scope="module")
+def bases() -> ModuleType:
+    """The benchmark as a module."""
+    spec = importlib.util.spec_from_file_location("bases_benchmark", ROOT / "benchmarks" / "bases.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_has_every_family_and_each_cell_is_within_the_tolerance_or_refused_by_name(bases: ModuleType) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    rows = [line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ")][1:]
+    assert [row[0] for row in rows] == list(bases.FAMILIES)
+    assert f"{len(rows)} families" in text
+    reasons = dict(re.findall(r"^- ([a-z]): (.+)$", text, re.MULTILINE))
+    assert not any("Traceback" in reason or "Error" in reason for reason in reasons.values())
+    for row in rows:
+        for cell in row[1:]:
+            assert cell in ("yes", "–", *reasons) or float(cell) <= bases.ALLOWED, row
+
+
+@pytest.mark.no_cover
+def test_the_benchmark_measures_what_the_page_says(bases: ModuleType) -> None:
+    for family, method, *outcomes in bases.measure(["ModernBERT", "BART"]):
+        trains, *differences = outcomes
+        assert trains == "yes", (family, method)
+        assert all(cell == "–" or float(cell) <= bases.ALLOWED for cell in differences)
