@@ -1,8 +1,10 @@
 """The workflows that are ready to copy, held against the code: sessions, verbs, permissions, releases of actions."""
 
 import ast
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ import yaml
 from harness import cli
 
 ROOT = Path(__file__).parents[1]
-WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+WORKFLOWS = sorted(path for path in (ROOT / ".github" / "workflows").glob("*.yml") if path.name != "comment.yml")
+"""The workflows that run the project's code."""
+EVALUATE = ROOT / ".github" / "workflows" / "evaluate.yml"
+COMMENT = ROOT / ".github" / "workflows" / "comment.yml"
 COMMAND: Any = typer.main.get_command(cli.app)
 
 
@@ -70,17 +75,19 @@ def test_a_workflow_runs_only_what_exists(path: Path) -> None:
         elif words[0] == "harness":
             COMMAND.commands[words[1]].make_context(words[1], words[2:]).close()
         else:
-            assert words[0] == "python"
+            assert words[0] in ("python", "cat")
 
 
 def test_what_the_evaluation_passes_on_is_what_the_command_line_takes() -> None:
-    ran = {words[2]: arguments(words) for words in commands(read(ROOT / ".github/workflows/evaluate.yml"))[1:]}
+    ran = {words[2]: arguments(words) for words in commands(read(EVALUATE)) if words[0] == "nox"}
     assert list(ran) == ["evaluate", "gate"]
     (suite,) = ran["evaluate"]
     assert (ROOT / suite).is_file()
     taken = COMMAND.commands["gate"].make_context("gate", ran["gate"]).params
     assert (taken["suite_path"], taken["junit"]) == (Path(suite), Path("junit/gates.xml"))
-    assert str(taken["summary"]) == "$GITHUB_STEP_SUMMARY"
+    shown = [step["run"] for step in steps(read(EVALUATE)) if "GITHUB_STEP_SUMMARY" in step.get("run", "")]
+    assert shown == [f'cat {taken["summary"]} >> "$GITHUB_STEP_SUMMARY"']
+    assert any(step.get("with", {}).get("path") == str(taken["summary"]) for step in steps(read(EVALUATE)))
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -108,13 +115,66 @@ def test_what_is_published_was_held_to_the_store_and_by_a_job_that_runs_none_of_
 
 
 def test_runs_are_kept_and_results_uploaded_although_a_gate_is_red() -> None:
-    found = steps(read(ROOT / ".github/workflows/evaluate.yml"))
+    found = steps(read(EVALUATE))
     named = {(step.get("uses") or step["run"]).partition("@")[0]: step for step in found}
     restored, saved = named["actions/cache/restore"], named["actions/cache/save"]
     assert restored["with"]["path"] == saved["with"]["path"] == "runs"
     assert restored["with"]["key"].startswith(restored["with"]["restore-keys"])
     assert saved["with"]["key"] == f"${{{{ steps.{restored['id']}.outputs.cache-primary-key }}}}"
-    uploaded = named["actions/upload-artifact"]
-    assert uploaded["with"]["path"].split() == ["site/", "junit/"]
+    uploaded = {
+        step["with"]["name"]: step["with"]["path"] for step in found if "upload-artifact" in step.get("uses", "")
+    }
+    assert {name: path.split() for name, path in uploaded.items()} == {
+        "board-and-gates": ["site/", "junit/"],
+        "gates-summary": ["gates.md"],
+    }
     late = found[found.index(next(step for step in found if "nox -s gate" in step.get("run", ""))) :]
     assert all("!cancelled()" in step["if"] for step in late)
+
+
+def test_only_the_job_that_runs_no_code_of_the_pull_request_may_write_comments() -> None:
+    workflow = read(COMMENT)
+    assert workflow["permissions"] == {"contents": "read"}
+    (job,) = workflow["jobs"].values()
+    assert job["permissions"] == {"actions": "read", "pull-requests": "write"}
+    assert "head_repository.full_name == github.repository" in job["if"]
+    assert [step.get("uses", "").partition("@")[0] for step in job["steps"]] == ["actions/download-artifact", ""]
+    assert workflow["on"]["workflow_run"]["workflows"] == [read(EVALUATE)["name"]]
+    (summary,) = [step["with"]["name"] for step in job["steps"] if "with" in step]
+    assert summary in [step.get("with", {}).get("name") for step in steps(read(EVALUATE))]
+
+
+GH = """#!/bin/sh
+# A made-up `gh`, which notes its arguments and the body that it is given.
+echo "$@" >> "$CALLS"
+case "$*" in
+    *PATCH*|*POST*) cp comment.md "$CALLS.body" ;;
+    *) [ -z "$KNOWN" ] || printf '%s\\n' $KNOWN ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("known", "written"),
+    [
+        ("", "api --method POST repos/us/ours/issues/7/comments --field body=@comment.md"),
+        ("41 42", "api --method PATCH repos/us/ours/issues/comments/41 --field body=@comment.md"),
+    ],
+)
+def test_the_comment_is_written_once_and_then_renewed(known: str, written: str, tmp_path: Path) -> None:
+    (step,) = [step for step in steps(read(COMMENT)) if "run" in step]
+    (tmp_path / "bin").mkdir()
+    gh = tmp_path / "bin" / "gh"
+    gh.write_text(GH)
+    gh.chmod(0o755)
+    (tmp_path / "gates.md").write_text("6 of 6 rules pass" + "." * 100_000)
+    calls = tmp_path / "calls"
+    names = {"REPOSITORY": "us/ours", "PULL_REQUEST": "7", "KNOWN": known, "CALLS": str(calls)}
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    subprocess.run(["bash", "-e", "-c", step["run"]], cwd=tmp_path, env={"PATH": path, **names}, check=True, timeout=30)
+    asked, done = calls.read_text().splitlines()
+    assert asked.startswith("api --paginate repos/us/ours/issues/7/comments --jq")
+    assert done == written
+    body = (tmp_path / "calls.body").read_text()
+    assert body.startswith("<!-- harness: gates -->\n6 of 6 rules pass")
+    assert len(body) < 65_536, "the most that a comment may have"
