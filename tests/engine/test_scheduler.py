@@ -166,7 +166,7 @@ def test_the_share_of_busy_workers_and_the_longest_chain() -> None:
     spans = [span("x", "one", 10, 14, "long"), span("y", "two", 11, 13), span("z", "one", 18, 20, "long")]
     assert timelines.busy(spans, 2) == pytest.approx(8 / 20)
     assert timelines.summary(spans, 2, 12.34) == (
-        "12.3 s in all, workers busy for 40% of the time between first and last task; the longest chain was long "
+        "12.3 s in all, workers busy for 40 % of the time between first and last task; the longest chain was long "
         "(10.0 s)"
     )
     assert timelines.busy([], 2) == 0
