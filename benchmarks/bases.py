@@ -254,10 +254,14 @@ def cells(family: Family, method: str, folder: Path) -> Iterator[tuple[str, str]
         module = peft if method == "lora" else transformer
         return transformer.SequenceClassifier(merged(module.network(inputs)), inputs.base, MAX_LENGTH)
 
+    def of_converted() -> Any:
+        models.check_convertible(converted_job.model, inputs.base, MAX_LENGTH)  # as an evaluation does at its beginning
+        return models.load(converted_job.model, converted_job.ingredients)
+
     steps: dict[str, Callable[[], Any]] = {
         "scores": lambda: models.load(torch_job.model, changed(inputs, states_dir=None)),
         **({"merges": of_merged} if method == "lora" else {}),
-        "OpenVINO": lambda: models.load(converted_job.model, converted_job.ingredients),
+        "OpenVINO": of_converted,
     }
     for step, load in steps.items():
         with refusals() as refused:
@@ -274,7 +278,7 @@ def refusals() -> Iterator[list[str]]:
     try:
         yield found
     except HarnessError as problem:
-        found.append(" ".join(str(problem).split()))
+        found.append(re.sub(r"^model '[^']*': ", "", " ".join(str(problem).split())))
 
 
 def measure(names: Sequence[str]) -> list[list[str]]:
@@ -298,8 +302,7 @@ trained on it in fp32, and both are scored, merged and converted.
 
 A number is the largest difference, over {texts} texts of 1 to {length} tokens, between the harness's probabilities and
 those of transformers and PEFT, which read one text at a time, without padding; at most {allowed:.0e} counts as working.
-A letter stands for a refusal, whose reason is below: the model fails by name, and the others go on. A head has nothing
-to merge.
+A letter stands for a refusal, before anything is trained, whose reason is below. A head has nothing to merge.
 
 Weights of a real size add rounding of their own: [precision.md](precision.md) says how variants of trained weights are
 compared.

@@ -2,10 +2,13 @@
 
 import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.fixtures import Result
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "bases.md"
@@ -40,3 +43,20 @@ def test_the_benchmark_measures_what_the_page_says(bases: ModuleType) -> None:
         trains, *differences = outcomes
         assert trains == "yes", (family, method)
         assert all(cell == "–" or float(cell) <= bases.ALLOWED for cell in differences)
+
+
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [("T5", "OpenVINO cannot convert a t5"), ("Mistral", "longer than the base's sliding window, 16 tokens")],
+)
+def test_what_cannot_be_converted_is_refused_before_anything_is_trained(
+    family: str, reason: str, bases: ModuleType, tmp_path: Path, harness: Callable[..., Result]
+) -> None:
+    bases.make_base(tmp_path / "base", bases.FAMILIES[family])
+    suite = bases.write_suite(tmp_path, bases.FAMILIES[family], "head")
+    refused = harness("evaluate", suite, "--workers", 1)
+    assert refused.code == 2
+    assert refused.err.startswith("model 'head-openvino': OpenVINO ")
+    assert reason in refused.err
+    assert "use runtime = 'torch'" in refused.err
+    assert not (tmp_path / "runs" / "adapters").exists()

@@ -77,6 +77,7 @@ def bring_up_to_date(
     wanted = [declared for declared in suite.model if not model_ids or declared.id in model_ids]
     models.check_installed(wanted)
     inputs = gather(suite, workspace)
+    _check_convertible(suite, wanted, inputs)
     asked = _Asked(suite, inputs, workspace, split_ids, without, limit, fresh, uuid.uuid4().hex)
     expectations.note(suite, asked.splits, workspace)
     scheduler = Scheduler(map_unordered)
@@ -197,6 +198,15 @@ async def _bring_up_to_date(asked: _Asked, chain: Sequence[Model], scheduler: Sc
 
 def _adapters_of(wanted: Sequence[Model]) -> set[str]:
     return {used for declared in wanted if (used := getattr(declared, "adapter", None)) is not None}
+
+
+def _check_convertible(suite: Suite, wanted: Sequence[Model], inputs: ResolvedInputs) -> None:
+    """Refuse models that OpenVINO cannot compute on their bases, before anything is trained for them."""
+    adapters = {adapter.id: adapter.base for adapter in suite.adapter}
+    for model in wanted:
+        base_id = getattr(model, "base", None) or adapters.get(getattr(model, "adapter", None) or "")
+        if base_id is not None:
+            models.check_convertible(model, inputs.bases[base_id].folder, suite.text.max_length)
 
 
 def _slow(suite: Suite, wanted: Sequence[Model], kind: str) -> list[str]:
