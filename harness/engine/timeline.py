@@ -58,8 +58,8 @@ def summary(spans: Sequence[Span], workers: int, wall_seconds: float) -> str:
     lasted = {chain: _from_first_to_last([span for span in spans if span.chain == chain]) for chain in _chains(spans)}
     longest = max(lasted, key=lambda chain: lasted[chain])
     return (
-        f"{wall_seconds:.1f} s in all, workers busy for {100 * busy(spans, workers):.0f} % of the time between first and last "
-        f"task; the longest chain was {longest} ({lasted[longest]:.1f} s)"
+        f"{wall_seconds:.1f} s in all, workers busy for {100 * busy(spans, workers):.0f} % of the time between first "
+        f"and last task; the longest chain was {longest} ({lasted[longest]:.1f} s)"
     )
 
 
