@@ -7,6 +7,7 @@ that would change the network or the tokenizer are refused by name, so that nobo
 import json
 import math
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from harness.models import weight_files
 from harness.models.configs import json_object
 from harness.models.weight_files import WEIGHTS
 
+transformers_alone = threading.Lock()
+"""Held by a thread that imports transformers or builds a network with it. Two at once would find half of the package,
+and leave each other's default number format to the whole process."""
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 LARGEST_BYTES = 10_000_000
 """A tokenizer's configuration may list thousands of tokens."""
@@ -106,14 +110,9 @@ def check_size(folder: Path, who: str) -> None:
     Raises:
         DataError: transformers cannot build the network, or it is larger than its weights.
     """
-    import torch
-    from transformers import AutoConfig, AutoModel
-
     try:
-        described: Any = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        with torch.device("meta"):
-            auto: Any = AutoModel  # untyped there
-            network = auto.from_config(described, trust_remote_code=False)
+        with transformers_alone:
+            network = _described(folder)
     except Exception as problem:  # noqa: BLE001 (the configuration may make transformers raise anything)
         reason = " ".join(str(problem).split()) or type(problem).__name__
         raise DataError(f"{who}: no network can be built from its {CONFIG} ({reason[:500]})") from None
@@ -124,6 +123,17 @@ def check_size(folder: Path, who: str) -> None:
         raise DataError(
             f"{who}: its {CONFIG} describes a network of {asked + beside:,} numbers, but its {WEIGHTS} holds {held:,}"
         )
+
+
+def _described(folder: Path) -> Any:
+    """The network that a configuration describes, without memory for its numbers."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    described: Any = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    auto: Any = AutoModel  # untyped there
+    with torch.device("meta"):
+        return auto.from_config(described, trust_remote_code=False)
 
 
 def without_file_names(path: Path, who: str) -> bytes | None:

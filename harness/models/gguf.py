@@ -19,6 +19,7 @@ from typing import Any
 
 from harness.artifacts import digest
 from harness.errors import DataError, UsageError
+from harness.models import base_config
 
 WEIGHTS, ORIGIN = "model.safetensors", "gguf.json"
 
@@ -55,7 +56,8 @@ def dequantised(pins: Sequence[str], find: Callable[[Path], Path], cache: Path, 
 
 def _convert(file: Path, folder: Path, who: str) -> None:
     try:
-        described = _converted(file, folder)
+        with base_config.transformers_alone:
+            described = _converted(file, folder)
     except Exception as problem:  # noqa: BLE001 (the file may make both packages raise anything)
         reason = " ".join(str(problem).split()) or type(problem).__name__
         raise DataError(f"{who}: {file.name} cannot be read as a GGUF model ({reason[:500]})") from None

@@ -4,16 +4,18 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoTokenizer
 
 from harness.artifacts import digest
 from harness.errors import DataError
-from harness.models import bases
+from harness.models import base_config, bases
 from harness.models.transformer import untrained
 from harness.suite.schema import PathBase
 
@@ -190,3 +192,20 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(base: Path) -> None:
     (base / "vocab.txt").unlink(missing_ok=True)
     os.mkfifo(base / "vocab.txt")
     assert not (resolved(base).folder / "vocab.txt").exists()
+
+
+def test_networks_of_two_number_formats_are_described_in_threads_at_once(tiny_base: Path, tmp_path: Path) -> None:
+    folders = []
+    for name in ("float16", "bfloat16"):
+        folder = tmp_path / name
+        shutil.copytree(tiny_base, folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"dtype": name}))
+        folders.append(folder)
+    before = torch.get_default_dtype()
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda folder: base_config.check_size(folder, "base"), folders * 40))
+        assert torch.get_default_dtype() == before
+    finally:
+        torch.set_default_dtype(before)
