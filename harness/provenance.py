@@ -68,7 +68,6 @@ def _cpu_flags() -> set[str]:
     return set(_cpu_info().get("flags", _cpu_info().get("Features", "")).split())
 
 
-@cache
 def git(folder: Path) -> tuple[str | None, bool | None]:
     """Commit of the repository around `folder`, and whether tracked files differ; None where git has no answer."""
     commit = ask_git(folder, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")

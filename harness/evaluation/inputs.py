@@ -71,6 +71,10 @@ class ResolvedInputs:
     the suite reports rather than forbids."""
     device: str = PROCESSOR
     """Kind of device on which networks are trained and scored."""
+    git_commit: str | None = None
+    """Commit of the repository around the suite file; None where git has no answer."""
+    git_dirty: bool | None = None
+    """True if tracked files differ from that commit."""
 
 
 def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
@@ -93,7 +97,9 @@ def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
     audit.refuse(judged)
     jobs = training_jobs(suite, splits, bases, workspace.adapters, workspace.device)
     trainings = {(job.adapter.id, job.seed): job for job in jobs}
-    return ResolvedInputs(splits, bases, trainings, (*notes, *judged.reported), workspace.device)
+    commit, is_dirty = provenance.git(workspace.suite_path.resolve().parent)
+    warnings = (*notes, *judged.reported)
+    return ResolvedInputs(splits, bases, trainings, warnings, workspace.device, commit, is_dirty)
 
 
 def load_splits(suite: Suite, workspace: Workspace) -> tuple[repeats.Settled, tuple[str, ...]]:

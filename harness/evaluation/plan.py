@@ -7,7 +7,7 @@ that immediately.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from harness import data, keys, provenance
+from harness import data, keys
 from harness.artifacts import digest
 from harness.errors import LeakError
 from harness.evaluation import parity
@@ -46,7 +46,7 @@ def plan(
     models = [model for model in suite.model if not model_ids or model.id in model_ids]
     found = evaluation_weights.find(suite, models, materials, workspace) if found is None else found
     scored = scored_splits(suite, materials, split_ids=split_ids, limit=limit).values()
-    git = provenance.git(workspace.suite_path.resolve().parent)
+    git = materials.git_commit, materials.git_dirty
     sample, planned = parity.sample(suite, materials.splits), []
     for model in models:
         by_seed = evaluation_weights.recipes(suite, model, materials, found)

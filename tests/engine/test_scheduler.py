@@ -84,7 +84,7 @@ def test_the_most_urgent_task_goes_first_and_of_these_the_longest() -> None:
     scheduler = Scheduler(partial(in_turn, done=done))
     scheduler.run(
         [
-            doubled(scheduler, [1, 2], Priority(2)),
+            doubled(scheduler, [1, 2], Priority(2, cost=99)),
             doubled(scheduler, [3], Priority(1, cost=5)),
             doubled(scheduler, [4], Priority(1, cost=9)),
         ]

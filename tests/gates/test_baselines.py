@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -562,7 +562,7 @@ def test_the_rules_own_model_is_scored_again_or_else_the_cheapest_that_shows_som
 
 
 @pytest.fixture
-def repository(suite_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+def repository(suite_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Git in the folder of the suite, which is committed there and tagged `v1`."""
     identity = {f"GIT_{who}_{what}": "t@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     for name, value in {**identity, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}.items():
@@ -570,15 +570,13 @@ def repository(suite_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(suite_path.parent), *words], check=True, capture_output=True, text=True)
-        provenance.git.cache_clear()  # one command, one process: the tests' process makes many
         return done.stdout.strip()
 
     git("init", "--quiet")
     git("add", suite_path.name)
     git("commit", "--quiet", "-m", "first")
     git("tag", "v1")
-    yield git
-    provenance.git.cache_clear()
+    return git
 
 
 def test_every_kind_of_reference_leads_to_what_was_evaluated_then(
@@ -611,7 +609,6 @@ def test_uncommitted_changes_are_no_evaluation_of_a_commit(
     harness: Command, suite_path: Path, again: Any, repository: Callable[..., str]
 ) -> None:
     suite_path.write_text(suite_path.read_text().replace("epochs = 20,", "epochs = 1,"))
-    provenance.git.cache_clear()
     again()
     result = harness("gate", suite_path, "--baseline", "v1")
     assert result.code == 2

@@ -2,9 +2,11 @@
 
 import itertools
 import json
+import math
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from harness.gates import sequential
 from harness.gates.sequential import Sides, units_in_order
 from harness.progress import Advance, silent
 from harness.records import Example, Outcomes
+from harness.stats import anytime
+from harness.stats.anytime import Seen
 from harness.stats.inference import Floats
 from harness.store import reader
 from harness.store.connection import opened
@@ -292,6 +296,43 @@ def test_a_fail_that_will_be_corrected_for_ten_rules_takes_more_units_and_stands
     assert 10 * among.numbers["p_fail"] <= 0.025 < 10 * alone.numbers["p_fail"]
     passing = [sequential.decide(rule("min", 0.7), sides, many, silent, family=n) for n in (1, 10)]
     assert passing[0] == passing[1]
+
+
+def test_the_evidence_is_that_of_units_of_different_sizes_each_with_its_own_sum() -> None:
+    names = [f"c{math.isqrt(i)}" for i in range(400)]  # clusters of 1, 3, 5, … examples
+    many, generator = _split(400, clusters=names).examples, np.random.default_rng(7)
+    right = generator.random(400) < 0.85
+    found = sequential.decide(
+        rule("min", 0.8), Sides((sequential.from_outcomes(outcomes(many, right)),), ()), many, silent
+    )
+    units = [[i for i, name in enumerate(names) if name == f"c{number}"] for number in range(20)]
+    sums, sizes = np.array([right[unit].sum() for unit in units]), np.array([len(unit) for unit in units])
+    above, below = anytime.log_evidence(Seen(sums.astype(float), sizes, 39, 20.0, 0.0, 1.0), 0.8)
+    assert found.outcome == "inconclusive", "all units are seen, so that their order does not matter"
+    assert found.numbers["p_fail"] == pytest.approx(math.exp(min(0.0, -below)))
+    assert found.numbers["value"] == pytest.approx(right.mean())
+    assert above > 0
+
+
+def test_a_rule_about_a_slice_scores_nothing_else() -> None:
+    many, scored = examples(400), list[int]()
+    whole = sequential.from_outcomes(outcomes(many, np.ones(400, dtype=bool)))
+
+    def noted(examples: Sequence[Example], advance: Advance) -> Floats:
+        scored.extend(one.label for one in examples)
+        return whole(examples, advance)
+
+    one = replace(rule("min", 0.8), slice="label=negative")
+    found = sequential.decide(one, Sides((noted,), ()), many, silent)
+    assert (found.outcome, found.numbers["of_units"], set(scored)) == ("pass", 200, {0})
+
+
+def test_of_several_seeds_the_verdict_says_that_it_is_about_these_weights() -> None:
+    many = examples(400)
+    side = sequential.from_outcomes(outcomes(many, np.ones(400, dtype=bool)))
+    one, two = (sequential.decide(rule("min", 0.8), Sides((side,) * n, ()), many, silent) for n in (1, 2))
+    assert "about these weights, not other seeds" in two.reason
+    assert "seeds" not in one.reason
 
 
 def test_equal_models_at_the_margin_stay_undecided_to_the_end() -> None:

@@ -14,6 +14,7 @@ from harness.gates import watch
 from harness.records import Watched
 from harness.store import reader, writer
 from harness.store.connection import Connection, opened
+from tests.conftest import _outcomes
 from tests.worlds import World
 
 NOW = datetime(2025, 1, 1)  # noqa: DTZ001 (the store keeps UTC without a zone)
@@ -99,6 +100,12 @@ def test_the_more_models_are_watched_the_more_an_alarm_needs(store: Connection) 
     assert (one.alarm_at, both.alarm_at) == (1000.0, 2000.0)
 
 
+def test_worse_is_negative_whatever_the_metric() -> None:
+    better, worse = (_outcomes([0, 1, 1, 0], scores) for scores in ([0.1, 0.9, 0.8, 0.2], [0.4, 0.9, 0.3, 0.2]))
+    for metric in ("accuracy", "log_loss"):
+        assert watch._gap(metric, [worse], [better]) < 0 < watch._gap(metric, [better], [worse])
+
+
 # The command
 
 
@@ -131,6 +138,9 @@ def test_a_commit_that_trains_other_weights_is_recorded_once(world: World) -> No
     shown = world.command("baseline", "watch", "main", world.suite).stdout
     assert "No lasting fall" in shown
     assert "Nothing new was recorded of tiny-full on test" in shown
+    assert "uncommitted" not in watched(world).stderr
+    world.edit('name = "made-up"', 'name = "made-up"  # edited')
+    assert "there are uncommitted changes" in watched(world).stderr
 
 
 def test_an_alarm_ends_with_exit_code_1_and_names_the_commit(world: World) -> None:
@@ -164,4 +174,9 @@ def _series(world: World) -> str:
 
     suite = load(world.suite)
     kept = baseline_file.read(baseline_file.path_of(world.suite, "main"), suite.name)
-    return watch._series(suite, ("tiny-full", "test"), kept.runs[0].split_digest, kept.runs)
+    own = watch._series(suite, ("tiny-full", "test"), kept.runs[0].split_digest, kept.runs)
+    of_other_rows = watch._series(suite, ("tiny-full", "test"), "other rows", kept.runs)
+    set_anew = [replace(run, run_id="another") for run in kept.runs]
+    of_other_baseline = watch._series(suite, ("tiny-full", "test"), kept.runs[0].split_digest, set_anew)
+    assert len({own, of_other_rows, of_other_baseline}) == 3, "their values cannot be compared"
+    return own
