@@ -207,7 +207,9 @@ def model_rows(
 def _what(method: str, base_id: str | None, runs: Sequence[ScoredRun]) -> str:
     """Method and base; the form that the base's weights had, where they were dequantised; where answers come from."""
     specs = [scored.run.spec for scored in runs]
-    origins = dict.fromkeys(one for spec in specs for one in (spec.get("base_origin"), spec["model"].get("origin")))
+    origins = dict.fromkeys(
+        one for spec in specs for one in (spec.get("base_origin"), spec.get("model", {}).get("origin"))
+    )
     return "; ".join([formats.method_phrase(method, base_id), *(origin for origin in origins if origin)])
 
 

@@ -108,7 +108,8 @@ def test_loading_a_base_in_bfloat16_takes_little_more_memory_than_its_file(tmp_p
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) <= 1.15 * size, int(done.stdout) / size
+    back_again = 32 * 2**20  # pages of libraries that the system had taken from the process, and that it reads again
+    assert int(done.stdout) <= 1.15 * size + back_again, int(done.stdout) / size
 
 
 def test_a_base_that_is_larger_than_memory_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
