@@ -14,9 +14,9 @@ by the function that needs it.
 """
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ from harness.suite.schema import Suite
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.engine import MapUnordered
     from harness.evaluation.ingest import Report
     from harness.evaluation.inputs import PinnedData, ResolvedInputs
     from harness.evaluation.scoring import Job
@@ -148,30 +149,20 @@ def evaluate(
         DataError: an input cannot be had or is not what was pinned.
         LeakError: a scored split shares texts with a training split, and the suite forbids it.
     """
-    from harness.engine import ENGINES, local
+    from harness.engine import local
     from harness.evaluation import results as stored
     from harness.evaluation.evaluate import bring_up_to_date
     from harness.evaluation.evaluate import results as primary_results
     from harness.models import slow_imports
     from harness.store.connection import opened
 
-    check_known("engine", [engine], ENGINES)
     check_known("model", models, project.models)
     check_known("split to score", splits, project.scored_splits)
     workspace = project.workspace
-    _check_device(project, engine)
     imports = slow_imports(declared for declared in project.suite.model if not models or declared.id in models)
     if engine == "local" and not project.db.is_file():  # there is something to do
         local.start_importing(imports, workers)
-    opening = ENGINES[engine](
-        workers,
-        progress,
-        address=address,
-        folder=project.db.parent,
-        gpus_per_worker=gpus_per_worker,
-        imports=imports,
-    )
-    with opening as map_unordered:
+    with _engine(project, engine, imports, workers, address, gpus_per_worker, progress) as map_unordered:
         jobs, report = bring_up_to_date(
             project.suite,
             workspace,
@@ -188,10 +179,27 @@ def evaluate(
     return report
 
 
-def _check_device(project: Project, engine: str) -> None:
-    """Check that the device is on this machine, if this machine computes."""
-    if engine == "local":
+@contextmanager
+def _engine(
+    project: Project,
+    name: str,
+    imports: Sequence[str],
+    workers: int | None,
+    address: str | None,
+    gpus_per_worker: int,
+    progress: Progress,
+) -> "Iterator[MapUnordered]":
+    """Open an engine for a project, once its device is known to be there if this machine computes."""
+    from harness.engine import ENGINES
+
+    check_known("engine", [name], ENGINES)
+    if name == "local":
         devices.check_present(project.device)
+    folder = project.db.parent
+    with ENGINES[name](
+        workers, progress, address=address, folder=folder, imports=imports, gpus_per_worker=gpus_per_worker
+    ) as map_unordered:
+        yield map_unordered
 
 
 def train(
@@ -217,7 +225,6 @@ def train(
         UsageError: the suite trains no such adapter.
         SuiteError: a method does not fit its base, or the installed PEFT; nothing was trained.
     """
-    from harness.engine import ENGINES
     from harness.engine.scheduler import complete
     from harness.evaluation.evaluate import train_missing
     from harness.evaluation.inputs import gather
@@ -225,19 +232,9 @@ def train(
     from harness.models import SLOW_IMPORTS
 
     trainable = [declared.id for declared in project.suite.trained_adapters]
-    check_known("engine", [engine], ENGINES)
     check_known("adapter to train", adapters, trainable)
     suite, workspace, wanted = project.suite, project.workspace, adapters or trainable
-    _check_device(project, engine)
-    opening = ENGINES[engine](
-        workers,
-        progress,
-        address=address,
-        folder=project.db.parent,
-        imports=SLOW_IMPORTS,
-        gpus_per_worker=gpus_per_worker,
-    )
-    with opening as map_unordered:
+    with _engine(project, engine, SLOW_IMPORTS, workers, address, gpus_per_worker, progress) as map_unordered:
         inputs = gather(suite, workspace)
         failures = complete(map_unordered, lambda scheduler: train_missing(suite, inputs, workspace, scheduler, wanted))
     found = [trained_here(job, failures.get(key)) for key, job in inputs.trainings.items() if key[0] in wanted]
@@ -581,7 +578,6 @@ def check_variants(
     Raises:
         UsageError: the suite declares no such model with trained weights.
     """
-    from harness.engine import ENGINES
     from harness.engine.scheduler import complete
     from harness.evaluation import parity
     from harness.evaluation.inputs import gather
@@ -590,19 +586,9 @@ def check_variants(
 
     suite, workspace = project.suite, project.workspace
     trained = [declared.id for declared in suite.model if parity.has_variants(declared)]
-    check_known("engine", [engine], ENGINES)
     check_known("model with trained weights", models, trained)
     variants, warnings = parity.installed()
-    _check_device(project, engine)
-    opening = ENGINES[engine](
-        workers,
-        progress,
-        address=address,
-        folder=project.db.parent,
-        imports=SLOW_IMPORTS,
-        gpus_per_worker=gpus_per_worker,
-    )
-    with opening as map_unordered:
+    with _engine(project, engine, SLOW_IMPORTS, workers, address, gpus_per_worker, progress) as map_unordered:
         made = checks(suite, gather(suite, workspace), workspace, model_ids=models, variants=variants)
         found = complete(map_unordered, lambda scheduler: parity.bring_up_to_date(made, workspace, scheduler))
     if {check.model.id for check in made} < set(models or trained):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from harness.artifacts import plugins
 from harness.data import SOURCES
 from harness.models import BACKENDS
 from harness.store.connection import opened
@@ -20,6 +21,24 @@ from harness.suite.models import BACKEND_NAMES
 from harness.suite.splits import SOURCE_NAMES
 from tests import processes
 from tests.test_docs import CONTRIBUTING, blocks
+
+
+def test_a_folder_below_the_one_of_the_call_is_no_place_of_plug_ins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unpacked archive could hold a folder that has the name of a relative place on the search path."""
+    planted = tmp_path / "relative" / "planted-1.0.dist-info"
+    planted.mkdir(parents=True)
+    (planted / "METADATA").write_text("Metadata-Version: 2.1\nName: planted\nVersion: 1.0\n")
+    (planted / "entry_points.txt").write_text("[adapter_harness.metrics]\nplanted = os:getcwd\n")
+    monkeypatch.chdir(tmp_path)
+    for place, expected in (("relative", False), (str(tmp_path / "relative"), True)):
+        plugins._entries.cache_clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "path", [place, *sys.path])
+            assert ("planted" in plugins.names("metric")) == expected
+    plugins._entries.cache_clear()
+
 
 SUITE = """
 version = 1

@@ -7,6 +7,7 @@ Finding a plug-in reads metadata only. Its package is imported when a suite that
 cannot be used is refused before anything is trained or scored.
 """
 
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
@@ -37,7 +38,17 @@ class Origin:
 
 @cache
 def _entries(kind: Kind) -> tuple[metadata.EntryPoint, ...]:
-    return tuple(metadata.entry_points(group=GROUP.format(kind=kind)))
+    """Entry points of installed packages; the first of several packages of one name counts, as on import.
+
+    Relative places on the search path, such as those of editable installations, are left out: they would be looked up
+    in the folder of the call, where an unpacked archive may lie.
+    """
+    absolute = [place for place in sys.path if Path(place).is_absolute()]
+    found: dict[str, tuple[metadata.EntryPoint, ...]] = {}
+    for distribution in metadata.distributions(path=absolute):
+        if entries := tuple(distribution.entry_points.select(group=GROUP.format(kind=kind))):
+            found.setdefault(distribution.name, entries)
+    return tuple(entry for entries in found.values() for entry in entries)
 
 
 def names(kind: Kind) -> list[str]:

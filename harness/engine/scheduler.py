@@ -1,9 +1,9 @@
 """Coroutines whose tasks share the workers of one engine: none is idle while any of them has work.
 
     async def adapt(model, scheduler):
-        async for job, failure in scheduler.map_unordered(train, jobs_of(model), Priority(TRAIN)):
+        async for job, failure in scheduler.map_unordered(train, jobs_of(model), TRAIN):
             ...
-        async for task, done in scheduler.map_unordered(score, tasks_of(model), Priority(SCORE)):
+        async for task, done in scheduler.map_unordered(score, tasks_of(model), SCORE):
             ...
 
     scheduler = Scheduler(map_unordered)
@@ -23,7 +23,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from types import coroutine
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from harness.engine.protocol import Interrupted, MapUnordered, WorkerLost
 from harness.engine.timeline import Span
@@ -31,15 +31,6 @@ from harness.progress import Advance, Progress
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Priority(NamedTuple):
-    """Order of tasks that wait for a worker."""
-
-    rank: int = 0
-    """Tasks of a lower rank go first."""
-    cost: float = 0.0
-    """Among tasks of one rank, the longest go first, so that none of them is left for the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +86,7 @@ class Scheduler:
     def __init__(self, map_unordered: MapUnordered) -> None:
         self._engine = map_unordered
         self._order = count()
-        self._waiting: list[tuple[int, float, int, _Call[Any, Any]]] = []
+        self._waiting: list[tuple[int, int, _Call[Any, Any]]] = []
         self._steps: dict[int, _Results[Any, Any]] = {}
         self._started: list[Strand[Any]] = []
         self._current = ""
@@ -104,14 +95,17 @@ class Scheduler:
         """Tasks that are done, in the order in which they ended."""
 
     def map_unordered(
-        self, function: Callable[[T, Progress], R], items: Sequence[T], priority: Priority | None = None
+        self, function: Callable[[T, Progress], R], items: Sequence[T], rank: int = 0
     ) -> AsyncIterator[tuple[T, R | WorkerLost]]:
-        """Apply a module-level function of (item, progress) to items; yield (item, result) as they finish."""
-        rank, cost = priority or Priority()
+        """Apply a module-level function of (item, progress) to items; yield (item, result) as they finish.
+
+        Args:
+            rank: items of a lower rank go first; among those of one rank, the ones that have waited longest.
+        """
         results, owner = _Results[T, R](len(items)), next(self._order)
         self._steps[owner] = results
         for item in items:
-            heapq.heappush(self._waiting, (rank, -cost, next(self._order), _Call(owner, self._current, function, item)))
+            heapq.heappush(self._waiting, (rank, next(self._order), _Call(owner, self._current, function, item)))
         return results
 
     def run(self, coroutines: Sequence[Coroutine[Any, None, R]]) -> list[R]:
@@ -191,7 +185,7 @@ def complete(map_unordered: MapUnordered, steps: Callable[[Scheduler], Coroutine
 class _Backlog(Iterator[Any]):
     """Tasks that wait, the most urgent first. It may be empty for now, and have more after a result."""
 
-    def __init__(self, waiting: list[tuple[int, float, int, _Call[Any, Any]]]) -> None:
+    def __init__(self, waiting: list[tuple[int, int, _Call[Any, Any]]]) -> None:
         self._waiting = waiting
 
     def __next__(self) -> _Call[Any, Any]:

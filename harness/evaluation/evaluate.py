@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 from harness import models, provenance
 from harness.engine import Interrupted, MapUnordered, WorkerLost
-from harness.engine.scheduler import Priority, Scheduler
+from harness.engine.scheduler import Scheduler
 from harness.errors import RunError, SuiteError
 from harness.evaluation import expectations, forgetting, parity, shards, weights
 from harness.evaluation import plan as plans
@@ -45,7 +45,7 @@ from harness.training.plan import TrainingJob
 
 Failures: TypeAlias = dict[tuple[str, int], str]
 """Reasons why trainings failed, by adapter id and seed."""
-FIT, TRAIN, CHECK, SCORE, INFORM = map(Priority, range(5))
+FIT, TRAIN, CHECK, SCORE, INFORM = range(5)
 """Order of tasks that wait for a worker. Chains that begin with a training are the longest, and verdicts wait for
 scores; audit and forgetting inform."""
 

@@ -11,7 +11,7 @@ from harness import data, provenance
 from harness.data import audit, lock, repeats
 from harness.data.source import Places
 from harness.engine import WorkerLost
-from harness.engine.scheduler import Priority, Scheduler
+from harness.engine.scheduler import Scheduler
 from harness.models import tokens
 from harness.models.bases import ResolvedBase, resolve, tokenizer_folder
 from harness.models.device import PROCESSOR
@@ -209,7 +209,7 @@ class Unaudited:
 
 
 async def audit_once(
-    suite: Suite, splits: Mapping[str, Split], workspace: Workspace, scheduler: Scheduler, priority: Priority
+    suite: Suite, splits: Mapping[str, Split], workspace: Workspace, scheduler: Scheduler, rank: int
 ) -> list[str]:
     """Audit a suite's splits unless the store holds an audit of exactly these rows.
 
@@ -224,7 +224,7 @@ async def audit_once(
     path = workspace.suite_path
     if rows > AUDITED_UNASKED:
         return [f"{path}: not audited, because it has {rows:,} rows; `harness data {path}` audits them"]
-    async for _, audited in scheduler.map_unordered(_audit, [Unaudited(suite, splits, workspace)], priority):
+    async for _, audited in scheduler.map_unordered(_audit, [Unaudited(suite, splits, workspace)], rank):
         if isinstance(audited, WorkerLost):
             return [f"{path}: not audited: {audited.reason}; `harness data {path}` audits it"]
         found_now, problems = audited

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness import keys, models, provenance
 from harness.engine import WorkerLost
-from harness.engine.scheduler import Priority, Scheduler
+from harness.engine.scheduler import Scheduler
 from harness.errors import HarnessError
 from harness.evaluation.inputs import Workspace
 from harness.evaluation.weights import Recipe, Weights
@@ -337,7 +337,7 @@ def _why(variant: str, unfit: Sequence[str], kind: str) -> str:
 
 
 async def bring_up_to_date(
-    checks: Sequence[Check], workspace: Workspace, scheduler: Scheduler, priority: Priority | None = None
+    checks: Sequence[Check], workspace: Workspace, scheduler: Scheduler, rank: int = 0
 ) -> list[Parity]:
     """Make the checks that are not stored or have no numbers, and store each as soon as it is made.
 
@@ -347,7 +347,7 @@ async def bring_up_to_date(
     parts = [_parts(check) for check in unmade(checks, workspace)]
     scored: list[dict[str, Floats | str]] = [{} for _ in parts]
     places = {id(part): place for place, of_check in enumerate(parts) for part in of_check}
-    async for part, answers in scheduler.map_unordered(_score, [part for some in parts for part in some], priority):
+    async for part, answers in scheduler.map_unordered(_score, [part for some in parts for part in some], rank):
         place = places[id(part)]
         scored[place][part.variant] = answers.reason if isinstance(answers, WorkerLost) else answers
         if len(scored[place]) == len(parts[place]):
@@ -418,9 +418,8 @@ def _compared(check: Check, scored: Mapping[str, Floats | str]) -> list[Parity]:
     found = []
     for variant, spec in check.specs.items():
         one = _scores_in_training(check) if variant == RELOADED else scored[REFERENCE]
-        pair = (one, scored[variant])
-        problem = next((answers for answers in pair if isinstance(answers, str)), None)
-        answers: tuple[Floats, Floats] | str = problem if problem is not None else pair  # type: ignore[assignment]
+        other = scored[variant]
+        answers = one if isinstance(one, str) else other if isinstance(other, str) else (one, other)
         found.append(measured(check.weights.record, variant, spec, len(check.texts), answers))
     return found
 

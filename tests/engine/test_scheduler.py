@@ -12,7 +12,7 @@ import pytest
 
 from harness.engine import ENGINES, Interrupted, WorkerLost
 from harness.engine import timeline as timelines
-from harness.engine.scheduler import Priority, Scheduler, complete
+from harness.engine.scheduler import Scheduler, complete
 from harness.engine.timeline import Span
 from harness.errors import UsageError
 from harness.progress import Progress, silent
@@ -48,8 +48,8 @@ def in_turn(function: Any, items: Iterable[Any], done: list[Any]) -> Iterator[tu
         yield item, function(item, silent)
 
 
-async def doubled(scheduler: Scheduler, items: list[int], priority: Priority | None = None) -> list[int]:
-    return [result async for _, result in scheduler.map_unordered(double, items, priority)]  # type: ignore[misc]
+async def doubled(scheduler: Scheduler, items: list[int], rank: int = 0) -> list[int]:
+    return [result async for _, result in scheduler.map_unordered(double, items, rank)]  # type: ignore[misc]
 
 
 async def steps(scheduler: Scheduler, start: int) -> int:
@@ -79,17 +79,17 @@ def test_tasks_of_two_chains_run_at_once(tmp_path: Path) -> None:
         assert scheduler.run([meet(scheduler, one, other), meet(scheduler, other, one)]) == [True, True]
 
 
-def test_the_most_urgent_task_goes_first_and_of_these_the_longest() -> None:
+def test_tasks_of_a_lower_rank_go_first_and_of_one_rank_in_their_order() -> None:
     done: list[int] = []
     scheduler = Scheduler(partial(in_turn, done=done))
     scheduler.run(
         [
-            doubled(scheduler, [1, 2], Priority(2, cost=99)),
-            doubled(scheduler, [3], Priority(1, cost=5)),
-            doubled(scheduler, [4], Priority(1, cost=9)),
+            doubled(scheduler, [1, 2], 2),
+            doubled(scheduler, [3], 1),
+            doubled(scheduler, [4], 1),
         ]
     )
-    assert done == [4, 3, 1, 2]
+    assert done == [3, 4, 1, 2]
 
 
 def test_a_chain_may_wait_for_two_others_that_it_started() -> None:
@@ -118,7 +118,7 @@ def test_an_error_ends_every_chain_and_each_may_still_store_what_it_has() -> Non
 
 
 def test_an_interruption_reaches_each_chain_with_its_own_items() -> None:
-    told: dict[str, list[int]] = {}
+    noted: dict[str, list[int]] = {}
 
     def interrupted(function: Any, items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
         """A made-up engine that is interrupted while it has two items in progress."""
@@ -130,13 +130,13 @@ def test_an_interruption_reaches_each_chain_with_its_own_items() -> None:
         try:
             await doubled(scheduler, items)
         except Interrupted as interruption:
-            told[name] = list(interruption.under_way)
+            noted[name] = list(interruption.under_way)
             raise
 
     scheduler = Scheduler(interrupted)
     with pytest.raises(Interrupted) as raised:
         scheduler.run([noting(scheduler, "a", [1]), noting(scheduler, "b", [2, 3])])
-    assert told == {"a": [1], "b": [2]}
+    assert noted == {"a": [1], "b": [2]}
     assert raised.value.under_way == (1, 2)
 
 
