@@ -227,7 +227,7 @@ def train(
     """
     from harness.engine.scheduler import complete
     from harness.evaluation.evaluate import train_missing
-    from harness.evaluation.inputs import gather
+    from harness.evaluation.inputs import bases_of, gather
     from harness.evaluation.weights import MissingWeights, Weights, trained_here
     from harness.models import SLOW_IMPORTS
 
@@ -235,7 +235,7 @@ def train(
     check_known("adapter to train", adapters, trainable)
     suite, workspace, wanted = project.suite, project.workspace, adapters or trainable
     with _engine(project, engine, SLOW_IMPORTS, workers, address, gpus_per_worker, progress) as map_unordered:
-        inputs = gather(suite, workspace)
+        inputs = gather(suite, workspace, bases_of(suite, adapter_ids=wanted))
         failures = complete(map_unordered, lambda scheduler: train_missing(suite, inputs, workspace, scheduler, wanted))
     found = [trained_here(job, failures.get(key)) for key, job in inputs.trainings.items() if key[0] in wanted]
     trained = [one for one in found if isinstance(one, Weights)]
@@ -580,7 +580,7 @@ def check_variants(
     """
     from harness.engine.scheduler import complete
     from harness.evaluation import parity
-    from harness.evaluation.inputs import gather
+    from harness.evaluation.inputs import bases_of, gather
     from harness.evaluation.plan import checks
     from harness.models import SLOW_IMPORTS
 
@@ -589,7 +589,8 @@ def check_variants(
     check_known("model with trained weights", models, trained)
     variants, warnings = parity.installed()
     with _engine(project, engine, SLOW_IMPORTS, workers, address, gpus_per_worker, progress) as map_unordered:
-        made = checks(suite, gather(suite, workspace), workspace, model_ids=models, variants=variants)
+        inputs = gather(suite, workspace, bases_of(suite, model_ids=models or trained))
+        made = checks(suite, inputs, workspace, model_ids=models or trained, variants=variants)
         found = complete(map_unordered, lambda scheduler: parity.bring_up_to_date(made, workspace, scheduler))
     if {check.model.id for check in made} < set(models or trained):
         warnings.append(f"some weights are not there yet; `harness evaluate {project.path}` trains them")
@@ -737,12 +738,12 @@ def _planned(
 ) -> "tuple[ResolvedInputs, list[Job]]":
     """The verified inputs of a suite, and what is to be scored on them."""
     from harness.evaluation import plan as evaluation_plan
-    from harness.evaluation.inputs import gather
+    from harness.evaluation.inputs import bases_of, gather
 
     check_known("model", models, project.models)
     check_known("split to score", splits, project.scored_splits)
     workspace = project.workspace
-    inputs = gather(project.suite, workspace)
+    inputs = gather(project.suite, workspace, bases_of(project.suite, model_ids=models or project.models))
     return inputs, evaluation_plan.plan(project.suite, inputs, workspace, model_ids=models, split_ids=splits)
 
 

@@ -27,7 +27,7 @@ from harness.evaluation import plan as plans
 from harness.evaluation import results as evaluation_results
 from harness.evaluation.forgetting import Measurement
 from harness.evaluation.ingest import Ingester, Report
-from harness.evaluation.inputs import ResolvedInputs, Workspace, audit_once, gather
+from harness.evaluation.inputs import ResolvedInputs, Workspace, audit_once, bases_of, gather
 from harness.evaluation.scoring import Job
 from harness.evaluation.shards import Task
 from harness.evaluation.weights import FoundWeights
@@ -76,7 +76,7 @@ def bring_up_to_date(
     """
     wanted = [declared for declared in suite.model if not model_ids or declared.id in model_ids]
     models.check_installed(wanted)
-    inputs = gather(suite, workspace)
+    inputs = gather(suite, workspace, bases_of(suite, model_ids=[declared.id for declared in wanted]))
     _check_convertible(suite, wanted, inputs)
     asked = _Asked(suite, inputs, workspace, split_ids, without, limit, fresh, uuid.uuid4().hex)
     expectations.note(suite, asked.splits, workspace)

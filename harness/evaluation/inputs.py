@@ -1,7 +1,7 @@
 """Inputs of a suite, found on disk or fetched, and verified before anything is trained or scored."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +77,12 @@ class ResolvedInputs:
     """True if tracked files differ from that commit."""
 
 
-def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
-    """Load and verify every split and base, and make sure that no model would be scored on rows it is trained on.
+def gather(suite: Suite, workspace: Workspace, base_ids: Collection[str] | None = None) -> ResolvedInputs:
+    """Load and verify splits and bases, and make sure that no model would be scored on rows it is trained on.
+
+    Args:
+        base_ids: the bases that are needed, such as those of some models (`bases_of`), and only what is trained on
+            them; all where None. Fetching and hashing one takes up to minutes.
 
     Raises:
         DataError: an input is unavailable or differs from its pin, or repeats texts where the suite forbids it.
@@ -86,7 +90,9 @@ def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
     """
     with ThreadPoolExecutor() as threads:  # most of the time goes to digests of large files, which need no lock
         resolved = {
-            base.id: threads.submit(resolve, base, workspace.suite_path.parent, workspace.cache) for base in suite.base
+            base.id: threads.submit(resolve, base, workspace.suite_path.parent, workspace.cache)
+            for base in suite.base
+            if base_ids is None or base.id in base_ids
         }
         settled, notes = load_splits(suite, workspace)
         bases = {base_id: found.result() for base_id, found in resolved.items()}
@@ -100,6 +106,15 @@ def gather(suite: Suite, workspace: Workspace) -> ResolvedInputs:
     commit, is_dirty = provenance.git(workspace.suite_path.resolve().parent)
     warnings = (*notes, *judged.reported)
     return ResolvedInputs(splits, bases, trainings, warnings, workspace.device, commit, is_dirty)
+
+
+def bases_of(suite: Suite, *, model_ids: Collection[str] = (), adapter_ids: Collection[str] = ()) -> set[str]:
+    """Ids of the bases of these models, with those of their adapters, and of these adapters."""
+    models = [model for model in suite.model if model.id in model_ids]
+    used = {getattr(model, "adapter", None) for model in models} | set(adapter_ids)
+    named = {getattr(model, "base", None) for model in models}
+    named |= {adapter.base for adapter in suite.adapter if adapter.id in used}
+    return {base.id for base in suite.base if base.id in named}
 
 
 def load_splits(suite: Suite, workspace: Workspace) -> tuple[repeats.Settled, tuple[str, ...]]:

@@ -23,7 +23,7 @@ from harness import provenance
 from harness.artifacts import atomic, digest
 from harness.errors import UsageError
 from harness.evaluation import results
-from harness.evaluation.inputs import Workspace, gather
+from harness.evaluation.inputs import Workspace, bases_of, gather
 from harness.evaluation.plan import plan
 from harness.records import Outcomes, Prediction, Run
 from harness.store.connection import opened
@@ -146,7 +146,9 @@ def of_stored(
         UsageError: some of these runs are not stored with the inputs that they would have now.
         StoreError: there is no store.
     """
-    jobs = plan(suite, gather(suite, workspace), workspace, model_ids=model_ids, split_ids=split_ids)
+    wanted = model_ids or [model.id for model in suite.model]
+    inputs = gather(suite, workspace, bases_of(suite, model_ids=wanted))
+    jobs = plan(suite, inputs, workspace, model_ids=wanted, split_ids=split_ids)
     with opened(workspace.db, read_only=True) as connection:
         found = results.of(connection, jobs)
     if found.missing:

@@ -24,7 +24,7 @@ from harness.progress import Progress, silent
 from harness.records import Answer, Evidence, Expected, Outcome, Run, Split, Verdict
 from harness.stats import inference
 from harness.store import reader, writer
-from harness.store.connection import Connection, opened
+from harness.store.connection import Connection, check_exists, opened
 from harness.suite.rules import Rule, of_expectations, of_gates
 from harness.suite.schema import Suite
 
@@ -68,11 +68,13 @@ def judge_stored(
         StoreError: there is no store to judge on.
     """
     rules = [*of_gates(suite), *of_expectations(suite)]
+    early_rules = [rule for rule in of_gates(suite) if sequential or rule.sequential]
+    if not early_rules:
+        check_exists(workspace.db)  # before bases are fetched in vain
     materials = gather(suite, workspace)
     known = stored_overlaps(suite, materials.splits, workspace) or ()
     warnings, notes = [*materials.warnings, *nearly_equal(known)], list[str]()
     jobs = plan(suite, materials, workspace)
-    early_rules = [rule for rule in of_gates(suite) if sequential or rule.sequential]
     with opened(workspace.db, read_only=not early_rules) as connection:  # from an empty store, if need be
         baselines = gates_baselines.find(connection, suite, workspace, jobs, rules, against)
         found = results.of(connection, jobs, {name: one.baseline for name, one in baselines.items()})

@@ -28,6 +28,16 @@ SNAPSHOT_PREFIX, IMPORT_PREFIX = ".store-copy-", ".store-import-"
 """Prefixes of temporary folders beside the store: copies for reading, and bundles being checked."""
 
 
+def check_exists(path: Path) -> None:
+    """Refuse to read a store that is not there.
+
+    Raises:
+        StoreError: there is no file.
+    """
+    if not path.is_file():
+        raise StoreError(f"{path}: there is no store here yet; run `harness evaluate SUITE` first")
+
+
 @contextmanager
 def opened(
     path: Path, *, read_only: bool = False, lock_wait_seconds: float = LOCK_WAIT_SECONDS
@@ -43,8 +53,8 @@ def opened(
         StoreError: there is no file to read, or it is not a store, was written by a newer release, or is held by
             another process. Within the block: the file is damaged, or there is no room on the disk or in memory.
     """
-    if read_only and not path.is_file():
-        raise StoreError(f"{path}: there is no store here yet; run `harness evaluate SUITE` first")
+    if read_only:
+        check_exists(path)
     connection = _connect(path, read_only, lock_wait_seconds)
     try:
         with _store_errors(path):

@@ -53,18 +53,19 @@ def jobs(
     adapters_dir: Path,
     kind: str = PROCESSOR,
 ) -> list[TrainingJob]:
-    """One job for every adapter that a suite trains and every one of its seeds, in the file's order.
+    """One job for every adapter that a suite trains on these bases and every one of its seeds, in the file's order.
 
     Args:
         kind: kind of device to train on.
     """
+    trained = [adapter for adapter in suite.trained_adapters if adapter.base in bases]
     rendered = {
         split_id: tuple(suite.text.render(example.title, example.content) for example in splits[split_id].examples)
-        for split_id in {adapter.train.split for adapter in suite.trained_adapters}
+        for split_id in {adapter.train.split for adapter in trained}
     }
     return [
         _job(suite, adapter, seed, splits[adapter.train.split], rendered, bases[adapter.base], adapters_dir, kind)
-        for adapter in suite.trained_adapters
+        for adapter in trained
         for seed in adapter.train.seeds
     ]
 

@@ -6,7 +6,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+import harness
 from harness.artifacts import digest
+from harness.errors import DataError, StoreError
 from harness.evaluation.inputs import Workspace, gather
 from harness.evaluation.plan import plan
 from harness.suite.load import load
@@ -98,3 +102,22 @@ def test_six_times_as_many_adapters_take_six_times_the_calls_to_check_and_to_pla
         planned.append(calls(lambda suite=suite, w=workspace: plan(suite, gather(suite, w), w)))  # type: ignore[misc]
     assert checked[1] <= 6.3 * checked[0]
     assert planned[1] <= 6.3 * planned[0]
+
+
+def test_a_model_that_needs_no_base_is_scored_although_none_can_be_had(tiny_base: Path, tmp_path: Path) -> None:
+    path = suite_of(tmp_path, tiny_base, 2)
+    path.write_text(path.read_text() + '[[model]]\nid = "majority"\nbackend = "majority"\ntrain_split = "train"\n')
+    (tmp_path / "base" / "model.safetensors").unlink()
+    project = harness.open(path, tmp_path / "runs" / "harness.duckdb")
+    assert harness.evaluate(project, models=["majority"], workers=1).scored[0].model_id == "majority"
+    with pytest.raises(DataError, match="base tiny: "):
+        harness.evaluate(project, models=["majority", "m1"], workers=1)
+
+
+def test_a_store_that_is_missing_is_reported_before_any_base_is_fetched(tiny_base: Path, tmp_path: Path) -> None:
+    path = suite_of(tmp_path, tiny_base, 1)
+    gate = '[[gate]]\nmodel = "m1"\nsplit = "test"\nmetric = "accuracy"\nmin = 0.5\non_inconclusive = "fail"\n'
+    path.write_text(path.read_text() + gate)
+    (tmp_path / "base" / "model.safetensors").unlink()
+    with pytest.raises(StoreError, match="there is no store here yet"):
+        harness.judge(harness.open(path, tmp_path / "runs" / "harness.duckdb"))
