@@ -1,7 +1,8 @@
 """Every job of the project, for people and for CI: `nox -s evaluate`, `nox -s tests`, `nox --list`.
 
-All sessions share one environment, `.nox/dev`, which the `dev` session builds once and rebuilds only when what it is
-made from changes. The others run its interpreter and need no network while it stands.
+Two environments, built once and rebuilt only when what they are made from changes; while they stand, no session needs a
+network. `.nox/run` has what evaluates, judges and renders; `.nox/dev` has the tests' tools, browsers' driver, OpenVINO
+and Ray besides. Where `.nox/dev` stands, it serves for both.
 """
 
 import hashlib
@@ -15,40 +16,63 @@ nox.options.sessions = ["tests", "lint", "types", "imports"]
 nox.options.error_on_external_run = False
 
 ROOT = Path(__file__).parent
-VENV = ROOT / ".nox" / "dev"
-BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
-PYTHON = str(BIN / ("python.exe" if os.name == "nt" else "python"))
-STAMP = VENV / "inputs.sha256"
 QUICKSTART = "suites/quickstart.toml"
 README_PICTURE = "docs/leaderboard.png"
 
 
-def inputs_digest() -> str:
-    """Digest of what the environment is made from: the interpreter, the declared packages and their constraints."""
-    made_from = [sys.version, str(ROOT), *((ROOT / name).read_text() for name in ("pyproject.toml", "constraints.txt"))]
-    return hashlib.sha256("\0".join(made_from).encode()).hexdigest()
+class Environment:
+    """A virtual environment with the project and some of its extras."""
+
+    def __init__(self, name: str, extras: str) -> None:
+        self.folder, self.extras = ROOT / ".nox" / name, extras
+        self.bin = self.folder / ("Scripts" if os.name == "nt" else "bin")
+        self.python = str(self.bin / ("python.exe" if os.name == "nt" else "python"))
+        self.stamp = self.folder / "inputs.sha256"
+
+    def digest(self) -> str:
+        """Digest of what it is made from: the interpreter, the declared packages and their constraints."""
+        files = [(ROOT / name).read_text() for name in ("pyproject.toml", "constraints.txt")]
+        return hashlib.sha256("\0".join([sys.version, str(ROOT), self.extras, *files]).encode()).hexdigest()
+
+    def stands(self) -> bool:
+        """Whether it is there and made from the current inputs."""
+        return self.stamp.is_file() and self.stamp.read_text() == self.digest() and Path(self.python).exists()
+
+    def build(self, session: nox.Session) -> None:
+        """Install into the session's environment, which is this one, unless it stands."""
+        if self.stands():
+            session.log(f"{self.folder.relative_to(ROOT)} stands")
+            return
+        self.stamp.unlink(missing_ok=True)
+        # Nine of ten modules are never imported; the others are compiled once, when they are.
+        session.install("--no-compile", "-c", "constraints.txt", "-e", f".[{self.extras}]", silent=False)
+        self.stamp.write_text(self.digest())
 
 
-def stands() -> bool:
-    """Whether the environment is there and made from the current inputs."""
-    return STAMP.is_file() and STAMP.read_text() == inputs_digest() and Path(PYTHON).exists()
+DEV, RUN = Environment("dev", "dev"), Environment("run", "models,quickstart")
 
 
 @nox.session(venv_backend="venv", reuse_venv=True)
 def dev(session: nox.Session) -> None:
-    """Build the environment that all sessions share, unless it stands."""
-    if stands():
-        session.log("the shared environment stands")
-        return
-    STAMP.unlink(missing_ok=True)
-    # Nine of ten modules are never imported; the others are compiled once, when they are.
-    session.install("--no-compile", "-c", "constraints.txt", "-e", ".[dev]", silent=False)
-    STAMP.write_text(inputs_digest())
+    """Build the environment of every session, unless it stands."""
+    DEV.build(session)
 
 
-def run(session: nox.Session, *words: str, **environment: str) -> None:
-    """Run a module of the shared environment, which keeps the bytecode of what it imports."""
-    session.run(PYTHON, "-m", *words, env={"PYTHONDONTWRITEBYTECODE": "", **environment}, external=True)
+@nox.session(venv_backend="none" if DEV.stands() else "venv", reuse_venv=True)
+def run(session: nox.Session) -> None:
+    """Build the smaller environment of `evaluate`, `gate` and `site`, unless it or the whole one stands."""
+    if not DEV.stands():
+        RUN.build(session)
+
+
+def module(session: nox.Session, environment: Environment, *words: str, **variables: str) -> None:
+    """Run a module in an environment, which keeps the bytecode of what it imports."""
+    session.run(environment.python, "-m", *words, env={"PYTHONDONTWRITEBYTECODE": "", **variables}, external=True)
+
+
+def harness(session: nox.Session, *words: str) -> None:
+    """Run a module of the project in the environment that stands."""
+    module(session, DEV if DEV.stands() else RUN, *words)
 
 
 @nox.session(venv_backend="none", requires=["dev"])
@@ -57,50 +81,50 @@ def tests(session: nox.Session) -> None:
     # Processes run on all cores already: more threads in each would wait for one another.
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     in_order = ["-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
-    run(session, "pytest", *in_order, "--cov", *session.posargs, **one_thread)
+    module(session, DEV, "pytest", *in_order, "--cov", *session.posargs, **one_thread)
 
 
-@nox.session(venv_backend="none", requires=["dev"])
+@nox.session(venv_backend="none", requires=["run"])
 def evaluate(session: nox.Session) -> None:
     """The main job: train and score the quickstart suite, render the board, judge its gates."""
-    run(session, "harness.cli.job", *(session.posargs or [QUICKSTART]))
+    harness(session, "harness.cli.job", *(session.posargs or [QUICKSTART]))
 
 
-@nox.session(venv_backend="none", requires=["dev"])
+@nox.session(venv_backend="none", requires=["run"])
 def gate(session: nox.Session) -> None:
     """Judge the gates on what is stored."""
-    run(session, "harness", "gate", *(session.posargs or [QUICKSTART]))
+    harness(session, "harness", "gate", *(session.posargs or [QUICKSTART]))
 
 
-@nox.session(venv_backend="none", requires=["dev"])
+@nox.session(venv_backend="none", requires=["run"])
 def site(session: nox.Session) -> None:
     """Render the leaderboard from what is stored."""
-    run(session, "harness", "site", *(session.posargs or [QUICKSTART]))
+    harness(session, "harness", "site", *(session.posargs or [QUICKSTART]))
 
 
 @nox.session(venv_backend="none", requires=["dev"])
 def pictures(session: nox.Session) -> None:
     """Take pictures of the rendered site, the README's own among them; needs a Chromium on the PATH."""
-    session.run(PYTHON, "benchmarks/pictures.py", *(session.posargs or ["--readme", README_PICTURE]), external=True)
+    session.run(DEV.python, "benchmarks/pictures.py", *(session.posargs or ["--readme", README_PICTURE]), external=True)
 
 
 @nox.session(venv_backend="none", requires=["dev"])
 def lint(session: nox.Session) -> None:
     """Check style and format with ruff."""
-    run(session, "ruff", "check", ".")
-    run(session, "ruff", "format", "--check", ".")
+    module(session, DEV, "ruff", "check", ".")
+    module(session, DEV, "ruff", "format", "--check", ".")
 
 
 @nox.session(venv_backend="none", requires=["dev"])
 def types(session: nox.Session) -> None:
     """Check types with mypy, strictly, tests included."""
-    run(session, "mypy")
+    module(session, DEV, "mypy")
 
 
 @nox.session(venv_backend="none", requires=["dev"])
 def imports(session: nox.Session) -> None:
     """Check that the layers hold."""
-    session.run(str(BIN / "lint-imports"), external=True)
+    session.run(str(DEV.bin / "lint-imports"), external=True)
 
 
 @nox.session(venv_backend="none", requires=["dev"])
@@ -109,7 +133,7 @@ def bench(session: nox.Session) -> None:
 
     What follows `--` is a suite and, with --db, its store: the quickstart's where nothing follows.
     """
-    session.run(PYTHON, "benchmarks/throughput.py", external=True)
+    session.run(DEV.python, "benchmarks/throughput.py", external=True)
     for words in (
         ["inference.py"],
         ["inference.py", "--base", "distilbert"],
@@ -121,16 +145,16 @@ def bench(session: nox.Session) -> None:
         ["training.py"],
         ["speedups.py"],
     ):
-        session.run(PYTHON, f"benchmarks/{words[0]}", *words[1:], *session.posargs, external=True)
+        session.run(DEV.python, f"benchmarks/{words[0]}", *words[1:], *session.posargs, external=True)
 
 
 @nox.session(venv_backend="none", requires=["dev"])
 def simulate(session: nox.Session) -> None:
     """Find out by simulation whether intervals, gates and sample sizes keep their promises; prints, asserts nothing."""
-    session.run(PYTHON, "benchmarks/simulations.py", *session.posargs, external=True)
+    session.run(DEV.python, "benchmarks/simulations.py", *session.posargs, external=True)
 
 
 @nox.session(venv_backend="none", requires=["dev"])
 def fuzz(session: nox.Session) -> None:
     """Feed made-up and mutated input to everything that parses what others wrote; fails where one is not refused."""
-    session.run(PYTHON, "benchmarks/fuzz.py", *session.posargs, external=True)
+    session.run(DEV.python, "benchmarks/fuzz.py", *session.posargs, external=True)
