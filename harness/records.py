@@ -127,7 +127,10 @@ class Parity:
     form: str
     """`reloaded`, `torch fp32 merged`, `torch bf16`, `openvino int8`, …"""
     n: int
-    """Number of texts that both classified."""
+    """Number of texts that the variant classified."""
+    compared: int | None
+    """Number of them that the reference classified too: those near the decision, and a fixed share of the others. None
+    in checks made by earlier releases, which compared all of them."""
     flips: int | None
     """Texts to which they assign different classes. No labels are read."""
     flips_low: float | None

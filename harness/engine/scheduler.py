@@ -18,7 +18,7 @@ import os
 import platform
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -148,6 +148,11 @@ class Scheduler:
         """Run two coroutines beside each other; both are steps of the chain that waits for them."""
         first, second = self.start(one, self._current), self.start(other, self._current)
         return await first, await second
+
+    async def gather_all(self, coroutines: Iterable[Coroutine[Any, None, R]]) -> list[R]:
+        """Run any number of coroutines of one kind beside each other, as steps of the chain that waits for them."""
+        strands = [self.start(steps, self._current) for steps in coroutines]
+        return [await strand for strand in strands]
 
     def _wake(self, event: Any) -> None:
         for strand in self._blocked.pop(event, []):

@@ -3,9 +3,13 @@
 The reference is torch in fp32, nothing merged. Another variant of the same weights is used only if it assigns nearly
 all texts of a fixed sample to the same class and moves no log-odds far. Labels are never read. A check is made once and
 stored; planning needs no torch, but making a check does.
+
+The reference is the slowest of all, so it reads only texts that can matter: those that the variant puts so near the
+decision that the allowed move could flip them, and a quarter of the sample, which shows the moves elsewhere. Any other
+text could have flipped only by a move further than allowed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
@@ -30,7 +34,10 @@ from harness.suite.schema import CheckpointModel, Model, PeftModel, PromptModel,
 from harness.suite.text import Rendered
 
 SAMPLE = 256
-"""Number of texts of the scored splits on which variants are compared."""
+"""Number of texts of the scored splits that variants classify."""
+SPREAD = 64
+"""The reference classifies so many of them, evenly spread, whatever a variant answers. A variant that differs by
+rounding alone, whose tolerance allows no flip, is compared on these: an error in it would show on most texts."""
 CLIP = 1e-9
 """Least distance of a probability from 0 and 1 in log-odds: float64 lacks the digits of 1 - p below it."""
 REFERENCE = "torch fp32"
@@ -213,17 +220,18 @@ def measured(
 
     Args:
         described: the check's inputs, from `spec`.
-        n: number of texts of the check.
-        answers: probabilities of class 1 by reference and variant, each of shape (n,), or why there are none.
+        n: number of texts that the variant classified.
+        answers: probabilities of class 1 by reference and variant for the texts that are compared, each of shape
+            (compared,), or why there are none. The others are taken as not flipped.
     """
-    tolerance, flips, low, high, move = TOLERANCES[variant], None, None, None, None
+    tolerance, flips, low, high, move, compared = TOLERANCES[variant], None, None, None, None, None
     turned_positive, turned_negative, p_value = None, None, None
     if not isinstance(answers, str):
         reference, other = answers
         turned_positive = int(((other > 0.5) & ~(reference > 0.5)).sum())
         turned_negative = int(((reference > 0.5) & ~(other > 0.5)).sum())
         p_value = inference.mcnemar(turned_positive, turned_negative)
-        flips, n = turned_positive + turned_negative, len(reference)
+        flips, compared = turned_positive + turned_negative, len(reference)
         low, high = inference.wilson(flips, n)
         move = float(np.abs(log_odds(other) - log_odds(reference)).max())
     return Parity(
@@ -233,6 +241,7 @@ def measured(
         seed=record.seed,
         form=variant,
         n=n,
+        compared=compared,
         flips=flips,
         flips_low=low,
         flips_high=high,
@@ -344,15 +353,7 @@ async def bring_up_to_date(
     Returns:
         All of them, in the order of the checks and their variants.
     """
-    parts = [_parts(check) for check in unmade(checks, workspace)]
-    scored: list[dict[str, Floats | str]] = [{} for _ in parts]
-    places = {id(part): place for place, of_check in enumerate(parts) for part in of_check}
-    async for part, answers in scheduler.map_unordered(_score, [part for some in parts for part in some], rank):
-        place = places[id(part)]
-        scored[place][part.variant] = answers.reason if isinstance(answers, WorkerLost) else answers
-        if len(scored[place]) == len(parts[place]):
-            with opened(workspace.db) as connection:
-                writer.write_parities(connection, _compared(part.check, scored[place]))
+    await scheduler.gather_all(_make(check, workspace, scheduler, rank) for check in unmade(checks, workspace))
     stored = _stored(checks, workspace)
     return [stored[key] for key in dict.fromkeys(key for check in checks for key in check.keys.values())]
 
@@ -377,12 +378,55 @@ def unmade(checks: Sequence[Check], workspace: Workspace) -> list[Check]:
     return todo
 
 
+async def _make(check: Check, workspace: Workspace, scheduler: Scheduler, rank: int) -> None:
+    """Classify the texts with every variant, those that matter with the reference, and store the comparisons."""
+    parts = [Part(check, variant, tuple(_read_by(variant, len(check.texts)))) for variant in check.specs]
+    scored = {part.variant: answers async for part, answers in _scored(parts, scheduler, rank)}
+    places = to_compare(scored, len(check.texts))
+    reference = [Part(check, REFERENCE, tuple(places))] if places else []
+    scored |= {part.variant: answers async for part, answers in _scored(reference, scheduler, rank)}
+    with opened(workspace.db) as connection:
+        writer.write_parities(connection, _compared(check, scored, places))
+
+
+async def _scored(
+    parts: Sequence["Part"], scheduler: Scheduler, rank: int
+) -> AsyncIterator[tuple["Part", Floats | str]]:
+    async for part, answers in scheduler.map_unordered(_score, parts, rank):
+        yield part, answers.reason if isinstance(answers, WorkerLost) else answers
+
+
+def _read_by(variant: str, n: int) -> range:
+    """The places of the texts that a variant classifies, of n."""
+    return _spread(n) if TOLERANCES[variant].flips == 0 else range(n)
+
+
+def _spread(n: int) -> range:
+    """Evenly spread places of n: SPREAD of them, or up to twice as many."""
+    return range(0, n, max(n // SPREAD, 1))
+
+
+def to_compare(scored: Mapping[str, Floats | str], n: int) -> list[int]:
+    """The places of the texts that the reference classifies, of n, given the scores of the variants."""
+    answered = {variant: scores for variant, scores in scored.items() if variant != RELOADED}
+    places: set[int] = set()
+    for variant, scores in answered.items():
+        if isinstance(scores, str):
+            continue
+        places |= set(_spread(n))
+        is_far = np.abs(log_odds(scores)) > TOLERANCES[variant].move  # False where a score is not a number
+        places |= {place for place, far in zip(_read_by(variant, n), is_far, strict=True) if not far}
+    return sorted(places)
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The texts of a check, to be scored with its reference or one of its variants."""
+    """Some texts of a check, to be classified by its reference or one of its variants."""
 
     check: Check
     variant: str
+    places: tuple[int, ...]
+    """Places of these texts among those of the check."""
 
     @property
     def label(self) -> str:
@@ -391,41 +435,60 @@ class Part:
         seed = "" if record.seed is None else f" seed {record.seed}"
         return f"parity of {record.adapter_id}{seed}: {self.variant}"
 
-
-def _parts(check: Check) -> list[Part]:
-    """List what is scored for a check. The scores of training, for `reloaded`, are on the card."""
-    has_reference = any(variant != RELOADED for variant in check.specs)
-    return [Part(check, variant) for variant in ((REFERENCE, *check.specs) if has_reference else check.specs)]
+    @property
+    def texts(self) -> list[Rendered]:
+        """The texts."""
+        return [self.check.texts[place] for place in self.places]
 
 
 def _score(part: Part, progress: Progress) -> Floats | str:
-    """Score the texts of a check as one of its variants, in a worker: shape (n,), or the reason why there are none."""
+    """Classify texts of a check as one of its variants, in a worker: shape (n,), or the reason why there are none."""
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1), progress(part.label, len(part.check.texts)) as advance:
+    with threadpool_limits(1), progress(part.label, len(part.places)) as advance:
         try:
             if part.variant == RELOADED:
                 return _reloaded(part.check)
-            return _answers(part.check, part.variant, advance)
+            return _answers(part.check, part.variant, part.texts, advance)
         except HarnessError as problem:
             return str(problem)
         except Exception as problem:  # noqa: BLE001 (whatever a runtime does: this variant is not used)
             return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
 
-def _compared(check: Check, scored: Mapping[str, Floats | str]) -> list[Parity]:
-    """Compare every variant with the reference. A variant that failed is an outcome, not an exception."""
+def _compared(check: Check, scored: Mapping[str, Floats | str], places: Sequence[int]) -> list[Parity]:
+    """Compare every variant with the reference. A variant that failed is an outcome, not an exception.
+
+    Args:
+        places: of the texts that the reference classified.
+    """
     found = []
     for variant, spec in check.specs.items():
-        one = _scores_in_training(check) if variant == RELOADED else scored[REFERENCE]
-        other = scored[variant]
-        answers = one if isinstance(one, str) else other if isinstance(other, str) else (one, other)
-        found.append(measured(check.weights.record, variant, spec, len(check.texts), answers))
+        one, other = _scores_in_training(check) if variant == RELOADED else scored.get(REFERENCE), scored[variant]
+        n = len(check.texts) if isinstance(other, str) else len(other)
+        if isinstance(other, str):
+            answers: tuple[Floats, Floats] | str = other
+        elif one is None or isinstance(one, str):
+            answers = one or "the reference was not computed"
+        elif variant == RELOADED:
+            answers = one, other
+        else:
+            answers = _of_both(
+                dict(zip(places, one, strict=True)), zip(_read_by(variant, len(check.texts)), other, strict=True)
+            )
+        found.append(measured(check.weights.record, variant, spec, n, answers))
     return found
 
 
-def _answers(check: Check, variant: str, advance: Advance) -> Floats:
-    """Score the texts with a variant as an evaluation would: probabilities of class 1, shape (n,)."""
+def _of_both(reference: Mapping[int, float], variant: Iterable[tuple[int, float]]) -> tuple[Floats, Floats]:
+    """The scores of the texts that both classified, each by the text's place: shape (compared,) both."""
+    pairs = [(reference[place], score) for place, score in variant if place in reference]
+    one, other = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    return one, other
+
+
+def _answers(check: Check, variant: str, texts: Sequence[Rendered], advance: Advance) -> Floats:
+    """Classify texts with a variant as an evaluation would: probabilities of class 1, shape (n,)."""
     if variant == MERGED and isinstance(check.model, PromptModel):
         from harness.models import prompt
 
@@ -440,7 +503,7 @@ def _answers(check: Check, variant: str, advance: Advance) -> Floats:
         model = as_variant(check.model, variant)
         made_from = in_runtime(check.recipe, model, check.suite, check.cache)
         classifier = models.load(model, made_from)
-    return classifier.predict(check.texts, advance).scores
+    return classifier.predict(texts, advance).scores
 
 
 def _network(check: Check) -> Any:

@@ -109,9 +109,9 @@ def compare() -> None:
 
 def parity() -> None:
     made: dict[str, Any] = {
-        "adapter_id": "lora-r8", "seed": 13, "form": "openvino int8", "n": 885, "flips": 3, "flips_low": 0.001,
-        "flips_high": 0.01, "flips_allowed": 0.02, "turned_positive": 1, "turned_negative": 2, "p_value": 1.0,
-        "largest_move": 0.01234, "move_allowed": 0.5, "passed": True, "problem": None,
+        "adapter_id": "lora-r8", "seed": 13, "form": "openvino int8", "n": 885, "compared": 101, "flips": 3,
+        "flips_low": 0.001, "flips_high": 0.01, "flips_allowed": 0.02, "turned_positive": 1, "turned_negative": 2,
+        "p_value": 1.0, "largest_move": 0.01234, "move_allowed": 0.5, "passed": True, "problem": None,
     }  # fmt: skip
     show_parities("quickstart", [made_of(Parity, made)])
 

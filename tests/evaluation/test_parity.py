@@ -10,8 +10,9 @@ import pytest
 
 from harness import provenance
 from harness.evaluation import parity
-from harness.evaluation.parity import TOLERANCES, choose_variant, describe, measured, wanted
+from harness.evaluation.parity import TOLERANCES, choose_variant, describe, measured, to_compare, wanted
 from harness.records import AdapterRecord, Parity, Split
+from harness.stats import inference
 from harness.store import reader, writer
 from harness.store.connection import opened
 from harness.suite.load import load
@@ -37,6 +38,24 @@ def test_flips_are_texts_of_which_another_class_is_said() -> None:
     assert found.flips_high is not None
     assert 0 < found.flips_low < 3 / 256 < found.flips_high
     assert found.largest_move == pytest.approx(0.1, abs=1e-6)
+
+
+def test_the_reference_reads_texts_near_the_decision_and_a_quarter_of_the_others() -> None:
+    scores = np.full(256, 0.9)  # a log-odds of 2.2
+    scores[[1, 2, 3]] = 0.6, 0.38, np.nan  # 0.4 and -0.49: a move of 0.5 flips them
+    scores[5] = 0.63  # 0.53
+    read = to_compare({"torch bf16": scores, "torch fp32 merged": np.full(64, 0.5), "reloaded": np.zeros(4)}, 256)
+    assert read == sorted({*range(0, 256, 4), 1, 2, 3})
+    assert 5 in to_compare({"openvino int8": scores, "torch bf16": "no memory"}, 256), "a move of 2 is allowed"
+    assert to_compare({"torch bf16": "no memory", "reloaded": np.zeros(4)}, 256) == []
+    assert to_compare({"torch bf16": np.full(40, 0.99)}, 40) == list(range(40)), "of few texts, all"
+
+
+def test_texts_that_are_not_compared_count_as_not_flipped() -> None:
+    found = measured(WEIGHTS, FORM, {}, 256, (np.array([0.4, 0.9]), np.array([0.6, 0.9])))
+    assert (found.n, found.compared, found.flips) == (256, 2, 1)
+    assert found.passed
+    assert found.flips_high == pytest.approx(inference.wilson(1, 256)[1])
 
 
 def turned(positive: int, negative: int, same: int = 100) -> Parity:

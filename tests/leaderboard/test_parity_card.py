@@ -23,6 +23,7 @@ def note(bench: "Bench", adapter: str, seed: int, form: str, **changes: Any) -> 
         seed=seed,
         form=form,
         n=256,
+        compared=80,
         flips_allowed=0.01,
         move_allowed=0.5,
         spec={},

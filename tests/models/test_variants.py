@@ -341,6 +341,7 @@ def test_the_verb_holds_every_form_of_every_trained_model(world: World) -> None:
     rows = json.loads(result.stdout)
     assert {row["form"] for row in rows} == set(parity.TOLERANCES)
     assert {(row["adapter_id"], row["seed"]) for row in rows} == {("lora", 1), ("lora", 2), ("full", 1)}
+    assert all(row["n"] == row["compared"] for row in rows if row["problem"] is None), "of few texts, all"
     exact = [row for row in rows if row["form"] in ("reloaded", "torch fp32 merged", "openvino fp32")]
     assert all(row["passed"] and row["flips"] == 0 and row["p_value"] == 1 for row in exact)
     not_to_be_had = {row["form"] for row in rows if row["problem"] is not None}

@@ -205,8 +205,8 @@ def test_damage_to_a_split_is_named(sql: str, expected: list[str], store: Connec
 def test_a_parity_check_is_held_to_its_spec(store: Connection) -> None:
     spec = {"form": "torch bf16"}
     parity = Parity(
-        digest.of_json(spec), "a", "lora", None, "torch bf16", 9, 9, 0, 1, 8, 1, 20 / 2**9, 0.1, 1.0, 0.5, True, None,
-        spec, {}, NOW,
+        digest.of_json(spec), "a", "lora", None, "torch bf16", 9, 9, 9, 0, 1, 8, 1, 20 / 2**9, 0.1, 1.0, 0.5, True,
+        None, spec, {}, NOW,
     )  # fmt: skip
     writer.write_parities(store, [parity])
     assert problems(store) == []
