@@ -12,6 +12,7 @@ example's or a split's, are in `harness.data`.
 | training key | the weights of one adapter with one seed | `training` |
 | parity key | the comparison of a variant with its reference | `parity` |
 | conversion key | a model in another runtime's format | `conversion` |
+| likelihoods key | a language model's answers to given token ids | `likelihoods` |
 | forgetting key | how far an adapter moved its base on a split | `forgetting` |
 | expectation key | what the suite's authors expect of a split | `expectation` |
 """
@@ -215,6 +216,27 @@ def conversion(
         "calibrated_on": calibrated_on and [calibrated_on.digest, text.template, text.max_length],
         "scoring_code": scoring_code(),
         "packages": packages("openvino"),
+    }
+
+
+def likelihoods(
+    *, task: str, precision: str, base_digest: str | None, adapter_digest: str | None, device: str | None
+) -> Spec:
+    """Collect the inputs of a language model's answers to given token ids, including the processor.
+
+    Args:
+        device: kind of accelerator; None for the processor.
+    """
+    hardware = provenance.hardware()
+    return {
+        "task": task,
+        "precision": precision,
+        "base": base_digest,
+        "adapter_digest": adapter_digest,
+        "scoring_code": scoring_code(),
+        "packages": packages(),
+        "hardware": {name: hardware[name] for name in ("machine", "processor", "bf16")},
+        **_on(device),
     }
 
 

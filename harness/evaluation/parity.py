@@ -189,7 +189,7 @@ def in_runtime(recipe: Recipe, model: Model, suite: Suite, cache: Path) -> Model
     """Complete the inputs of a model for its runtime.
 
     OpenVINO gets the folder of the converted variant and the rows that calibrate it. Torch gets the folder of states
-    that models on one base share, unless a rule is about the model's speed.
+    that models on one base share, and a language model that of its answers, unless a rule is about the model's speed.
 
     Args:
         recipe: the model's; without weights for an untrained head, and for a head that the base brings.
@@ -198,8 +198,18 @@ def in_runtime(recipe: Recipe, model: Model, suite: Suite, cache: Path) -> Model
     """
     ingredients, weights = recipe.ingredients, recipe.usable
     if not isinstance(model, PeftModel | TransformerModel | CheckpointModel) or model.runtime != "openvino":
-        is_timed = model.id in suite.timed_model_ids  # work shared with other models would leave it without a timing
-        return ingredients if is_timed else replace(ingredients, states_dir=cache / "states")
+        if model.id in suite.timed_model_ids:  # work shared with other models would leave it without a timing
+            return ingredients
+        if isinstance(model, PromptModel):
+            asked = keys.likelihoods(
+                task=model.task,
+                precision=model.precision,
+                base_digest=recipe.base_digest,
+                adapter_digest=None if weights is None else weights.record.adapter_digest,
+                device=device.for_key(ingredients.device),
+            )
+            return replace(ingredients, likelihoods_dir=cache / "likelihoods" / keys.key(asked)[:32])
+        return replace(ingredients, states_dir=cache / "states")
     train = weights.train if weights is not None and model.precision == "int8" else None
     made_from = keys.conversion(
         base_digest=recipe.base_digest,

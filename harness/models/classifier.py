@@ -97,6 +97,9 @@ class ModelInputs:
     """Scores by example id that a system elsewhere gave; None for a model that is run here."""
     states_dir: Path | None = None
     """Folder that keeps states of a base's lower layers for its other models; None to keep none."""
+    likelihoods_dir: Path | None = None
+    """Folder that keeps what a language model answers to each prompt, for models that ask it the same; None to keep
+    nothing."""
     device: str = PROCESSOR
     """Kind of device that the network computes on."""
 

@@ -10,7 +10,18 @@ import numpy as np
 import torch
 
 from harness.errors import AdapterError, RunError
-from harness.models import causal, cloze, device, language_model, own_format, peft, tokens, transformer, variants
+from harness.models import (
+    causal,
+    cloze,
+    device,
+    kept_likelihoods,
+    language_model,
+    own_format,
+    peft,
+    tokens,
+    transformer,
+    variants,
+)
 from harness.models.classifier import CARD, Classifier, ModelInputs, PromptInputs, Scores, Solved
 from harness.models.padding import UNPADDED
 from harness.models.prompting import ClozeFrame, Frame
@@ -31,6 +42,7 @@ class Prompted:
         frame: the prompt with its shots.
         calibration: how likelihoods are corrected; None to leave them as they are.
         rows: training rows, for a threshold.
+        kept_in: folder that keeps the log-likelihoods for models that ask the same; None to keep nothing.
     """
 
     def __init__(
@@ -39,26 +51,34 @@ class Prompted:
         frame: Frame,
         calibration: Calibration | None,
         rows: Sequence[Solved],
+        kept_in: Path | None = None,
     ) -> None:
-        self.asked, self.frame = asked, frame
+        self.asked, self.frame, self.kept_in = asked, frame, kept_in
         self.n_negative = len(frame.prompt.label_words.negative)
         self.prior = torch.zeros(len(frame.answers), dtype=torch.float64)
         self.shift = 0.0
         method = calibration.method if calibration is not None else None
         if method == "domain_pmi" and calibration is not None:
-            self.prior = self._of([self._premise(calibration)])[0]
+            self.prior = self._of([self._premise(calibration)])[0][0]
         elif method == "contextual" and calibration is not None:
-            free = self.log_odds(
-                self._of([frame.ids("", text)[0] for text in calibration.content_free or CONTENT_FREE])
-            )
+            texts = calibration.content_free or CONTENT_FREE
+            free = self.log_odds(self._of([frame.ids("", text)[0] for text in texts])[0])
             positive = float((1 / (1 + np.exp(-free))).mean())
             self.shift = float(np.log(positive) - np.log1p(-positive))
         elif method == "threshold":
-            odds = self.log_odds(self._of([frame.ids(row.title, row.content)[0] for row in rows]))
+            odds = self.log_odds(self._of([frame.ids(row.title, row.content)[0] for row in rows])[0])
             self.shift = best_threshold(odds, [row.label for row in rows])
 
-    def _of(self, rows: Sequence[Sequence[int]], advance: Advance = lambda units, note: None) -> torch.Tensor:
-        return self.asked.log_likelihoods(rows, self.frame.answers, advance)
+    def _of(
+        self, rows: Sequence[Sequence[int]], advance: Advance = lambda units, note: None
+    ) -> tuple[torch.Tensor, float]:
+        """Log-likelihoods, shape (rows, words), and the seconds that another model spent on them."""
+        answers = self.frame.answers
+        ask = lambda: self.asked.log_likelihoods(rows, answers, advance)  # noqa: E731
+        found, borrowed_seconds = kept_likelihoods.kept(self.kept_in, rows, answers, ask)
+        if borrowed_seconds > 0:
+            advance(len(rows), "")
+        return found, borrowed_seconds
 
     def _premise(self, calibration: Calibration) -> list[int]:
         frame = self.frame
@@ -93,14 +113,15 @@ class Prompted:
             ids, was_cut = self.frame.ids(title, content)
             rows.append(ids)
             cut += was_cut
-        odds = self.log_odds(self._of(rows, advance)) - self.shift
+        likelihoods, borrowed_seconds = self._of(rows, advance)
+        odds = self.log_odds(likelihoods) - self.shift
         if not np.isfinite(odds).all():
             raise RunError(
                 f"{int((~np.isfinite(odds)).sum())} of {len(odds)} scores are not numbers; check the weights"
             )
         scores = np.exp(-np.logaddexp(0.0, -odds))
         read = sum(map(len, rows)) - len(rows) * len(self.asked.prefix)
-        return Scores(np.asarray(scores, dtype=np.float64), read, cut)
+        return Scores(np.asarray(scores, dtype=np.float64), read, cut, borrowed_seconds)
 
 
 def best_threshold(odds: Floats, labels: Sequence[int]) -> float:
@@ -193,7 +214,7 @@ def _ready(
 ) -> Classifier:
     asked.network = variant
     asked.kept.clear()  # keys and values of the prefix as the proof computed them
-    return Prompted(asked, frame, model.calibration, ingredients.asked.rows)
+    return Prompted(asked, frame, model.calibration, ingredients.asked.rows, ingredients.likelihoods_dir)
 
 
 def _in_own_format(ingredients: ModelInputs) -> Any:
@@ -216,7 +237,7 @@ def _filling(model: PromptModel, ingredients: ModelInputs) -> Classifier:
     special = [getattr(made, f"{name}_token_id") for name in ("pad", "eos", "unk", "bos")]
     asked = cloze.settle(loaded, rows, special, made.mask_token_id, frame.ending)
     asked.network = loaded.to(variants.DTYPES[model.precision])
-    return Prompted(asked, frame, model.calibration, given.rows)
+    return Prompted(asked, frame, model.calibration, given.rows, ingredients.likelihoods_dir)
 
 
 def network(ingredients: ModelInputs) -> Any:

@@ -105,6 +105,74 @@ def test_a_prompted_model_has_a_run_for_each_prompt_and_draw_and_is_judged_over_
     assert "asked on test" in gate.out
 
 
+TWIN = """
+[[model]]
+id = "twin"
+backend = "prompt"
+base = "llama"
+task = "causal_lm"
+prompts = ["plain", "asked"]
+shots = { split = "train", count = 2, seeds = [7, 8] }
+precision = "fp32"
+"""
+
+
+def test_models_that_ask_a_network_the_same_compute_its_answers_once(
+    harness: Callable[..., Any], asking: Path, tmp_path: Path
+) -> None:
+    """The calibrated model's scores are to the bit those that it has alone, and it has no timing of its own."""
+    asking.write_text(asking.read_text().replace('[[model]]\nid = "asked"', f'{TWIN}\n[[model]]\nid = "asked"'))
+    scores, timed = [], []
+    for folder, words in (("alone", ["--model", "asked"]), ("both", ["--model", "twin", "--model", "asked"])):
+        db = tmp_path / folder / "harness.duckdb"
+        result = harness("evaluate", asking, *words, "--workers", "1", "--db", db)
+        assert result.code == 0, result.err
+        with duckdb.connect(str(db), read_only=True) as store:
+            of_model = "FROM run LEFT JOIN prediction USING (run_id) WHERE model_id = ? ORDER BY ALL"
+            scores.append(store.execute(f"SELECT seed, example_id, score {of_model}", ["asked"]).fetchall())
+            timed.append(store.execute("SELECT model_id, seconds IS NOT NULL FROM run ORDER BY ALL").fetchall())
+    assert len(scores[0]) > 4 * 20
+    assert scores[0] == scores[1]
+    assert timed == [[("asked", True)] * 4, [("asked", False)] * 4 + [("twin", True)] * 4]
+    kept = sorted((tmp_path / "both" / "cache" / "likelihoods").rglob("*.npz"))
+    assert len(kept) == 2 * 4, "the scored rows and the calibrating ones, for two prompts with two draws of shots each"
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:-200])
+    result = harness("evaluate", asking, "--model", "asked", "--workers", "1", "--db", db, "--fresh")
+    assert result.code == 0, result.err
+    with duckdb.connect(str(db), read_only=True) as store:
+        anew = store.execute(
+            """SELECT seed, example_id, score FROM run JOIN prediction USING (run_id) WHERE seconds IS NOT NULL
+               AND model_id = 'asked' ORDER BY ALL"""
+        ).fetchall()
+    assert anew == scores[0], "damaged files are computed anew"
+
+
+def test_answers_are_kept_apart_by_precision_and_weights(
+    asking: Path, configured: Any, llama: Path, tmp_path: Path
+) -> None:
+    def kept() -> set[Any]:
+        return {job.ingredients.likelihoods_dir for job in planned(asking).values()}
+
+    folders = [kept()]
+    edited(asking, *CHANGES["another-precision"])
+    folders.append(kept())
+    other = language_models.save(tmp_path / "other", "llama", seed=6)
+    edited(asking, str(llama), str(other))
+    before, after = (digest.of_file(folder / "model.safetensors") for folder in (llama, other))
+    edited(asking, before, after)
+    folders.append(kept())
+    assert [len(found) for found in folders] == [1, 1, 1], "one network, whatever it is asked"
+    assert len(set.union(*folders)) == 3
+
+
+def test_a_model_whose_speed_a_gate_compares_computes_everything_itself(asking: Path, configured: Any) -> None:
+    assert planned(asking)[0].ingredients.likelihoods_dir is not None
+    timed = GATE.replace('metric = "accuracy"\nmin = 0.99', 'min_throughput = { model = "majority", ratio = 0.1 }')
+    asking.write_text(asking.read_text() + timed)
+    assert planned(asking)[0].ingredients.likelihoods_dir is None
+
+
 CHANGES = {
     "another-template": ('template = "{{ content }} :"', 'template = "{{ content }} ;"'),
     "swapped-words": ('negative = ["bad"], positive = ["good"]', 'negative = ["good"], positive = ["bad"]'),
