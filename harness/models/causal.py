@@ -13,6 +13,7 @@ cache, and where they differ, prompts are read whole, batched as `harness.models
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,8 +43,8 @@ class Likelihoods:
     """Token ids with which prompts begin whose keys and values are computed once; empty to share nothing."""
     shares: bool
     """True if longer answers may continue from the keys and values of their prompt."""
-    kept: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
-    """Keys and values of the prefix by layer, once computed."""
+    kept: list[Any] = field(default_factory=list)
+    """Layers of a cache that hold keys and values of the prefix, once computed."""
 
     def log_likelihoods(self, rows: Sequence[Row], answers: Sequence[Row], advance: Advance) -> torch.Tensor:
         """Log-likelihood of every answer after every prompt, shape (prompts, answers), float64."""
@@ -127,8 +128,17 @@ class Likelihoods:
             where = device.of(self.network)
             with reading_only(self.network, torch.tensor([[1]], device=where)):
                 self.network(input_ids=torch.tensor([self.prefix], device=where), past_key_values=cache, use_cache=True)
-            self.kept.extend((layer.keys, layer.values) for layer in cache.layers)
-        return DynamicCache([tuple(one.expand(count, -1, -1, -1) for one in layer) for layer in self.kept])
+            self.kept.extend(cache.layers)
+        shared = DynamicCache()
+        shared.layers.extend(_repeated(layer, count) for layer in self.kept)  # from tensors, a cache would copy them
+        return shared
+
+
+def _repeated(layer: Any, count: int) -> Any:
+    """A layer of a cache with one prompt's keys and values for several prompts, which share them."""
+    made = copy(layer)
+    made.keys, made.values = (one.expand(count, -1, -1, -1) for one in (layer.keys, layer.values))
+    return made
 
 
 def log_probabilities(logits: torch.Tensor) -> torch.Tensor:

@@ -77,6 +77,7 @@ def _loaded(auto: Any, folder: Path, config: Any, attention: str, dtype: torch.d
             f"{folder}: the checkpoint lacks weights of the language model ({', '.join(lost[:3])}), which would answer "
             f"at random; {_REMEDY}"
         )
+    model.config.get_text_config().use_cache = False  # keys and values of every layer, unless a caller asks for them
     return model.eval()
 
 

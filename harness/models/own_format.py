@@ -11,7 +11,7 @@ its file, and more while it is rounded. Every bfloat16 is a float32, so a module
 called computes exactly what it would with weights that were loaded in float32. Afterwards they are narrow again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,8 @@ import torch
 
 from harness.models import weight_files
 
-AT_ONCE = 2**22
-"""Numbers of a linear layer's weights that are widened at a time, in whole rows: 16 MiB, where an output layer may take
+AT_ONCE = 2**20
+"""Numbers of a linear layer's weights that are widened at a time, in whole rows: 4 MiB, where an output layer may take
 gigabytes."""
 
 
@@ -40,9 +40,10 @@ def has_wide_buffers(network: torch.nn.Module) -> bool:
 def in_float32(network: torch.nn.Module) -> Iterator[None]:
     """Compute in float32 within the block."""
     narrow = [module for module in network.modules() if any(map(_is_narrow, module._parameters.values()))]
+    room = _room(narrow)
     with ExitStack() as stack:
         for module in narrow:
-            _widen(module, stack)
+            _widen(module, room, stack)
         yield
 
 
@@ -50,13 +51,13 @@ def _is_narrow(parameter: torch.Tensor | None) -> bool:
     return parameter is not None and parameter.dtype == torch.bfloat16
 
 
-def _widen(module: Any, stack: ExitStack) -> None:
+def _widen(module: Any, room: torch.Tensor, stack: ExitStack) -> None:
     if type(module) is torch.nn.Embedding:  # only the rows that are looked up
         handle = module.register_forward_hook(lambda _, __, given: given.float())
         stack.callback(handle.remove)
         return
     if type(module) is torch.nn.Linear:
-        setattr(module, "forward", partial(_in_parts, module))  # noqa: B010 (it hides the method of the class)
+        setattr(module, "forward", partial(_in_parts, module, room))  # noqa: B010 (it hides the method of the class)
         stack.callback(delattr, module, "forward")
         return
     kept: dict[str, torch.nn.Parameter] = {}
@@ -74,10 +75,24 @@ def _widen(module: Any, stack: ExitStack) -> None:
         stack.callback(handle.remove)
 
 
-def _in_parts(module: torch.nn.Linear, given: torch.Tensor) -> torch.Tensor:
-    """The output of a linear layer; of one with many weights, some rows after the other."""
-    rows, parts = max(1, AT_ONCE // module.weight.shape[1]), []
-    for start in range(0, len(module.weight), rows):
+def _in_parts(module: torch.nn.Linear, room: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """The output of a linear layer, whose weights are widened in `room`; of one with many, some rows after the other.
+
+    All layers share the room. Blocks of their own would leave holes of many sizes in the heap, which add up to a
+    quarter of the weights.
+    """
+    weight, parts = module.weight, []
+    rows = max(1, AT_ONCE // weight.shape[1])
+    for start in range(0, len(weight), rows):
+        narrow = weight[start : start + rows]
+        wide = room[: narrow.numel()].view(narrow.shape).copy_(narrow)
         bias = None if module.bias is None else module.bias[start : start + rows].float()
-        parts.append(torch.nn.functional.linear(given, module.weight[start : start + rows].float(), bias))
+        parts.append(torch.nn.functional.linear(given, wide, bias))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
+def _room(modules: Sequence[torch.nn.Module]) -> torch.Tensor:
+    """Memory for as many widened weights as a linear layer needs at a time."""
+    weights = [module.weight for module in modules if type(module) is torch.nn.Linear]
+    most = max((max(min(AT_ONCE, one.numel()), one.shape[1]) for one in weights), default=0)
+    return torch.empty(most, device=weights[0].device if weights else None)
