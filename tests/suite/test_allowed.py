@@ -69,11 +69,11 @@ TAKEN: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize(("params", "place", "message"), REFUSED, ids=lambda value: str(value)[:40])
 def test_what_names_something_elsewhere_or_has_no_bounds_is_refused(params: Any, place: str, message: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()  # whatever else the machine does
     found = dict(allowed.problems({"lora_alpha": 8} | params))
     assert message in found[place]
     assert set(found) == {place}
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("params", TAKEN, ids=lambda value: str(value)[:40])
@@ -91,6 +91,6 @@ PATTERNS = st.lists(PIECES, max_size=8).map("".join) | st.lists(PIECES, max_size
 def test_a_pattern_that_is_taken_is_matched_in_short_time(pattern: str) -> None:
     if list(allowed.problems({"target_modules": pattern})):
         return
-    matched = time.perf_counter()
+    matched = time.process_time()
     re.match(rf"(.*\.)?({pattern})$", "ab" * 32)
-    assert time.perf_counter() - matched < 2
+    assert time.process_time() - matched < 2
