@@ -45,6 +45,8 @@ WORDS = (
     "it",
     "works",
 )
+SHOT_WORDS = (60, 90)
+"""Words of a shown review, so that eight of them are some 650 tokens."""
 VOCABULARY = 32_768
 TEXT = Text(template="{content}", max_length=512)
 
@@ -65,10 +67,10 @@ for line in sys.stdin:
 """
 
 
-def texts(n: int, seed: int) -> list[str]:
-    """Made-up reviews of 20 to 60 words."""
+def texts(n: int, seed: int, words: tuple[int, int] = (20, 60)) -> list[str]:
+    """Made-up reviews of so many words, at least and at most."""
     generator = np.random.default_rng(seed)
-    return [" ".join(generator.choice([*THINGS, *WORDS], size=generator.integers(20, 60))) for _ in range(n)]
+    return [" ".join(generator.choice([*THINGS, *WORDS], size=generator.integers(*words))) for _ in range(n)]
 
 
 def make(folder: Path) -> None:
@@ -96,7 +98,7 @@ def make(folder: Path) -> None:
 
 def ours(folder: Path, shots: int, words: LabelWords) -> Any:
     """The harness's model, loaded."""
-    solved = tuple(Solved("", text, i % 2) for i, text in enumerate(texts(shots, 1)))
+    solved = tuple(Solved("", text, i % 2) for i, text in enumerate(texts(shots, 1, SHOT_WORDS)))
     asked = Prompt(id="p", template="review : {{ content }} sentiment :", label_words=words)
     declared = PromptModel(id="m", backend="prompt", base="b", task="causal_lm", prompts=("p",), precision="fp32")
     inputs = ModelInputs(

@@ -1,7 +1,8 @@
 """Loading a split: from its rule in the suite to fixed, ordered, digest-pinned examples.
 
-    split = load_split(rule, places)                     # fetches what is not cached; verifies every digest
-    lock.check(path, lock.read(path), [split])           # the rows are the ones everybody else scores
+    pinned = lock.read(path) or {}
+    splits = load_pinned(rules, places, path, pinned)    # fetches what is not cached; verifies every digest, and that
+                                                         # the rows are the ones that everybody else scores
 
 A source is a row of `SOURCES`: a function from a rule and the `Places` to `Rows`. The rest is the same for all: rows
 without a declared label are dropped, the others divided, shuffled, skipped and taken, and their ids derived from their
@@ -12,11 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness.artifacts import digest, plugins
+from harness.data import lock
 from harness.data.lock import Locked, columns_digest
 from harness.data.source import DROPPED, NO_COLUMNS, Places, Row, Rows
 from harness.errors import DataError, FetchError, LeakError
@@ -33,6 +36,22 @@ SOURCES: Mapping[str, str] = {
 """Source name to `module:function`, so that using one source imports no other's libraries."""
 
 ID_DIGITS = 32
+
+
+def load_pinned(
+    rules: Iterable[SplitRule], places: Places, lock_path: Path, pinned: dict[str, Locked]
+) -> dict[str, Split]:
+    """The examples of splits by id, as drawn, checked against the lock.
+
+    Args:
+        pinned: the lock's entries to hold them to; a split without one is not checked.
+
+    Raises:
+        DataError: a split cannot be loaded or is not the pinned one.
+    """
+    drawn = {rule.id: load_split(rule, places, pinned.get(rule.id)) for rule in rules}
+    lock.check(lock_path, pinned, drawn.values())
+    return drawn
 
 
 def load_split(rule: SplitRule, places: Places, pinned: Locked | None = None) -> Split:

@@ -112,8 +112,7 @@ def pin(path: Path, suite: Suite, places: Places) -> dict[str, Split]:
     """
     lock_path = lock.path_for(path)
     pinned = lock.read(lock_path) or {}
-    splits = {rule.id: data.load_split(rule, places, pinned.get(rule.id)) for rule in suite.split}
-    lock.check(lock_path, pinned, splits.values())
+    splits = data.load_pinned(suite.split, places, lock_path, pinned)
     if lock.unpinned(pinned, splits):
         lock.write(lock_path, splits.values(), kept=pinned)
     return splits

@@ -130,8 +130,7 @@ def load_splits(suite: Suite, workspace: Workspace) -> tuple[repeats.Settled, tu
     path = workspace.suite_path
     lock_path = lock.path_for(path)
     pinned = lock.read(lock_path) or {}
-    drawn = {rule.id: data.load_split(rule, workspace.places, pinned.get(rule.id)) for rule in suite.split}
-    lock.check(lock_path, pinned, drawn.values())
+    drawn = data.load_pinned(suite.split, workspace.places, lock_path, pinned)
     settled = repeats.settle(suite, drawn)
     settled.refuse()
     unpinned = lock.unpinned(pinned, settled.splits)
@@ -175,8 +174,7 @@ def pin_and_audit(suite: Suite, workspace: Workspace, *, update_lock: bool = Fal
     """
     lock_path = lock.path_for(workspace.suite_path)
     pinned = {} if update_lock else lock.read(lock_path) or {}
-    drawn = {rule.id: data.load_split(rule, workspace.places, pinned.get(rule.id)) for rule in suite.split}
-    lock.check(lock_path, pinned, drawn.values())
+    drawn = data.load_pinned(suite.split, workspace.places, lock_path, pinned)
     if new := lock.unpinned(pinned, [rule.id for rule in suite.split]):
         lock.write(lock_path, drawn.values(), kept=pinned)
     settled = repeats.settle(suite, drawn)
