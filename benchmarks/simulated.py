@@ -1,7 +1,8 @@
 """Data with a known truth, for `simulations.py`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from scipy import stats as scipy_stats
 
 from harness.records import Evidence, Example, Outcomes
 from harness.stats import inference
-from harness.stats.inference import Ints
+from harness.stats.inference import Floats, Ints
 from harness.suite.rules import Bound, Comparison, Flips, Kind, OtherModel, Rule
 
 Bools = NDArray[np.bool_]
@@ -121,3 +122,45 @@ def other_proportion(n: int, accuracy: float) -> float:
 def truth_about(kind: str, limit: float, gap: float) -> list[float]:
     """Cells of a truth at this distance from the limit."""
     return cells(0.0, 0.0, limit + gap) if kind == "min" else cells(gap - limit, 0.2, 0.8)
+
+
+class LearningCurves(NamedTuple):
+    """Two models whose true accuracies by number of training rows cross once."""
+
+    crossover: float
+    """Number of rows at which both are equally accurate; it may lie outside those that are tried."""
+    slope: float
+    """Points that the first one's accuracy gains there with ten times as many rows, beyond those of the other."""
+    of_other: float
+    """Points that the other's accuracy gains; 0 for a model that is not trained."""
+
+    def accuracies(self, rows: Sequence[int]) -> tuple[Floats, Floats]:
+        """True accuracies of both, shape (len(rows),): their difference levels off as a power law of the rows."""
+        ahead = np.log10(np.asarray(rows) / self.crossover)
+        other = 0.8 + self.of_other * ahead / 100
+        return other + self.slope * (1 - np.exp(-ahead)) / 100, other
+
+
+def learned(
+    generator: np.random.Generator, curves: LearningCurves, rows: Sequence[int], n_seeds: int, n: int, size: int
+) -> list[list[list[Seeds]]]:
+    """Outcomes of both models by number of rows and seed, on n examples in clusters of this size.
+
+    Both are wrong on the same hard examples more often than not, examples of a cluster are alike, and a seed moves an
+    accuracy by some points, fewer with more rows, in part the same ones for all its subsets and for both models.
+    """
+    names = (np.arange(n) // size).astype(np.str_) if size > 1 else None
+    hard = generator.normal(size=n)
+    if size > 1:
+        hard = np.sqrt(ICC) * generator.normal(size=n // size + 1)[np.arange(n) // size] + np.sqrt(1 - ICC) * hard
+    spread = 0.02 * (np.asarray(rows) / rows[-1]) ** -0.25
+    of_seed = generator.normal(size=(1, n_seeds))
+    made = []
+    for accuracies in curves.accuracies(rows):
+        trained = accuracies[0] != accuracies[-1]
+        effects = (of_seed + generator.normal(size=(len(rows), n_seeds))) / np.sqrt(2)
+        chances = accuracies[:, np.newaxis] + spread[:, np.newaxis] * effects if trained else accuracies[:1, np.newaxis]
+        limits = scipy_stats.norm.ppf(np.clip(chances, 0.01, 0.99))[..., np.newaxis]
+        right = np.sqrt(0.6) * hard + np.sqrt(0.4) * generator.normal(size=(*chances.shape, n)) < limits
+        made.append([[(outcomes(seed, names),) for seed in of_rows] for of_rows in right])
+    return made

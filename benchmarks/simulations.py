@@ -15,11 +15,13 @@ import numpy as np
 from scipy import stats as scipy_stats
 from simulated import (
     ICC,
+    LearningCurves,
     alternating,
     cells,
     clustered_pair,
     evidence,
     exact_pairs,
+    learned,
     other_proportion,
     outcomes,
     pair,
@@ -32,6 +34,7 @@ from harness import provenance
 from harness.gates import judge
 from harness.gates.power import Assumption, power_of_rules
 from harness.stats import anytime, drift, estimates, inference, winner
+from harness.stats import curves as learning
 from harness.stats.inference import Floats, Ints
 from harness.suite.rules import Kind
 
@@ -485,6 +488,41 @@ def drifts(repeats: int) -> None:
     table(f"A fall of 0.3 points a commit, on the same {ROWS:,} rows", head, rows)
 
 
+TRAINED_ON = (16, 32, 64, 128, 256, 512, 1024, 2000)
+"""Numbers of training rows of a learning curve."""
+
+
+def curves(repeats: int) -> None:
+    """Learning curves that cross at a known number of rows: how often the interval of the crossover holds it."""
+    settings = [
+        (LearningCurves(180, slope, other), seeds, size)
+        for slope, other, seeds, size in (
+            (10, 8, 5, 1), (10, 8, 3, 1), (4, 8, 5, 1), (10, 8, 5, 10), (10, 0, 5, 1),
+        )
+    ]  # fmt: skip
+    settings += [(LearningCurves(at, 10, 8), 5, 1) for at in (24, 1400, 8, 8000)]
+    rows, n = [], 500
+    for truth, n_seeds, size in settings:
+        early = late = 0
+        lengths = []
+        for stream in np.random.default_rng(13).spawn(repeats):
+            model, other = learned(stream, truth, TRAINED_ON, n_seeds, n, size)
+            examples, seeds = stream.spawn(2)
+            found = learning.crossover("accuracy", TRAINED_ON, model, other, examples, seeds, draws=1000)
+            assert found is not None
+            low, high = found.low or found.most + 1, found.high or np.inf
+            late += truth.crossover < low > found.fewest
+            early += truth.crossover > high
+            lengths.append(np.log2(min(high, found.most + 1) / low))
+        rows.append([f"{truth.crossover:,.0f}", f"{truth.slope:g}", f"{truth.of_other:g}", str(n_seeds), str(size),
+                     f"{np.median(lengths):.1f}", share(late, repeats), share(early, repeats),
+                     share(repeats - early - late, repeats)])  # fmt: skip
+    head = ["true crossover, rows", "gain per ten times the rows, points", "of the other", "seeds",
+            "examples per cluster", "median length, doublings", "all above, %", "all below, %",
+            "covered, %"]  # fmt: skip
+    table(f"Crossover of two learning curves of {len(TRAINED_ON)} sizes from 16 to 2,000 rows, n = {n:,}", head, rows)
+
+
 SIMULATIONS: dict[str, Callable[[int], None]] = {
     "proportions": lambda repeats: proportions(),
     "tables": tables,
@@ -495,6 +533,7 @@ SIMULATIONS: dict[str, Callable[[int], None]] = {
     "sequential": sequential,
     "winners": winners,
     "drifts": drifts,
+    "curves": curves,
 }
 
 

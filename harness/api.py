@@ -17,7 +17,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from harness.store.verify import Report as Verified
     from harness.suite.schema import Labels
     from leaderboard.board.answers import Answer
+    from leaderboard.board.curves import CurveResult
     from leaderboard.board.examples import Examples
     from leaderboard.board.records import Board
     from leaderboard.site.check import Checked
@@ -122,6 +123,7 @@ def evaluate(
     *,
     models: Collection[str] = (),
     splits: Collection[str] = (),
+    curves: Collection[str] = (),
     without: "Collection[Place]" = (),
     engine: str = "local",
     workers: int | None = None,
@@ -131,11 +133,13 @@ def evaluate(
     fresh: bool = False,
     progress: Progress = silent,
 ) -> "Report":
-    """Train what is missing and score what is not yet stored.
+    """Train what is missing and score what is not yet stored: every model, and every point of every curve.
 
     Args:
-        models: only these; all where empty.
+        models: only these, and no curve that `curves` does not name; all where both are empty.
         splits: only these of the scored splits; all where empty.
+        curves: only the points of these curves and the models that are their flat lines, on the curves' splits where
+            `models` names none; and what `models` names.
         without: models and splits, as pairs of ids, that are left to gates which stop early.
         engine: a key of `harness.engine.ENGINES`.
         workers: processes at once; one per core where None.
@@ -145,7 +149,7 @@ def evaluate(
         fresh: score again what is stored.
 
     Raises:
-        UsageError: the suite declares no such model or split.
+        UsageError: the suite declares no such model, split or curve.
         DataError: an input cannot be had or is not what was pinned.
         LeakError: a scored split shares texts with a training split, and the suite forbids it.
     """
@@ -158,16 +162,20 @@ def evaluate(
 
     check_known("model", models, project.models)
     check_known("split to score", splits, project.scored_splits)
+    check_known("curve", curves, [curve.id for curve in project.suite.curve])
     workspace = project.workspace
-    imports = slow_imports(declared for declared in project.suite.model if not models or declared.id in models)
+    if curves and not splits and not models:
+        splits = {curve.split for curve in project.suite.curve if curve.id in curves}
+    suite, wanted = _with_points(project, models, splits, curves)
+    imports = slow_imports(declared for declared in suite.model if not wanted or declared.id in wanted)
     if engine == "local" and not project.db.is_file():  # there is something to do
         local.start_importing(imports, workers)
     with _engine(project, engine, imports, workers, address, gpus_per_worker, progress) as map_unordered:
         jobs, report = bring_up_to_date(
-            project.suite,
+            suite,
             workspace,
             map_unordered,
-            model_ids=models,
+            model_ids=wanted,
             split_ids=splits,
             without=without,
             limit=limit,
@@ -175,8 +183,29 @@ def evaluate(
         )
     with opened(workspace.db, read_only=True) as connection:  # and not while intervals are worked out
         report.evidence = stored.of(connection, jobs)
-    report.results = primary_results(project.suite, report.evidence.outcomes, jobs)
+    declared = [job for job in jobs if project.suite.curve_of(job.model.id) is None]
+    report.results = primary_results(project.suite, report.evidence.outcomes, declared)
     return report
+
+
+def _with_points(
+    project: Project, models: Collection[str] = (), splits: Collection[str] = (), curves: Collection[str] = ()
+) -> tuple[Suite, Collection[str]]:
+    """The suite with the points of the curves that are asked for, and the models that are; all where that is empty.
+
+    Args:
+        models, splits, curves: as for `evaluate`.
+    """
+    from harness.suite.curves import expanded, points, trained_on
+
+    if not project.suite.curve or (models and not curves):
+        return project.suite, models
+    asked = [curve for curve in project.suite.curve if curve.id in curves or not curves]
+    flat = [one for curve in asked for one in curve.against if trained_on(project.suite, one) is None]
+    declared = [*models, *flat]
+    scored = [curve.id for curve in asked if not splits or curve.split in splits]
+    added = [point.model_id for point in points(project.suite, scored)] if scored else []
+    return expanded(project.suite), [*dict.fromkeys(declared if curves else project.models), *added]
 
 
 @contextmanager
@@ -337,6 +366,28 @@ def answers(project: Project, found: "Evidence") -> "tuple[Answer, ...]":
     gated = {gate.model for gate in project.suite.gate}
     first = next(iter(of_evidence(project.suite, found, project.scored_splits).values()), ())
     return tuple(sorted(first, key=lambda one: one.model_id not in gated))
+
+
+def curves(project: Project, found: "Evidence | None" = None) -> "tuple[CurveResult, ...]":
+    """The learning curves that the suite declares: scores by number of training rows, and crossovers.
+
+    Args:
+        found: stored results with those of the curves' points, as from `evaluate`; read from the store where None.
+
+    Raises:
+        StoreError: there is no store.
+    """
+    from harness.evaluation import results as stored
+    from harness.store.connection import opened
+    from leaderboard.board.curves import of_evidence
+
+    if not project.suite.curve:
+        return ()
+    if found is None:
+        _, jobs = _planned_with_points(project)
+        with opened(project.db, read_only=True) as connection:
+            found = stored.of(connection, jobs)
+    return of_evidence(project.suite, found)
 
 
 def predictions(project: Project, *, models: Collection[str] = (), splits: Collection[str] = ()) -> "pd.DataFrame":
@@ -747,6 +798,17 @@ def _planned(
     return inputs, evaluation_plan.plan(project.suite, inputs, workspace, model_ids=models, split_ids=splits)
 
 
+def _planned_with_points(project: Project) -> "tuple[ResolvedInputs, list[Job]]":
+    """The same for the whole suite, with the points of its curves."""
+    from harness.evaluation import plan as evaluation_plan
+    from harness.evaluation.inputs import bases_of, gather
+    from harness.suite.curves import expanded
+
+    suite, workspace = expanded(project.suite), project.workspace
+    inputs = gather(suite, workspace, bases_of(suite, model_ids=project.models))
+    return inputs, evaluation_plan.plan(suite, inputs, workspace)
+
+
 def _boards(projects: Sequence[Project]) -> _Boards:
     """The board of each project.
 
@@ -754,7 +816,7 @@ def _boards(projects: Sequence[Project]) -> _Boards:
     """
     from harness.store.connection import snapshot
 
-    plans = [(project, *_planned(project)) for project in projects]
+    plans = [(project, *_planned_with_points(project)) for project in projects]
     found = _Boards([], {}, ())
     warnings = [warning for _, inputs, _ in plans for warning in inputs.warnings]
     with ExitStack() as stack:
@@ -769,13 +831,18 @@ def _board_of(connection: "Connection", project: Project, jobs: "Sequence[Job]",
     """A board from verified results alone; its gates are judged on exactly these."""
     from harness.evaluation import results as evaluation_results
     from harness.gates import service
+    from leaderboard.board import curves as board_curves
     from leaderboard.board import read
 
     found = evaluation_results.stored(connection, jobs)
     found.check()
-    judged = service.judge_again(connection, project.suite, project.workspace, jobs, found)
+    declared = [job for job in jobs if project.suite.curve_of(job.model.id) is None]
+    judged = service.judge_again(connection, project.suite, project.workspace, declared, found)
     warnings += service.changed_since(connection, judged)
     runs = [*found.runs.values()]
     board = read.read(connection, project.suite, runs, found.outcomes, found.adapters, judged.verdicts, judged.expected)
     evaluation_results.check_records(connection, [run.run_id for many in board.past.values() for run in many])
-    return board
+    if not project.suite.curve:
+        return board
+    evidence = evaluation_results.evidence_from(connection, jobs, found)
+    return replace(board, curves=board_curves.of_evidence(project.suite, evidence))

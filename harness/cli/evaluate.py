@@ -29,6 +29,9 @@ def evaluate(
     suite_path: SuitePath,
     model: Annotated[list[str] | None, typer.Option("--model", metavar="ID", help="Only this model.")] = None,
     split: Annotated[list[str] | None, typer.Option("--split", metavar="ID", help="Only this split.")] = None,
+    curve: Annotated[
+        list[str] | None, typer.Option("--curve", metavar="ID", help="Only the points of this learning curve.")
+    ] = None,
     engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,
@@ -57,6 +60,7 @@ def evaluate(
         project,
         models=model or (),
         splits=split or (),
+        curves=curve or (),
         engine=engine,
         workers=workers,
         address=address,
@@ -70,6 +74,8 @@ def evaluate(
         timelines.write(timeline, report.spans)
     say(timelines.summary(report.spans, workers or cores(), time.time() - began))
     say(f"scored {len(report.scored)}, already stored {len(report.reused)}, failed {len(report.failed)}")
+    asked = curve or ([] if model else [one.id for one in project.suite.curve])
+    curves = [one for one in api.curves(project, report.evidence) if one.curve.id in asked] if asked else []
     if as_json:
         print_json(
             {
@@ -79,12 +85,15 @@ def evaluate(
                 "reused": len(report.reused),
                 "failed": [{"model": run.model_id, "split": run.split_id, "error": run.error} for run in report.failed],
                 "results": report.results,
+                **({"curves": tables.curves_of(curves)} if curves else {}),
             }
         )
     else:
-        tables.show_results(project.suite.name, project.suite.primary_metric, report.results)
+        if report.results or not curve:
+            tables.show_results(project.suite.name, project.suite.primary_metric, report.results)
         if report.evidence is not None:
             tables.show_answers(api.answers(project, report.evidence), project.suite.primary_metric)
+        tables.show_curves(curves)
         if project.suite.gate:
             tables.show_next(command("gate", suite_path, db, device), "judges the suite's gates")
         else:

@@ -7,6 +7,7 @@ from harness.cli.common import Json, SuitePaths, app, reporting
 @reporting
 def validate(suites: SuitePaths, as_json: Json = False) -> int:
     """Check suite files and list every problem."""
+    from harness.data import lock, subsets
     from harness.errors import SuiteError
     from harness.output.terminal import print_json, say, show
     from harness.suite.load import load
@@ -15,6 +16,8 @@ def validate(suites: SuitePaths, as_json: Json = False) -> int:
     for path in suites:
         try:
             suite = load(path)
+            if suite.curve and (few := subsets.problems(suite, lock.read(lock.path_for(path)) or {})):
+                raise SuiteError([f"{path}: {problem}" for problem in few])
             results.append({"suite": str(path), "ok": True, "digest": suite.digest, "problems": []})
         except SuiteError as error:
             results.append({"suite": str(path), "ok": False, "digest": None, "problems": list(error.problems)})

@@ -64,6 +64,7 @@ def bring_up_to_date(
     """Train what is missing, score what is not yet stored.
 
     Args:
+        suite: as in the file, or with the points of its curves (`curves.expanded`).
         map_unordered: an opened engine.
         model_ids: only these models; all where empty.
         split_ids: only these splits; all that nothing is trained on where empty.
@@ -154,7 +155,9 @@ async def _bring_all_up_to_date(asked: _Asked, wanted: Sequence[Model], schedule
     """Start every chain, and wait for all of them."""
     missing = missing_trainings(asked.inputs, _adapters_of(wanted))
     await refuse_misfits(asked.suite, missing, asked.workspace, scheduler)
-    audit = audit_once(asked.suite, asked.inputs.splits, asked.workspace, scheduler, INFORM)
+    declared = asked.suite.declared
+    splits = {rule.id: asked.inputs.splits[rule.id] for rule in declared.split}  # points are trained on parts of these
+    audit = audit_once(declared, splits, asked.workspace, scheduler, INFORM)
     audited = scheduler.start(audit, "audit")
     chains = [
         scheduler.start(_bring_up_to_date(asked, chain, scheduler), name)
@@ -191,7 +194,9 @@ async def _bring_up_to_date(asked: _Asked, chain: Sequence[Model], scheduler: Sc
     jobs = asked.jobs(chain, failures)
     report, unmeasured = await scheduler.gather(
         score_missing(jobs, asked.workspace, scheduler, asked.evaluation_id, fresh=asked.fresh),
-        measure_forgetting(jobs, asked.workspace, scheduler),
+        measure_forgetting(
+            [job for job in jobs if asked.suite.curve_of(job.model.id) is None], asked.workspace, scheduler
+        ),
     )
     return _Outcome(report, failures, unmeasured)
 

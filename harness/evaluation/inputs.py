@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import data, provenance
-from harness.data import audit, lock, repeats
+from harness.data import audit, lock, repeats, subsets
 from harness.data.source import Places
 from harness.engine import WorkerLost
 from harness.engine.scheduler import Scheduler
@@ -19,6 +19,7 @@ from harness.progress import Progress, silent
 from harness.records import Finding, Split
 from harness.store import reader, writer
 from harness.store.connection import opened
+from harness.suite import curves
 from harness.suite.schema import Suite
 from harness.training.plan import TrainingJob
 from harness.training.plan import jobs as training_jobs
@@ -80,6 +81,8 @@ class ResolvedInputs:
 def gather(suite: Suite, workspace: Workspace, base_ids: Collection[str] | None = None) -> ResolvedInputs:
     """Load and verify splits and bases, and make sure that no model would be scored on rows it is trained on.
 
+    Of a suite with the points of its curves, `splits` has their subsets too.
+
     Args:
         base_ids: the bases that are needed, such as those of some models (`bases_of`), and only what is trained on
             them; all where None. Fetching and hashing one takes up to minutes.
@@ -94,13 +97,15 @@ def gather(suite: Suite, workspace: Workspace, base_ids: Collection[str] | None 
             for base in suite.base
             if base_ids is None or base.id in base_ids
         }
-        settled, notes = load_splits(suite, workspace)
+        declared = suite.declared
+        settled, notes = load_splits(declared, workspace)
         bases = {base_id: found.result() for base_id, found in resolved.items()}
     splits = settled.splits
     # Nearly equal texts take seconds to find: where they are only reported, the audit finds them once.
-    found = audit.overlaps(suite, splits, look_for_near=suite.audit.near_overlap == "forbid")
+    found = audit.overlaps(declared, splits, look_for_near=suite.audit.near_overlap == "forbid")
     judged = audit.judge(suite.audit, found)
     audit.refuse(judged)
+    splits = {**splits, **_subsets(suite, splits)}
     jobs = training_jobs(suite, splits, bases, workspace.adapters, workspace.device)
     trainings = {(job.adapter.id, job.seed): job for job in jobs}
     commit, is_dirty = provenance.git(workspace.suite_path.resolve().parent)
@@ -115,6 +120,13 @@ def bases_of(suite: Suite, *, model_ids: Collection[str] = (), adapter_ids: Coll
     named = {getattr(model, "base", None) for model in models}
     named |= {adapter.base for adapter in suite.adapter if adapter.id in used}
     return {base.id for base in suite.base if base.id in named}
+
+
+def _subsets(suite: Suite, splits: Mapping[str, Split]) -> dict[str, Split]:
+    """Draw the training splits of those points that the suite was expanded to."""
+    wanted = {point.subset.split_id: point.subset for point in curves.points(suite.declared)}
+    needed = suite.train_split_ids
+    return {split_id: subsets.drawn(splits[part.of], part) for split_id, part in wanted.items() if split_id in needed}
 
 
 def load_splits(suite: Suite, workspace: Workspace) -> tuple[repeats.Settled, tuple[str, ...]]:

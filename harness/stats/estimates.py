@@ -233,7 +233,7 @@ def resampled(
     many = [outcomes for side in sides for outcomes in side]
     check_paired(many)
     ends = np.cumsum([len(side) for side in sides])
-    by_side = np.split(_seed_values(METRICS[name], many, examples, draws), ends[:-1])
+    by_side = np.split(seed_values(METRICS[name], many, examples, draws), ends[:-1])
     return [
         Resampled(
             name,
@@ -346,9 +346,7 @@ def _difference_of_units(name: str, value: float, one: Outcomes, other: Outcomes
     return _around(value, inference.percentile_interval(posterior.drawn_difference(name, one, other, units / n)))
 
 
-def _seed_values(
-    definition: Definition, seeds: Sequence[Outcomes], examples: np.random.Generator, draws: int
-) -> Floats:
+def seed_values(definition: Definition, seeds: Sequence[Outcomes], examples: np.random.Generator, draws: int) -> Floats:
     """Compute the metric of each seed, all seeds on the same resampled examples: shape (seeds, resamples)."""
     units = units_of(seeds[0])
     if units.max() == 0:  # a single unit does not show how units differ
@@ -364,17 +362,17 @@ def _seed_values(
 
 
 def _alone(definition: Definition, seeds: Sequence[Outcomes], generator: np.random.Generator, draws: int) -> Floats:
-    """Do what `_seed_values` does for a configuration that is not compared with another.
+    """Do what `seed_values` does for a configuration that is not compared with another.
 
     Where its metric is one of a table and its examples are independent, examples are drawn by kind, which has the same
     distribution.
     """
     n = len(seeds[0].labels)
     if not definition.of_table or seeds[0].clusters is not None or n == 1:
-        return _seed_values(definition, seeds, generator, draws)
+        return seed_values(definition, seeds, generator, draws)
     kinds, counts = alike(seeds)
     if len(counts) > MOST_KINDS:
-        return _seed_values(definition, seeds, generator, draws)
+        return seed_values(definition, seeds, generator, draws)
     weights = generator.multinomial(n, counts / n, size=draws).astype(np.float64)
     return np.stack([definition.values(outcomes, weights) for outcomes in kinds])
 

@@ -13,7 +13,7 @@ from harness.suite.models import BACKEND_NAMES
 from harness.suite.schema import NULL_SUFFIX, WITHOUT_PEFT
 from harness.suite.splits import SOURCE_NAMES
 
-_TABLES = ("split", "base", "adapter", "prompt", "model", "metric", "gate", "expect")
+_TABLES = ("split", "base", "adapter", "prompt", "model", "metric", "gate", "expect", "curve")
 
 
 def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -109,6 +109,7 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _form_problems(f"model[{i}].precision", model, used)
     yield from dangling("primary_metric", "metric", _text(data, "primary_metric"))
     yield from _rule_problems(tables, trained_on, dangling)
+    yield from _curve_problems(tables, trained_on, dangling)
     if ids["split"] and not ids["split"] - trained_on:
         yield "split", "every split is used for training; add one to score"
 
@@ -192,6 +193,66 @@ def _rule_problems(
                     stated = rule, *(_hashable(row.get(key)) for key in ("model", "split", "metric", "slice", rule))
                     if seen.setdefault(stated, i) != i:
                         yield f"{place}.{rule}", f"{kind}[{seen[stated]}] already has this rule"
+
+
+def _curve_problems(
+    tables: Mapping[str, list[dict[str, Any]]],
+    trained_on: set[str | None],
+    dangling: Callable[[str, str, str | None], Iterator[tuple[str, str]]],
+) -> Iterator[tuple[str, str]]:
+    """Problems of curves: missing references, models without training rows or on others, too few rows."""
+    models = {_text(model, "id"): model for model in tables["model"]}
+    splits = {_text(split, "id"): split for split in tables["split"]}
+    trains = {_text(adapter, "id"): _text(_table(adapter, "train"), "split") for adapter in tables["adapter"]}
+
+    def rows_of(model_id: str | None) -> str | None:
+        model = models.get(model_id, {})
+        return _text(model, "train_split") or trains.get(_text(model, "adapter"))
+
+    for i, curve in enumerate(tables["curve"]):
+        place, own, split = f"curve[{i}]", _text(curve, "model"), _text(curve, "split")
+        yield from dangling(f"{place}.model", "model", own)
+        yield from dangling(f"{place}.split", "split", split)
+        if split is not None and split in trained_on:
+            yield f"{place}.split", f"{split!r} is used for training; a curve needs a split that no model has seen"
+        train = rows_of(own)
+        if own in models and train is None:
+            yield f"{place}.model", f"{own!r} is trained on no rows of this suite, so it has no curve; name one that is"
+        for where, name in ((f"{place}.model", own), *_listed(f"{place}.against", curve.get("against"))):
+            model = models.get(name, {})
+            if where != f"{place}.model":
+                yield from dangling(where, "model", name)
+                if (other := rows_of(name)) is not None and train is not None and other != train:
+                    yield where, f"{name!r} is trained on {other!r}, and {own!r} on {train!r}; a curve needs one split"
+            if "repeats" in model:
+                yield where, f"{name!r} draws its own rows (repeats); name a model without"
+            answered = model.get("splits")
+            if isinstance(answered, list) and split in splits and split not in answered:
+                yield where, f"{name!r} has no answers for {split!r}; add it to that model's splits"
+        rows, take = curve.get("rows"), splits.get(train, {}).get("take")
+        largest = max((one for one in rows if isinstance(one, int)), default=0) if isinstance(rows, list) else 0
+        if isinstance(take, int) and largest > take:
+            yield f"{place}.rows", f"asks for {largest:,} rows of {train!r}, which has {take:,}; lower it"
+        yield from _point_problems(place, curve, tables)
+
+
+def _point_problems(
+    place: str, curve: Mapping[str, Any], tables: Mapping[str, list[dict[str, Any]]]
+) -> Iterator[tuple[str, str]]:
+    """Problems of the ids that a curve's points would have."""
+    name, rows, seeds = _text(curve, "id"), curve.get("rows"), curve.get("seeds")
+    if name is None or not isinstance(rows, list) or not isinstance(seeds, list):
+        return
+    endings = tuple(f".{name}-{size}-{seed}" for size in rows for seed in seeds)
+    longest = max((len(ending) for ending in endings), default=0)
+    for table in ("split", "adapter", "model"):
+        for other in (_text(row, "id") for row in tables[table]):
+            if other is not None and endings and other.endswith(endings):
+                yield f"{place}.id", f"{table} {other!r} has the id of a point of this curve; rename one of them"
+    named = [_text(curve, "model"), *(model for _, model in _listed("", curve.get("against")))]
+    for model in (one for one in named if one is not None):
+        if len(model) + longest > LONGEST_ID:
+            yield f"{place}.id", f"is too long for the points of {model!r}: at most {LONGEST_ID} characters together"
 
 
 _OF_PAIRS, _WITHOUT_LABELS = ("pair_accuracy", "invariance", "direction"), ("invariance", "direction")

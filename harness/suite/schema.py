@@ -4,14 +4,16 @@ Each field is documented below it; `docs/suites.md` is the guide for readers. `h
 into a `Suite` and checks references across tables.
 """
 
+import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from harness.artifacts import digest
 from harness.suite.bases import Base, ForeignAdapter, HubAdapter, HubBase, PackageBase, PathAdapter, PathBase, WheelBase
-from harness.suite.fields import ID_PATTERN, SHA256_PATTERN, Closed, Id, Name, Seeds, Share, Trials
+from harness.suite.fields import ID_PATTERN, SHA256_PATTERN, Closed, Id, Name, Seeds, Share, Trials, repeated
 from harness.suite.gates import (
     SLICE_PATTERN,
     SLICE_VALUES,
@@ -157,6 +159,45 @@ class MetricSpec(Closed):
     name: MetricName
 
 
+class Curve(Closed):
+    """A model on nested subsets of its training rows, compared with others: how much data does it take?"""
+
+    id: Id
+    model: Id
+    """A model that is trained or fitted on rows of the suite."""
+    against: Annotated[tuple[Id, ...], Field(min_length=1)]
+    """Models to compare it with, trained on the same split; a model that is not trained is a flat line."""
+    split: Id
+    """The split to score on."""
+    rows: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=2, max_length=100)]
+    """Numbers of training rows, increasing."""
+    seeds: Annotated[Seeds, Field(min_length=2)]
+    """Each draws its own nested subsets, and trains on them."""
+    balanced: bool = Field(default=False, exclude_if=lambda value: not value)
+    """If true, a subset has as many rows of either label; if not, the split's share of each."""
+    min_steps: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Fewest optimizer steps of a training, with more epochs where they are needed; if absent, epochs as declared."""
+
+    @model_validator(mode="after")
+    def _grows(self) -> "Curve":
+        if falls := [(one, other) for one, other in pairwise(self.rows) if other <= one]:
+            raise ValueError(f"rows must increase, and {falls[0][1]:,} follows {falls[0][0]:,}")
+        if self.model in self.against:
+            raise ValueError(f"{self.model!r} would be compared with itself; remove it from against")
+        if twice := repeated(self.against):
+            raise ValueError(f"against names {twice[0]!r} more than once")
+        return self
+
+    def point_id(self, of: str, rows: int, seed: int) -> str:
+        """Id of a model, or of an adapter, at a point of this curve."""
+        return f"{of}.{self.id}-{rows}-{seed}"
+
+    def has(self, derived_id: str) -> bool:
+        """True for the id of a model or an adapter at one of its points."""
+        found = re.fullmatch(rf".+\.{re.escape(self.id)}-([0-9]+)-([0-9]+)", derived_id)
+        return found is not None and int(found[1]) in self.rows and int(found[2]) in self.seeds
+
+
 class Audit(Closed):
     """Checks of the splits before anything is scored."""
 
@@ -190,6 +231,7 @@ class Suite(Closed):
     family: Literal["none", "holm"] = Field(default="none", exclude_if=lambda value: value == "none")
     """Correction of failed rules for the number of rules: none, or by Holm's method."""
     expect: tuple[Expectation, ...] = ()
+    curve: tuple[Curve, ...] = Field(default=(), exclude_if=lambda value: not value)
     audit: Audit = Audit(exact_overlap="forbid", near_overlap="report", near_threshold=0.8)
     """Without `[audit]`, texts shared by training and scored splits are forbidden, and nearly equal ones reported."""
 
@@ -202,8 +244,24 @@ class Suite(Closed):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the declarations; comments and layout do not count (64 hex digits)."""
-        return digest.of_json(self.model_dump(mode="json"))
+        """SHA-256 of the declarations; comments, layout and points of curves do not count (64 hex digits)."""
+        return digest.of_json(self.declared.model_dump(mode="json"))
+
+    @property
+    def declared(self) -> "Suite":
+        """The suite without the models and adapters at points of its curves, which `curves.expanded` adds."""
+        if not self.curve:
+            return self
+        return self.model_copy(
+            update={
+                "model": tuple(model for model in self.model if self.curve_of(model.id) is None),
+                "adapter": tuple(adapter for adapter in self.adapter if self.curve_of(adapter.id) is None),
+            }
+        )
+
+    def curve_of(self, model_id: str) -> Curve | None:
+        """The curve of which a model is a point; None for a model that the file declares."""
+        return next((curve for curve in self.curve if curve.has(model_id)), None)
 
     @property
     def train_split_ids(self) -> frozenset[str]:
@@ -215,6 +273,8 @@ class Suite(Closed):
 
     def scores(self, model: Model, split_id: str) -> bool:
         """True if a model is scored on a split that nothing is trained on."""
+        if (curve := self.curve_of(model.id)) is not None:
+            return split_id == curve.split
         return not isinstance(model, PredictionsModel) or model.splits is None or split_id in model.splits
 
     def seeds_of(self, model: Model) -> tuple[int | None, ...]:
@@ -276,6 +336,7 @@ __all__ = [
     "Closed",
     "ClusterShare",
     "Columns",
+    "Curve",
     "DropLimit",
     "EarlyStopping",
     "Expectation",

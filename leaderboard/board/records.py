@@ -15,6 +15,7 @@ from harness.stats.winner import Corrected
 from harness.suite.models import BACKEND_NAMES
 from harness.suite.schema import SplitRule, Suite
 from leaderboard.board.answers import Answer
+from leaderboard.board.curves import CurveResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +287,8 @@ class Board:
 
     past: Mapping[str, tuple[Past, ...]] = field(default_factory=dict)
     """Runs at any commit by model, the newest first; only for models that were scored at more than one."""
+    curves: tuple[CurveResult, ...] = ()
+    """Results of the suite's learning curves, in the file's order."""
 
     def entries_of(self, model_id: str) -> tuple[Entry, ...]:
         """A model's entry on each scored split, in the suite's order."""

@@ -9,6 +9,7 @@ from leaderboard.board.records import Board, Section
 from leaderboard.pages import formats, links
 from leaderboard.pages.answers import Card, cards, note
 from leaderboard.pages.board_table import Table, good_direction, table
+from leaderboard.pages.curves import CurveRows, curve_rows
 from leaderboard.pages.facts import Fact, facts
 from leaderboard.pages.gallery import Plot, plots_of
 from leaderboard.pages.matrix import MatrixRow, matrix_rows
@@ -54,6 +55,8 @@ class SuiteRows:
     cards_note: str
     headline: HeadlineRow | None
     sections: tuple[SectionRows, ...]
+    curves: tuple[CurveRows, ...]
+    """The learning curves that the suite declares."""
     matrix: tuple[MatrixRow, ...]
     """Empty where there is one split only."""
     verdicts: tuple[RuleGroup[VerdictRow], ...]
@@ -82,6 +85,7 @@ def suite_rows(board: Board, examples: Mapping[str, Sequence[Example]] = NO_EXAM
         cards_note=note(board),
         headline=headline_row(board, board.headline) if board.headline is not None else None,
         sections=tuple(_section(board, section, examples.get(section.split.id, ())) for section in board.sections),
+        curves=curve_rows(board),
         matrix=matrix_rows(board),
         verdicts=verdict_groups(board.verdicts),
         verdicts_note=_verdicts_note(board),

@@ -163,6 +163,59 @@ def curves(rows: Rows, *, plot_id: str, title: str) -> Markup:
     return _svg(chart.properties(width=WIDTH, height=260), plot_id, title, ())
 
 
+def learning(rows: Rows, crossovers: Rows, metric: str, *, plot_id: str, title: str) -> Markup:
+    """A metric by number of training rows on a log scale, a colour for each model; below it, the crossovers.
+
+    Args:
+        rows: `model`, `rows`, `value`, `low`, `high` (None without an interval), `flat` (drawn as a dashed line between
+            two of its rows) and `says`.
+        crossovers: in the colour of `model`, from `low` to `high` rows, a point `at` some rows (None where it lies
+            beyond them), an arrow at the ends that lie `before` and `after` the rows that were tried, and `says`.
+    """
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    ends = [end for row in rows for end in (row["value"], row["low"], row["high"]) if end is not None]
+    step = 0.07 * (max(ends) - min(ends))
+    placed = [{**one, "place": min(ends) - step * (i + 1.2)} for i, one in enumerate(crossovers)]
+    # Intervals of one number of rows stand beside each other, so that they do not cover one another.
+    aside = {model: 1.035 ** (i - (len(models) - 1) / 2) for i, model in enumerate(models)}
+    beside = [{**row, "rows": row["rows"] * aside[row["model"]]} for row in rows]
+    sizes = sorted({row["rows"] for row in rows})
+    axis = alt.Axis(values=sizes, format=",", grid=False, labelOverlap="greedy", labelFlush=False)
+    scale = alt.Scale(type="log", nice=False, padding=14)
+    vertical = alt.Scale(zero=False, nice=False, padding=10)
+
+    def x(field: str) -> alt.X:
+        return alt.X(f"{field}:Q", title="training rows (log scale)", scale=scale, axis=axis)
+
+    def y(field: str) -> alt.Y:
+        return alt.Y(f"{field}:Q", title=metric, scale=vertical, axis=_AXIS)
+
+    colour = _series(models)
+    layers: list[Any] = []
+    for flat in (False, True):
+        if some := [row for row in beside if row["flat"] is flat]:
+            line = alt.Chart(_data(some)).mark_line(strokeWidth=1.6, strokeDash=[4, 3] if flat else [1, 0])
+            layers.append(line.encode(x=x("rows"), y=y("value"), color=colour))
+            point = alt.Chart(_data(some)).mark_point(size=30)
+            layers.append(point.encode(x=x("rows"), y=y("value"), color=colour, description="says:N"))
+    if drawn := [row for row in beside if row["low"] is not None]:
+        whisker = alt.Chart(_data(drawn)).mark_rule(strokeWidth=1.6)
+        layers.append(whisker.encode(x=x("rows"), y=y("low"), y2="high:Q", color=colour, description="says:N"))
+    if placed:
+        whisker = alt.Chart(_data(placed)).mark_rule(strokeWidth=2.4)
+        layers.append(whisker.encode(x=x("low"), x2="high:Q", y=y("place"), color=colour, description="says:N"))
+    for end, at, shape in (("before", "low", "triangle-left"), ("after", "high", "triangle-right")):
+        if some := [one for one in placed if one[end]]:
+            arrow = alt.Chart(_data(some)).mark_point(size=60, shape=shape)
+            layers.append(arrow.encode(x=x(at), y=y("place"), color=colour, description="says:N"))
+    if some := [one for one in placed if one["at"] is not None]:
+        point = alt.Chart(_data(some)).mark_point(size=75, shape="diamond")
+        layers.append(point.encode(x=x("at"), y=y("place"), color=colour, description="says:N"))
+    said = [*dict.fromkeys(row["says"] for row in [*rows, *crossovers])]
+    chart = alt.layer(*layers).properties(width=WIDTH, height=340)
+    return _svg(chart, plot_id, title, [{"says": one} for one in said])
+
+
 def reliability(rows: Rows, *, plot_id: str, title: str) -> Markup:
     """Accuracy against confidence in bins, one panel per entry; on the dashed line, accuracy equals confidence.
 

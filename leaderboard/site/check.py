@@ -105,7 +105,14 @@ Runs = Mapping[tuple[str, str], tuple[Run, ...]]
 
 
 def _runs(board: Board) -> Runs:
-    return {
+    """The runs behind each number of a board: of its entries, and of the points of its learning curves."""
+    of_curves = {
+        (place.label, result.curve.split): place.runs
+        for result in board.curves
+        for line in result.lines
+        for place in line.places
+    }
+    return of_curves | {
         (entry.model_id, entry.split_id): tuple(scored.run for scored in entry.runs)
         for section in board.sections
         for entry in section.entries

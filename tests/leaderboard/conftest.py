@@ -15,11 +15,13 @@ import pytest
 from harness.artifacts import digest
 from harness.records import (
     AdapterRecord,
+    Evidence,
     Example,
     Expected,
     Finding,
     Outcome,
     Outcomes,
+    Place,
     Prediction,
     Run,
     Split,
@@ -30,7 +32,7 @@ from harness.store import reader, writer
 from harness.store.connection import Connection, opened
 from harness.suite.load import by_id, load
 from harness.suite.schema import Suite
-from leaderboard.board import read
+from leaderboard.board import curves, read
 from leaderboard.board.records import Board
 from leaderboard.site import render
 
@@ -84,6 +86,7 @@ def suite_toml(
     description: str = "Made-up reviews.",
     gate: bool = True,
     store: bool = False,
+    curves: str = "",
 ) -> str:
     """A suite file with a split to train on, the given ones to score, and five competitors."""
     tables = [f'version = 1\nname = "{name}"\ndescription = "{description}"\nprimary_metric = "{primary}"']
@@ -111,6 +114,7 @@ def suite_toml(
             f'[[gate]]\nmodel = "tfidf"\nsplit = "{splits[0]}"\nmetric = "{primary}"\nmin = 0.5\n'
             'on_inconclusive = "fail"'
         )
+    tables.append(curves)
     return "\n\n".join(tables) + "\n"
 
 
@@ -287,7 +291,13 @@ class Bench:
         runs = [*reader.latest_runs(self.connection, self.run_keys).values()]
         outcomes = reader.outcomes_of_runs(self.connection, [run.run_id for run in runs])
         adapters = reader.adapters(self.connection, [run.adapter_digest for run in runs if run.adapter_digest])
-        return read.read(self.connection, self.suite, runs, outcomes, adapters, self.verdicts, self.expected)
+        board = read.read(self.connection, self.suite, runs, outcomes, adapters, self.verdicts, self.expected)
+        places: dict[Place, list[Run]] = {}
+        for run in sorted(runs, key=lambda run: (run.seed or 0, run.model_id)):
+            places.setdefault((run.model_id, run.split_id), []).append(run)
+        found = {place: tuple(outcomes[run.run_id] for run in many) for place, many in places.items()}
+        evidence = Evidence(found, {place: tuple(many) for place, many in places.items()}, {}, {}, {}, {})
+        return replace(board, curves=curves.of_evidence(self.suite, evidence))
 
     def pages(self) -> dict[str, str]:
         """The pages that the leaderboard renders from the store."""

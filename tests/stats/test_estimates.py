@@ -478,7 +478,7 @@ def test_an_interval_over_two_seeds_admits_that_two_seeds_show_little_of_their_s
         assert found.ci_high is not None
         covered += found.ci_low <= 0.75 <= found.ci_high
         drawn = inference.mean_over_resampled_seeds(
-            estimates._seed_values(METRICS["accuracy"], seeds, stream, 500), stream
+            estimates.seed_values(METRICS["accuracy"], seeds, stream, 500), stream
         )
         low, high = np.quantile(drawn, [0.025, 0.975])
         plain += low <= 0.75 <= high

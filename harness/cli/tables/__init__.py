@@ -13,7 +13,9 @@ from harness.records import Expected, Run, Verdict
 from harness.stats.drift import COMMITS_PER_ALARM
 from harness.stats.metrics import METRICS
 from leaderboard.board.answers import Answer
+from leaderboard.board.curves import CurveResult
 from leaderboard.pages.answers import sentence
+from leaderboard.pages.curves import sentences as curve_sentences
 
 Row = Mapping[str, Any]
 ANSWERED = 12
@@ -142,6 +144,34 @@ def show_answers(answers: Sequence[Answer], metric: str, verdicts: Sequence[Verd
     more = [f"{len(known) - ANSWERED:,} more adapters: see the board."] if len(known) > ANSWERED else []
     if known:
         print_lines("", *said, *more)
+
+
+def show_curves(curves: Sequence[CurveResult]) -> None:
+    """Say for every learning curve from how many training rows on its model beats each of the others."""
+    for one in curves:
+        said = [line for sentence in curve_sentences(one) for line in wrapped(sentence)]
+        print_lines("", *said)
+
+
+def curves_of(curves: Sequence[CurveResult]) -> list[Row]:
+    """Learning curves as JSON: crossovers, and the metric by number of training rows."""
+    return [
+        {
+            "curve": one.curve.id,
+            "model": one.curve.model,
+            "split": one.curve.split,
+            "crossovers": [
+                {"against": pair.other_id, **(pair.crossover._asdict() if pair.crossover else {"rows": None})}
+                for pair in one.pairs
+            ],
+            "points": [
+                {"model": line.model_id, "rows": place.rows, "seeds": len(place.runs), **asdict(place.metric)}
+                for line in one.lines
+                for place in line.places
+            ],
+        }
+        for one in curves
+    ]
 
 
 def show_judged(verdicts: Sequence[Verdict], passed: bool) -> None:
