@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import BertForMaskedLM
+from transformers import BertForMaskedLM, LlamaConfig, LlamaForCausalLM
 
 from harness import models
 from harness.errors import TrainingError
@@ -122,9 +122,13 @@ def test_a_prompt_with_a_shared_beginning_scores_as_on_the_processor(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("config", [{}, {"attention_bias": True, "mlp_bias": True}], ids=["plain", "biased"])
 @isolated
-def test_a_base_in_bfloat16_is_asked_as_it_is(kind: str, tmp_path: Path) -> None:
+def test_a_base_in_bfloat16_is_asked_as_it_is(kind: str, config: dict[str, Any], tmp_path: Path) -> None:
     folder = language_models.save(tmp_path / "base", "llama")
+    described: Any = LlamaConfig
+    network: Any = LlamaForCausalLM(described.from_pretrained(folder, **config))
+    network.save_pretrained(folder)
     language_model.causal(folder).to(torch.bfloat16).save_pretrained(folder)
     model, inputs = prompted(folder, WORDS["longer"])
     check_alike(model.model_copy(update={"precision": "bf16"}), inputs, kind, ALLOWED["bf16"])
@@ -176,10 +180,19 @@ def test_a_trained_adapter_scores_merged_and_rounded(
     check_alike(model, inputs_on(job.base.folder, adapter_dir=folder), kind, ALLOWED[precision])
 
 
+ADALORA = {"init_r": 6, "target_r": 4, "tinit": 2, "tfinal": 4, "target_modules": ["query", "value"]}
+
+
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("method", "params"), [("lora", None), ("adalora", ADALORA)], ids=["lora", "adalora"])
 @isolated
-def test_a_training_goes_on_from_its_checkpoint(kind: str, jobs: list[TrainingJob], tmp_path: Path) -> None:
+def test_a_training_goes_on_from_its_checkpoint(
+    kind: str, method: str, params: dict[str, Any] | None, jobs: list[TrainingJob], tmp_path: Path
+) -> None:
     job = replace(plain(jobs[0], tmp_path), device=kind)
+    if params is not None:
+        adapter = job.adapter.model_copy(update={"method": method, "params": params})
+        job = replace(job, adapter=adapter)
     whole = train(replace(job, folder=tmp_path / "whole"), silent)
     halfway = replace(job, folder=tmp_path / "halfway")
     with pytest.raises(KeyboardInterrupt):
