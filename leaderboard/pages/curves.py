@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.stats.curves import Crossover
 from harness.suite.schema import Curve
 from leaderboard.board.curves import CurveResult, Line, Place
 from leaderboard.board.records import Board
 from leaderboard.pages import formats, links
-from leaderboard.pages.gallery import Plot
 from leaderboard.pages.parts import Cell, data
-from leaderboard.plots import svg as plots_svg
+
+if TYPE_CHECKING:
+    from leaderboard.pages.gallery import Plot
+
+SERIES = 6
+"""Largest number of models that are drawn: as many as a plot has colours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class CurveRows:
     title: str
     summary: str
     sentences: tuple[str, ...]
-    plot: Plot | None
+    plot: "Plot | None"
     """None where nothing is scored."""
     models: tuple[str, ...]
     table: tuple[TableRow, ...]
@@ -122,7 +126,10 @@ def _cell(board: Board, curve: Curve, place: Place | None) -> Cell:
     return Cell(shown, formats.interval(place.metric.ci_low, place.metric.ci_high))
 
 
-def _plot(result: CurveResult, metric: str, anchor: str) -> Plot:
+def _plot(result: CurveResult, metric: str, anchor: str) -> "Plot":
+    from leaderboard.pages.gallery import Plot  # draws plots: a second of imports, which sentences do not need
+    from leaderboard.plots import svg as plots_svg
+
     title = f"{metric} on {result.curve.split} by number of training rows"
     drawn = plots_svg.learning(
         _points(result.lines, result.curve.rows), _crossovers(result), metric, plot_id=f"{anchor}:plot", title=title
@@ -138,7 +145,7 @@ def _plot(result: CurveResult, metric: str, anchor: str) -> Plot:
 def _points(lines: Sequence[Line], rows: Sequence[int]) -> list[dict[str, Any]]:
     """A row for each model and number of training rows; a flat line has one at either end."""
     found = []
-    for line in lines[: plots_svg.SERIES]:
+    for line in lines[:SERIES]:
         for place in line.places:
             if place.metric.value is None:
                 continue
@@ -157,7 +164,7 @@ def _points(lines: Sequence[Line], rows: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _crossovers(result: CurveResult) -> list[dict[str, Any]]:
-    shown = {line.model_id for line in result.lines[: plots_svg.SERIES]}
+    shown = {line.model_id for line in result.lines[:SERIES]}
     return [
         {
             "model": pair.other_id, "at": found.rows, "low": found.low or found.most, "high": found.high or found.most,
