@@ -2,8 +2,10 @@
 
 import os
 import platform
+import re
 import subprocess
 import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -49,6 +51,45 @@ def hardware() -> dict[str, str | int]:
         "cores": cores(),
         "bf16": int(has_fast_bf16()),
     }
+
+
+def accelerators(system: Path = Path("/")) -> dict[str, str]:
+    """The driver and the models of this machine's accelerators, as Linux states them; empty where it states none.
+
+    Args:
+        system: root of the file system.
+    """
+    found = {}
+    nvidia = _driver_version(system / "proc/driver/nvidia/version")
+    amd = _first_line_of(system / "sys/module/amdgpu/version")
+    drivers = [f"{maker} {version}" for maker, version in (("nvidia", nvidia), ("amdgpu", amd)) if version]
+    if drivers:
+        found["driver"] = ", ".join(drivers)
+    models = {_model(path) for path in (system / "proc/driver/nvidia/gpus").glob("*/information")}
+    if models := models - {""}:
+        found["accelerator"] = ", ".join(sorted(models))
+    return found
+
+
+def _driver_version(path: Path) -> str:
+    """The version in a line such as `NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 …`."""
+    words = _first_line_of(path).split()
+    return next((word for word in words if re.fullmatch(r"\d+(\.\d+)+", word)), "")
+
+
+def _model(path: Path) -> str:
+    """The model in a driver's description of one device."""
+    with suppress(OSError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("Model:"):
+                return line.partition(":")[2].strip()
+    return ""
+
+
+def _first_line_of(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
+    return ""
 
 
 @cache

@@ -92,6 +92,28 @@ def room(nodes: Sequence[Mapping[str, float]], gpus_per_worker: int) -> int:
     return sum(min(int(node.get("CPU", 0)), int(node.get("GPU", 0)) // gpus_per_worker) for node in nodes)
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as its first worker describes it."""
+
+    name: str
+    accelerators: Mapping[str, str]
+    """Driver and models of its accelerators, as `provenance.accelerators` states them."""
+
+
+def difference(one: Node, other: Node) -> str | None:
+    """The first difference between the accelerators of two nodes, whose answers would differ by rounding."""
+    for name in sorted({*one.accelerators, *other.accelerators}):
+        here, there = other.accelerators.get(name, "unknown"), one.accelerators.get(name, "unknown")
+        if here != there:
+            remedy = "install the same driver on all nodes" if name == "driver" else "join nodes of one kind"
+            return (
+                f"node {other.name}: {name} is {here}, but {there} on node {one.name}; answers would differ by "
+                f"rounding: {remedy}"
+            )
+    return None
+
+
 @dataclass(slots=True)
 class _Hand:
     """A worker as the command sees it."""
@@ -114,6 +136,8 @@ class _Pool:
 
     def __init__(self, count: int, progress: Progress, surroundings: Surroundings, gpus_per_worker: int) -> None:
         self.count, self.progress, self.surroundings = count, progress, surroundings
+        self.uses_accelerators = gpus_per_worker > 0
+        self.first: Node | None = None
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         actor: Any = ray.remote  # its annotations do not know these options
         self.news = actor(num_cpus=0, scheduling_strategy=here)(News).remote()
@@ -210,7 +234,7 @@ class _Pool:
         """Handle a worker that reported its environment, or died before that."""
         hand = self.starting.pop(done)
         try:
-            hand.node, problem = ray.get(done)
+            hand.node, problem, accelerators = ray.get(done)
         except RayError as death:
             self._dismiss(hand)
             self.failed_starts += 1
@@ -221,6 +245,11 @@ class _Pool:
             return
         if problem is not None:
             raise UsageError(f"node {hand.node}: {problem}")
+        if self.uses_accelerators:
+            node = Node(hand.node, accelerators)
+            self.first = self.first or node
+            if (found := difference(self.first, node)) is not None:
+                raise UsageError(found)
         self.failed_starts = 0
         self.idle.append(hand)
 

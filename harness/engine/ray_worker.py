@@ -86,9 +86,9 @@ class Worker:
     def __init__(self, number: int, news: Any) -> None:
         self.number, self.news = number, news
 
-    def look_round(self, surroundings: Surroundings) -> tuple[str, str | None]:
-        """The node's name, and the problem found there, if any."""
-        return platform.node(), surroundings.problem()
+    def look_round(self, surroundings: Surroundings) -> tuple[str, str | None, Mapping[str, str]]:
+        """The node's name, the problem found there, if any, and its accelerators with their driver."""
+        return platform.node(), surroundings.problem(), provenance.accelerators()
 
     def work(self, function: Callable[[T, Progress], R], item: T) -> R | Raised:
         """Do a task. An exception is returned as a value, so that it can be raised unchanged."""

@@ -10,8 +10,9 @@ import pytest
 
 ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
 
+from harness import provenance  # noqa: E402
 from harness.engine import ENGINES  # noqa: E402
-from harness.engine.ray_pool import room  # noqa: E402
+from harness.engine.ray_pool import Node, difference, room  # noqa: E402
 from harness.errors import UsageError  # noqa: E402
 from harness.progress import Progress, silent  # noqa: E402
 
@@ -56,6 +57,59 @@ def test_nodes_with_different_accelerators_are_refused() -> None:
     with pytest.raises(UsageError, match=r"accelerators of several kinds \(A100, T4\), whose answers differ"):
         room(nodes, 1)
     assert room(nodes, 0) == 8
+
+
+def described(root: Path, driver: str, model: str) -> dict[str, str]:
+    """A node with one NVIDIA GPU, as Linux describes it in /proc."""
+    folder = root / "proc/driver/nvidia/gpus/0000:01:00.0"
+    folder.mkdir(parents=True)
+    (folder / "information").write_text(f"Model: \t\t {model}\nIRQ:   \t\t 42\n")
+    line = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {driver}  Sat Aug 19 01:15:15 2023\nGCC version: 12.2\n"
+    (root / "proc/driver/nvidia/version").write_text(line)
+    return provenance.accelerators(root)
+
+
+def test_nodes_are_compared_by_driver_and_model_of_their_accelerators(tmp_path: Path) -> None:
+    first = Node("one", described(tmp_path / "one", "535.104.05", "NVIDIA H100 80GB HBM3"))
+    assert first.accelerators == {"driver": "nvidia 535.104.05", "accelerator": "NVIDIA H100 80GB HBM3"}
+    alike = Node("two", described(tmp_path / "two", "535.104.05", "NVIDIA H100 80GB HBM3"))
+    newer = Node("three", described(tmp_path / "three", "550.54.14", "NVIDIA H100 80GB HBM3"))
+    smaller = Node("four", described(tmp_path / "four", "535.104.05", "NVIDIA A10"))
+    none = Node("five", provenance.accelerators(tmp_path / "five"))
+    assert difference(first, alike) is None
+    assert difference(none, Node("six", {})) is None
+    assert difference(first, newer) == (
+        "node three: driver is nvidia 550.54.14, but nvidia 535.104.05 on node one; answers would differ by rounding: "
+        "install the same driver on all nodes"
+    )
+    assert "node four: accelerator is NVIDIA A10, but NVIDIA H100 80GB HBM3 on node one" in str(
+        difference(first, smaller)
+    )
+    assert "node five: accelerator is unknown" in str(difference(first, none))
+    (tmp_path / "amd/sys/module/amdgpu").mkdir(parents=True)
+    (tmp_path / "amd/sys/module/amdgpu/version").write_text("6.7.0\n")
+    assert provenance.accelerators(tmp_path / "amd") == {"driver": "amdgpu 6.7.0"}
+
+
+def _fine(item: int, progress: Progress) -> int:
+    return item
+
+
+@pytest.mark.parametrize("gpus_per_worker", [0, 1])
+def test_a_worker_whose_driver_is_another_ends_the_command_where_accelerators_count(
+    gpus_per_worker: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2, "GPU": 2}')
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    engine = ENGINES["ray"](1, silent, address="local", folder=tmp_path, gpus_per_worker=gpus_per_worker)
+    with engine as map_unordered:
+        pool: Any = map_unordered.__self__  # type: ignore[attr-defined]  # a method of the pool
+        pool.first = Node("worker-1", {"driver": "nvidia 535.104.05"})
+        if gpus_per_worker:
+            with pytest.raises(UsageError, match=r"on node worker-1; answers would differ by rounding"):
+                list(map_unordered(_fine, [1]))
+        else:
+            assert list(map_unordered(_fine, [1])) == [(1, 1)]
 
 
 def test_the_local_engine_reserves_nothing_and_says_so() -> None:
