@@ -10,6 +10,7 @@ that has not.
 
 import functools
 import importlib
+import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,8 @@ from tests.processes import FORKS
 NAME = "standin"
 ACROSS = ("aten::copy_", "aten::_to_copy", "aten::_copy_from")
 """Operations that take a tensor from one device to another."""
+READS = ("aten::_local_scalar_dense", "aten::item")
+"""Operations for whose result a device must be waited for, besides copies to the processor."""
 _kept: list[Any] = []
 _limits: dict[str, int] = {}
 
@@ -73,6 +76,9 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             f"Expected all tensors to be on the same device, but found at least two devices, {NAME}:0 and cpu! ({name})"
         )
     target = kwargs.get("device")
+    is_read = name in READS or (target is not None and torch.device(target).type == "cpu")
+    if is_read and _caller().startswith("harness."):
+        _limits["reads"] = _limits.get("reads", 0) + 1
     stays = target is None or torch.device(target).type == NAME
     if target is not None:
         kwargs = {**kwargs, "device": torch.device("cpu") if stays else target, "pin_memory": None}
@@ -82,6 +88,14 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return args[0]
     _check_limit(found)
     return tree_map(lambda one: mine[id(one)] if id(one) in mine else _wrapped(one) if stays else one, found)
+
+
+def _caller() -> str:
+    """The module that asked for an operation, torch and this one aside."""
+    frame: Any = sys._getframe(1)
+    while (name := frame.f_globals.get("__name__", "")).partition(".")[0] == "torch" or name == __name__:
+        frame = frame.f_back
+    return str(name)
 
 
 def _is_left_behind(one: Any) -> bool:
@@ -116,6 +130,14 @@ def limit(numbers: int | None) -> None:
 def refused() -> int:
     """Tensors for which the memory did not suffice, since the limit was set."""
     return _limits.get("refused", 0)
+
+
+def reads() -> int:
+    """Times that the harness itself read numbers from the device, for which it had to be waited for.
+
+    transformers reads each batch's mask besides.
+    """
+    return _limits.get("reads", 0)
 
 
 class _Module(backend_registration._DummyBackendModule):

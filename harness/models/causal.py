@@ -90,7 +90,9 @@ class Likelihoods:
         lengths = batch["attention_mask"].sum(1)
         cache = self._cache(len(tails)) if with_prefix else DynamicCache() if longer else None
         given: dict[str, Any] = {"past_key_values": cache, "use_cache": True} if cache is not None else {}
-        first = log_probabilities(logits_at_end(self.network, batch, **given)[:, 0])
+        first = log_probabilities(
+            logits_at_end(self.network, batch, on_right=self.batching.side != "left", **given)[:, 0]
+        )
         columns = [first[:, answer[0]] for answer in answers]
         for column, answer in enumerate(answers):
             if len(answer) > 1:
@@ -116,7 +118,13 @@ class Likelihoods:
     def _read_whole(self, rows: Sequence[Row], answer: Row) -> torch.Tensor:
         """Log-likelihood of one answer, with its tokens after each prompt."""
         batch = self._batch([[*row, *answer[:-1]] for row in rows])
-        return picked(log_probabilities(logits_at_end(self.network, batch, len(answer))), answer)
+        return picked(
+            log_probabilities(logits_at_end(self.network, batch, len(answer), on_right=self.batching.side != "left")),
+            answer,
+        )
+
+    def _logits(self, batch: Batch, count: int = 1, **given: Any) -> torch.Tensor:
+        return logits_at_end(self.network, batch, count, on_right=self.batching.side != "left", **given)
 
     def _batch(self, rows: Sequence[Row]) -> Batch:
         return self.batching.batch(rows, device.of(self.network))
@@ -153,15 +161,18 @@ def picked(log_probabilities: torch.Tensor, answer: Row) -> torch.Tensor:
     return log_probabilities.gather(2, places)[:, :, 0].sum(1)
 
 
-def logits_at_end(network: Any, batch: Batch, count: int = 1, **given: Any) -> torch.Tensor:
+def logits_at_end(network: Any, batch: Batch, count: int = 1, *, on_right: bool = False, **given: Any) -> torch.Tensor:
     """Logits at the last `count` tokens of each text, shape (batch, count, vocabulary).
 
     Texts that are padded on the right need no mask: a causal network never looks there.
+
+    Args:
+        on_right: no text is padded on the left; otherwise the mask is read, for which a device must be waited for.
     """
     ids, mask = batch["input_ids"], batch["attention_mask"]
     ends = (mask * torch.arange(1, ids.shape[1] + 1, device=mask.device)).amax(1)
     from_end = ids.shape[1] - ends[:, None] + torch.arange(count, 0, -1, device=mask.device)
-    if not bool(mask[:, 0].all()):
+    if not on_right and not bool(mask[:, 0].all()):
         given["attention_mask"] = mask
     with reading_only(network, from_end):
         logits: torch.Tensor = network(input_ids=ids, **given).logits

@@ -29,6 +29,8 @@ KINDS = (PROCESSOR, "cuda", "mps")
 VARIABLE = "HARNESS_DEVICE"
 TOKENS_PER_PASS = 32_768
 """Padded tokens in an accelerator's first forward pass; halved as often as its memory does not suffice."""
+STEPS_UNREAD = 16
+"""Steps of a training after which losses are read from an accelerator."""
 _SIGNS = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/accel", "/dev/davinci0")
 """Device files of accelerators on Linux. Without any, the second that importing torch takes is saved."""
 _WITHOUT_FLOAT64 = ("mps",)
@@ -99,6 +101,8 @@ def described(kind: str) -> dict[str, str | int]:
             found["device_name"] = str(module.get_device_name())
         if torch.version.cuda and kind == "cuda":
             found["cuda"] = torch.version.cuda
+        if driver := provenance.accelerators().get("driver"):
+            found["driver"] = driver
     return found
 
 
@@ -236,6 +240,11 @@ def training_attention(kind: str) -> str:
 def tokens_per_pass(where: "torch.device", on_processor: int) -> int:
     """Padded tokens to begin with in one pass."""
     return on_processor if is_processor(where) else TOKENS_PER_PASS
+
+
+def steps_unread(where: "torch.device") -> int:
+    """Steps of a training whose losses stay on the device before they are read. To read one there is to wait for it."""
+    return 1 if is_processor(where) else STEPS_UNREAD
 
 
 def free_bytes(kind: str) -> int | None:

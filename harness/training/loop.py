@@ -7,9 +7,9 @@ output is still in the processor's cache when the next layer reads it. A step us
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from transformers import get_linear_schedule_with_warmup
@@ -25,6 +25,8 @@ from harness.training.checkpoint import Pace, Position
 from harness.training.objective import Classifying, Objective
 from harness.training.plan import TrainingJob
 from harness.training.speedups.frozen_layers import FrozenPrefix
+
+_Passes: TypeAlias = tuple[list[float], list[torch.Tensor], list[torch.Tensor]]
 
 
 def run(
@@ -72,14 +74,19 @@ def run(
                 if step <= position.step:
                     continue
                 if group[0] is order[0]:
+                    state.read(job, steps)
                     position.said = [0, 0]
-                loss = state.step(below, [rows.trained[batch].tolist() for batch in group], job, steps)
-                advance(1, f"loss {loss:.3f}")
+                state.step(below, [rows.trained[batch].tolist() for batch in group], job, steps)
+                if len(state.unread) >= device.steps_unread(where):
+                    state.read(job, steps)
+                advance(1, f"loss {position.curve[-1][2]:.3f}" if position.curve else "")
                 if pace.is_due():
+                    state.read(job, steps)
                     started = time.perf_counter()
                     note_time()
                     state.keep(folder, job.key)
                     pace.wrote(started)
+            state.read(job, steps)
             if how.early_stopping is not None:
                 if len(position.held_out) < epoch:
                     state.judge(below, rows.held_out.tolist(), job, epoch)
@@ -137,6 +144,26 @@ def _check_not_constant(position: Position, job: TrainingJob) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Numbers of one step that are still on the device."""
+
+    step: int
+    learning_rate: float
+    count: int
+    """Texts of the step."""
+    shares: list[float]
+    """Share of each pass in the step's texts."""
+    losses: list[torch.Tensor]
+    """Mean loss of each pass."""
+    ones: list[torch.Tensor]
+    """Number of texts of each pass that were predicted as class 1."""
+    norm: torch.Tensor
+    """Norm of the gradients."""
+    may_overflow: bool
+    """True in fp16, while the scale of the losses can still be lowered."""
+
+
 @dataclass(slots=True)
 class TrainState:
     """State of a running training: everything that changes from step to step."""
@@ -156,49 +183,77 @@ class TrainState:
     """Padded tokens in one pass; halved where an accelerator's memory does not suffice."""
     scaler: Any
     """Scales losses, so that gradients in fp16 do not vanish; None in other formats."""
+    unread: list[Unread] = field(default_factory=list)
+    """Steps whose numbers were not read yet."""
 
-    def step(self, below: FrozenPrefix, group: list[list[int]], job: TrainingJob, steps: int) -> float:
-        """Take one step of the optimizer on the mean loss over a group of batches; returns that loss."""
-        who, count = f"adapter {job.adapter.id}, seed {job.seed}", sum(map(len, group))
-        where = f"at step {self.position.step + 1} of {steps}; lower learning_rate or max_grad_norm"
-        mean, ones = self._gradients(below, group, who, where)
-        self.position.said[0] += count - ones
-        self.position.said[1] += ones
+    def step(self, below: FrozenPrefix, group: list[list[int]], job: TrainingJob, steps: int) -> None:
+        """Take one step of the optimizer on the mean loss over a group of batches; its numbers are left to `read`."""
+        count, step = sum(map(len, group)), self.position.step + 1
+        who = f"adapter {job.adapter.id}, seed {job.seed}"
+        shares, losses, ones = self._gradients(below, group, who, f"at step {step} of {steps}")
         self.position.tokens += sum(int(below.lengths[batch].sum()) for batch in group)
         self.position.examples += count
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), job.adapter.train.max_grad_norm)
-        if not torch.isfinite(norm) and (self.scaler is None or self.scaler.get_scale() < 1):
-            raise TrainingError(f"{who}: the norm of the gradients is {norm.item()} {where}")
-        self.position.curve.append([self.position.step + 1, float(self.schedule.get_last_lr()[0]), mean])
+        may_overflow = self.scaler is not None and self.scaler.get_scale() >= 1
+        rate = float(self.schedule.get_last_lr()[0])
+        self.unread.append(Unread(step, rate, count, shares, losses, ones, norm, may_overflow))
         if self.scaler is None:
             self.optimizer.step()
             self.schedule.step()
         else:
             self._scaled_step()
-        self.position.step += 1
-        methods.after_step(self.network, self.position.step)
+        self.position.step = step
+        methods.after_step(self.network, step)
         self.optimizer.zero_grad()
-        return mean
 
-    def _gradients(self, below: FrozenPrefix, group: list[list[int]], who: str, where: str) -> tuple[float, int]:
+    def read(self, job: TrainingJob, steps: int) -> None:
+        """Read the numbers of the steps since the last time, all at once.
+
+        Raises:
+            TrainingError: a loss or a gradient was not finite; its step is named.
+        """
+        unread, self.unread = self.unread, []
+        if not unread:
+            return
+        numbers = device.home(
+            torch.stack([one.float() for of in unread for one in (*of.losses, *of.ones, of.norm)])
+        ).tolist()
+        for of in unread:
+            n, who = len(of.losses), f"adapter {job.adapter.id}, seed {job.seed}"
+            where = f"at step {of.step} of {steps}; lower learning_rate or max_grad_norm"
+            losses, ones, norm, numbers = numbers[:n], numbers[n : 2 * n], numbers[2 * n], numbers[2 * n + 1 :]
+            for loss in losses:
+                if not math.isfinite(loss):
+                    raise TrainingError(f"{who}: the loss is {loss} {where}")
+            if not math.isfinite(norm) and not of.may_overflow:
+                raise TrainingError(f"{who}: the norm of the gradients is {norm} {where}")
+            mean = 0.0
+            for loss, share in zip(losses, of.shares, strict=True):
+                mean += loss * share
+            said = int(sum(ones))
+            self.position.said[0] += of.count - said
+            self.position.said[1] += said
+            self.position.curve.append([of.step, of.learning_rate, mean])
+
+    def _gradients(self, below: FrozenPrefix, group: list[list[int]], who: str, where: str) -> _Passes:
         """Add up the gradients of a step; where memory does not suffice, again from its beginning with half the budget.
 
         Returns:
-            The mean loss, and the number of texts that were predicted as class 1.
+            By pass: its share of the texts, its mean loss, and the number of texts predicted as class 1.
         """
         on = device.of(self.network)
         began = torch.get_rng_state(), device.generator(on.type)
         while True:
             try:
-                return self._passes(below, group, who, where)
+                return self._passes(below, group)
             except torch.OutOfMemoryError:
                 longest = max(int(below.lengths[batch].max()) for batch in group)
                 if self.budget_tokens <= longest:
                     raise TrainingError(
-                        f"{who}: the device's memory does not suffice for one text of {longest} tokens "
-                        f"{where.partition(';')[0]}; set gradient_checkpointing, lower text.max_length, or choose a "
+                        f"{who}: the device's memory does not suffice for one text of {longest} tokens {where}; "
+                        "set gradient_checkpointing, lower text.max_length, or choose a "
                         "smaller base"
                     ) from None
             self.budget_tokens //= 2
@@ -207,18 +262,17 @@ class TrainState:
             device.set_generator(on.type, began[1])
             device.release(on)
 
-    def _passes(self, below: FrozenPrefix, group: list[list[int]], who: str, where: str) -> tuple[float, int]:
-        mean, ones, count = 0.0, 0, sum(map(len, group))
+    def _passes(self, below: FrozenPrefix, group: list[list[int]]) -> _Passes:
+        shares, losses, ones, count = [], [], [], sum(map(len, group))
         for batch in (part for whole in group for part in _parts(below, whole, self.budget_tokens)):
             loss, predicted = self.objective.loss(self.network, below, batch, self._labels(batch))
-            if not torch.isfinite(loss):
-                raise TrainingError(f"{who}: the loss is {loss.item()} {where}")
             share = len(batch) / count
             of_batch = loss * share if self.scaler is None else self.scaler.scale(loss * share)
             of_batch.backward()
-            mean += loss.item() * share
-            ones += int(predicted.sum())
-        return mean, ones
+            shares.append(share)
+            losses.append(loss.detach())
+            ones.append(predicted.sum())
+        return shares, losses, ones
 
     def _scaled_step(self) -> None:
         """Take a step with scaled gradients; one that overflowed is left out, and the scale lowered."""
@@ -231,13 +285,16 @@ class TrainState:
     def judge(self, below: FrozenPrefix, held_out: list[int], job: TrainingJob, epoch: int) -> None:
         """Record the loss on the held-out rows, and keep the parameters if it is the lowest so far."""
         self.network.eval()
-        total = 0.0
+        losses = []
         with torch.inference_mode():
             for chosen in below.encoded.batches(TOKENS_PER_BATCH, held_out):
                 batch = [held_out[i] for i in chosen]
                 loss, _ = self.objective.loss(self.network, below, batch, self._labels(batch), "sum")
-                total += loss.item()
+                losses.append(loss)
         self.network.train()
+        total = 0.0
+        for one in device.home(torch.stack(losses)).tolist():
+            total += one
         mean = total / len(held_out)
         if not math.isfinite(mean):
             raise TrainingError(

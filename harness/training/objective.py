@@ -185,9 +185,9 @@ class Answering:
         self, network: Any, below: FrozenPrefix, indices: Sequence[int], labels: torch.Tensor, how: Reduction = "mean"
     ) -> Loss:
         """Negative log-likelihood of the right class's label words."""
-        where = below.encoded.where
+        where, on_right = below.encoded.where, below.encoded.batching.side != "left"
         with device.autocast(where, self.job.precision):
-            logits = causal.logits_at_end(network, below.batch(indices))[:, 0]
+            logits = causal.logits_at_end(network, below.batch(indices), on_right=on_right)[:, 0]
             first = torch.log_softmax(logits.float(), dim=-1)
             likelihoods = torch.zeros(len(indices), 2, device=where)
             for asked, frame in enumerate(self.frames):
@@ -228,7 +228,7 @@ class Answering:
         if len(answer) == 1:
             return first[torch.tensor(places, device=first.device), answer[0]]
         is_positive = word >= len(frame.prompt.label_words.negative)
-        where = below.encoded.where
+        where, on_right = below.encoded.where, below.encoded.batching.side != "left"
         found = torch.zeros(len(places), device=where)
         for is_right in (True, False):
             some = [i for i, place in enumerate(places) if (bool(labels[place]) == is_positive) is is_right]
@@ -238,7 +238,7 @@ class Answering:
                     list(map(len, rows)), TOKENS_PER_PASS, one_length=below.encoded.batching.side is None
                 ):
                     batch = below.encoded.batching.batch([rows[i] for i in chosen], where)
-                    logits = causal.logits_at_end(network, batch, len(answer)).float()
+                    logits = causal.logits_at_end(network, batch, len(answer), on_right=on_right).float()
                     value = causal.picked(torch.log_softmax(logits, dim=-1), answer)
                     found = found.index_put((torch.tensor([some[i] for i in chosen], device=where),), value)
         return found

@@ -1,5 +1,6 @@
 """Networks on an accelerator: the same numbers as on the processor, and nothing left behind there."""
 
+import itertools
 import shutil
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -201,6 +202,26 @@ def test_a_training_goes_on_from_its_checkpoint(
     assert resumed["resumed"] == 1
     expected = card.read(whole).card["probe_scores"]
     assert np.abs(np.array(resumed["probe_scores"]) - np.array(expected)).max() <= CLOSE
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@isolated
+def test_a_training_does_not_wait_for_the_device_in_each_step(
+    precision: str, jobs: list[TrainingJob], tmp_path: Path
+) -> None:
+    job = replace(plain(jobs[0], tmp_path), device=stand_in.NAME, precision=precision)
+    reads: list[int] = []
+
+    @contextmanager
+    def progress(label: str, total: int) -> Any:
+        yield lambda units, note: reads.append(stand_in.reads())
+
+    made = card.read(train(replace(job, folder=tmp_path / "unread"), progress, Pace(seconds=3600))).card
+    steps, epochs = len(made["curve"]), job.adapter.train.epochs
+    assert [row[0] for row in made["curve"]] == list(range(1, steps + 1))
+    waited = sum(later > earlier for earlier, later in itertools.pairwise(reads))
+    assert reads[-1] > 0
+    assert waited <= steps // device.STEPS_UNREAD + epochs < steps // 2, (waited, steps, epochs)
 
 
 def after_a_step(happens: Callable[[], None], steps: int = 1) -> Any:
