@@ -98,6 +98,8 @@ VERBS_ON_A_SUITE = [
 
 def test_without_its_extra_a_verb_names_it(tmp_path: Path) -> None:
     """As where `pip install adapter-harness` was all: packages of the extra are not found. All verbs in one process."""
+    with opened(tmp_path / "r.duckdb"):  # an empty store
+        pass
     hidden = ["requests", "pypi_simple", "torch", "transformers", "sklearn", "datasets", "peft", "huggingface_hub"]
     verbs = []
     for words in VERBS_ON_A_SUITE:
