@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import UsageError, check_known
+from harness.errors import HarnessError, UsageError, check_known
 from harness.evaluation.inputs import Workspace
 from harness.models import device as devices
 from harness.models.device import PROCESSOR
@@ -816,15 +816,54 @@ def _boards(projects: Sequence[Project]) -> _Boards:
     """
     from harness.store.connection import snapshot
 
-    plans = [(project, *_planned_with_points(project)) for project in projects]
-    found = _Boards([], {}, ())
-    warnings = [warning for _, inputs, _ in plans for warning in inputs.warnings]
+    _check_names_differ(projects)
+    plans = [(project, _planned_or_why_not(project)) for project in projects]
+    found, warnings = _Boards([], {}, ()), list[str]()
     with ExitStack() as stack:
         copies = {db: stack.enter_context(snapshot(db)) for db in dict.fromkeys(project.db for project in projects)}
-        for project, _, jobs in plans:
+        for project, planned in plans:
+            if isinstance(planned, HarnessError):
+                found.boards.append(_board_without_runs(copies[project.db], project, planned, len(projects) == 1))
+                warnings.append(f"{project.path}: is not evaluated yet, and its inputs are not here: {planned}")
+                continue
+            inputs, jobs = planned
+            warnings += inputs.warnings
             found.boards.append(_board_of(copies[project.db], project, jobs, warnings))
             found.examples[project.suite.name] = {job.split.split_id: job.split.examples for job in jobs}
     return _Boards(found.boards, found.examples, tuple(warnings))
+
+
+def _check_names_differ(projects: Sequence[Project]) -> None:
+    first: dict[str, Path] = {}
+    for project in projects:
+        if (name := project.suite.name) in first:
+            raise UsageError(
+                f"{project.path}: its suite is named {name!r}, as that of {first[name]} is; suites of one site need "
+                "different names"
+            )
+        first[name] = project.path
+
+
+def _planned_or_why_not(project: Project) -> "tuple[ResolvedInputs, list[Job]] | HarnessError":
+    """The plan of a suite, or the error that its inputs ended in, which may not concern the other suites of a site."""
+    try:
+        return _planned_with_points(project)
+    except HarnessError as error:
+        return error
+
+
+def _board_without_runs(connection: "Connection", project: Project, error: HarnessError, alone: bool) -> "Board":
+    """The board of a suite that was never evaluated and whose inputs cannot be had.
+
+    Raises:
+        HarnessError: it is the only suite, or the store has runs of it, which a page must not hide.
+    """
+    from harness.store import reader
+    from leaderboard.board import read
+
+    if alone or reader.successes(connection, project.suite.name):
+        raise error
+    return read.read(connection, project.suite, [], {}, {})
 
 
 def _board_of(connection: "Connection", project: Project, jobs: "Sequence[Job]", warnings: list[str]) -> "Board":

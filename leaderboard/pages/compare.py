@@ -51,7 +51,9 @@ class CompareRows:
     tables: tuple[PairTable, ...]
 
 
-def compare_rows(board: Board, examples: Examples, pairs: Mapping[str, Sequence[ChosenPair]]) -> CompareRows:
+def compare_rows(
+    board: Board, examples: Examples, pairs: Mapping[str, Sequence[ChosenPair]], board_file: str = links.INDEX
+) -> CompareRows:
     """Content of a suite's compare page before its script runs; `pairs` by split id."""
     suite = board.suite
     name = formats.metric_name(suite.primary_metric)
@@ -62,7 +64,7 @@ def compare_rows(board: Board, examples: Examples, pairs: Mapping[str, Sequence[
         tables.append(PairTable(section.split.id, caption, rows))
     return CompareRows(
         suite=suite.name,
-        back="../" + links.href(links.INDEX, links.suite_anchor(suite.name), up=True),
+        back="../" + links.href(board_file, links.suite_anchor(suite.name), up=True),
         examples_href="../examples/index.html",
         primary_metric=name,
         primary=suite.primary_metric,

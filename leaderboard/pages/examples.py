@@ -49,12 +49,12 @@ class ExamplesRows:
     tables: tuple[WrongTable, ...]
 
 
-def examples_rows(board: Board, examples: Examples) -> ExamplesRows:
+def examples_rows(board: Board, examples: Examples, board_file: str = links.INDEX) -> ExamplesRows:
     """Content of a suite's example browser before its script runs."""
     suite = board.suite
     return ExamplesRows(
         suite=suite.name,
-        back="../" + links.href(links.INDEX, links.suite_anchor(suite.name), up=True),
+        back="../" + links.href(board_file, links.suite_anchor(suite.name), up=True),
         compare_href="../compare/index.html",
         stored=suite.text.store,
         tables=tuple(_table(board, section, examples[section.split.id]) for section in shown_sections(board, examples)),

@@ -14,6 +14,11 @@ def model_file(suite: str, model_id: str) -> str:
     return f"{suite}/{model_id}.html"
 
 
+def board_file(suite: str) -> str:
+    """A suite's board on a site of several; a site of one suite has it as its index."""
+    return f"{suite}/index.html"
+
+
 def downloads(suite: str) -> dict[str, str]:
     """A suite's board as data: files by the name of their format. No page's name ends like them."""
     return {name: f"{suite}/board.{name.lower()}" for name in ("CSV", "JSON", "Parquet")}

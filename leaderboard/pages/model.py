@@ -152,13 +152,18 @@ class ModelRows:
 
 
 def model_rows(
-    board: Board, model: Model, suite_digest: str, examples: Mapping[str, Sequence[Example]] = NO_EXAMPLES
+    board: Board,
+    model: Model,
+    suite_digest: str,
+    examples: Mapping[str, Sequence[Example]] = NO_EXAMPLES,
+    board_file: str = links.INDEX,
 ) -> ModelRows:
     """Content of a configuration's page.
 
     Args:
         suite_digest: of the board's suite; a suite of a thousand models takes a while to digest, so once is enough.
         examples: by split, for the texts of the hardest ones.
+        board_file: the page of the suite's board.
     """
     suite, entries = board.suite, board.entries_of(model.id)
     scored = [run for entry in entries for run in entry.runs]
@@ -171,11 +176,11 @@ def model_rows(
         model_id=model.id,
         what=_what(entries[0].method, entries[0].base_id, scored),
         badges=common,
-        back=links.href(links.INDEX, links.suite_anchor(suite.name), up=True),
+        back=links.href(board_file, links.suite_anchor(suite.name), up=True),
         metric_names=tuple(formats.metric_name(spec.name) for spec in suite.metric),
         primary_metric=formats.metric_name(suite.primary_metric),
         proofs=tuple(dict.fromkeys(proof for entry in entries for proof in entry.proofs)),
-        splits=tuple(_split_row(suite, entry, common, shown) for entry in entries),
+        splits=tuple(_split_row(suite, entry, common, shown, board_file) for entry in entries),
         missing=tuple(_missing(entry) for entry in entries if not entry.complete),
         methods=_methods(board),
         seeds=tuple(SeedGroup(entry.split_id, _seed_rows(suite, entry)) for entry in entries if entry.runs),
@@ -213,11 +218,11 @@ def _what(method: str, base_id: str | None, runs: Sequence[ScoredRun]) -> str:
     return "; ".join([formats.method_phrase(method, base_id), *(origin for origin in origins if origin)])
 
 
-def _split_row(suite: Suite, entry: Entry, common: Sequence[str], shown: inline.Scale) -> SplitRow:
+def _split_row(suite: Suite, entry: Entry, common: Sequence[str], shown: inline.Scale, board_file: str) -> SplitRow:
     drawn = mark(entry, "")
     return SplitRow(
         split_id=entry.split_id,
-        href=links.href(links.INDEX, links.split_anchor(suite.name, entry.split_id), up=True),
+        href=links.href(board_file, links.split_anchor(suite.name, entry.split_id), up=True),
         n=formats.count(entry.primary.n if entry.primary is not None else None),
         seeds=seeds_text(entry),
         tier=formats.count(entry.tier),

@@ -22,6 +22,7 @@ from leaderboard.pages.compare import compare_rows
 from leaderboard.pages.examples import examples_rows
 from leaderboard.pages.index import suite_rows
 from leaderboard.pages.model import model_rows
+from leaderboard.pages.overview import suite_summary
 from leaderboard.site import data_files, downloads
 from leaderboard.site.unchanged import MANIFEST as MANIFEST
 
@@ -32,35 +33,47 @@ TOOL_FILES = ("static/tool.css", "static/stats.js", "static/data.js", "static/co
 def render(boards: Sequence[Board], examples: Mapping[str, Examples] = NO_EXAMPLES) -> dict[str, str | bytes]:
     """The whole site by relative path: text, except for Parquet files, which are bytes.
 
+    The board of a single suite is the index page. Several suites have one in each one's folder, and an index of all.
+
     Args:
         boards: one per suite.
         examples: by suite name; a suite without them has no compare page and no example browser.
 
     Raises:
-        UsageError: two suites have the same name, or one has a name that the site reserves.
+        UsageError: two suites have the same name, one has a name that the site reserves, or a model that of a page.
     """
-    _check_names([board.suite.name for board in boards])
+    _check_names(boards)
     environment = _environment()
     tools = {
         board.suite.name
         for board in boards
         if board_examples.shown_sections(board, examples.get(board.suite.name, {}))
     }  # fmt: skip
-    suites = [suite_rows(board, examples.get(board.suite.name, {})) for board in boards]
     static = {name: _static(name) for name in (links.STYLE, links.SCRIPT, links.ICON, links.THEME)}
-    index = environment.get_template("index.html")
+    index, template = environment.get_template("index.html"), environment.get_template("model.html")
     files: dict[str, str | bytes] = {**static}
-    files[links.INDEX] = _page(index, suites=suites, choices=choices(boards), tools=tools, root="")
-    template = environment.get_template("model.html")
+    if len(boards) != 1:
+        overview = environment.get_template("overview.html")
+        files[links.INDEX] = _page(overview, suites=[suite_summary(board) for board in boards], root="")
     for board in boards:
+        place = _board_file(board, boards)
+        rows = suite_rows(board, examples.get(board.suite.name, {}))
+        root = "../" * place.count("/")
+        files[place] = _page(index, suite=rows, choices=choices([board]), tools=tools, root=root)
         files |= downloads.files(board) | _badges(environment, board)
         suite_digest = board.suite.digest
         for model in board.suite.model:
-            rows = model_rows(board, model, suite_digest, examples.get(board.suite.name, {}))
-            files[links.model_file(board.suite.name, model.id)] = _page(template, page=rows, tools=tools, root="../")
+            page = model_rows(board, model, suite_digest, examples.get(board.suite.name, {}), place)
+            files[links.model_file(board.suite.name, model.id)] = _page(
+                template, page=page, tools=tools, root="../", board_href=links.href(place)
+            )
         if board.suite.name in tools:
-            files |= _tools(environment, board, examples[board.suite.name])
+            files |= _tools(environment, board, examples[board.suite.name], place)
     return files
+
+
+def _board_file(board: Board, boards: Sequence[Board]) -> str:
+    return links.INDEX if len(boards) == 1 else links.board_file(board.suite.name)
 
 
 def _badges(environment: jinja2.Environment, board: Board) -> dict[str, str]:
@@ -73,13 +86,16 @@ def _badges(environment: jinja2.Environment, board: Board) -> dict[str, str]:
     return made
 
 
-def _tools(environment: jinja2.Environment, board: Board, examples: Examples) -> dict[str, str]:
+def _tools(environment: jinja2.Environment, board: Board, examples: Examples, place: str) -> dict[str, str]:
     """The interactive pages of a suite, with their data, scripts and style."""
     pairs = {
         section.split.id: chosen_pairs(board, section) for section in board_examples.shown_sections(board, examples)
     }
-    compare = _page(environment.get_template("compare.html"), page=compare_rows(board, examples, pairs), root="../../")
-    browser = _page(environment.get_template("examples.html"), page=examples_rows(board, examples), root="../../")
+    common = {"root": "../../", "board_href": links.href(place)}
+    compare = _page(
+        environment.get_template("compare.html"), page=compare_rows(board, examples, pairs, place), **common
+    )
+    browser = _page(environment.get_template("examples.html"), page=examples_rows(board, examples, place), **common)
     static = {name: resources.files("leaderboard").joinpath(name).read_text(encoding="utf-8") for name in TOOL_FILES}
     pages = {links.compare_file(board.suite.name): compare, links.examples_file(board.suite.name): browser}
     return static | pages | data_files.files(board, examples, pairs)
@@ -128,12 +144,20 @@ def write(files: Mapping[str, str | bytes], out: Path) -> int:
     return len(changed) + len(removed)
 
 
-def _check_names(names: Sequence[str]) -> None:
+def _check_names(boards: Sequence[Board]) -> None:
+    names = [board.suite.name for board in boards]
     for position, name in enumerate(names):
         if name in names[:position]:
             raise UsageError(f"suite {name!r}: is given twice; suites of one site need different names")
         if name in (links.INDEX, PurePosixPath(links.STYLE).parts[0]):
             raise UsageError(f"suite {name!r}: the site reserves this name; give the suite another one")
+    for board in boards if len(boards) > 1 else ():
+        taken = links.board_file(board.suite.name)
+        if any(links.model_file(board.suite.name, model.id) == taken for model in board.suite.model):
+            raise UsageError(
+                f"suite {board.suite.name!r}: its board and its model 'index' would be the same file {taken!r}; give "
+                "the model another id, or render the suite alone"
+            )
 
 
 def _environment() -> jinja2.Environment:

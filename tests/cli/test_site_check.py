@@ -1,5 +1,6 @@
 """`harness site --check` and `--serve` on a real evaluation."""
 
+import re
 import signal
 import time
 import urllib.request
@@ -55,6 +56,80 @@ def test_the_check_says_so_where_runs_were_scored_after_the_site_was_rendered(
     assert done.code == 1
     assert "predictions/probe.js: is missing" in done.out
     assert "differs from what the store renders now; render the site again" in done.out
+
+
+def other_suite(path: Path, name: str) -> Path:
+    """The suite under another name, beside it."""
+    other = path.with_name(f"{name}.toml")
+    text = path.read_text(encoding="utf-8").replace('name = "made-up"', f'name = "{name}"', 1)
+    other.write_text(text, encoding="utf-8")
+    return other
+
+
+def ask_for_other_data(path: Path) -> None:
+    """Name archives that no index has."""
+    text, n = re.subn(r'sha256 = "[0-9a-f]{64}"', f'sha256 = "{"0" * 64}"', path.read_text(encoding="utf-8"))
+    assert n
+    path.write_text(text, encoding="utf-8")
+
+
+def test_a_site_of_several_suites_passes_its_check_and_a_changed_index_or_board_fails_it(
+    harness: Command, evaluated: Path, tmp_path: Path
+) -> None:
+    other, out = other_suite(evaluated, "second"), tmp_path / "site"
+    done = harness("site", evaluated, other, "--out", out)
+    assert done.code == 0, done.err
+    done = harness("site", evaluated, other, "--out", out, "--check")
+    assert (done.code, done.err) == (0, "")
+    for name in ("index.html", "second/index.html"):
+        page = out / name
+        text = page.read_text(encoding="utf-8")
+        page.write_text(text.replace("gates passed", "gates failed").replace("<h1>second", "<h1>2nd"), encoding="utf-8")
+        done = harness("site", evaluated, other, "--out", out, "--check")
+        assert done.code == 1
+        assert f"{out}/{name}, line " in done.out
+        page.write_text(text, encoding="utf-8")
+    assert harness("site", evaluated, "--out", out).code == 0
+    assert not (out / "second").exists(), "a suite that is no longer named leaves nothing behind"
+
+
+def test_a_suite_whose_inputs_are_not_here_is_not_yet_evaluated_and_ends_no_other(
+    harness: Command, evaluated: Path, tmp_path: Path
+) -> None:
+    other = other_suite(evaluated, "second")
+    ask_for_other_data(other)
+    done = harness("site", evaluated, other, "--out", tmp_path / "site")
+    assert done.code == 0, done.err
+    assert f"{other}: is not evaluated yet, and its inputs are not here: " in done.err
+    index = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert index.count("not yet evaluated</span>") == 1
+    assert "gates passed" in index
+    assert (tmp_path / "site" / "second" / "index.html").is_file()
+    alone = harness("site", other, "--out", tmp_path / "alone")
+    assert alone.code == 2
+    assert not (tmp_path / "alone").exists()
+
+
+def test_a_suite_with_runs_whose_inputs_are_not_here_is_an_error(
+    harness: Command, evaluated: Path, tmp_path: Path
+) -> None:
+    """The store has runs under its name, which a page that calls it not evaluated would hide."""
+    first = other_suite(evaluated, "second")
+    ask_for_other_data(evaluated)
+    done = harness("site", first, evaluated, "--out", tmp_path / "site")
+    assert done.code == 2
+    assert not (tmp_path / "site").exists()
+
+
+def test_two_suites_of_one_name_are_refused_before_anything_is_read(
+    harness: Command, suite_path: Path, tmp_path: Path
+) -> None:
+    twin = suite_path.with_name("twin.toml")
+    twin.write_text(suite_path.read_text(encoding="utf-8"), encoding="utf-8")
+    done = harness("site", suite_path, twin, "--out", tmp_path / "site")
+    assert done.code == 2
+    assert f"{twin}: its suite is named 'made-up', as that of {suite_path} is" in done.err
+    assert not (tmp_path / "site").exists()
 
 
 def test_a_check_without_a_site_and_a_check_while_serving_are_refused(

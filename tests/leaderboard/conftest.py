@@ -431,7 +431,9 @@ def opened_page(browser: "Browser", pictures: ModuleType, folder: Path) -> Calla
     """Opens a page as a context; at the end there was no console error, no dialog, and no request but for files."""
 
     @contextmanager
-    def page_of(name: str, *, width: int = 1440, scheme: str = "light", **options: Any) -> "Iterator[Page]":
+    def page_of(
+        name: str, *, width: int = 1440, scheme: str = "light", folder: Path = folder, **options: Any
+    ) -> "Iterator[Page]":
         context = browser.new_context(
             viewport={"width": width, "height": 900},
             color_scheme=scheme,  # type: ignore[arg-type]

@@ -1,13 +1,16 @@
 """Every kind of page in a real browser, from disk: no network, no error, no fault that axe calls serious."""
 
 import os
+from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from leaderboard.site import render
 from tests.leaderboard.browsing import COMPARE, EXAMPLES, Opened
+from tests.leaderboard.conftest import open_bench
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -47,6 +50,56 @@ def test_every_page_fits_is_sound_for_axe_and_can_be_kept_as_a_picture(
                 file = Path(PICTURES) / f"{name.replace('/', '-').removesuffix('.html')}-{width}-{scheme}.png"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 page.screenshot(path=str(file), full_page=True)
+
+
+@pytest.fixture(scope="module")
+def folder_of_several(told: "Bench", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site of two suites, one without runs."""
+    folder = tmp_path_factory.mktemp("several")
+    with ExitStack() as stores:
+        other = open_bench(folder, stores, {"name": "later"})
+        files = render.render([told.board(), other.board()], {"demo": told.examples})
+    render.write(files, folder / "site")
+    return folder / "site"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_index_of_several_suites_and_their_boards_fit_and_are_sound_for_axe(
+    opened: Opened, folder_of_several: Path, width: int, scheme: str
+) -> None:
+    axe = (resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+    for name in ("index.html", "demo/index.html", "later/index.html", "demo/tiny%2Blora.html", COMPARE, EXAMPLES):
+        if not (folder_of_several / name).is_file():
+            continue
+        with opened(name, width=width, scheme=scheme, folder=folder_of_several) as page:
+            too_wide = page.evaluate("document.documentElement.scrollWidth") - width
+            assert too_wide <= 0, f"{name} scrolls sideways by {too_wide} pixels at {width}"
+            page.evaluate(axe)
+            found = page.evaluate("axe.run({resultTypes: ['violations'], preload: false})")["violations"]
+            assert [one["id"] for one in found] == [], f"{name}, {scheme}, {width} pixels"
+
+
+def test_links_lead_from_the_index_of_several_suites_to_a_model_and_back(
+    opened: Opened, folder_of_several: Path
+) -> None:
+    with opened("index.html", folder=folder_of_several) as page:
+        page.click("text=The board of demo")
+        assert page.url.endswith("/site/demo/index.html")
+        page.fill("#board-tools input[name=q]", "lora")
+        assert page.locator(".board tbody tr:visible").count() == 2
+        page.click(".board tbody tr:visible a")
+        assert page.url.endswith("/site/demo/tiny%2Blora.html")
+        page.click(".crumb a")
+        assert "/site/demo/index.html" in page.url
+        page.click("text=All suites")
+        assert page.url.endswith("/site/index.html")
+    files = list(folder_of_several.rglob("*.html"))
+    for file in files:
+        with opened(str(file.relative_to(folder_of_several)), folder=folder_of_several) as page:
+            for link in page.eval_on_selector_all("a[href]", "all => all.map(one => one.href)"):
+                path = page.evaluate("url => decodeURIComponent(new URL(url).pathname)", link)
+                assert not link.startswith("file:") or Path(path).is_file(), f"{file.name}: {link}"
 
 
 def test_axe_finds_what_is_wrong(opened: Opened) -> None:

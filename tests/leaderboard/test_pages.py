@@ -17,7 +17,7 @@ from harness.records import Expected
 from harness.stats.inference import independent_difference, wilson
 from harness.store import writer
 from leaderboard.board.records import Board
-from leaderboard.pages import formats
+from leaderboard.pages import formats, overview
 from leaderboard.site import render
 
 if TYPE_CHECKING:
@@ -556,13 +556,56 @@ def test_a_metric_that_should_be_low_drops_when_it_rises(bench_of: "Callable[...
     assert re.search(r"\+0\.\d+ on elsewhere", Page(bench.pages()["index.html"]).text)
 
 
-def test_several_suites_share_one_index(bench_of: "Callable[..., Bench]") -> None:
-    boards = [bench_of(name=name).board() for name in ("one", "two")]
+def test_several_suites_have_a_board_each_and_share_one_index(
+    bench_of: "Callable[..., Bench]", filled: "Bench", board: Board
+) -> None:
+    boards = [board, bench_of(name="two").board()]
     files = render.render(boards)
-    page = parsed(files)["index.html"]
-    assert {"one/tfidf.html", "two/tfidf.html"} <= set(files)
-    assert {"suite:one", "suite:two", "split:one:test", "split:two:test"} <= set(page.attributes("id"))
-    assert [tag for tag, _ in page.elements].count("h1") == 1
+    pages = parsed(files)
+    assert {"demo/tfidf.html", "two/tfidf.html", "demo/index.html", "two/index.html"} <= set(files)
+    index = pages["index.html"]
+    assert {"suite:demo", "suite:two"} <= set(index.attributes("id"))
+    assert {"demo/index.html", "two/index.html"} <= set(index.attributes("href"))
+    assert "split:demo:test" in pages["demo/index.html"].attributes("id")
+    for page in (index, pages["demo/index.html"], pages["two/index.html"]):
+        assert [tag for tag, _ in page.elements].count("h1") == 1
+    assert [*pages["demo/index.html"].attributes("href")].count("../index.html") == 2, "the crumb, and the head's brand"
+    assert "../demo/index.html#suite:demo" in pages["demo/tfidf.html"].attributes("href")
+
+
+def test_the_index_of_several_suites_has_each_ones_answers_gates_and_time(
+    bench_of: "Callable[..., Bench]", board: Board
+) -> None:
+    page = parsed(render.render([board, bench_of(name="two").board()]))["index.html"]
+    alone = parsed(render.render([board]))["index.html"]
+    answers = re.findall(r"Is \S+ better than tiny-base\? [✓✗?] \w+ [+−][\d.]+ points \[[^]]+\]", page.text)
+    assert len(answers) == 2
+    assert all(answer in alone.text for answer in answers)
+    assert "✗ 1 of 2 gates passed · evaluated 2026-03-01" in page.text
+    assert page.text.count("not yet evaluated") == 1, "the other suite has no runs"
+    assert "Not known" not in page.text, "and nothing is said of its adapters"
+
+
+def test_a_page_of_one_suite_is_no_page_of_several(board: Board) -> None:
+    files = render.render([board])
+    assert "demo/index.html" not in files
+    assert "All suites" not in str(files["index.html"])
+
+
+def test_a_suite_with_more_adapters_than_cards_says_how_many_more_its_board_has(board: Board) -> None:
+    section = board.sections[0]
+    answers = tuple(answer for answer in section.answers for _ in range(5))
+    many = replace(board, sections=(replace(section, answers=answers), *board.sections[1:]))
+    assert overview.suite_summary(many).more == "The board of demo, with 4 more adapters"
+    assert len(overview.suite_summary(many).cards) == 6
+    assert overview.suite_summary(board).more == "The board of demo"
+
+
+def test_a_model_named_like_its_board_on_a_site_of_several_is_refused(board: Board) -> None:
+    model = board.suite.model[0].model_copy(update={"id": "index"})
+    named = replace(board, suite=board.suite.model_copy(update={"name": "one", "model": [model]}))
+    with pytest.raises(UsageError, match="'one': its board and its model 'index' would be the same file 'one/index"):
+        render.render([named, board])
 
 
 def test_no_suites_give_a_page_that_says_so() -> None:
