@@ -36,6 +36,20 @@ def outcomes(right: Bools, clusters: NDArray[np.str_] | None = None, labels: Int
     return Outcomes(ids(len(right)), labels, predicted, np.where(predicted == 1, 0.9, 0.1), clusters)
 
 
+WORDS, LENGTH = 2000, 12
+
+
+def texts(generator: np.random.Generator, n: int, planted: Bools) -> tuple[Example, ...]:
+    """Texts of words as frequent as words are (Zipf); the planted ones end with a pair of words that no other has."""
+    chances = 1 / np.arange(1, WORDS + 1)
+    drawn = generator.choice(WORDS, (n, LENGTH), p=chances / chances.sum())
+    made = []
+    for i, row in enumerate(drawn):
+        content = " ".join(f"w{word}" for word in row) + (" arrived late" if planted[i] else "")
+        made.append(Example(f"{i:x}", "", content, i % 2, None, f"{i:x}"))
+    return tuple(made)
+
+
 def cells(difference: float, disagreement: float, accuracy: float) -> list[float]:
     """Probabilities of both right, only the candidate, only the reference, neither. The accuracy is the reference's."""
     gained, lost = (disagreement + difference) / 2, (disagreement - difference) / 2

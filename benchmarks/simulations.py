@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 from simulated import (
     ICC,
@@ -27,11 +28,12 @@ from simulated import (
     pair,
     rule,
     seeds_of,
+    texts,
     truth_about,
 )
 
 from harness import provenance
-from harness.gates import judge
+from harness.gates import compare, judge
 from harness.gates.power import Assumption, power_of_rules
 from harness.stats import anytime, drift, estimates, inference, winner
 from harness.stats import curves as learning
@@ -523,6 +525,44 @@ def curves(repeats: int) -> None:
     table(f"Crossover of two learning curves of {len(TRAINED_ON)} sizes from 16 to 2,000 rows, n = {n:,}", head, rows)
 
 
+def shared(repeats: int) -> None:
+    """Patterns of lost examples: how often a planted pair of words is named, and how often anything is by chance."""
+    n, rows = 900, []
+    for with_pattern, lost_with, clustered in (
+        (0, 0.0, False), (0, 0.0, True), (45, 0.2, False), (45, 0.5, False), (45, 0.5, True), (45, 0.8, False),
+    ):  # fmt: skip
+        named = others = 0
+        for stream in np.random.default_rng(11).spawn(repeats):
+            planted = np.zeros(n, dtype=bool)
+            planted[stream.choice(n, with_pattern, replace=False)] = True
+            found = named_among_lost(stream, planted, lost_with, clustered)
+            named += '"arrived late"' in found
+            others += bool(found - OF_PLANTED)
+        shown = share(named, repeats) if with_pattern else "–"
+        rows.append([str(with_pattern), f"{100 * lost_with:.0f}" if with_pattern else "–", "90" if clustered else "–",
+                     shown, share(others, repeats)])  # fmt: skip
+    head = ["texts with the pattern", "of them lost, %", "clusters", "pattern named, %", "anything else named, %"]
+    table(f"Patterns of lost examples, of {n:,}; 5 % of the others are lost, and 3 % won", head, rows)
+
+
+OF_PLANTED = {'"arrived late"', '"arrived"', '"late"'}
+
+
+def named_among_lost(
+    stream: np.random.Generator, planted: NDArray[np.bool_], lost_with: float, clustered: bool
+) -> set[str]:
+    """Names of all patterns of lost and won examples; in clusters of ten some lose more than others."""
+    n = len(planted)
+    names = np.array([f"c{i // 10}" for i in range(n)]) if clustered else None
+    uneven = np.repeat(stream.exponential(size=n // 10), 10) if clustered else np.ones(n)
+    was = stream.random(n) < 0.9
+    lost = was & (stream.random(n) < np.where(planted, lost_with, np.minimum(1.0, 0.05 * uneven)))
+    won = ~was & (stream.random(n) < 0.3)
+    old, new = outcomes(was, names), outcomes((was & ~lost) | won, names)
+    found = compare.shared(texts(stream, n, planted), [old], [new], with_text=True)
+    return {one.name for direction in found.directions for one in direction}
+
+
 SIMULATIONS: dict[str, Callable[[int], None]] = {
     "proportions": lambda repeats: proportions(),
     "tables": tables,
@@ -534,6 +574,7 @@ SIMULATIONS: dict[str, Callable[[int], None]] = {
     "winners": winners,
     "drifts": drifts,
     "curves": curves,
+    "shared": shared,
 }
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.gates.compare import shared
+
 pytestmark = pytest.mark.no_cover
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "simulated.py"
@@ -52,3 +54,24 @@ def test_examples_of_a_cluster_are_as_alike_as_is_said(simulations: ModuleType) 
 
 def test_summing_all_outcomes_of_a_pair_leaves_none_out(simulations: ModuleType) -> None:
     assert simulations.exact_pairs(50, 0.02, 0.09, lambda low, high: True) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_planted_pattern_is_in_its_texts_alone_and_is_named_while_chance_names_nothing(
+    simulations: ModuleType,
+) -> None:
+    generator, named, by_chance = np.random.default_rng(4), 0, 0
+    for _ in range(10):
+        planted = np.arange(600) < 40
+        texts = simulations.texts(generator, 600, planted)
+        assert [one.content.endswith(" arrived late") for one in texts] == planted.tolist()
+        was = generator.random(600) < 0.9
+        for chance in (np.where(planted, 0.7, 0.05), np.full(600, 0.1)):
+            now = was & (generator.random(600) >= chance)
+            sides = [simulations.outcomes(was)], [simulations.outcomes(now)]
+            found = {one.name for some in shared(texts, *sides, with_text=True).directions for one in some}
+            if chance[0] > 0.1:
+                named += '"arrived late"' in found
+            else:
+                by_chance += bool(found)
+    assert named == 10
+    assert by_chance <= 2

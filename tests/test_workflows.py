@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ WORKFLOWS = sorted(path for path in (ROOT / ".github" / "workflows").glob("*.yml
 """The workflows that run the project's code."""
 EVALUATE = ROOT / ".github" / "workflows" / "evaluate.yml"
 COMMENT = ROOT / ".github" / "workflows" / "comment.yml"
+ACTION = ROOT / "action.yml"
 COMMAND: Any = typer.main.get_command(cli.app)
 
 
@@ -144,6 +146,92 @@ def test_only_the_job_that_runs_no_code_of_the_pull_request_may_write_comments()
     assert summary in [step.get("with", {}).get("name") for step in steps(read(EVALUATE))]
 
 
+def action() -> dict[str, Any]:
+    """The composite action."""
+    loaded: dict[str, Any] = yaml.safe_load(ACTION.read_text(encoding="utf-8"))
+    return loaded
+
+
+def action_step(name: str) -> dict[str, Any]:
+    """The step of the action whose name begins so."""
+    (found,) = [step for step in action()["runs"]["steps"] if step.get("name", "").startswith(name)]
+    return dict(found)
+
+
+def test_the_action_pins_what_it_uses_and_puts_nothing_that_others_write_into_a_script() -> None:
+    made = action()
+    assert made["runs"]["using"] == "composite"
+    for step in made["runs"]["steps"]:
+        assert re.fullmatch(r"actions/[a-z/-]+@v\d+", step.get("uses", "actions/none@v0"))
+        assert ("run" in step) == (step.get("shell") == "bash")
+        assert "${{" not in step.get("run", ""), "values reach a script as variables"
+    pinned = {step["uses"] for step in steps(read(EVALUATE)) if "uses" in step}
+    assert {step["uses"] for step in made["runs"]["steps"] if "uses" in step} <= pinned
+
+
+def test_the_action_installs_what_evaluating_needs_at_the_tested_releases() -> None:
+    words = shlex.split(action_step("Install the harness")["run"].splitlines()[-1])
+    assert words[-3:] == ["--constraint", "$ACTION/constraints.txt", "$ACTION[models]"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "models" in project["optional-dependencies"]
+    assert "harness" in project["scripts"]
+
+
+def test_the_action_comments_only_where_it_is_asked_to_and_never_for_a_fork() -> None:
+    assert action()["inputs"]["comment"]["default"] == "false"
+    assert action()["inputs"]["suite"]["required"] is True
+    condition = action_step("Write the comment")["if"]
+    assert "inputs.comment == 'true'" in condition
+    assert "github.event.pull_request.head.repo.full_name == github.repository" in condition
+    with_token = [step for step in action()["runs"]["steps"] if "github-token" in str(step)]
+    assert with_token == [action_step("Write the comment")], "no other step has the token"
+
+
+HARNESS = """#!/bin/sh
+# A made-up `harness`, which notes its arguments and fails a gate.
+echo "$@" >> "$CALLS"
+[ "$1" = evaluate ] || { echo "0 of 1 rules pass" >> gates.md; exit 1; }
+"""
+
+
+def test_the_action_evaluates_and_judges_with_what_the_command_line_takes(tmp_path: Path) -> None:
+    harness, calls = tmp_path / "harness", tmp_path / "calls"
+    harness.write_text(HARNESS)
+    harness.chmod(0o755)
+    (tmp_path / "gates.md").write_text("of an earlier job\n")
+    names = {
+        "PATH": os.environ["PATH"],
+        "HARNESS": str(harness),
+        "CALLS": str(calls),
+        "SUITE": "suites/my suite; id.toml",
+    }
+    codes = [
+        subprocess.run(
+            ["bash", "-e", "-c", action_step(name)["run"]], cwd=tmp_path, env=names, check=False, timeout=30
+        ).returncode
+        for name in ("Train and score", "Judge the gates")
+    ]
+    assert codes == [0, 1], "a gate that fails fails the step"
+    assert (tmp_path / "gates.md").read_text() == "0 of 1 rules pass\n"
+    assert calls.read_text().splitlines() == [
+        "evaluate suites/my suite; id.toml",
+        "gate suites/my suite; id.toml --junit junit/gates.xml --summary gates.md",
+    ]
+    for words in (["evaluate", "x.toml"], ["gate", "x.toml", "--junit", "junit/gates.xml", "--summary", "gates.md"]):
+        COMMAND.commands[words[0]].make_context(words[0], words[1:]).close()
+    late = action()["runs"]["steps"][action()["runs"]["steps"].index(action_step("Judge the gates")) :]
+    assert all("!cancelled()" in step["if"] for step in late), "judged, kept and shown although a run errored"
+
+
+def test_the_documentation_uses_the_action_with_inputs_that_it_has() -> None:
+    text = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    (block,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "adapter-harness" in block]
+    (job,) = yaml.safe_load(block)["jobs"].values()
+    assert job["permissions"] == {"contents": "read", "pull-requests": "write"}
+    (used,) = [step for step in job["steps"] if "adapter-harness" in step["uses"]]
+    assert set(used["with"]) <= set(action()["inputs"])
+
+
 GH = """#!/bin/sh
 # A made-up `gh`, which notes its arguments and the body that it is given.
 echo "$@" >> "$CALLS"
@@ -163,6 +251,7 @@ esac
 )
 def test_the_comment_is_written_once_and_then_renewed(known: str, written: str, tmp_path: Path) -> None:
     (step,) = [step for step in steps(read(COMMENT)) if "run" in step]
+    assert action_step("Write the comment")["run"] == step["run"], "the action writes it in the same way"
     (tmp_path / "bin").mkdir()
     gh = tmp_path / "bin" / "gh"
     gh.write_text(GH)

@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.gates.compare import shared_of
 from harness.records import Example, Outcomes
-from harness.stats import inference, slices
+from harness.stats import enrichment, inference, slices
+from harness.stats.enrichment import Enrichment
 from harness.stats.inference import ALPHA
 from harness.stats.slices import FEWEST
 from leaderboard.board.examples import Examples, consensus, shown_sections
@@ -27,6 +29,8 @@ from leaderboard.board.records import Board, Entry, Section
 from leaderboard.pages import formats, links
 
 TEXTS_PER_FILE = 250
+MOST_SHARED = 10
+"""Patterns that are named of each side's flips."""
 SCORE_STEPS = 10_000
 """Resolution of the scores: four decimals."""
 
@@ -44,7 +48,7 @@ def files(board: Board, examples: Examples, pairs: Mapping[str, Sequence[ChosenP
     """
     suite = board.suite.name
     sections = shown_sections(board, examples)
-    found = {links.data_file(suite, "suite"): script("suite", _suite(board, sections, pairs))}
+    found = {links.data_file(suite, "suite"): script("suite", _suite(board, sections, examples, pairs))}
     for section in sections:
         split_id, rows = section.split.id, examples[section.split.id]
         name = f"{split_id}/examples"
@@ -75,7 +79,9 @@ def packed(outcomes: Outcomes) -> str:
     return _base64(steps | (outcomes.predicted.astype("<u2") << 15).astype("<u2"))
 
 
-def _suite(board: Board, sections: Sequence[Section], pairs: Mapping[str, Sequence[ChosenPair]]) -> dict[str, Any]:
+def _suite(
+    board: Board, sections: Sequence[Section], examples: Examples, pairs: Mapping[str, Sequence[ChosenPair]]
+) -> dict[str, Any]:
     return {
         "suite": board.suite.name,
         "primary": board.suite.primary_metric,
@@ -85,11 +91,13 @@ def _suite(board: Board, sections: Sequence[Section], pairs: Mapping[str, Sequen
         "alpha": ALPHA,
         "steps": SCORE_STEPS,
         "texts": TEXTS_PER_FILE if board.suite.text.store else None,
-        "splits": [_split(section, pairs[section.split.id]) for section in sections],
+        "splits": [_split(board, section, pairs[section.split.id], examples[section.split.id]) for section in sections],
     }
 
 
-def _split(section: Section, pairs: Sequence[ChosenPair]) -> dict[str, Any]:
+def _split(board: Board, section: Section, pairs: Sequence[ChosenPair], rows: Sequence[Example]) -> dict[str, Any]:
+    sides = {entry.model_id: [board.outcomes[scored.run.run_id] for scored in entry.runs] for entry in section.entries}
+    known = enrichment.patterns(rows, with_text=board.suite.text.store)
     return {
         "id": section.split.id,
         "n": section.n,
@@ -101,10 +109,22 @@ def _split(section: Section, pairs: Sequence[ChosenPair]) -> dict[str, Any]:
         ],
         "pairs": [
             [pair.a, pair.b, pair.difference.value, pair.difference.ci_low, pair.difference.ci_high,
-             pair.difference.p_value, pair.adjusted_p]
+             pair.difference.p_value, pair.adjusted_p, _shared(shared_of(known, sides[pair.a], sides[pair.b]))]
             for pair in pairs
         ],
     }  # fmt: skip
+
+
+def _shared(found: Enrichment) -> list[Any]:
+    """The surest patterns of the examples that only A and only B gets right, and the number of tests."""
+    directions = [
+        [
+            [one.name, one.changed, one.n_changed, one.others, one.n_others, one.p_adjusted]
+            for one in direction[:MOST_SHARED]
+        ]
+        for direction in found.directions
+    ]
+    return [*directions, found.n_tested]
 
 
 def _examples(board: Board, section: Section, rows: Sequence[Example]) -> dict[str, Any]:

@@ -52,7 +52,7 @@
   const same = () => el("p", { class: "summary" }, "Both sides are the same model. Choose another one.");
   function parts(sides, there) {
     const overall = overallOf(sides), bySlice = slicesOf(sides);
-    return [difference(sides, overall), drawn(sides, overall, bySlice, there), alone(sides), tests(sides), slices(bySlice), flips(sides)];
+    return [difference(sides, overall), drawn(sides, overall, bySlice, there), shared(sides), alone(sides), tests(sides), slices(bySlice), flips(sides)];
   }
 
   // The overall difference of the same two models on every other split that both have runs on.
@@ -74,8 +74,9 @@
   function beforehand({ split, a, b }) {
     const found = split.pairs.find(([one, other]) => (one === a.id && other === b.id) || (one === b.id && other === a.id));
     if (!found) return null;
-    const [one, , value, low, high, p, adjusted] = found;
-    return one === a.id ? { value, interval: [low, high], p, adjusted } : { value: -value, interval: [-high, -low], p, adjusted };
+    const [one, , value, low, high, p, adjusted, [ofA, ofB, tests]] = found;
+    return one === a.id ? { value, interval: [low, high], p, adjusted, shared: [ofA, ofB], tests }
+      : { value: -value, interval: [-high, -low], p, adjusted, shared: [ofB, ofA], tests };
   }
 
   // Metric, difference and how it was computed: the primary metric where this pair was precomputed, accuracy otherwise.
@@ -120,6 +121,22 @@
     shown.id = "difference";
     const of = split.clusters === null ? `${count(split.n)} examples` : `${count(split.n)} examples in ${count(split.clusters)} clusters`;
     return section("Difference", el("p", { class: "summary" }, `${of}. ${[...new Set(found.map(([, , how]) => how))].join(" ")}`), shown);
+  }
+
+  // Slices and words that are more frequent among flips than chance explains, found when the site was rendered.
+  function shared(sides) {
+    const title = "Why did it change?", known = beforehand(sides);
+    const say = (text) => Object.assign(section(title, el("p", { class: "summary" }, text)), { id: "shared" });
+    if (!known) return say("Not computed for this pair; harness compare names what the examples share that only one side gets right.");
+    if (!known.tests) return say("No example is right on one side only, so there is nothing to explain.");
+    const over = `exact tests of ${count(known.tests)} ${suite.texts === null ? "slices" : "slices, words and pairs of words"}, corrected (Benjamini\u2013Hochberg)`;
+    if (!known.shared.flat().length) return say(`Nothing is more frequent among the examples that only one side gets right than chance explains; ${over}.`);
+    const of = (n, all) => `${count(n)} of ${count(all)}`;
+    const lines = known.shared.flatMap((found, i) => found.map(([name, changed, nChanged, others, nOthers, p]) => [
+      ["only A", "only B"][i], name, of(changed, nChanged), of(others, nOthers), pValue(p)]));
+    const made = say(`More frequent among the examples that only one side gets right than among the others that it gets right; ${over}.`);
+    made.append(table("Shared by the examples that only one side gets right", ["Right", "More frequent", "Among these", "Among the others", "p, BH"], lines));
+    return made;
   }
 
   function alone({ a, b }) {

@@ -1,18 +1,20 @@
 """The compare page in a real browser; its scripts' statistics against Python's."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from harness.gates.compare import flips
+from harness.gates.compare import flips, shared
+from harness.records import Outcomes
 from harness.stats import estimates, inference
 from harness.stats.metrics import disagreements, is_right
 from leaderboard.board.records import Board
 from leaderboard.site import render
-from tests.leaderboard.browsing import COMPARE, EXAMPLES, Opened, cells, outcomes_of
+from tests.leaderboard.browsing import COMPARE, EXAMPLES, Opened, cells, outcomes_of, section_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -298,3 +300,39 @@ def test_flips_show_both_scores_as_bars(opened: Opened) -> None:
             "all => all.map(one => parseFloat(one.style.getPropertyValue('--p')))"
         )
         assert drawn == pytest.approx([100 * value for value in shown], abs=0.06)
+
+
+def test_the_page_names_what_the_flips_of_a_pair_share_both_ways_round_as_harness_compare_does(
+    opened: Opened, told: "Bench", tmp_path: Path
+) -> None:
+    """IA3 is wrong on all texts with two nots, and LoRA right."""
+    board = told.board()
+    chosen = np.array(["not not" in one.content for one in told.examples["test"]])
+    sides = {}
+    for model_id, right in (("tiny+lora", np.ones(300, bool)), ("tiny+ia3", ~chosen)):
+        runs = next(one for one in section_of(board, "test").entries if one.model_id == model_id).runs
+        sides[model_id] = [changed_to(board.outcomes[one.run.run_id], right) for one in runs]
+        known = {one.run.run_id: outcomes for one, outcomes in zip(runs, sides[model_id], strict=True)}
+        board = replace(board, outcomes={**board.outcomes, **known})
+    expected = shared(told.examples["test"], sides["tiny+lora"], sides["tiny+ia3"], with_text=True)
+    render.write(render.render([board], {"demo": told.examples}), tmp_path / "site")
+    for a, b, who in (("tiny%2Blora", "tiny%2Bia3", "only A"), ("tiny%2Bia3", "tiny%2Blora", "only B")):
+        with opened(f"{COMPARE}#split=test&a={a}&b={b}", folder=tmp_path / "site") as page:
+            rows = cells(page, "#shared")
+            assert [row[1] for row in rows] == [one.name for one in expected.directions[0]]
+            assert rows[0] == [who, '"not not"', "99 of 99", "0 of 201", "< 0.001"]
+            assert f"exact tests of {expected.n_tested:,} slices, words" in page.locator("#shared").inner_text()
+
+
+def test_the_page_says_so_where_flips_share_nothing_and_where_it_was_not_computed(opened: Opened) -> None:
+    with opened(f"{COMPARE}#split=test&a=tiny%2Blora&b=tiny") as page:
+        assert "Nothing is more frequent" in page.locator("#shared").inner_text()
+        assert page.locator("#shared table").count() == 0
+    with opened(f"{COMPARE}#split=test&a=tiny%2Bia3&b=majority") as page:
+        assert "Not computed for this pair" in page.locator("#shared").inner_text()
+
+
+def changed_to(outcomes: Outcomes, right: Any) -> Outcomes:
+    """The same examples, answered so."""
+    predicted = np.where(right, outcomes.labels, 1 - outcomes.labels)
+    return replace(outcomes, predicted=predicted, scores=np.where(predicted == 1, 0.9, 0.1))
