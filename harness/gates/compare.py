@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.records import Evidence, Example, Metric, Outcomes
 from harness.stats import calibration, enrichment, estimates, inference, metrics, slices
 from harness.stats.calibration import Calibration
-from harness.stats.enrichment import Enrichment, Patterns
+from harness.stats.enrichment import Enrichment
 from harness.stats.estimates import Difference
 from harness.stats.inference import ALPHA, Floats
 from harness.stats.metrics import disagreements, is_right
@@ -269,14 +269,7 @@ def shared(examples: Sequence[Example], a: Sequence[Outcomes], b: Sequence[Outco
         examples: of the outcomes, in the same order.
         with_text: whether words of the texts may be named.
     """
-    return shared_of(enrichment.patterns(examples, with_text=with_text), a, b)
-
-
-def shared_of(known: Patterns, a: Sequence[Outcomes], b: Sequence[Outcomes]) -> Enrichment:
-    """The same, of patterns that were found once for many pairs."""
-    right_a, right_b = (np.mean([is_right(outcomes) for outcomes in side], axis=0) for side in (a, b))
-    changed = [(right_a > 0.5) & (right_b < 0.5), (right_b > 0.5) & (right_a < 0.5)]
-    return enrichment.enriched(changed, [right_a > 0.5, right_b > 0.5], known, a[0].clusters)
+    return enrichment.between(a, b, enrichment.patterns(examples, with_text=with_text))
 
 
 def _slices(name: str, examples: Sequence[Example], a: Side, b: Side) -> tuple[SlicePair, ...]:

@@ -19,9 +19,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.records import Example
+from harness.records import Example, Outcomes
 from harness.stats import inference, slices
 from harness.stats.inference import ALPHA, Floats, Ints
+from harness.stats.metrics import is_right
 
 FEWEST = 5
 """Words in fewer of the split's examples are not tested. The number does not depend on which examples changed."""
@@ -104,6 +105,20 @@ def _grams(text: str) -> Iterator[str]:
     words = _WORD.findall(text.lower())
     yield from words
     yield from (f"{first} {second}" for first, second in pairwise(words))
+
+
+def between(a: Sequence[Outcomes], b: Sequence[Outcomes], known: Patterns) -> Enrichment:
+    """Find what the examples share that most seeds of one side get right and most of the other side's wrong.
+
+    Each are held against the others that the same side gets right: what a model is good at anyhow is not named.
+
+    Args:
+        a, b: outcomes by seed, on the same examples.
+        known: patterns of these examples; found once for many pairs.
+    """
+    right_a, right_b = (np.mean([is_right(outcomes) for outcomes in side], axis=0) for side in (a, b))
+    changed = [(right_a > 0.5) & (right_b < 0.5), (right_b > 0.5) & (right_a < 0.5)]
+    return enriched(changed, [right_a > 0.5, right_b > 0.5], known, a[0].clusters)
 
 
 def enriched(

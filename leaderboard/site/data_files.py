@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.gates.compare import shared_of
 from harness.records import Example, Outcomes
 from harness.stats import enrichment, inference, slices
 from harness.stats.enrichment import Enrichment
@@ -109,7 +108,7 @@ def _split(board: Board, section: Section, pairs: Sequence[ChosenPair], rows: Se
         ],
         "pairs": [
             [pair.a, pair.b, pair.difference.value, pair.difference.ci_low, pair.difference.ci_high,
-             pair.difference.p_value, pair.adjusted_p, _shared(shared_of(known, sides[pair.a], sides[pair.b]))]
+             pair.difference.p_value, pair.adjusted_p, _shared(enrichment.between(sides[pair.a], sides[pair.b], known))]
             for pair in pairs
         ],
     }  # fmt: skip
