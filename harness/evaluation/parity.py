@@ -107,12 +107,17 @@ def wanted(model: Model, *, can_calibrate: bool, kind: str = device.PROCESSOR) -
     """
     if not has_variants(model):
         return []
-    if isinstance(model, PromptModel) or model.precision != "auto":
-        variant = f"{getattr(model, 'runtime', 'torch')} {model.precision}"
+    runtime = _runtime(model)
+    if model.precision != "auto":
+        variant = f"{runtime} {model.precision}"
         return [] if variant == REFERENCE else [variant]
     possible = {"int8": can_calibrate and provenance.has_fast_int8(), "bf16": device.has_fast_bf16(kind)}
-    variants = [f"{model.runtime} {precision}" for precision in _FASTEST_FIRST[model.runtime] if possible[precision]]
-    return variants if model.runtime == "torch" else [*variants, f"{model.runtime} fp32"]
+    variants = [f"{runtime} {precision}" for precision in _FASTEST_FIRST[runtime] if possible[precision]]
+    return variants if runtime == "torch" else [*variants, f"{runtime} fp32"]
+
+
+def _runtime(model: Checked) -> str:
+    return "torch" if isinstance(model, PromptModel) else model.runtime
 
 
 def installed() -> tuple[list[str], list[str]]:
@@ -312,11 +317,14 @@ def choose_variant(
         found: by variant, the stored check of each seed; None if it is not stored.
         kind: kind of device that computes the model.
     """
+    if isinstance(model, PromptModel) and model.adapter is None and model.precision == "auto":
+        chosen = "torch bf16" if device.has_fast_bf16(kind) else REFERENCE  # a base has no weights of its own to check
+        return Decision(as_variant(model, chosen), None, _why(chosen, [], kind))
     if not has_variants(model):
         return Decision(model)
-    if isinstance(model, PromptModel) or model.precision != "auto":
+    if model.precision != "auto":
         return Decision(model, _failing(one for variant in variants for one in found[variant]))
-    fp32 = f"{model.runtime} fp32"
+    fp32 = f"{_runtime(model)} fp32"
     unfit: list[str] = []
     for variant in variants:
         if None in found[variant]:

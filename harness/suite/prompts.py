@@ -143,7 +143,9 @@ class PromptModel(Closed):
     shots: Shots | None = Field(default=None, exclude_if=lambda value: value is None)
     """Without them, the model is asked zero-shot."""
     calibration: Calibration | None = Field(default=None, exclude_if=lambda value: value is None)
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "bf16", "auto"]
+    """`auto`: bf16 where this machine multiplies it in hardware and, with an adapter, it gives the reference's answers;
+    else fp32."""
 
     @model_validator(mode="after")
     def _is_one_of_two(self) -> "PromptModel":

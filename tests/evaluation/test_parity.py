@@ -16,7 +16,7 @@ from harness.stats import inference
 from harness.store import reader, writer
 from harness.store.connection import opened
 from harness.suite.load import load
-from harness.suite.schema import PeftModel
+from harness.suite.schema import PeftModel, PromptModel
 
 WEIGHTS = AdapterRecord("a" * 64, "lora", "lora", {}, "b" * 64, "c", 1, 13, 1.0, 1, 1, {})
 FORM = "openvino int8"
@@ -185,6 +185,39 @@ def test_auto_tries_only_what_the_processor_has_and_int8_only_with_training_rows
     why = str(choose_variant(model("auto"), FORMS, {form: [GOOD] for form in FORMS}).why)
     assert ("does not multiply int8 in hardware" in why) == (not has_int8)
     assert ("does not multiply bf16 in hardware" in why) == (not has_bf16)
+
+
+def prompted(adapter: str | None, task: str = "causal_lm") -> PromptModel:
+    over = {"base": "b"} if adapter is None else {"adapter": adapter}
+    return PromptModel.model_validate(
+        {"id": "m", "backend": "prompt", "task": task, "prompts": ("p",), "precision": "auto", **over}
+    )
+
+
+@pytest.mark.parametrize("task", ["causal_lm", "masked_lm"])
+@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_auto_of_a_prompted_base_is_bf16_where_the_processor_multiplies_that(
+    monkeypatch: pytest.MonkeyPatch, has_bf16: bool, precision: str, task: str
+) -> None:
+    monkeypatch.setattr(provenance, "has_fast_bf16", lambda: has_bf16)
+    declared = prompted(None, task)
+    assert wanted(declared, can_calibrate=False) == []
+    decision = choose_variant(declared, [], {})
+    assert decision.model == declared.model_copy(update={"precision": precision})
+    assert decision.blocked is None
+    assert f"precision = 'auto' is torch {precision}" in str(decision.why)
+
+
+def test_auto_of_a_prompted_adapter_is_bf16_if_it_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "has_fast_bf16", lambda: True)
+    declared = prompted("lora")
+    (form,) = wanted(declared, can_calibrate=False)
+    assert form == "torch bf16"
+    for found, precision in ((GOOD, "bf16"), (BAD, "fp32")):
+        decision = choose_variant(declared, [form], {form: [found]})
+        assert (decision.model, decision.blocked) == (declared.model_copy(update={"precision": precision}), None)
+    monkeypatch.setattr(provenance, "has_fast_bf16", lambda: False)
+    assert wanted(declared, can_calibrate=False) == []
 
 
 def test_the_sample_is_of_scored_splits_alone_and_does_not_know_their_labels(
