@@ -384,7 +384,7 @@ def curves(project: Project, found: "Evidence | None" = None) -> "tuple[CurveRes
     if not project.suite.curve:
         return ()
     if found is None:
-        _, jobs = _planned_with_points(project)
+        _, jobs = _planned(project, with_points=True)
         with opened(project.db, read_only=True) as connection:
             found = stored.of(connection, jobs)
     return of_evidence(project.suite, found)
@@ -785,28 +785,22 @@ class _Boards:
 
 
 def _planned(
-    project: Project, models: Collection[str] = (), splits: Collection[str] = ()
+    project: Project, models: Collection[str] = (), splits: Collection[str] = (), *, with_points: bool = False
 ) -> "tuple[ResolvedInputs, list[Job]]":
-    """The verified inputs of a suite, and what is to be scored on them."""
-    from harness.evaluation import plan as evaluation_plan
-    from harness.evaluation.inputs import bases_of, gather
+    """The verified inputs of a suite, and what is to be scored on them.
 
-    check_known("model", models, project.models)
-    check_known("split to score", splits, project.scored_splits)
-    workspace = project.workspace
-    inputs = gather(project.suite, workspace, bases_of(project.suite, model_ids=models or project.models))
-    return inputs, evaluation_plan.plan(project.suite, inputs, workspace, model_ids=models, split_ids=splits)
-
-
-def _planned_with_points(project: Project) -> "tuple[ResolvedInputs, list[Job]]":
-    """The same for the whole suite, with the points of its curves."""
+    Args:
+        with_points: the points of the suite's curves too.
+    """
     from harness.evaluation import plan as evaluation_plan
     from harness.evaluation.inputs import bases_of, gather
     from harness.suite.curves import expanded
 
-    suite, workspace = expanded(project.suite), project.workspace
-    inputs = gather(suite, workspace, bases_of(suite, model_ids=project.models))
-    return inputs, evaluation_plan.plan(suite, inputs, workspace)
+    check_known("model", models, project.models)
+    check_known("split to score", splits, project.scored_splits)
+    suite, workspace = expanded(project.suite) if with_points else project.suite, project.workspace
+    inputs = gather(suite, workspace, bases_of(suite, model_ids=models or project.models))
+    return inputs, evaluation_plan.plan(suite, inputs, workspace, model_ids=models, split_ids=splits)
 
 
 def _boards(projects: Sequence[Project]) -> _Boards:
@@ -847,7 +841,7 @@ def _check_names_differ(projects: Sequence[Project]) -> None:
 def _planned_or_why_not(project: Project) -> "tuple[ResolvedInputs, list[Job]] | HarnessError":
     """The plan of a suite, or the error that its inputs ended in, which may not concern the other suites of a site."""
     try:
-        return _planned_with_points(project)
+        return _planned(project, with_points=True)
     except HarnessError as error:
         return error
 
