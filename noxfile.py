@@ -35,7 +35,7 @@ class Environment:
         return hashlib.sha256("\0".join([sys.version, str(ROOT), self.extras, *files]).encode()).hexdigest()
 
     def stands(self) -> bool:
-        """Whether it is there and made from the current inputs."""
+        """True if it is there and made from the current inputs."""
         return self.stamp.is_file() and self.stamp.read_text() == self.digest() and Path(self.python).exists()
 
     def build(self, session: nox.Session) -> None:

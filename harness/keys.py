@@ -183,7 +183,6 @@ def parity(
         prompt: what a model that is asked in words is asked with; None for others.
         device: kind of accelerator; None for the processor.
     """
-    hardware = provenance.hardware()
     return {
         "form": variant,
         "adapter_digest": adapter_digest,
@@ -193,7 +192,7 @@ def parity(
         "max_length": max_length,
         "scoring_code": scoring_code(),
         "packages": packages(variant.split()[0]),
-        "hardware": {name: hardware[name] for name in ("machine", "processor", "bf16")},
+        "hardware": _hardware(),
         "allowed": list(allowed),
         **({} if prompt is None else {"prompt": key(prompt)}),
         **_on(device),
@@ -227,7 +226,6 @@ def likelihoods(
     Args:
         device: kind of accelerator; None for the processor.
     """
-    hardware = provenance.hardware()
     return {
         "task": task,
         "precision": precision,
@@ -235,7 +233,7 @@ def likelihoods(
         "adapter_digest": adapter_digest,
         "scoring_code": scoring_code(),
         "packages": packages(),
-        "hardware": {name: hardware[name] for name in ("machine", "processor", "bf16")},
+        "hardware": _hardware(),
         **_on(device),
     }
 
@@ -264,6 +262,12 @@ def forgetting(
 def expectation(rule: str, split_digest: str) -> list[str]:
     """Collect what identifies an expectation: its wording, and the rows of its split."""
     return [rule, split_digest]
+
+
+def _hardware() -> Spec:
+    """The processor, for what rounds differently on another one."""
+    hardware = provenance.hardware()
+    return {name: hardware[name] for name in ("machine", "processor", "bf16")}
 
 
 def _on(device: str | None) -> Spec:

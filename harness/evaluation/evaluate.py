@@ -15,7 +15,7 @@ import traceback
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
 from harness import models, provenance
@@ -343,6 +343,8 @@ async def score_missing(
         Interrupted: after what was under way is stored as cancelled.
     """
     report = Report()
+    if fresh:
+        jobs = [replace(job, ingredients=replace(job.ingredients, likelihoods_dir=None)) for job in jobs]
     with opened(workspace.db) as connection:
         held = evaluation_results.stored(connection, [] if fresh else jobs)
         stored = held.runs

@@ -90,9 +90,7 @@ class Likelihoods:
         lengths = batch["attention_mask"].sum(1)
         cache = self._cache(len(tails)) if with_prefix else DynamicCache() if longer else None
         given: dict[str, Any] = {"past_key_values": cache, "use_cache": True} if cache is not None else {}
-        first = log_probabilities(
-            logits_at_end(self.network, batch, on_right=self.batching.side != "left", **given)[:, 0]
-        )
+        first = log_probabilities(self._logits(batch, **given)[:, 0])
         columns = [first[:, answer[0]] for answer in answers]
         for column, answer in enumerate(answers):
             if len(answer) > 1:
@@ -118,10 +116,7 @@ class Likelihoods:
     def _read_whole(self, rows: Sequence[Row], answer: Row) -> torch.Tensor:
         """Log-likelihood of one answer, with its tokens after each prompt."""
         batch = self._batch([[*row, *answer[:-1]] for row in rows])
-        return picked(
-            log_probabilities(logits_at_end(self.network, batch, len(answer), on_right=self.batching.side != "left")),
-            answer,
-        )
+        return picked(log_probabilities(self._logits(batch, len(answer))), answer)
 
     def _logits(self, batch: Batch, count: int = 1, **given: Any) -> torch.Tensor:
         return logits_at_end(self.network, batch, count, on_right=self.batching.side != "left", **given)
