@@ -4,6 +4,7 @@ import codecs
 import io
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -61,8 +62,18 @@ class Bars:
 
 
 def say(message: str) -> None:
-    """Print a line of progress or a warning on stderr, without markup."""
-    stderr.print(visible(message), markup=False, soft_wrap=True)
+    """Print a line of progress or a warning on stderr, without markup; on a terminal, folded between words."""
+    lines = visible(message).split("\n")
+    if stderr.is_terminal:
+        lines = [part for line in lines for part in folded(line, stderr.width)]
+    stderr.print("\n".join(lines), markup=False, soft_wrap=True)
+
+
+def folded(text: str, width: int) -> list[str]:
+    """A text as lines of at most so many characters, broken between words; a longer word has a line of its own."""
+    if len(text) <= width:
+        return [text]
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def say_all(warnings: Iterable[str], notes: Iterable[str] = ()) -> None:

@@ -38,3 +38,24 @@ def test_a_task_that_fails_is_not_told_as_done(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ValueError, match="broken"), terminal.Bars()("score", 3):
         raise ValueError("broken")
     assert out.getvalue() == ""
+
+
+LONG = "warning: texts that read the same (587aaacbfff3608836693ef2b0336223 and more) and a path, runs/a-b/" + "x" * 90
+
+
+def test_a_warning_is_folded_between_words_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(terminal, "stderr", Console(file=out, force_terminal=True, color_system=None, width=80))
+    terminal.say(f"{LONG}\n    in a line of its own")
+    lines = out.getvalue().splitlines()
+    assert lines[-1] == "    in a line of its own"
+    assert " ".join(lines[:-1]) == LONG, "no word is broken, and none is lost"
+    assert all(len(line) <= 80 or " " not in line for line in lines)
+    assert len(lines) > 3
+
+
+def test_elsewhere_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(terminal, "stderr", Console(file=out, force_terminal=False, width=80))
+    terminal.say(LONG)
+    assert out.getvalue() == f"{LONG}\n"

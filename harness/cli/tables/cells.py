@@ -5,7 +5,6 @@ row becomes a record of lines. No word is broken unless it is longer than a line
 """
 
 import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.output.terminal import folded
 from harness.output.visible import visible
 
 PIPED = 200
@@ -88,8 +88,7 @@ def _print_records(title: str, columns: Sequence[str], cells: Sequence[Sequence[
 
 def wrapped(text: str, indent: int = 0) -> list[str]:
     """A text as lines of the terminal's width, broken between words."""
-    room = max(20, _console().width - indent)
-    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    return folded(text, max(20, _console().width - indent))
 
 
 def print_lines(*lines: str | Text) -> None:
