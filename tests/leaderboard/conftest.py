@@ -372,10 +372,10 @@ TEXTS = (
 
 
 @pytest.fixture(scope="session")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def with_texts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Like `filled`, with texts that the suite stores, some of them hostile. Only to be read."""
     with ExitStack() as stores:
-        bench = open_bench(tmp_path_factory.mktemp("told"), stores, {"store": True})
+        bench = open_bench(tmp_path_factory.mktemp("with-texts"), stores, {"store": True})
         many = [
             *TEXTS,
             *((f"Review {i}", f"The thing number {i} is " + "not " * (i % 3) + "good.") for i in range(4, 300)),
@@ -389,9 +389,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="session")
-def whole(told: Bench) -> dict[str, str | bytes]:
+def whole(with_texts: Bench) -> dict[str, str | bytes]:
     """Its whole site, with compare page and example browser."""
-    return told.whole_site()
+    return with_texts.whole_site()
 
 
 # A real browser

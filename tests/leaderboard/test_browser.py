@@ -53,12 +53,12 @@ def test_every_page_fits_is_sound_for_axe_and_can_be_kept_as_a_picture(
 
 
 @pytest.fixture(scope="module")
-def folder_of_several(told: "Bench", tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder_of_several(with_texts: "Bench", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site of two suites, one without runs."""
     folder = tmp_path_factory.mktemp("several")
     with ExitStack() as stores:
         other = open_bench(folder, stores, {"name": "later"})
-        files = render.render([told.board(), other.board()], {"demo": told.examples})
+        files = render.render([with_texts.board(), other.board()], {"demo": with_texts.examples})
     render.write(files, folder / "site")
     return folder / "site"
 
@@ -112,9 +112,9 @@ def test_axe_finds_what_is_wrong(opened: Opened) -> None:
         assert "select-name" in {one["id"] for one in found if one["impact"] in GRAVE}
 
 
-def test_the_board_names_every_model_and_draws_its_charts(opened: Opened, told: "Bench") -> None:
+def test_the_board_names_every_model_and_draws_its_charts(opened: Opened, with_texts: "Bench") -> None:
     with opened("index.html", width=390) as page:
-        for model in told.suite.model:
+        for model in with_texts.suite.model:
             assert page.locator(f"a:text-is('{model.id}')").count() > 0
         drawn = page.locator("svg.plot").first.bounding_box()
         assert drawn is not None

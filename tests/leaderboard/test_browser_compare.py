@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.no_cover]
 
 
 @pytest.fixture(scope="module")
-def board(told: "Bench") -> Board:
-    return told.board()
+def board(with_texts: "Bench") -> Board:
+    return with_texts.board()
 
 
 # Numbers of the scripts against Python's
@@ -189,13 +189,13 @@ def test_flips_are_those_of_harness_compare_with_their_texts(opened: Opened, boa
         page.wait_for_function("n => document.querySelectorAll('#only-a li').length === n", arg=min(60, len(only_a)))
 
 
-def test_slices_have_the_accuracy_of_their_examples(opened: Opened, board: "Board", told: "Bench") -> None:
+def test_slices_have_the_accuracy_of_their_examples(opened: Opened, board: "Board", with_texts: "Bench") -> None:
     from harness.stats.slices import all_slices
 
     (one,), (other,) = outcomes_of(board, "test", "tiny+ia3")[0], outcomes_of(board, "test", "tfidf")[0]
     expected = {
         name: [f"{int(mask.sum())}", f"{is_right(one)[mask].mean():.3f}", f"{is_right(other)[mask].mean():.3f}"]
-        for name, mask in all_slices(told.examples["test"]).items()
+        for name, mask in all_slices(with_texts.examples["test"]).items()
         if mask.sum() >= 10
     }
     with opened(f"{COMPARE}#split=test&a=tiny%2Bia3&b=tfidf") as page:
@@ -303,19 +303,19 @@ def test_flips_show_both_scores_as_bars(opened: Opened) -> None:
 
 
 def test_the_page_names_what_the_flips_of_a_pair_share_both_ways_round_as_harness_compare_does(
-    opened: Opened, told: "Bench", tmp_path: Path
+    opened: Opened, with_texts: "Bench", tmp_path: Path
 ) -> None:
     """IA3 is wrong on all texts with two nots, and LoRA right."""
-    board = told.board()
-    chosen = np.array(["not not" in one.content for one in told.examples["test"]])
+    board = with_texts.board()
+    chosen = np.array(["not not" in one.content for one in with_texts.examples["test"]])
     sides = {}
     for model_id, right in (("tiny+lora", np.ones(300, bool)), ("tiny+ia3", ~chosen)):
         runs = next(one for one in section_of(board, "test").entries if one.model_id == model_id).runs
         sides[model_id] = [changed_to(board.outcomes[one.run.run_id], right) for one in runs]
         known = {one.run.run_id: outcomes for one, outcomes in zip(runs, sides[model_id], strict=True)}
         board = replace(board, outcomes={**board.outcomes, **known})
-    expected = shared(told.examples["test"], sides["tiny+lora"], sides["tiny+ia3"], with_text=True)
-    render.write(render.render([board], {"demo": told.examples}), tmp_path / "site")
+    expected = shared(with_texts.examples["test"], sides["tiny+lora"], sides["tiny+ia3"], with_text=True)
+    render.write(render.render([board], {"demo": with_texts.examples}), tmp_path / "site")
     for a, b, who in (("tiny%2Blora", "tiny%2Bia3", "only A"), ("tiny%2Bia3", "tiny%2Blora", "only B")):
         with opened(f"{COMPARE}#split=test&a={a}&b={b}", folder=tmp_path / "site") as page:
             rows = cells(page, "#shared")

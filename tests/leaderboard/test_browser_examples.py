@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.no_cover]
 
 
 @pytest.fixture(scope="module")
-def board(told: "Bench") -> Board:
-    return told.board()
+def board(with_texts: "Bench") -> Board:
+    return with_texts.board()
 
 
 # The example browser
@@ -71,8 +71,8 @@ def test_a_filter_finds_the_examples_that_it_names(opened: Opened, board: "Board
         assert shown == [known[i] for i in np.flatnonzero(expected)[:50]]
 
 
-def test_text_search_length_and_label_narrow_the_list(opened: Opened, told: "Bench") -> None:
-    rows = told.examples["test"]
+def test_text_search_length_and_label_narrow_the_list(opened: Opened, with_texts: "Bench") -> None:
+    rows = with_texts.examples["test"]
     with opened(f"{EXAMPLES}#split=test") as page:
         page.fill("input[name=search]", "NOT NOT good")
         page.wait_for_function("location.hash.includes('search=')")
@@ -87,8 +87,8 @@ def test_text_search_length_and_label_narrow_the_list(opened: Opened, told: "Ben
         assert listed(page) == sum(len(one.content.split()) == 8 and one.label == 1 for one in rows)
 
 
-def test_pages_turn_and_the_address_remembers_which(opened: Opened, told: "Bench") -> None:
-    ids = [one.example_id for one in told.examples["test"]]
+def test_pages_turn_and_the_address_remembers_which(opened: Opened, with_texts: "Bench") -> None:
+    ids = [one.example_id for one in with_texts.examples["test"]]
     with opened(f"{EXAMPLES}#split=test") as page:
         page.click("button:text-is('Next')")
         page.wait_for_function("location.hash.includes('page=2')")

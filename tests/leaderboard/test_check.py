@@ -36,10 +36,10 @@ def out(whole: Files, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checked(told: "Bench", whole: Files) -> Check:
+def checked(with_texts: "Bench", whole: Files) -> Check:
     """Check a folder against that store."""
-    boards = [told.board()]
-    known = sql_metrics.metrics_of(told.connection, check.run_ids(boards))
+    boards = [with_texts.board()]
+    known = sql_metrics.metrics_of(with_texts.connection, check.run_ids(boards))
     return lambda out: check.check(whole, boards, out, known)
 
 

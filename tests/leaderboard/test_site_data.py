@@ -54,9 +54,9 @@ def test_there_is_a_data_file_for_every_model_with_runs_and_for_every_page_of_te
 
 
 def test_predictions_come_back_from_a_data_file_with_scores_to_four_decimals(
-    told: "Bench", files: dict[str, str]
+    with_texts: "Bench", files: dict[str, str]
 ) -> None:
-    board = told.board()
+    board = with_texts.board()
     for section in board.sections:
         for entry in section.entries:
             runs = value(files, f"{section.split.id}/predictions/{entry.model_id}")["runs"]
@@ -68,8 +68,10 @@ def test_predictions_come_back_from_a_data_file_with_scores_to_four_decimals(
                 np.testing.assert_allclose((packed & 0x7FFF) / SCORE_STEPS, outcomes.scores, atol=0.5001 / SCORE_STEPS)
 
 
-def test_labels_clusters_lengths_and_slices_are_those_of_the_examples(told: "Bench", files: dict[str, str]) -> None:
-    for split_id, rows in told.examples.items():
+def test_labels_clusters_lengths_and_slices_are_those_of_the_examples(
+    with_texts: "Bench", files: dict[str, str]
+) -> None:
+    for split_id, rows in with_texts.examples.items():
         data = value(files, f"{split_id}/examples")
         assert data["ids"] == [one.example_id for one in rows]
         assert bits(data["labels"], len(rows)) == [one.label for one in rows]
@@ -80,7 +82,7 @@ def test_labels_clusters_lengths_and_slices_are_those_of_the_examples(told: "Ben
         for name, mask in data["slices"]:
             assert bits(mask, len(rows)) == expected[name].tolist()
     numbers = np.frombuffer(base64.b64decode(value(files, "elsewhere/examples")["clusters"]), dtype="<u4")
-    names = np.array([one.cluster for one in told.examples["elsewhere"]])
+    names = np.array([one.cluster for one in with_texts.examples["elsewhere"]])
     assert len(set(zip(names.tolist(), numbers.tolist(), strict=True))) == 30 == len(set(numbers.tolist()))
     assert value(files, "test/examples")["clusters"] is None
 
@@ -110,8 +112,8 @@ def test_texts_are_nowhere_where_the_suite_does_not_store_them(filled: "Bench") 
     assert "so only ids and scores are shown" in str(site["demo/examples/index.html"])
 
 
-def test_pairs_compared_beforehand_have_the_numbers_of_harness_compare(told: "Bench") -> None:
-    board = told.board()
+def test_pairs_compared_beforehand_have_the_numbers_of_harness_compare(with_texts: "Bench") -> None:
+    board = with_texts.board()
     for section in board.sections:
         sides = {
             entry.model_id: Side(
@@ -127,15 +129,15 @@ def test_pairs_compared_beforehand_have_the_numbers_of_harness_compare(told: "Be
         assert {pair.why for pair in pairs} == {"its base", "the next below", "against the best"}
         assert len({frozenset((pair.a, pair.b)) for pair in pairs}) == len(pairs)
         for pair in pairs[::3]:  # each takes as long as the command
-            rows = told.examples[section.split.id]
+            rows = with_texts.examples[section.split.id]
             found = compare(section.split.id, rows, sides[pair.a], sides[pair.b], ["accuracy"], "accuracy")
             expected = found.metrics[0].difference
             assert isinstance(expected, Difference)
             assert tuple(pair.difference) == pytest.approx(tuple(expected), abs=1e-12)
 
 
-def test_after_adapters_and_their_bases_come_the_pairs_of_the_suites_rules(told: "Bench") -> None:
-    board = told.board()
+def test_after_adapters_and_their_bases_come_the_pairs_of_the_suites_rules(with_texts: "Bench") -> None:
+    board = with_texts.board()
     (gate,) = board.suite.gate
     against = type(gate).model_validate(
         {**gate.model_dump(exclude_none=True), "superior_to": {"model": "majority", "margin": 0.0}}
@@ -146,8 +148,8 @@ def test_after_adapters_and_their_bases_come_the_pairs_of_the_suites_rules(told:
     assert first[2] == ("tfidf", "majority", "in a rule")
 
 
-def test_the_consensus_is_of_trained_models_alone_and_the_surest_come_first(told: "Bench") -> None:
-    board = told.board()
+def test_the_consensus_is_of_trained_models_alone_and_the_surest_come_first(with_texts: "Bench") -> None:
+    board = with_texts.board()
     section = board.sections[0]
     found = consensus(section, board.outcomes)
     trained = ["tfidf", "tiny+lora", "tiny+ia3"]
@@ -166,10 +168,10 @@ def test_the_consensus_is_of_trained_models_alone_and_the_surest_come_first(told
     assert [one.least for one in found] == pytest.approx(sorted((p for p in worst if p > 0.5), reverse=True))
 
 
-def test_runs_of_other_examples_are_refused(told: "Bench") -> None:
-    rows = {"demo": {"test": told.examples["test"][::-1]}}
+def test_runs_of_other_examples_are_refused(with_texts: "Bench") -> None:
+    rows = {"demo": {"test": with_texts.examples["test"][::-1]}}
     with pytest.raises(ValueError, match="was not scored on these examples of test"):
-        render.render([told.board()], rows)
+        render.render([with_texts.board()], rows)
 
 
 def test_a_model_may_have_the_name_of_a_page(bench_of: Callable[..., "Bench"], tmp_path: Path) -> None:
