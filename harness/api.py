@@ -131,6 +131,7 @@ def evaluate(
     gpus_per_worker: int = 0,
     limit: int | None = None,
     fresh: bool = False,
+    explain: bool = False,
     progress: Progress = silent,
 ) -> "Report":
     """Train what is missing and score what is not yet stored: every model, and every point of every curve.
@@ -147,9 +148,12 @@ def evaluate(
         gpus_per_worker: accelerators that Ray reserves for each worker.
         limit: only the first so many examples of each split.
         fresh: score again what is stored.
+        explain: also score up to 12 examples of each model and split without each of their words, unless that is
+            stored: up to 396 texts each. The example browser marks the words that moved a score.
 
     Raises:
-        UsageError: the suite declares no such model, split or curve.
+        UsageError: the suite declares no such model, split or curve; or words are to be explained that its site may not
+            show.
         DataError: an input cannot be had or is not what was pinned.
         LeakError: a scored split shares texts with a training split, and the suite forbids it.
     """
@@ -163,6 +167,11 @@ def evaluate(
     check_known("model", models, project.models)
     check_known("split to score", splits, project.scored_splits)
     check_known("curve", curves, [curve.id for curve in project.suite.curve])
+    if explain and not project.suite.text.store:
+        raise UsageError(
+            f"{project.path}: text.store is false, so the site may not show the words that would be explained; set it "
+            "to true, or evaluate without explaining"
+        )
     workspace = project.workspace
     if curves and not splits and not models:
         splits = {curve.split for curve in project.suite.curve if curve.id in curves}
@@ -180,6 +189,7 @@ def evaluate(
             without=without,
             limit=limit,
             fresh=fresh,
+            explain=explain,
         )
     with opened(workspace.db, read_only=True) as connection:  # and not while intervals are worked out
         report.evidence = stored.of(connection, jobs)

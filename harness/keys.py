@@ -14,6 +14,7 @@ example's or a split's, are in `harness.data`.
 | conversion key | a model in another runtime's format | `conversion` |
 | likelihoods key | a language model's answers to given token ids | `likelihoods` |
 | forgetting key | how far an adapter moved its base on a split | `forgetting` |
+| occlusion key | the words of an example that moved a run's answer | `occlusion` |
 | expectation key | what the suite's authors expect of a split | `expectation` |
 """
 
@@ -34,6 +35,8 @@ TRAINING_VERSION = 4
 """Incremented when a change to the training loop changes weights."""
 FORGETTING_VERSION = 1
 """Incremented when the definition of a number changes."""
+OCCLUSION_VERSION = 1
+"""Incremented when texts are divided or shortened in another way."""
 
 _OF_CONFIGURATION = ("model", "adapter", "base", "train", "text")
 """The parts of a run's spec that its configuration is the digest of."""
@@ -257,6 +260,15 @@ def forgetting(
         "packages": packages(),
         **_on(device),
     }
+
+
+def occlusion(run_key: str, example_id: str, *, most_pieces: int) -> Spec:
+    """Collect the inputs of a run's scores of an example without each of its pieces.
+
+    Args:
+        most_pieces: number of pieces from which words are left out in runs.
+    """
+    return {"version": OCCLUSION_VERSION, "run": run_key, "example": example_id, "most_pieces": most_pieces}
 
 
 def expectation(rule: str, split_digest: str) -> list[str]:

@@ -277,6 +277,37 @@ class Forgetting:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """A word or a run of words of a text, and what a model answers without it."""
+
+    field: int
+    """0 for the title, 1 for the content."""
+    start: int
+    """Where it starts in its field, in characters."""
+    end: int
+    """Where it ends, exclusive."""
+    score: float
+    """Probability of class 1 for the text without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occlusion:
+    """A run's scores of one example, whole and without each of its pieces. Holds places of words, never words."""
+
+    key: str
+    """Digest of everything that the scores depend on."""
+    run_key: str
+    split_digest: str
+    example_id: str
+    score: float
+    """Probability of class 1 for the whole text, scored together with the shortened ones."""
+    pieces: tuple[Piece, ...]
+    """In the order of the text."""
+    explained_at: datetime
+    """UTC, without time zone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcomes:
     """A run's predictions beside the truth, as arrays of n examples in the split's order."""
 

@@ -37,6 +37,14 @@ def evaluate(
     address: Address = None,
     gpus_per_worker: GpusPerWorker = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Score again what is stored.")] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Also score up to 12 examples per model and split without each of their words, at most 396 texts; "
+            "the site marks the words that moved a score.",
+        ),
+    ] = False,
     timeline: Annotated[
         Path | None,
         typer.Option("--timeline", metavar="FILE", help="Write when each task ran, in Chrome's trace format."),
@@ -67,6 +75,7 @@ def evaluate(
         gpus_per_worker=gpus_per_worker,
         limit=limit,
         fresh=fresh,
+        explain=explain,
         progress=Bars(),
     )
     say_all(report.warnings, [*report.notes, *report.reasons])
@@ -74,6 +83,8 @@ def evaluate(
         timelines.write(timeline, report.spans)
     say(timelines.summary(report.spans, workers or cores(), time.time() - began))
     say(f"scored {len(report.scored)}, already stored {len(report.reused)}, failed {len(report.failed)}")
+    if explain:
+        say(f"explained {report.explained} examples, already stored {report.explained_before}")
     asked = curve or ([] if model else [one.id for one in project.suite.curve])
     curves = [one for one in api.curves(project, report.evidence) if one.curve.id in asked] if asked else []
     if as_json:

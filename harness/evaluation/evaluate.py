@@ -22,19 +22,20 @@ from harness import models, provenance
 from harness.engine import Interrupted, MapUnordered, WorkerLost
 from harness.engine.scheduler import Scheduler
 from harness.errors import RunError, SuiteError
-from harness.evaluation import expectations, forgetting, parity, shards, weights
+from harness.evaluation import expectations, forgetting, occlusion, parity, shards, weights
 from harness.evaluation import plan as plans
 from harness.evaluation import results as evaluation_results
 from harness.evaluation.forgetting import Measurement
 from harness.evaluation.ingest import Ingester, Report
 from harness.evaluation.inputs import ResolvedInputs, Workspace, audit_once, bases_of, gather
+from harness.evaluation.occlusion import Explanation
 from harness.evaluation.scoring import Job
 from harness.evaluation.shards import Task
 from harness.evaluation.weights import FoundWeights
 from harness.models import device
 from harness.models.classifier import CARD
 from harness.progress import Progress
-from harness.records import Forgetting, Outcomes, Place, Split
+from harness.records import Forgetting, Occlusion, Outcomes, Place, Split
 from harness.stats import estimates
 from harness.store import reader, writer
 from harness.store.connection import Connection, opened
@@ -60,6 +61,7 @@ def bring_up_to_date(
     without: Collection[Place] = (),
     limit: int | None = None,
     fresh: bool = False,
+    explain: bool = False,
 ) -> tuple[list[Job], Report]:
     """Train what is missing, score what is not yet stored.
 
@@ -71,6 +73,7 @@ def bring_up_to_date(
         without: models and splits that are not scored; their weights are trained.
         limit: only the first so many examples of each split.
         fresh: score all of them, stored or not.
+        explain: once all is scored, score some examples of each model and split without each of their words.
 
     Returns:
         Every job that the suite asks for, and a report of what was done, with warnings and notes.
@@ -79,7 +82,7 @@ def bring_up_to_date(
     models.check_installed(wanted)
     inputs = gather(suite, workspace, bases_of(suite, model_ids=[declared.id for declared in wanted]))
     _check_convertible(suite, wanted, inputs)
-    asked = _Asked(suite, inputs, workspace, split_ids, without, limit, fresh, uuid.uuid4().hex)
+    asked = _Asked(suite, inputs, workspace, split_ids, without, limit, fresh, explain, uuid.uuid4().hex)
     expectations.note(suite, asked.splits, workspace)
     scheduler = Scheduler(map_unordered)
     (outcome,) = scheduler.run([_bring_all_up_to_date(asked, wanted, scheduler)])
@@ -92,6 +95,7 @@ def bring_up_to_date(
         *(f"{job.label}: {job.warning}" for job in jobs if job.warning is not None),
         *report.damaged,
         *(problem for adapter_digest, problem in outcome.unmeasured if adapter_digest in done),
+        *report.unexplained,
     ]
     report.notes = [f"{model_id}: {note}" for model_id, note in _notes(jobs).items()]
     report.spans = scheduler.spans
@@ -109,6 +113,7 @@ class _Asked:
     without: Collection[Place]
     limit: int | None
     fresh: bool
+    explain: bool
     evaluation_id: str
 
     @property
@@ -170,6 +175,8 @@ async def _bring_all_up_to_date(asked: _Asked, wanted: Sequence[Model], schedule
         whole.failures |= outcome.failures
         whole.unmeasured += outcome.unmeasured
     whole.audit = await audited
+    if asked.explain:
+        await scheduler.start(explain_missing(asked, wanted, whole, scheduler), "explained words")
     return whole
 
 
@@ -399,6 +406,40 @@ def _measure(measurement: Measurement, progress: Progress) -> list[Forgetting] |
     try:
         return forgetting.measure(measurement, progress)
     except Exception as problem:  # noqa: BLE001 (whatever an encoder does: its scores are stored, and others go on)
+        return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
+async def explain_missing(asked: _Asked, wanted: Sequence[Model], whole: _Outcome, scheduler: Scheduler) -> None:
+    """Explain examples of every model and split that are not explained yet. A model that fails leaves the others alone.
+
+    Args:
+        whole: gets the numbers of explained examples, and the reason for each model without any.
+    """
+    declared = [one for one in wanted if asked.suite.curve_of(one.id) is None]
+    bases = {occlusion.base_of(asked.suite, one) for one in declared}
+    beside = [one for one in asked.suite.model if one.id in bases and one not in declared]
+    jobs = asked.jobs([*declared, *beside], whole.failures)
+    mine = {one.id for one in declared}
+    with opened(asked.workspace.db, read_only=True) as connection:
+        found = evaluation_results.stored(connection, jobs)
+        known = {one.key for one in reader.occlusions(connection, [job.run_key for job in jobs])}
+    todo, whole.report.explained_before = occlusion.wanted(jobs, found, known, mine)
+    whole.report.unexplained += [f"{name}: {why}" for name, why in occlusion.skipped(jobs).items() if name in mine]
+    async for explanation, done in scheduler.map_unordered(_explain, todo, INFORM):
+        if not isinstance(done, list):
+            reason = done.reason if isinstance(done, WorkerLost) else done
+            whole.report.unexplained.append(f"{explanation.label} are not explained: {reason}")
+            continue
+        with opened(asked.workspace.db) as connection:
+            writer.write_occlusions(connection, done)
+        whole.report.explained += len(done)
+
+
+def _explain(explanation: Explanation, progress: Progress) -> list[Occlusion] | str:
+    """In a worker: explain, or say why not."""
+    try:
+        return occlusion.explain(explanation, progress)
+    except Exception as problem:  # noqa: BLE001 (whatever a model does with a shortened text: the others go on)
         return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
 

@@ -40,6 +40,12 @@ class Report:
     """The variants that `precision = "auto"` resolved to, and why."""
     damaged: list[str] = field(default_factory=list)
     """Files of scored parts that were damaged, so the parts were scored again."""
+    explained: int = 0
+    """Examples whose words were left out one by one."""
+    explained_before: int = 0
+    """Examples that were asked for and are stored already."""
+    unexplained: list[str] = field(default_factory=list)
+    """Models whose words are not explained, and why."""
     results: list[dict[str, Any]] = field(default_factory=list)
     """The primary metric of every requested model on every requested split, as far as stored."""
     spans: list[Span] = field(default_factory=list)

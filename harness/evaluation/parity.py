@@ -38,8 +38,6 @@ SAMPLE = 256
 SPREAD = 64
 """The reference classifies so many of them, evenly spread, whatever a variant answers. A variant that differs by
 rounding alone, whose tolerance allows no flip, is compared on these: an error in it would show on most texts."""
-CLIP = 1e-9
-"""Least distance of a probability from 0 and 1 in log-odds: float64 lacks the digits of 1 - p below it."""
 REFERENCE = "torch fp32"
 RELOADED, MERGED = "reloaded", "torch fp32 merged"
 
@@ -248,7 +246,7 @@ def measured(
         p_value = inference.mcnemar(turned_positive, turned_negative)
         flips, compared = turned_positive + turned_negative, len(reference)
         low, high = inference.wilson(flips, n)
-        move = float(np.abs(log_odds(other) - log_odds(reference)).max())
+        move = float(np.abs(inference.log_odds(other) - inference.log_odds(reference)).max())
     return Parity(
         parity_key=keys.key(described),
         adapter_digest=record.adapter_digest,
@@ -272,12 +270,6 @@ def measured(
         hardware={**provenance.hardware(), **device.described(described.get("device", device.PROCESSOR))},
         checked_at=provenance.now(),
     )
-
-
-def log_odds(probabilities: Floats) -> Floats:
-    """Convert probabilities to log-odds of the same shape, at most about 20.7 in absolute value."""
-    inside = np.clip(probabilities, CLIP, 1 - CLIP)
-    return np.asarray(np.log(inside / (1 - inside)), dtype=np.float64)
 
 
 def describe(parity: Parity, allowed: Tolerance) -> str:
@@ -432,7 +424,7 @@ def to_compare(scored: Mapping[str, Floats | str], n: int) -> list[int]:
         if isinstance(scores, str):
             continue
         places |= set(_spread(n))
-        is_far = np.abs(log_odds(scores)) > TOLERANCES[variant].move  # False where a score is not a number
+        is_far = np.abs(inference.log_odds(scores)) > TOLERANCES[variant].move  # False where a score is not a number
         places |= {place for place, far in zip(_read_by(variant, n), is_far, strict=True) if not far}
     return sorted(places)
 

@@ -411,3 +411,13 @@ def percentile_interval(values: Floats) -> tuple[float, float] | None:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
+
+
+CLIP = 1e-9
+"""Least distance of a probability from 0 and 1 in log-odds: float64 lacks the digits of 1 - p below it."""
+
+
+def log_odds(probabilities: Floats) -> Floats:
+    """Convert probabilities to log-odds of the same shape, at most about 20.7 in absolute value."""
+    inside = np.clip(probabilities, CLIP, 1 - CLIP)
+    return np.asarray(np.log(inside / (1 - inside)), dtype=np.float64)

@@ -44,8 +44,11 @@ TABLES = {
     "prediction": f"run_id IN (SELECT run_id FROM run WHERE {_CHOSEN})",  # noqa: S608 (constant)
     "metric": f"run_id IN (SELECT run_id FROM run WHERE {_CHOSEN})",  # noqa: S608 (constant)
     "checksum": f"run_id IN (SELECT run_id FROM run WHERE {_CHOSEN})",  # noqa: S608 (constant)
+    "occlusion": f"run_key IN (SELECT run_key FROM run WHERE {_CHOSEN})",  # noqa: S608 (constant)
 }
 """The tables of a bundle in the order of import, and the condition on their rows."""
+ADDED = ("occlusion",)
+"""Tables that bundles of earlier releases lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +131,14 @@ def take_in(db: Path, path: Path, now: datetime | None = None) -> Taken:
     db.parent.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix=IMPORT_PREFIX, dir=db.parent) as made:
-            manifest = bundle_file.unpack(path, Path(made), list(TABLES))
+            manifest = bundle_file.unpack(path, Path(made), list(TABLES), ADDED)
             if not FIRST_SCHEMA <= manifest.schema <= latest_schema():
                 raise UsageError(
                     f"{path}: was written by a newer release (schema {manifest.schema}); upgrade adapter-harness"
                 )
             alone = Path(made) / "bundle.duckdb"
             with made_new(alone, manifest.schema) as bundle:
-                for table in TABLES:
+                for table in manifest.rows:
                     bundle_tables.read_table(bundle, table, Path(made), manifest.rows[table], path)
                 bring_to(bundle, latest_schema())
             _check(alone, path, now or provenance.now())
@@ -180,6 +183,8 @@ _CONTRADICTIONS = {
     "prediction": """SELECT 'run ' || run_id || ' has different predictions'
         FROM bundle.prediction new JOIN prediction old USING (run_id, example_id)
         WHERE new.predicted <> old.predicted OR new.score <> old.score""",
+    "occlusion": """SELECT 'explained example ' || key || ' has different scores'
+        FROM bundle.occlusion new JOIN occlusion old USING (key) WHERE new.checksum <> old.checksum""",
 }
 """Contradictions by table: rows for which the store has other values under the same key."""
 _KEYS = {
@@ -190,6 +195,7 @@ _KEYS = {
     "prediction": "run_id, example_id",
     "metric": "run_id, name",
     "checksum": "run_id",
+    "occlusion": "key",
 }
 
 

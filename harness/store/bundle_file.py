@@ -73,16 +73,21 @@ def _add(packed: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> None:
             target.write(chunk)
 
 
-def unpack(path: Path, folder: Path, tables: Sequence[str]) -> Manifest:
+def unpack(path: Path, folder: Path, tables: Sequence[str], added: Sequence[str] = ()) -> Manifest:
     """Extract a bundle's tables into a folder, each as `TABLE.parquet`, and check their digests.
+
+    Args:
+        added: those of the tables that bundles of earlier releases lack, all of them or none.
 
     Raises:
         UsageError: it is not a bundle, truncated, damaged, too large, or has unexpected members.
     """
-    expected = [MANIFEST, *(f"{table}.parquet" for table in tables)]
     try:
         with path.open("rb") as file:
-            _check_end(file, path, len(expected))
+            entries = _check_end(file, path, len(tables) + 1, len(tables) + 1 - len(added))
+            if entries <= len(tables):
+                tables = [table for table in tables if table not in added]
+            expected = [MANIFEST, *(f"{table}.parquet" for table in tables)]
             with zipfile.ZipFile(file) as packed:
                 _check_members(packed, expected, path)
                 manifest, sums = _manifest(packed, tables, path)
@@ -97,8 +102,16 @@ def unpack(path: Path, folder: Path, tables: Sequence[str]) -> Manifest:
     return manifest
 
 
-def _check_end(file: IO[bytes], path: Path, members: int) -> None:
-    """Bound the archive's directory, which zipfile reads into memory, by the size stated in the last record."""
+def _check_end(file: IO[bytes], path: Path, members: int, members_before: int) -> int:
+    """Bound the archive's directory, which zipfile reads into memory, by the size stated in the last record.
+
+    Args:
+        members: number of a bundle's members.
+        members_before: their number in earlier releases.
+
+    Returns:
+        The stated number of members.
+    """
     size = file.seek(0, 2)
     if size > LARGEST_BUNDLE_BYTES:
         raise UsageError(f"{path}: has {size:,} bytes, but a bundle has at most {LARGEST_BUNDLE_BYTES:,}")
@@ -107,9 +120,10 @@ def _check_end(file: IO[bytes], path: Path, members: int) -> None:
     if len(tail) < _END.size or tail[-_END.size :][:4] != b"PK\5\6" or tail[:4] == b"PK\6\7":
         raise UsageError(f"{path}: is not a bundle, or is truncated; get a new copy")
     _, _, _, _, entries, directory_bytes, _, comment = _END.unpack(tail[-_END.size :])
-    if entries != members or directory_bytes > _LARGEST_DIRECTORY_BYTES or comment:
+    if entries not in (members, members_before) or directory_bytes > _LARGEST_DIRECTORY_BYTES or comment:
         raise UsageError(f"{path}: is not a bundle: it has {entries} members, a bundle has {members}")
     file.seek(0)
+    return int(entries)
 
 
 def _check_members(packed: zipfile.ZipFile, expected: Sequence[str], path: Path) -> None:

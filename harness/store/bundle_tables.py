@@ -18,7 +18,7 @@ LARGEST_BATCH_BYTES = 64 * 2**20
 """Limit for an unpacked batch in memory."""
 LARGEST_FOOTER_STRING_BYTES = 2**20
 LARGEST_FOOTER_LIST = 100_000
-_LARGE = ("example", "run", "split", "adapter")
+_LARGE = ("example", "run", "split", "adapter", "occlusion")
 _ARROW = {
     "VARCHAR": pa.string(),
     "JSON": pa.string(),
@@ -29,7 +29,7 @@ _ARROW = {
     "DOUBLE": pa.float64(),
     "TIMESTAMP": pa.timestamp("us"),
 }
-_NAMED = ("run", "split", "adapter", "metric")
+_NAMED = ("run", "split", "adapter", "metric", "occlusion")
 """Tables whose strings are names and digests, never text of several lines."""
 _PRINTED = ("packages", "hardware")
 """JSON columns that are printed when two machines give different answers."""

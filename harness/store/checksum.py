@@ -1,4 +1,4 @@
-"""Digests that a run is checked against whenever it is read: of its predictions, and of its whole record."""
+"""Digests that a run is checked against whenever it is read: of its predictions, its whole record, its explanations."""
 
 import hashlib
 from dataclasses import asdict
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.artifacts import digest
-from harness.records import Run
+from harness.records import Occlusion, Run
 
 
 def of_predictions(predicted: NDArray[np.integer], scores: NDArray[np.float64]) -> str:
@@ -36,3 +36,9 @@ def of_record(run: Run, predictions: str) -> str:
     metrics = [{k: v for k, v in metric.items() if k != "origin" or v is not None} for metric in fields["metrics"]]
     fields["metrics"] = sorted(metrics, key=lambda metric: str(metric["name"]))
     return digest.of_json([fields, predictions])
+
+
+def of_occlusion(found: Occlusion) -> str:
+    """Hex SHA-256 of everything that the store records about an explained example, except the time (64 characters)."""
+    pieces = [[piece.field, piece.start, piece.end, piece.score] for piece in found.pieces]
+    return digest.of_json([found.key, found.run_key, found.split_digest, found.example_id, float(found.score), pieces])

@@ -29,7 +29,7 @@ class Garbage:
 
     what: str
     where: str
-    """A run's id, or a folder."""
+    """A run's id, the key of an explained example, or a folder."""
     bytes: int | None
     """Size on disk; None for rows of the store."""
 
@@ -53,6 +53,8 @@ _ROWS = {
     "predictions, metrics or checksum without their run": """SELECT run_id FROM (
         SELECT run_id FROM prediction UNION SELECT run_id FROM metric UNION SELECT run_id FROM checksum
     ) ANTI JOIN run USING (run_id)""",
+    "explained example without its run": """SELECT key FROM occlusion
+        WHERE run_key NOT IN (SELECT run_key FROM run WHERE status = 'success')""",
 }
 
 
@@ -80,8 +82,8 @@ def clear(db: Path, now: datetime, *, dry_run: bool) -> Cleared:
 
 def _rows(connection: Connection, now: datetime) -> Iterator[Garbage]:
     for what, sql in _ROWS.items():
-        for (run_id,) in connection.execute(f"{sql} ORDER BY run_id", {"now": now} if "$now" in sql else {}).fetchall():
-            yield Garbage(what, run_id, None)
+        for (row_id,) in connection.execute(f"{sql} ORDER BY 1", {"now": now} if "$now" in sql else {}).fetchall():
+            yield Garbage(what, row_id, None)
 
 
 def _delete(db: Path, now: datetime) -> int:
@@ -96,6 +98,7 @@ def _delete(db: Path, now: datetime) -> int:
             ids = sorted({garbage.where for garbage in _rows(connection, now)})
             for table in ("prediction", "metric", "checksum", "run"):
                 connection.execute(f"DELETE FROM {table} WHERE list_contains(?, run_id)", [ids])  # noqa: S608 (constant)
+            connection.execute("DELETE FROM occlusion WHERE list_contains(?, key)", [ids])
         connection.execute("CHECKPOINT")
     return before - db.stat().st_size
 

@@ -14,8 +14,10 @@ from harness.records import (
     Finding,
     Forgetting,
     Metric,
+    Occlusion,
     Outcomes,
     Parity,
+    Piece,
     Run,
     Split,
     Verdict,
@@ -344,6 +346,35 @@ def latest_verdicts(connection: Connection, suite_digest: str) -> list[Verdict]:
         model_id = numbers.pop("model_id", gate_id.partition(" on ")[0])
         found.append(Verdict(suite, gate_id, model_id, judged_at, outcome, blocking, reason, numbers))
     return found
+
+
+def occlusions(connection: Connection, run_keys: Collection[str]) -> list[Occlusion]:
+    """The explained examples of these runs, by run key and example; those that were changed in the store are absent."""
+    rows = connection.execute(
+        """SELECT key, run_key, split_digest, example_id, score, pieces, explained_at, checksum FROM occlusion
+           WHERE list_contains(?, run_key) ORDER BY run_key, example_id, explained_at""",
+        [list(run_keys)],
+    ).fetchall()
+    return [one for row in rows if (one := _occlusion(*row)) is not None]
+
+
+def _occlusion(
+    key: str,
+    run_key: str,
+    split_digest: str,
+    example_id: str,
+    score: float,
+    pieces: str,
+    explained_at: datetime,
+    of_row: str,
+) -> Occlusion | None:
+    """A row as a record; None if it is not what was stored."""
+    try:
+        many = tuple(Piece(int(of), int(start), int(end), float(alone)) for of, start, end, alone in json.loads(pieces))
+        found = Occlusion(key, run_key, split_digest, example_id, score, many, explained_at)
+        return found if checksum.of_occlusion(found) == of_row else None
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None
 
 
 def watched(connection: Connection, series: str) -> list[Watched]:

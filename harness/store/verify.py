@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import duckdb
@@ -25,6 +26,7 @@ import numpy as np
 
 from harness import keys
 from harness.artifacts import digest
+from harness.records import Occlusion
 from harness.stats import inference
 from harness.store import checksum, reader, sql_metrics
 from harness.store.connection import Connection
@@ -137,6 +139,7 @@ def verify(connection: Connection, now: datetime) -> Report:
         return Report((problem,), (), {name: count for name, count in counts.items() if count >= 0})
     found = [*_orphans(connection), *check_examples(connection), *_specs(connection), *_runs(connection)]
     found += _records(connection, {problem.where for problem in found})
+    found += _occlusions(connection)
     return Report(tuple(found), tuple(_notes(connection, now)), counts)
 
 
@@ -343,6 +346,35 @@ def _records(connection: Connection, named: Collection[str]) -> Iterator[Problem
             predictions, record = some[run.run_id]
             if checksum.of_record(run, predictions) != record:
                 yield Problem("its record has changed since it was stored", f"run {run.run_id}", "", _AGAIN)
+
+
+_EXPLAIN = "explain the suite again with `harness evaluate --explain`"
+
+
+def _occlusions(connection: Connection) -> Iterator[Problem]:
+    """Find explained examples of no run or no example of its split, and those whose numbers have changed."""
+    orphans = {
+        ("explained examples without their run", _GC): """SELECT key FROM occlusion
+            WHERE run_key NOT IN (SELECT run_key FROM run WHERE status = 'success')""",
+        ("an explained example that its split does not have", _EXPLAIN): """SELECT key FROM occlusion
+            WHERE (split_digest, example_id) NOT IN (SELECT (digest, example_id) FROM example)""",
+    }
+    for (what, to_do), sql in orphans.items():
+        for (key,) in connection.execute(f"{sql} ORDER BY key").fetchall():
+            yield Problem(what, f"occlusion {key}", "", to_do)
+    keys_of_runs = [key for (key,) in connection.execute("SELECT DISTINCT run_key FROM occlusion").fetchall()]
+    sound = {one.key for one in reader.occlusions(connection, keys_of_runs) if _in_order(one)}
+    for (key,) in connection.execute("SELECT key FROM occlusion ORDER BY key").fetchall():
+        if key not in sound:
+            yield Problem("its scores have changed since they were stored", f"occlusion {key}", "", _EXPLAIN)
+
+
+def _in_order(found: Occlusion) -> bool:
+    """True if pieces follow each other without overlap and have probabilities."""
+    places = [(piece.field, piece.start, piece.end) for piece in found.pieces]
+    follow = all(one[0] < other[0] or one[2] <= other[1] for one, other in pairwise(places))
+    are_places = all(field in (0, 1) and 0 <= start < end for field, start, end in places)
+    return follow and are_places and all(0 <= piece.score <= 1 for piece in found.pieces)
 
 
 def _notes(connection: Connection, now: datetime) -> Iterator[str]:

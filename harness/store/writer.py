@@ -11,7 +11,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness.records import AdapterRecord, Finding, Forgetting, Parity, Prediction, Run, Split, Verdict, Watched
+from harness.records import (
+    AdapterRecord,
+    Finding,
+    Forgetting,
+    Occlusion,
+    Parity,
+    Prediction,
+    Run,
+    Split,
+    Verdict,
+    Watched,
+)
 from harness.store import checksum
 from harness.store.connection import Connection, transaction
 
@@ -20,7 +31,8 @@ def write_split(connection: Connection, suite: str, split: Split, *, with_text: 
     """Store a split and its examples, unless exactly these are stored. Texts are stored only where the suite allows it.
 
     A split stored without texts gains them when a suite that allows it has the same rows, and one stored with texts
-    loses them when the suite no longer allows it. Examples that were changed in the store are restored.
+    loses them when the suite no longer allows it, with the places of explained words. Examples that were changed in the
+    store are restored.
     """
     rows = pa.table(
         {
@@ -51,6 +63,8 @@ def write_split(connection: Connection, suite: str, split: Split, *, with_text: 
                 {"digest": split.digest},
             )
             connection.execute("INSERT OR REPLACE INTO example SELECT * FROM new_rows")
+        if not with_text:
+            connection.execute("DELETE FROM occlusion WHERE split_digest = ?", [split.digest])
 
 
 def write_adapter(connection: Connection, adapter: AdapterRecord) -> None:
@@ -150,6 +164,18 @@ def write_forgetting(connection: Connection, found: Sequence[Forgetting]) -> Non
     with transaction(connection):
         for moved in found:
             _insert(connection, "forgetting", asdict(moved), ignore=True)
+
+
+def write_occlusions(connection: Connection, found: Sequence[Occlusion]) -> None:
+    """Store explained examples, replacing any with the same keys."""
+    with transaction(connection):
+        for one in found:
+            pieces = [[piece.field, piece.start, piece.end, piece.score] for piece in one.pieces]
+            row = {**asdict(one), "pieces": _json(pieces), "checksum": checksum.of_occlusion(one)}
+            connection.execute(
+                f"INSERT OR REPLACE INTO occlusion ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608 (constant)
+                list(row.values()),
+            )
 
 
 def write_watched(connection: Connection, found: Sequence[Watched]) -> None:

@@ -12,7 +12,18 @@ from typing import TypeVar
 
 import numpy as np
 
-from harness.records import AdapterRecord, Expected, Finding, Forgetting, Metric, Outcomes, Parity, Run, Verdict
+from harness.records import (
+    AdapterRecord,
+    Expected,
+    Finding,
+    Forgetting,
+    Metric,
+    Occlusion,
+    Outcomes,
+    Parity,
+    Run,
+    Verdict,
+)
 from harness.stats import estimates, metrics, timing
 from harness.store import reader
 from harness.store.connection import Connection
@@ -60,7 +71,18 @@ def read(
     )
     past = [Past(*row) for row in reader.scores_over_commits(connection, suite.name, suite.primary_metric)]
     by_model = {model_id: tuple(many) for model_id, many in groupby(past, key=lambda run: run.model_id)}
-    return replace(board, sections=sections, past=by_model)
+    return replace(board, sections=sections, past=by_model, explained=_explained(connection, suite, runs))
+
+
+def _explained(connection: Connection, suite: Suite, runs: Sequence[Run]) -> dict[str, tuple[Occlusion, ...]]:
+    """The explained examples of runs, by run id: none where words may not be shown."""
+    if not suite.text.store:
+        return {}
+    ids = {run.run_key: run.run_id for run in runs}
+    found: dict[str, dict[str, Occlusion]] = {}
+    for one in reader.occlusions(connection, ids):  # of two of one example the later counts
+        found.setdefault(ids[one.run_key], {})[one.example_id] = one
+    return {run_id: tuple(many.values()) for run_id, many in found.items()}
 
 
 def _with_moved(section: Section, found: Sequence[Forgetting]) -> tuple[Entry, ...]:

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from harness.artifacts import digest
-from harness.records import AdapterRecord, Expected, Finding, Forgetting, Metric, Outcomes, Parity, Run, Verdict
+from harness.records import (
+    AdapterRecord,
+    Expected,
+    Finding,
+    Forgetting,
+    Metric,
+    Occlusion,
+    Outcomes,
+    Parity,
+    Run,
+    Verdict,
+)
 from harness.stats.estimates import Difference
 from harness.stats.inference import ALPHA
 from harness.stats.winner import Corrected
@@ -289,6 +300,8 @@ class Board:
     """Runs at any commit by model, the newest first; only for models that were scored at more than one."""
     curves: tuple[CurveResult, ...] = ()
     """Results of the suite's learning curves, in the file's order."""
+    explained: Mapping[str, tuple[Occlusion, ...]] = field(default_factory=dict)
+    """Examples scored without each of their words, by run id; empty where the suite does not store texts."""
 
     def entries_of(self, model_id: str) -> tuple[Entry, ...]:
         """A model's entry on each scored split, in the suite's order."""

@@ -46,6 +46,8 @@ class ExamplesRows:
     compare_href: str
     stored: bool
     """True if the suite stores texts."""
+    explained: bool
+    """True if some examples were scored without each of their words."""
     tables: tuple[WrongTable, ...]
 
 
@@ -57,6 +59,7 @@ def examples_rows(board: Board, examples: Examples, board_file: str = links.INDE
         back="../" + links.href(board_file, links.suite_anchor(suite.name), up=True),
         compare_href="../compare/index.html",
         stored=suite.text.store,
+        explained=bool(board.explained),
         tables=tuple(_table(board, section, examples[section.split.id]) for section in shown_sections(board, examples)),
     )
 

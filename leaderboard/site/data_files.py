@@ -7,6 +7,7 @@ plain ASCII: whatever a text holds, no character of it ends the script or the pa
     SUITE/data/SPLIT/examples.js              ids, labels, clusters, lengths, slices
     SUITE/data/SPLIT/texts-0.js, …            titles and contents, `TEXTS_PER_FILE` each, where the suite stores texts
     SUITE/data/SPLIT/predictions/MODEL.js     labels and scores of every seed, and the metrics
+    SUITE/data/SPLIT/words/MODEL.js           scores of some examples without each of their words, if they are stored
 """
 
 import base64
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.records import Example, Outcomes
+from harness.records import Example, Occlusion, Outcomes
 from harness.stats import enrichment, inference, slices
 from harness.stats.enrichment import Enrichment
 from harness.stats.inference import ALPHA
@@ -61,7 +62,15 @@ def files(board: Board, examples: Examples, pairs: Mapping[str, Sequence[ChosenP
             if entry.runs:
                 name = f"{split_id}/predictions/{entry.model_id}"
                 found[links.data_file(suite, name)] = script(name, _predictions(entry, board.outcomes, rows))
+            if explained := explained_of(board, entry):
+                name = f"{split_id}/words/{entry.model_id}"
+                found[links.data_file(suite, name)] = script(name, _words(entry, explained, rows))
     return found
+
+
+def explained_of(board: Board, entry: Entry) -> tuple[Occlusion, ...]:
+    """The explained examples of an entry's first run."""
+    return board.explained.get(entry.runs[0].run.run_id, ()) if entry.runs else ()
 
 
 def script(name: str, value: Any) -> str:
@@ -106,6 +115,7 @@ def _split(board: Board, section: Section, pairs: Sequence[ChosenPair], rows: Se
             for entry in section.entries
             if entry.runs
         ],
+        "words": [entry.model_id for entry in section.entries if explained_of(board, entry)],
         "pairs": [
             [pair.a, pair.b, pair.difference.value, pair.difference.ci_low, pair.difference.ci_high,
              pair.difference.p_value, pair.adjusted_p, _shared(enrichment.between(sides[pair.a], sides[pair.b], known))]
@@ -152,6 +162,25 @@ def _predictions(entry: Entry, outcomes: Mapping[str, Outcomes], rows: Sequence[
             [metric.name, metric.value, metric.ci_low, metric.ci_high] for metric in entry.metrics.values()
         ],
     }  # fmt: skip
+
+
+def _words(entry: Entry, explained: Sequence[Occlusion], rows: Sequence[Example]) -> dict[str, Any]:
+    """Explained examples, each with its position, its score, and for each piece the place, the score without it, and
+    the change of the log-odds, which is positive where the piece moves the score towards positive.
+    """
+    positions = {row.example_id: position for position, row in enumerate(rows)}
+    examples = []
+    for one in sorted(explained, key=lambda one: positions.get(one.example_id, -1)):
+        if one.example_id not in positions:
+            continue
+        odds = inference.log_odds(np.array([one.score, *(piece.score for piece in one.pieces)]))
+        changes = (odds[0] - odds[1:]).tolist()
+        pieces = [
+            [piece.field, piece.start, piece.end, round(piece.score, 4), round(change, 3)]
+            for piece, change in zip(one.pieces, changes, strict=True)
+        ]
+        examples.append([positions[one.example_id], round(one.score, 4), pieces])
+    return {"seed": entry.runs[0].run.seed, "examples": examples}
 
 
 def _bits(mask: NDArray[np.bool_]) -> str:

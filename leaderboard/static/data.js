@@ -79,6 +79,13 @@ const harnessPage = (() => {
     return (await load(`${split.id}/texts-${page}`))[position - page * suite.texts];
   }
 
+  // A model's scores without each word, by position of the example; none where it was not asked for.
+  async function explained(split, model) {
+    if (!split.words.includes(model)) return { seed: null, examples: new Map() };
+    const raw = await load(`${split.id}/words/${model}`);
+    return { seed: raw.seed, examples: new Map(raw.examples.map(([position, ...rest]) => [position, rest])) };
+  }
+
   // Numbers as leaderboard/pages/formats.py writes them, halves to the even digit.
   const MINUS = "\u2212", ABSENT = "\u2013";
 
@@ -124,15 +131,36 @@ const harnessPage = (() => {
 
   const LONGEST = 600; // characters shown at first
 
+  const LEVELS = [0.1, 0.5, 1.5]; // changes of log-odds from which a word is marked, and marked more strongly
+
+  const level = (change) => LEVELS.filter((least) => Math.abs(change) >= least).length;
+
+  function mark(text, change, title) {
+    return el("mark", { class: `toward-${change > 0 ? "positive" : "negative"} level-${level(change)}`, title }, text);
+  }
+
+  // The first characters of a field, with the pieces marked that moved the score.
+  function marked(letters, field, pieces, end) {
+    const parts = [];
+    let at = 0;
+    for (const [of, from, to, without, change] of pieces) {
+      if (of !== field || from >= end || level(change) === 0) continue;
+      parts.push(letters.slice(at, from).join(""), mark(letters.slice(from, Math.min(to, end)).join(""), change, `without it ${score(without)}`));
+      at = Math.min(to, end);
+    }
+    return [...parts, letters.slice(at, end).join("")];
+  }
+
   // A review's text, isolated in its own direction; a long one is shortened until it is expanded.
-  function review(words) {
+  function review(words, pieces = []) {
     if (words === null) return el("p", { class: "nothing" }, "The suite does not store this text.");
     const [title, content] = words;
     const letters = Array.from(content), cut = letters.length > LONGEST;
-    const body = el("p", { class: "content", dir: "auto" }, cut ? letters.slice(0, LONGEST).join("") + "…" : content);
-    const parts = title ? [el("p", { class: "title", dir: "auto" }, title), body] : [body];
+    const body = el("p", { class: "content", dir: "auto" }, ...marked(letters, 1, pieces, cut ? LONGEST : letters.length), cut ? "…" : "");
+    const heading = Array.from(title);
+    const parts = title ? [el("p", { class: "title", dir: "auto" }, ...marked(heading, 0, pieces, heading.length)), body] : [body];
     if (cut) {
-      const more = el("button", { type: "button", onclick: () => { body.textContent = content; more.remove(); } }, `Show all ${count(letters.length)} characters`);
+      const more = el("button", { type: "button", onclick: () => { body.replaceChildren(...marked(letters, 1, pieces, letters.length)); more.remove(); } }, `Show all ${count(letters.length)} characters`);
       parts.push(more);
     }
     return el("div", { class: "review" }, ...parts);
@@ -155,5 +183,5 @@ const harnessPage = (() => {
 
   const word = (label) => (label ? "positive" : "negative");
 
-  return { load, examples, predictions, text, score, signed, interval, pValue, count, el, table, review, options, state, remember, fail, word, ABSENT };
+  return { load, examples, predictions, explained, mark, level, LEVELS, text, score, signed, interval, pValue, count, el, table, review, options, state, remember, fail, word, ABSENT };
 })();

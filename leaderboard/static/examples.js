@@ -6,7 +6,7 @@
   const { el, score, count } = page;
   const form = document.getElementById("choice"), answer = document.getElementById("answer");
   const PER_PAGE = 50, MOST_MODELS = 50; // models whose answers may be shown side by side
-  const FIELDS = ["split", "a", "b", "show", "label", "least", "most", "search", "sort", "all"];
+  const FIELDS = ["split", "a", "b", "show", "label", "least", "most", "search", "sort", "all", "words"].filter((name) => form[name]);
   let suite, asked = 0, at = 0;
 
   const splitOf = (id) => suite.splits.find((split) => split.id === id) ?? suite.splits[0];
@@ -21,6 +21,7 @@
     "only-b": (i, { a, b }) => wrong(a, i) && isRight(b, i),
     "both-wrong": (i, { a, b }) => wrong(a, i) && wrong(b, i),
     "all-wrong": (i, { everybody }) => everybody.has(i),
+    "explained": (i, { words }) => words.examples.has(i),
   };
   const missed = (side, rows, i) => (rows.labels[i] ? 1 - side.score[i] : side.score[i]);
   const SORTED = {
@@ -60,10 +61,11 @@
     try {
       const split = splitOf(wanted.split);
       const others = wanted.all ? split.models.map(([id]) => id).filter((id) => id !== wanted.a && id !== wanted.b) : [];
-      const [rows, a, b, ...rest] = await Promise.all([
-        page.examples(split), ...[wanted.a, wanted.b, ...others].map((id) => page.predictions(split, id, suite)),
+      const explainer = wanted.words === "b" ? wanted.b : wanted.a;
+      const [rows, words, a, b, ...rest] = await Promise.all([
+        page.examples(split), page.explained(split, explainer), ...[wanted.a, wanted.b, ...others].map((id) => page.predictions(split, id, suite)),
       ]);
-      const found = await filtered(split, wanted, { rows, a, b, everybody: new Map(rows.consensus) });
+      const found = await filtered(split, wanted, { rows, a, b, words, everybody: new Map(rows.consensus) });
       const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
       if (turn !== asked) return; // the choice has changed meanwhile
       at = Math.min(at, pages - 1);
@@ -74,7 +76,8 @@
       const sides = [[wanted.a, a], ...(wanted.b === wanted.a ? [] : [[wanted.b, b]]), ...others.map((id, k) => [id, rest[k]])];
       answer.replaceChildren(
         el("p", { class: "summary", id: "found", role: "status" }, `${count(found.length)} of ${count(split.n)} examples${pages > 1 ? `, page ${at + 1} of ${pages}` : ""}`),
-        listing(rows, visible, texts, sides), ...(pages > 1 ? [pager(pages)] : []));
+        ...(wanted.words && wanted.words !== "none" ? legend(words, explainer) : []),
+        listing(rows, visible, texts, sides, wanted.words === "none" ? null : words), ...(pages > 1 ? [pager(pages)] : []));
     } catch (error) {
       page.fail(answer, error);
     } finally {
@@ -99,7 +102,30 @@
     return found;
   }
 
-  function listing(rows, visible, texts, sides) {
+  // How words are marked, and how it was computed.
+  function legend(words, model) {
+    if (!words.examples.size) return [el("p", { class: "summary legend" }, `No example of ${model} was scored without its words here; harness evaluate --explain does it.`)];
+    const [least, , most] = page.LEVELS, run = words.seed === null ? model : `${model} (seed ${words.seed})`;
+    return [el("p", { class: "summary legend" },
+      page.mark("Towards positive", most), " and ", page.mark("towards negative", -most),
+      `: words that moved the score of ${run} that way. Each word, or each run of words of a text of more than 32, was left out once and the rest scored again; the mark is stronger the more the log-odds change, from ${page.LEVELS.join(", ")}. ${count(words.examples.size)} examples were explained: flips against the base, the most confident errors, and a few at random.`)];
+  }
+
+  const SPOKEN = 5, LONGEST_WORDS = 40; // pieces that are named beside a text, and characters of each
+
+  // The words that moved a score most, as text.
+  function moved(text, [whole, pieces]) {
+    const fields = text.map((one) => Array.from(one));
+    const strongest = pieces.filter(([, , , , change]) => page.level(change) > 0).sort((one, other) => Math.abs(other[4]) - Math.abs(one[4])).slice(0, SPOKEN);
+    if (!strongest.length) return el("p", { class: "moved" }, `No single word moved its score of ${score(whole)}.`);
+    const named = strongest.flatMap(([field, from, to, without], k) => {
+      const letters = fields[field].slice(from, to), cut = letters.length > LONGEST_WORDS;
+      return [k ? ", " : "", el("bdi", {}, `“${letters.slice(0, LONGEST_WORDS).join("")}${cut ? "…" : ""}”`), ` ${score(without)}`];
+    });
+    return el("p", { class: "moved" }, `Score ${score(whole)}; without `, ...named, ".");
+  }
+
+  function listing(rows, visible, texts, sides, words) {
     const cell = ([, side], i) => {
       const sign = wrong(side, i) ? "wrong" : isRight(side, i) ? "right" : "half right";
       return el("td", { class: sign === "wrong" ? "said wrong" : "said" }, score(side.score[i]), el("span", { class: "ci" }, ` ${sign}`));
@@ -109,9 +135,11 @@
         el("caption", {}, "Each model's mean probability of the positive class over its seeds, and whether most of them are right"),
         el("thead", {}, el("tr", {}, ...["Example", "Label", "Words"].map((head, k) => el("th", { scope: "col", class: k ? null : "name" }, head)), ...sides.map(([id]) => el("th", { scope: "col", class: "model" }, id)))),
         el("tbody", {}, ...visible.map((i, k) => el("tr", {},
-          el("th", { scope: "row", class: "name example" }, page.review(texts[k]), el("code", {}, rows.ids[i])),
+          el("th", { scope: "row", class: "name example" }, ...described(texts[k], words?.examples.get(i)), el("code", {}, rows.ids[i])),
           el("td", {}, page.word(rows.labels[i])), el("td", {}, count(rows.words[i])), ...sides.map((side) => cell(side, i)))))));
   }
+
+  const described = (text, explained) => (text === null || !explained ? [page.review(text)] : [page.review(text, explained[1]), moved(text, explained)]);
 
   function pager(pages) {
     const step = (to, text) => el("button", { type: "button", disabled: to < 0 || to >= pages, onclick: () => { at = to; show().then(() => answer.scrollIntoView()); } }, text);

@@ -48,6 +48,20 @@ def test_a_rendered_site_passes_its_check_and_a_changed_one_fails_it(
     assert harness("site", suite_path, "--out", site, "--check").code == 0
 
 
+def test_a_changed_score_of_an_explained_word_is_found(harness: Command, suite_path: Path, site: Path) -> None:
+    assert harness("evaluate", suite_path, "--model", "tfidf", "--workers", "1", "--explain").code == 0
+    assert harness("site", suite_path, "--out", site).code == 0
+    assert harness("site", suite_path, "--out", site, "--check").code == 0
+    (words,) = site.rglob("words/tfidf.js")
+    text = words.read_text()
+    score = re.search(r"0\.\d{4}", text)
+    assert score is not None
+    words.write_text(text.replace(score[0], "0.0123", 1))
+    done = harness("site", suite_path, "--out", site, "--check")
+    assert done.code == 1
+    assert f"{site}/{words.relative_to(site)}, line 1: differs from what the store renders now" in done.out
+
+
 def test_the_check_says_so_where_runs_were_scored_after_the_site_was_rendered(
     harness: Command, suite_path: Path, site: Path
 ) -> None:

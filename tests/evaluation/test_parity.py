@@ -26,7 +26,7 @@ def beside(move: float, flipped: int, n: int = 256, form: str = FORM) -> Parity:
     """A form that moves every log-odds so far and says another class of so many texts, which were undecided."""
     reference = np.full(n, 0.9)
     reference[:flipped] = 0.5 + 1e-6
-    odds = parity.log_odds(reference) + move
+    odds = inference.log_odds(reference) + move
     odds[:flipped] = -1e-6
     return measured(WEIGHTS, form, {"form": form}, n, (reference, 1 / (1 + np.exp(-odds))))
 

@@ -1,5 +1,6 @@
 """Prompted models in a suite: evaluated, judged, shown; every part of a prompt is in the key of its runs."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,25 @@ def planned(path: Path, model_id: str = "asked") -> dict[int | None, Any]:
     suite, workspace = load(path), Workspace(path, path.parent / "runs" / "x.duckdb")
     found = plan(suite, gather(suite, workspace), workspace, model_ids=[model_id])
     return {job.seed: job for job in found}
+
+
+def test_the_words_of_a_prompted_model_are_explained_for_its_first_prompt(
+    harness: Callable[..., Any], asking: Path, tmp_path: Path
+) -> None:
+    result = harness("evaluate", asking, "--workers", "1", "--explain", "--model", "asked")
+    assert result.code == 0, result.err
+    first = planned(asking)[0].run_key
+    with duckdb.connect(str(tmp_path / "runs" / "harness.duckdb"), read_only=True) as store:
+        rows = store.execute("SELECT run_key, score, pieces, example_id FROM occlusion").fetchall()
+        scores = dict(
+            store.execute(
+                "SELECT example_id, score FROM prediction JOIN run USING (run_id) WHERE run_key = ?", [first]
+            ).fetchall()
+        )
+    assert {run_key for run_key, *_ in rows} == {first}
+    for _, score, pieces, example_id in rows:
+        assert score == pytest.approx(scores[example_id], abs=1e-5)
+        assert any(abs(score - without) > 1e-6 for *_, without in json.loads(pieces))
 
 
 def edited(path: Path, before: str, after: str) -> Path:

@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 
 from harness.artifacts import digest
+from harness.evaluation import occlusion
 from harness.records import (
     AdapterRecord,
     Evidence,
     Example,
     Expected,
     Finding,
+    Occlusion,
     Outcome,
     Outcomes,
+    Piece,
     Place,
     Prediction,
     Run,
@@ -286,6 +289,19 @@ class Bench:
                 adapter = self.add_adapter(adapter_id, seed) if adapter_id and seed is not None else None
                 self.add_run(model_id, split, seed, right=right + 0.01 * i, adapter=adapter)
 
+    def explain(self, model_id: str, split: Split, seed: int | None, positions: Sequence[int]) -> None:
+        """Made-up scores of examples without each word: the first moves it most, each in turn the other way."""
+        run_key = digest.of_json([self.suite.name, model_id, split.digest, seed])
+        for example in (split.examples[i] for i in positions):
+            whole, places = 0.8, occlusion.pieces(example.title, example.content)
+            pieces = tuple(
+                Piece(*place, whole - 0.7 / (1 + i) if i % 2 == 0 else whole + 0.19 / i)
+                for i, place in enumerate(places)
+            )
+            key = digest.of_json([run_key, example.example_id])
+            made = Occlusion(key, run_key, split.digest, example.example_id, whole, pieces, NOON)
+            writer.write_occlusions(self.connection, [made])
+
     def board(self) -> Board:
         """The board that the leaderboard reads from the store."""
         runs = [*reader.latest_runs(self.connection, self.run_keys).values()]
@@ -385,6 +401,8 @@ def with_texts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         bench.fill(test, {"majority": 0.5, "tfidf": 0.7, "tiny": 0.5, "tiny+lora": 0.9, "tiny+ia3": 0.89})
         bench.fill(elsewhere, {"majority": 0.5, "tfidf": 0.6, "tiny": 0.5, "tiny+lora": 0.8, "tiny+ia3": 0.7})
         bench.add_verdict("tfidf on test: accuracy >= 0.5", "pass", "0.700 [0.612, 0.775] is above 0.5.")
+        bench.explain("tiny+lora", test, 13, [1, 3, 4, 5])
+        bench.explain("tfidf", test, None, [5])
         yield bench
 
 

@@ -133,3 +133,82 @@ def test_many_examples_and_models_are_filtered_in_the_browser(
     assert listed(page) > 100
     assert page.locator("#answer th.model").count() == 20
     page.close()
+
+
+# Words that moved a score
+
+EXPLAINED = f"{EXAMPLES}#split=test&a=tiny%2Blora&b=tfidf&show=explained"
+
+
+def shades(page: "Page") -> list[tuple[float, float, float]]:
+    """The contrast of each marked word's letters with their background, and both luminances."""
+    found: list[tuple[float, float, float]] = page.evaluate(
+        """() => {
+            const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+            const drawn = (...colours) => {
+                for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+                return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+            };
+            const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+            const light = (colour) => colour.map((c) => linear(c / 255))
+                .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+            const paper = getComputedStyle(document.body).backgroundColor;
+            return [...document.querySelectorAll('mark')].map((one) => {
+                const style = getComputedStyle(one);
+                const [text, behind] = [light(drawn(paper, style.color)), light(drawn(paper, style.backgroundColor))];
+                return [(Math.max(text, behind) + 0.05) / (Math.min(text, behind) + 0.05), text, behind];
+            });
+        }"""
+    )
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_words_are_marked_by_direction_and_strength_and_can_be_read(opened: Opened, scheme: str, width: int) -> None:
+    with opened(EXPLAINED, width=width, scheme=scheme) as page:
+        assert listed(page) == 4
+        row = page.locator("#answer tbody tr").nth(2)
+        assert row.locator(".title").inner_text() == "Review 4"
+        marks = row.locator("mark").evaluate_all("all => all.map(one => [one.textContent, one.className, one.title])")
+        assert marks[:3] == [
+            ["Review", "toward-positive level-3", "without it 0.100"],
+            ["4", "toward-negative level-3", "without it 0.990"],
+            ["The", "toward-positive level-2", "without it 0.567"],
+        ]
+        spoken = row.locator(".moved").inner_text()
+        assert spoken.startswith("Score 0.800; without “Review” 0.100, “4” 0.990, “The” 0.567, ")
+        borders = row.locator("mark").evaluate_all(
+            "all => all.slice(0, 2).map(one => getComputedStyle(one).borderBottomStyle)"
+        )
+        assert borders == ["solid", "dashed"], "colour is not the only difference"
+        measured = shades(page)
+        assert len(measured) > 10
+        assert min(contrast for contrast, *_ in measured) >= 4.5
+        assert len({behind for *_, behind in measured}) >= 5, "directions and strengths differ"
+        legend = page.locator(".legend").inner_text()
+        assert "words that moved the score of tiny+lora (seed 13)" in legend
+        assert "4 examples were explained" in legend
+
+
+def test_marks_can_be_those_of_b_or_none(opened: Opened) -> None:
+    with opened(EXPLAINED) as page:
+        page.select_option("select[name=words]", "b")
+        page.wait_for_function("location.hash.includes('words=b')")
+        assert listed(page) == 1
+        page.select_option("select[name=words]", "none")
+        page.select_option("select[name=show]", "any")
+        page.wait_for_function("location.hash.includes('words=none')")
+        assert listed(page) == 300
+        assert page.locator("#answer mark").count() == 0
+
+
+def test_a_long_or_hostile_text_is_marked_as_text(opened: Opened) -> None:
+    with opened(EXPLAINED) as page:
+        assert listed(page) == 4
+        hostile = page.locator("#answer .review").nth(0)
+        assert [hostile.locator(p).text_content() for p in (".title", ".content")] == list(TEXTS[1])
+        assert page.locator("#answer img, #answer script").count() == 0
+        long = page.locator("#answer .review").nth(1)
+        page.click("button:text-matches('Show all 20,000 characters')")
+        assert long.locator(".content").text_content() == TEXTS[3][1]

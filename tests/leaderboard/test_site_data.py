@@ -49,8 +49,33 @@ def test_there_is_a_data_file_for_every_model_with_runs_and_for_every_page_of_te
         *(f"{split}/{kind}" for split in ("test", "elsewhere") for kind in ("examples", "texts-0")),
         "test/texts-1",
         *(f"{split}/predictions/{model}" for split in ("test", "elsewhere") for model in models),
+        "test/words/tiny+lora",
+        "test/words/tfidf",
     }
     assert TEXTS_PER_FILE < 300
+
+
+def test_explained_words_are_places_scores_and_changes_of_log_odds(with_texts: "Bench", files: dict[str, str]) -> None:
+    found = value(files, "test/words/tiny+lora")
+    assert found["seed"] == 13
+    assert [position for position, *_ in found["examples"]] == [1, 3, 4, 5]
+    position, score, pieces = found["examples"][2]
+    assert (position, score) == (4, 0.8)
+    field, start, end, without, change = pieces[0]
+    assert with_texts.examples["test"][4].title[start:end] == "Review"
+    assert (field, without) == (0, 0.1)
+    assert change == pytest.approx(np.log(0.8 / 0.2) - np.log(0.1 / 0.9), abs=0.0005)
+    (split, _) = value(files, "suite")["splits"]
+    assert sorted(split["words"]) == ["tfidf", "tiny+lora"]
+
+
+def test_no_explained_word_reaches_a_site_without_texts(bench: "Bench") -> None:
+    test = bench.add_split("test", 20, texts=[("", f"word number {i}") for i in range(20)])
+    bench.fill(test, {"tfidf": 0.7})
+    bench.explain("tfidf", test, None, [1, 2])
+    made = bench.whole_site()
+    assert not [name for name in made if "/words/" in name]
+    assert b"Mark words" not in str(made["demo/examples/index.html"]).encode()
 
 
 def test_predictions_come_back_from_a_data_file_with_scores_to_four_decimals(

@@ -6,6 +6,7 @@ import json
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.errors import UsageError
-from harness.records import Run, Split
-from harness.store import bundle, writer
+from harness.records import Occlusion, Piece, Run, Split
+from harness.store import bundle, reader, writer
 from harness.store.connection import Connection, latest_schema, opened
 from harness.store.verify import verify
 
@@ -57,6 +58,7 @@ def test_another_store_takes_in_the_successful_runs_and_all_that_they_need(
     taken = bundle.take_in(other, exported, NOW)
     assert taken.rows == {
         "split": 2, "example": 47, "adapter": 1, "run": 2, "prediction": 47, "metric": 18, "checksum": 2,
+        "occlusion": 0,
     }  # fmt: skip
     store.close()
     here, there = everything(path), everything(other)
@@ -85,6 +87,7 @@ def test_stores_that_share_some_runs_come_to_hold_both(
     make_store(other, seed=6, prefix="other")
     assert bundle.take_in(other, exported, NOW).rows == {
         "split": 0, "example": 0, "adapter": 0, "run": 2, "prediction": 47, "metric": 18, "checksum": 2,
+        "occlusion": 0,
     }  # fmt: skip
     with opened(other) as read:
         assert verify(read, NOW).problems == ()
@@ -296,6 +299,53 @@ def test_a_bundle_that_is_packed_again_unchanged_is_taken_in(exported: Path, tmp
     for table in bundle.TABLES:
         rewritten = changed(rewritten, table, lambda same: same)
     assert bundle.take_in(tmp_path / "third.duckdb", packed(rewritten, tmp_path / "b"), NOW).rows["run"] == 2
+
+
+@pytest.fixture
+def explained(store: Connection) -> Occlusion:
+    """An explained example of the first run, stored."""
+    run = reader.runs_of(store, ["run-0"])[0]
+    example = reader.examples(store, run.split_digest)[0]
+    pieces = (Piece(0, 0, 4, 0.5), Piece(1, 0, 3, 0.25), Piece(1, 4, 9, 0.875))
+    one = Occlusion("e" * 64, run.run_key, run.split_digest, example.example_id, 0.75, pieces, NOW)
+    writer.write_occlusions(store, [one])
+    return one
+
+
+def test_explained_examples_travel_with_their_runs(store: Connection, explained: Occlusion, tmp_path: Path) -> None:
+    bundle.write(store, tmp_path / "explained.bundle")
+    other = tmp_path / "other.duckdb"
+    assert bundle.take_in(other, tmp_path / "explained.bundle", NOW).rows["occlusion"] == 1
+    with opened(other, read_only=True) as read:
+        assert reader.occlusions(read, [explained.run_key]) == [explained]
+        assert verify(read, NOW).problems == ()
+    with opened(other) as write:
+        writer.write_occlusions(write, [replace(explained, score=0.5)])
+    with pytest.raises(UsageError, match=f"explained example {'e' * 64} has different scores in the store; nothing"):
+        bundle.take_in(other, tmp_path / "explained.bundle", NOW)
+
+
+FORGED_PIECES = ["[[0, 0, 4, NaN]]", "[[0, 0, 4, 1e999]]", "[[9]]", '[["a", {}, null, 1]]', "[" * 500 + "]" * 500, "7"]
+
+
+@pytest.mark.parametrize("pieces", FORGED_PIECES)
+def test_forged_pieces_of_an_explained_example_are_refused(
+    store: Connection, explained: Occlusion, pieces: str, tmp_path: Path
+) -> None:
+    bundle.write(store, tmp_path / "explained.bundle")
+    forged_members = changed(members_of(tmp_path / "explained.bundle"), "occlusion", with_column("pieces", pieces))
+    with pytest.raises(UsageError, match=r"contradicts itself|impossible"):
+        bundle.take_in(tmp_path / "other.duckdb", packed(forged_members, tmp_path / "bad.bundle"), NOW)
+
+
+def test_a_bundle_of_a_release_without_explained_examples_is_taken_in(exported: Path, tmp_path: Path) -> None:
+    members = members_of(exported)
+    del members["occlusion.parquet"]
+    manifest = json.loads(members["manifest.json"])
+    del manifest["files"]["occlusion.parquet"]
+    manifest["schema"] = 14
+    old = packed(members | {"manifest.json": json.dumps(manifest).encode()}, tmp_path / "old.bundle")
+    assert bundle.take_in(tmp_path / "other.duckdb", old, NOW).rows["run"] == 2
 
 
 def test_a_backslash_in_what_a_machine_is_called_is_none_of_a_control_character(exported: Path, tmp_path: Path) -> None:

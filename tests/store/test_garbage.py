@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from harness.artifacts import atomic
-from harness.records import Run, Split
+from harness.records import Occlusion, Piece, Run, Split
 from harness.store import writer
 from harness.store.connection import IMPORT_PREFIX, SNAPSHOT_PREFIX, Connection, opened
 from harness.store.garbage import KEPT_DAYS, clear
@@ -80,8 +80,10 @@ def test_rows_without_their_run_are_removed_and_the_store_is_clean_again(store: 
     store.execute("INSERT INTO prediction VALUES ('nobody', 'x', 1, 0.5)")
     store.execute("INSERT INTO metric VALUES ('nothing', 'f1', 1, 1, 1, 1, true, NULL)")
     store.execute("INSERT INTO checksum VALUES ('never', 'x', 'y')")
+    piece = Piece(1, 0, 4, 0.5)
+    writer.write_occlusions(store, [Occlusion("astray", "no-run", "no-split", "x", 0.9, (piece,), NOW)])
     store.close()
-    assert removed(path) == ["never", "nobody", "nothing"]
+    assert removed(path) == ["astray", "never", "nobody", "nothing"]
     with opened(path, read_only=True) as read:
         assert verify(read, NOW).problems == ()
         assert read.execute("SELECT count(*) FROM prediction").fetchall() == [(47,)]
