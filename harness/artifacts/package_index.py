@@ -176,12 +176,14 @@ def member(archive: bytes, name: str, where: str, key: str) -> bytes:
                 size = opened.getinfo(name).file_size
                 with opened.open(name) as file:
                     return _bounded(file.read(MAX_MEMBER_BYTES + 1), size, f"{where}/{name}")
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            info = tar.getmember(name)
-            extracted = tar.extractfile(info) if info.isfile() else None
-            if extracted is None:
-                raise DataError(f"{where}: {name} is not a regular file")
-            return _bounded(extracted.read(MAX_MEMBER_BYTES + 1), info.size, f"{where}/{name}")
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:  # read once, from its beginning to the file
+            for info in tar:
+                if info.name == name:
+                    extracted = tar.extractfile(info) if info.isfile() else None
+                    if extracted is None:
+                        raise DataError(f"{where}: {name} is not a regular file")
+                    return _bounded(extracted.read(MAX_MEMBER_BYTES + 1), info.size, f"{where}/{name}")
+        raise KeyError(name)
     except KeyError:
         raise DataError(f"{where}: has no file {name}; correct `{key}`") from None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError) as problem:

@@ -80,8 +80,11 @@ def _roc_auc(outcomes: Outcomes, weights: Floats) -> Floats:
     """Chance that a positive scores above a negative, ties counting one half (Hanley & McNeil 1982)."""
     order = np.argsort(outcomes.scores, kind="stable")
     ties = np.flatnonzero(np.diff(outcomes.scores[order], prepend=-np.inf))
-    positive = np.add.reduceat(weights[:, order] * (outcomes.labels[order] == 1), ties, axis=1)
-    negative = np.add.reduceat(weights[:, order] * (outcomes.labels[order] == 0), ties, axis=1)
+    ordered = weights[:, order]
+    positive = ordered * (outcomes.labels[order] == 1)
+    negative = ordered - positive
+    if len(ties) < len(order):
+        positive, negative = np.add.reduceat(positive, ties, axis=1), np.add.reduceat(negative, ties, axis=1)
     below = np.cumsum(negative, axis=1) - negative / 2
     return _ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
 
