@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness import api
+from harness.api.project import expand
 from harness.data import subsets
 from harness.errors import DataError
 from harness.evaluation.inputs import Workspace, gather
@@ -189,9 +191,7 @@ def test_a_suite_is_evaluated_without_a_curve_for_one_model_and_with_it_for_all(
             'model = "tfidf"\nagainst = ["majority"]',
         )
     )
-    from harness import api
-
-    suite, wanted = api._with_points(api.open(curved))
+    suite, wanted = expand(api.open(curved))
     assert {model.id for model in suite.model} == set(wanted)
     assert "tfidf.size-8-3" in wanted
     unknown = harness("evaluate", curved, "--curve", "sise", "--workers", 1)

@@ -16,15 +16,16 @@ by the function that needs it.
 import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError, UsageError, check_known
-from harness.evaluation.inputs import Workspace
+from harness.api import boards
+from harness.api.project import Project as Project
+from harness.api.project import expand, planned
+from harness.errors import UsageError, check_known
 from harness.models import device as devices
-from harness.models.device import PROCESSOR
 from harness.progress import Progress, silent
 from harness.provenance import cores
 from harness.suite.load import load
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from harness.engine import MapUnordered
     from harness.evaluation.ingest import Report
-    from harness.evaluation.inputs import PinnedData, ResolvedInputs
+    from harness.evaluation.inputs import PinnedData
     from harness.evaluation.scoring import Job
     from harness.evaluation.weights import Weights
     from harness.gates.baseline_file import BaselineSummary
@@ -46,46 +47,16 @@ if TYPE_CHECKING:
     from harness.interchange.take_in import TakenIn
     from harness.records import Evidence, Parity, Place
     from harness.store.bundle import Exported, Taken
-    from harness.store.connection import Connection
     from harness.store.garbage import Cleared
     from harness.store.verify import Report as Verified
     from harness.suite.schema import Labels
     from leaderboard.board.answers import Answer
     from leaderboard.board.curves import CurveResult
-    from leaderboard.board.examples import Examples
     from leaderboard.board.records import Board
     from leaderboard.site.check import Checked
 
 DEFAULT_DB = Path("runs/harness.duckdb")
 """The store, unless `HARNESS_DB` or an argument names another."""
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """A suite together with the store that its runs are kept in."""
-
-    suite: Suite
-    path: Path
-    """The suite file; paths in it are relative to its folder."""
-    db: Path
-    """The DuckDB file. Trained weights, scored parts and the cache are kept beside it."""
-    device: str = PROCESSOR
-    """Kind of device on which networks are trained and scored: part of the keys of runs, but for the processor."""
-
-    @property
-    def workspace(self) -> Workspace:
-        """The folders that belong to it."""
-        return Workspace(self.path, self.db, self.device)
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Ids of the declared models, in the file's order."""
-        return tuple(declared.id for declared in self.suite.model)
-
-    @property
-    def scored_splits(self) -> tuple[str, ...]:
-        """Ids of the splits that models are scored on: those that nothing is trained on."""
-        return tuple(rule.id for rule in self.suite.split if rule.id not in self.suite.train_split_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +146,7 @@ def evaluate(
     workspace = project.workspace
     if curves and not splits and not models:
         splits = {curve.split for curve in project.suite.curve if curve.id in curves}
-    suite, wanted = _with_points(project, models, splits, curves)
+    suite, wanted = expand(project, models, splits, curves)
     imports = slow_imports(declared for declared in suite.model if not wanted or declared.id in wanted)
     if engine == "local" and not project.db.is_file():  # there is something to do
         local.start_importing(imports, workers)
@@ -196,26 +167,6 @@ def evaluate(
     declared = [job for job in jobs if project.suite.curve_of(job.model.id) is None]
     report.results = primary_results(project.suite, report.evidence.outcomes, declared)
     return report
-
-
-def _with_points(
-    project: Project, models: Collection[str] = (), splits: Collection[str] = (), curves: Collection[str] = ()
-) -> tuple[Suite, Collection[str]]:
-    """The suite with the points of the curves that are asked for, and the models that are; all where that is empty.
-
-    Args:
-        models, splits, curves: as for `evaluate`.
-    """
-    from harness.suite.curves import expanded, points, trained_on
-
-    if not project.suite.curve or (models and not curves):
-        return project.suite, models
-    asked = [curve for curve in project.suite.curve if curve.id in curves or not curves]
-    flat = [one for curve in asked for one in curve.against if trained_on(project.suite, one) is None]
-    declared = [*models, *flat]
-    scored = [curve.id for curve in asked if not splits or curve.split in splits]
-    added = [point.model_id for point in points(project.suite, scored)] if scored else []
-    return expanded(project.suite), [*dict.fromkeys(declared if curves else project.models), *added]
 
 
 @contextmanager
@@ -394,7 +345,7 @@ def curves(project: Project, found: "Evidence | None" = None) -> "tuple[CurveRes
     if not project.suite.curve:
         return ()
     if found is None:
-        _, jobs = _planned(project, with_points=True)
+        _, jobs = planned(project, with_points=True)
         with opened(project.db, read_only=True) as connection:
             found = stored.of(connection, jobs)
     return of_evidence(project.suite, found)
@@ -524,7 +475,7 @@ def plan(project: Project, *, models: Collection[str] = (), splits: Collection[s
         UsageError: the suite declares no such model or split.
         DataError: an input cannot be had or is not what was pinned.
     """
-    return _planned(project, models, splits)[1]
+    return planned(project, models, splits)[1]
 
 
 def evidence(project: Project, *, models: Collection[str] = (), splits: Collection[str] = ()) -> "Evidence":
@@ -547,7 +498,7 @@ def board(project: Project) -> "Board":
     Raises:
         StoreError: there is no store, or something in it is not what was stored.
     """
-    return _boards([project]).boards[0]
+    return boards.read([project]).boards[0]
 
 
 def render(project: Project | Sequence[Project], folder: str | os.PathLike[str] = "site") -> Site:
@@ -564,7 +515,7 @@ def render(project: Project | Sequence[Project], folder: str | os.PathLike[str] 
     from leaderboard.site import unchanged
 
     projects = [project] if isinstance(project, Project) else project
-    out, read = Path(folder), _boards(projects)
+    out, read = Path(folder), boards.read(projects)
     kept = projects[0].workspace.cache
     inputs = unchanged.made_from(read.boards, read.examples)
     if (names := unchanged.standing(kept, inputs, out)) is not None:
@@ -595,7 +546,7 @@ def check_site(project: Project | Sequence[Project], folder: str | os.PathLike[s
         raise UsageError(f"{out}: there is no site to check; render it first, without --check")
     if len({one.db for one in projects}) > 1:
         raise UsageError("a site is checked against one store; these projects have several")
-    read = _boards(projects)
+    read = boards.read(projects)
     with opened(projects[0].db, read_only=True) as connection:
         known = sql_metrics.metrics_of(connection, check.run_ids(read.boards))
     return check.check(rendering.render(read.boards, read.examples), read.boards, out, known)
@@ -784,108 +735,3 @@ def import_runs(db: str | os.PathLike[str], file: str | os.PathLike[str]) -> "Ta
     from harness.store import bundle
 
     return bundle.take_in(Path(db), Path(file))
-
-
-@dataclass(frozen=True, slots=True)
-class _Boards:
-    boards: "list[Board]"
-    examples: "dict[str, Examples]"
-    """By the suite's name."""
-    warnings: tuple[str, ...]
-
-
-def _planned(
-    project: Project, models: Collection[str] = (), splits: Collection[str] = (), *, with_points: bool = False
-) -> "tuple[ResolvedInputs, list[Job]]":
-    """The verified inputs of a suite, and what is to be scored on them.
-
-    Args:
-        with_points: the points of the suite's curves too.
-    """
-    from harness.evaluation import plan as evaluation_plan
-    from harness.evaluation.inputs import bases_of, gather
-    from harness.suite.curves import expanded
-
-    check_known("model", models, project.models)
-    check_known("split to score", splits, project.scored_splits)
-    suite, workspace = expanded(project.suite) if with_points else project.suite, project.workspace
-    inputs = gather(suite, workspace, bases_of(suite, model_ids=models or project.models))
-    return inputs, evaluation_plan.plan(suite, inputs, workspace, model_ids=models, split_ids=splits)
-
-
-def _boards(projects: Sequence[Project]) -> _Boards:
-    """The board of each project.
-
-    Each store is copied once and the copy read, since reading takes long and evaluations must not wait for it.
-    """
-    from harness.store.connection import snapshot
-
-    _check_names_differ(projects)
-    plans = [(project, _planned_or_why_not(project)) for project in projects]
-    found, warnings = _Boards([], {}, ()), list[str]()
-    with ExitStack() as stack:
-        copies = {db: stack.enter_context(snapshot(db)) for db in dict.fromkeys(project.db for project in projects)}
-        for project, planned in plans:
-            if isinstance(planned, HarnessError):
-                found.boards.append(_board_without_runs(copies[project.db], project, planned, len(projects) == 1))
-                warnings.append(f"{project.path}: is not evaluated yet, and its inputs are not here: {planned}")
-                continue
-            inputs, jobs = planned
-            warnings += inputs.warnings
-            found.boards.append(_board_of(copies[project.db], project, jobs, warnings))
-            found.examples[project.suite.name] = {job.split.split_id: job.split.examples for job in jobs}
-    return _Boards(found.boards, found.examples, tuple(warnings))
-
-
-def _check_names_differ(projects: Sequence[Project]) -> None:
-    first: dict[str, Path] = {}
-    for project in projects:
-        if (name := project.suite.name) in first:
-            raise UsageError(
-                f"{project.path}: its suite is named {name!r}, as that of {first[name]} is; suites of one site need "
-                "different names"
-            )
-        first[name] = project.path
-
-
-def _planned_or_why_not(project: Project) -> "tuple[ResolvedInputs, list[Job]] | HarnessError":
-    """The plan of a suite, or the error that its inputs ended in, which may not concern the other suites of a site."""
-    try:
-        return _planned(project, with_points=True)
-    except HarnessError as error:
-        return error
-
-
-def _board_without_runs(connection: "Connection", project: Project, error: HarnessError, alone: bool) -> "Board":
-    """The board of a suite that was never evaluated and whose inputs cannot be had.
-
-    Raises:
-        HarnessError: it is the only suite, or the store has runs of it, which a page must not hide.
-    """
-    from harness.store import reader
-    from leaderboard.board import read
-
-    if alone or reader.successes(connection, project.suite.name):
-        raise error
-    return read.read(connection, project.suite, [], {}, {})
-
-
-def _board_of(connection: "Connection", project: Project, jobs: "Sequence[Job]", warnings: list[str]) -> "Board":
-    """A board from verified results alone; its gates are judged on exactly these."""
-    from harness.evaluation import results as evaluation_results
-    from harness.gates import service
-    from leaderboard.board import curves as board_curves
-    from leaderboard.board import read
-
-    found = evaluation_results.stored(connection, jobs)
-    found.check()
-    declared = [job for job in jobs if project.suite.curve_of(job.model.id) is None]
-    judged = service.judge_again(connection, project.suite, project.workspace, declared, found)
-    warnings += service.changed_since(connection, judged)
-    runs = [*found.runs.values()]
-    board = read.read(connection, project.suite, runs, found.outcomes, found.adapters, judged.verdicts, judged.expected)
-    evaluation_results.check_records(connection, [run.run_id for many in board.past.values() for run in many])
-    if not project.suite.curve:
-        return board
-    evidence = evaluation_results.evidence_from(connection, jobs, found)
-    return replace(board, curves=board_curves.of_evidence(project.suite, evidence))
