@@ -146,7 +146,7 @@ def _sound_run(split: Split, scores: Any, run_id: str, **changes: Any) -> Run:
     return _run(split, **{"run_id": run_id, "metrics": found, **keys, **changes})
 
 
-def _fill_store(store: Connection, seed: int, prefix: str) -> None:
+def fill_store(store: Connection, seed: int, prefix: str) -> None:
     """Two splits under three names, an adapter, and three runs: two sound ones, and one that failed."""
     generator = np.random.default_rng(seed)
     for split, with_text in ((_rows(40), True), (replace(_rows(40), split_id="again"), True), (_rows(7), False)):
@@ -195,7 +195,7 @@ def make_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
         filled = folder / f"{prefix}-{seed}.duckdb"
         if not filled.exists():
             with opened(filled) as store:
-                _fill_store(store, seed, prefix)
+                fill_store(store, seed, prefix)
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(filled, path)
 

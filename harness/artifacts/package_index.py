@@ -52,12 +52,12 @@ def fetch(wanted: Distribution, cache: Path, who: str) -> Path:
     folder = cache / wanted.kind / wanted.sha256
     cached = sorted(folder.glob("*")) if folder.is_dir() else []
     if cached:
-        _verify(cached[0], wanted, who)
+        _verify(cached[0], wanted, who, f"delete {cached[0]} if it was damaged here; otherwise do not use the file")
         return cached[0]
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as fresh:
         downloaded = _download(wanted, Path(fresh), who)
-        _verify(downloaded, wanted, who)
+        _verify(downloaded, wanted, who, "do not use it, unless you know why it changed, and correct `sha256` then")
         folder.mkdir(parents=True, exist_ok=True)
         return downloaded.replace(folder / downloaded.name)
 
@@ -77,13 +77,10 @@ def pin(kind: Literal["sdist", "wheel"], project: str, version: str, cache: Path
     return found
 
 
-def _verify(path: Path, wanted: Distribution, who: str) -> None:
+def _verify(path: Path, wanted: Distribution, who: str, remedy: str) -> None:
     found = digest.of_file(path)
     if found != wanted.sha256:
-        raise DataError(
-            f"{who}: {path.name} has sha256 {found}, but the suite pins {wanted.sha256}; "
-            f"delete {path.parent} if it was damaged here; otherwise do not use the file"
-        )
+        raise DataError(f"{who}: {path.name} has sha256 {found}, but the suite pins {wanted.sha256}; {remedy}")
 
 
 def _download(wanted: Distribution, folder: Path, who: str) -> Path:

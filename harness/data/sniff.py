@@ -2,7 +2,7 @@
 
     found = sniff(Path("reviews.csv"))
     found.keys                 # {"format": "csv", "delimiter": ";", "columns": {"content": "text"}, …}
-    found.choices              # ("cells are separated by ';': every row has 3 then", …)
+    found.choices              # ("cells are separated by ';': every row then has 3", …)
 
 The keys are written into a suite, which then declares them; only a draft depends on what is guessed here.
 """
@@ -66,7 +66,7 @@ def sniff(path: Path, columns: Mapping[str, Any] | None = None, labels: Mapping[
         return Sniffed({"format": "csv"}, ("every row is a class 1 or 2, a title and a content, without a header",))
     table, delimiter = _table(path, codec, rule | keys, where)
     keys = {"format": "csv", **({"delimiter": delimiter} if delimiter != "," else {}), **keys}
-    choices = (*choices, f"cells are separated by {_NAMES[delimiter]}: every row has {len(table[0])} then")
+    choices = (*choices, f"cells are separated by {_NAMES[delimiter]}: every row then has {len(table[0])}")
     if columns is None and not _has_header(table):
         choices = (*choices, "there is no header: the first line is a row like the others, so columns have numbers")
         rows = [dict(enumerate(row, start=1)) for row in table]

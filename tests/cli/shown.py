@@ -1,21 +1,34 @@
-"""Made-up results as the verbs show them: `python -m tests.cli.shown VERB` prints one on this terminal."""
+"""Results as the verbs show them: `python -m tests.cli.shown VERB…` prints them on this terminal.
 
+What takes a model to have is made up; verbs that need none run on a small store and on a small file.
+"""
+
+import shutil
 import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import fields
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from harness.cli import tables
+import pytest
+
+from harness.cli import main, tables
 from harness.cli.tables.comparison import show_comparison, show_conclusion
 from harness.cli.tables.power import show_plan
 from harness.cli.tables.variants import show_parities
 from harness.gates.compare import Comparison, Flip, MetricPair, RunTest, SlicePair
 from harness.gates.power import PowerEstimate
+from harness.gates.watch import Series, Watch
 from harness.records import Expected, Metric, Parity, Verdict
 from harness.stats.calibration import Bin, Calibration
 from harness.stats.enrichment import Enriched, Enrichment
 from harness.stats.estimates import Difference
+from harness.store.connection import opened
 from leaderboard.board.answers import Answer, Base
+from tests.conftest import fill_store
 
 NOON = datetime.fromisoformat("2026-03-01T12:00")
 LORA, PLACE = "minilm+lora-r8", "minilm+lora-r8 on amazon-test"
@@ -126,7 +139,81 @@ def plan() -> None:
     show_plan("quickstart", 0.8, [made_of(PowerEstimate, made)])
 
 
-VERBS = {verb.__name__: verb for verb in (evaluate, gate, compare, parity, plan)}
+def train() -> None:
+    folder = "runs/adapters/lora-r8/seed-13-1f0c9d2b7a64"
+    row = {
+        "adapter_id": "lora-r8", "method": "lora", "seed": 13, "n_trainable": 74_498, "train_seconds": 31.46,
+        "size_bytes": 301_384, "folder": folder,
+    }  # fmt: skip
+    tables.show_adapters("quickstart", [row, row | {"adapter_id": "ia3", "method": "ia3", "n_trainable": 2_690}])
+
+
+def baseline() -> None:
+    row = {
+        "name": "main", "created_at": NOON, "git_commit": "4f43afe0c1d2e3f4", "git_dirty": True,
+        "models": [LORA, "minilm-probe"], "splits": ["amazon-test", "film-test"], "runs": 8, "n": 5_140,
+        "bytes": 81_920,
+    }  # fmt: skip
+    absent = dict.fromkeys(("git_commit", "git_dirty", "created_at", "models", "splits", "runs", "n", "bytes"))
+    tables.show_baselines("quickstart", [row, {"name": "june", **absent}])
+
+
+def watch() -> None:
+    made: dict[str, Any] = {
+        "model": LORA, "split": "amazon-test", "metric": "accuracy", "commits": 31, "value": -0.012,
+        "evidence": 64_201.0,
+        "alarm_at": 2_000.0, "is_new": True, "falling_since": "0c1d2e3f44f43afe", "falling_for": 12,
+    }  # fmt: skip
+    calm = made | {"model": "minilm-probe", "value": 0.001, "evidence": 0.4, "is_new": False, "falling_since": None}
+    tables.show_watch("quickstart", Watch("main", None, (made_of(Series, made), made_of(Series, calm)), ()))
+
+
+REVIEWS = [
+    ("It broke within a week and nobody answered.", 0),
+    ("Does what it says, and looks good on the shelf.", 1),
+    ("Does what it says, and looks good on the shelf.", 1),
+    ("I would not buy this again: the sound is thin, and the cable is too short for any desk that I know of.", 0),
+]
+
+
+def of_small_world(*commands: str) -> Callable[[], None]:
+    """Make a function that runs commands in a folder with a store, a suite and a file of reviews."""
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as folder, chdir(folder):
+            with opened(Path("runs/harness.duckdb")) as store:
+                fill_store(store, 5, "run")
+            rows = "".join(f'"{text}",{label}\n' for text, label in REVIEWS * 4)
+            Path("reviews.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+            shutil.copy(Path(__file__).parents[1] / "resources" / "good_suite.toml", "suite.toml")
+            for command in commands:
+                sys.argv = ["harness", *command.split()]
+                with pytest.raises(SystemExit, match=r"^0$"):
+                    main()
+
+    return run
+
+
+VERBS: dict[str, Callable[[], None]] = {
+    verb.__name__: verb for verb in (evaluate, gate, compare, parity, plan, train, baseline, watch)
+} | {
+    "ls": of_small_world("ls"),
+    "show": of_small_world("show run-0"),
+    "data": of_small_world("data reviews.csv"),
+    "validate": of_small_world("validate suite.toml"),
+    "store": of_small_world(
+        "store verify",
+        "store gc --dry-run",
+        "store export runs.bundle",
+        "store import runs.bundle --db other/harness.duckdb",
+    ),
+}
+
+END = "\f"
+"""Printed after each verb."""
 
 if __name__ == "__main__":
-    VERBS[sys.argv[1]]()
+    for name in sys.argv[1:]:
+        VERBS[name]()
+        sys.stdout.write(END)
+        sys.stdout.flush()

@@ -114,7 +114,10 @@ def test_a_suite_whose_inputs_are_not_here_is_not_yet_evaluated_and_ends_no_othe
     ask_for_other_data(other)
     done = harness("site", evaluated, other, "--out", tmp_path / "site")
     assert done.code == 0, done.err
-    assert f"{other}: is not evaluated yet, and its inputs are not here: " in done.err
+    assert (
+        f"{other}: is not evaluated yet, and its inputs are not here: split train: made-up-1.0.zip has sha256 "
+        in done.err
+    )
     index = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert index.count("not yet evaluated</span>") == 1
     assert "gates passed" in index

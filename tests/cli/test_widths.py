@@ -17,21 +17,23 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from tests.cli.shown import VERBS
+from tests.cli.shown import END, VERBS
 
 GOLDEN = Path(__file__).parents[1] / "resources" / "terminal"
 WIDTHS = (80, 100, 200)
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
+SIZE = re.compile(r"(?<= )[\d,]+(?= bytes$)", re.MULTILINE)
+"""Size of a written file, which every release of pyarrow may change."""
 
 
 @cache
-def on_terminal(verb: str, width: int) -> str:
-    """What a verb prints on a terminal of so many columns."""
+def on_terminal(width: int) -> dict[str, str]:
+    """What each verb prints on a terminal of so many columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     surroundings = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.cli.shown", verb],
+        [sys.executable, "-m", "tests.cli.shown", *VERBS],
         stdin=theirs, stdout=theirs, stderr=theirs, env=surroundings | {"TERM": "xterm", "PYTHONPATH": str(Path.cwd())},
     )  # fmt: skip
     os.close(theirs)
@@ -45,17 +47,18 @@ def on_terminal(verb: str, width: int) -> str:
             break
         parts.append(data)
     os.close(ours)
-    assert process.wait() == 0, b"".join(parts).decode()
-    return b"".join(parts).decode().replace("\r\n", "\n")
+    printed = b"".join(parts).decode().replace("\r\n", "\n")
+    assert process.wait() == 0, printed
+    return dict(zip(VERBS, printed.split(END)[:-1], strict=True))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("verb", VERBS)
 def test_results_are_whole_on_terminals_of_every_width(verb: str, width: int) -> None:
-    shown = COLOUR.sub("", on_terminal(verb, width))
+    shown = SIZE.sub("N", COLOUR.sub("", on_terminal(width)[verb]))
     lines = [line.rstrip() for line in shown.splitlines()]
     assert max(cell_len(line) for line in lines) <= width
-    broken = set(shown.split()) - set(COLOUR.sub("", on_terminal(verb, 400)).split())
+    broken = set(shown.split()) - {*COLOUR.sub("", on_terminal(400)[verb]).split(), "N"}
     heads = {word for word in broken if re.fullmatch(r"[\w’':−/+–%?.=-]+", word) and "…" not in word}
     assert not heads, "words of records and tables are those of a table that has room"
     file = GOLDEN / f"{verb}-{width}.txt"
@@ -66,7 +69,7 @@ def test_results_are_whole_on_terminals_of_every_width(verb: str, width: int) ->
 
 
 def test_outcomes_are_words_and_colours() -> None:
-    shown = on_terminal("gate", 80)
+    shown = on_terminal(80)["gate"]
     assert "\x1b[32mpass\x1b[0m" in shown
     assert "\x1b[1;31mfail\x1b[0m" in shown
     assert "\x1b[33minconclusive" in shown

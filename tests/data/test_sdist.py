@@ -126,15 +126,16 @@ def test_an_index_that_is_not_http_is_passed_over_and_said(
 
 
 def test_a_file_of_another_digest_is_refused_and_not_kept(configured: Any, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"has sha256 {configured.sha256}, but the suite pins 0000"):
+    with pytest.raises(DataError, match=f"has sha256 {configured.sha256}, but the suite pins 0000") as raised:
         sdist.read(rule(configured, sha256="0" * 64), tmp_path)
+    assert str(tmp_path) not in str(raised.value), "there is nothing to delete"
     assert not list(tmp_path.rglob("*.zip"))
 
 
 def test_a_cached_file_that_was_changed_is_refused(configured: Any, tmp_path: Path) -> None:
     cached = package_index.fetch(sdist.distribution(rule(configured)), tmp_path, "split rows")
     cached.write_bytes(cached.read_bytes()[:-1] + b"x")
-    with pytest.raises(DataError, match="if it was damaged here"):
+    with pytest.raises(DataError, match=f"delete {cached} if it was damaged here"):
         sdist.read(rule(configured), tmp_path)
 
 

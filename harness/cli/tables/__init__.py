@@ -16,6 +16,7 @@ from leaderboard.board.answers import Answer
 from leaderboard.board.curves import CurveResult
 from leaderboard.pages.answers import sentence
 from leaderboard.pages.curves import sentences as curve_sentences
+from leaderboard.pages.formats import minus
 
 Row = Mapping[str, Any]
 ANSWERED = 12
@@ -194,14 +195,14 @@ def show_verdicts(suite: str, verdicts: Sequence[Verdict]) -> None:
     rows = []
     for verdict in verdicts:
         tolerated = "" if verdict.blocking or verdict.outcome == "pass" else " (warning)"
-        rows.append((verdict.outcome + tolerated, verdict.gate_id, verdict.reason))
+        rows.append((verdict.outcome + tolerated, verdict.gate_id, minus(verdict.reason)))
     _show_rules(f"{suite}: gates", rows)
 
 
 def show_expected(suite: str, expected: Sequence[Expected]) -> None:
     """Show the answers to a suite's expectations, and whether these were stated before the runs."""
     stated = {True: "stated before the runs", False: "stated after the runs", None: "not run yet"}
-    rows = [(one.answer, one.rule, f"{one.reason}; {stated[one.stated_first]}") for one in expected]
+    rows = [(one.answer, one.rule, f"{minus(one.reason)}; {stated[one.stated_first]}") for one in expected]
     _show_rules(f"\n{suite}: expectations", rows)
 
 
@@ -246,7 +247,7 @@ def show_watch(suite: str, watch: Watch) -> None:
     columns = ["split", "model", "commits", "now", "evidence", "alarm at"]
     cells = []
     for one in watch.series:
-        shown = [f"{one.commits:,}", f"{one.value:+.3f}", f"{one.evidence:,.1f}", f"{one.alarm_at:,.0f}"]
+        shown = [f"{one.commits:,}", minus(f"{one.value:+z.3f}"), f"{one.evidence:,.1f}", f"{one.alarm_at:,.0f}"]
         cells.append([one.split, one.model, *shown])
     metric = watch.series[0].metric if watch.series else ""
     print_table(f"{suite}: {metric} minus that of baseline {watch.baseline}", columns, cells, numbers=columns[2:])

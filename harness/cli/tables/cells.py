@@ -15,6 +15,7 @@ from rich.text import Text
 
 from harness.output.terminal import folded
 from harness.output.visible import visible
+from leaderboard.pages.formats import minus
 
 PIPED = 200
 """Width in characters of what is not printed on a terminal: a file or another program must not get folded tables."""
@@ -46,7 +47,11 @@ def print_table(
     while going and _width(columns, cells, kept) > width:
         kept.remove(going.pop(0))
     if _width(columns, cells, kept) > width:
-        _print_records(title, columns, cells)
+        names = max(cell_len(row[0]) for row in (columns, *cells)) + _GAP
+        if len(columns) == 2 and names <= width // 3:
+            _print_pairs(title, names, [columns, *cells])
+        else:
+            _print_records(title, columns, cells)
         return
     table = Table(title_justify="left", box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
     for place in kept:
@@ -73,10 +78,19 @@ def _lines(text: str) -> list[str]:
     return text.splitlines() or [""]
 
 
+def _print_pairs(title: str, indent: int, cells: Sequence[Sequence[str]]) -> None:
+    """Each row as a name and its value, of which the value alone is folded."""
+    lines = _title(title)
+    for name, value in cells:
+        first, *others = [part for line in _lines(value) for part in wrapped(line, indent)]
+        lines += [Text(name.ljust(indent) + first), *(Text(" " * indent + line) for line in others)]
+    _print(*lines)
+
+
 def _print_records(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     """Each row as lines: its first cell, and below it the others after their columns' names."""
-    indent = 2 + max(cell_len(column) for column in columns[1:]) + _GAP if len(columns) > 1 else 0
     lines = _title(title)
+    indent = 2 + max(cell_len(column) for column in columns[1:]) + _GAP if len(columns) > 1 else 0
     for row in cells:
         lines += [Text(line) for line in wrapped(row[0])]
         for column, cell in zip(columns[1:], row[1:], strict=True):
@@ -119,12 +133,12 @@ def _print(*parts: Text | Table) -> None:
 
 def number(value: float | None, digits: int = 3) -> str:
     """Format a value, rounded to this many digits."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None else minus(f"{value:z.{digits}f}")
 
 
 def interval(low: float | None, high: float | None) -> str:
     """Format both ends of an interval."""
-    return "–" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+    return "–" if low is None or high is None else f"[{number(low)}, {number(high)}]"
 
 
 def p_value(value: float | None) -> str:
@@ -133,7 +147,13 @@ def p_value(value: float | None) -> str:
 
 
 def text(value: Any) -> str:
-    """Format any value; a mapping becomes a line for each of its entries."""
+    """Format any value; a mapping becomes a line for each of its entries, in which an inner one's name has a dot."""
     if isinstance(value, Mapping):
-        return "\n".join(f"{name}: {text(inner)}" for name, inner in value.items())
+        return "\n".join(line for name, inner in value.items() for line in _entry(str(name), inner))
     return "–" if value is None else str(value)
+
+
+def _entry(name: str, value: Any) -> list[str]:
+    if isinstance(value, Mapping) and value:
+        return [line for inner, of_inner in value.items() for line in _entry(f"{name}.{inner}", of_inner)]
+    return [f"{name}: {'–' if value is None or value == {} else value}"]

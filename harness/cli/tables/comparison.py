@@ -156,7 +156,7 @@ def _difference(difference: Difference | None) -> list[str]:
     """Format value, interval and p-value of a difference."""
     if difference is None:
         return ["–"] * 3
-    signed = [f"{value:+z.3f}" for value in (difference.value, difference.ci_low, difference.ci_high)]
+    signed = [formats.minus(f"{value:+z.3f}") for value in (difference.value, difference.ci_low, difference.ci_high)]
     return [signed[0], f"[{signed[1]}, {signed[2]}]", p_value(difference.p_value)]
 
 

@@ -12,7 +12,7 @@ def show_plan(suite: str, power: float, rows: Sequence[PowerEstimate]) -> None:
     columns = ["rule", "assumed", "expected", "n", "power", of_power, "early", "scoring s", "decidable"]
     cells = []
     for need in rows:
-        supposed = "–" if need.supposed is None else f"{need.supposed:.3f} {need.source}"
+        supposed = "–" if need.supposed is None else f"{number(need.supposed)} {need.source}"
         size = "–" if need.n is None else f"{need.n:,}"
         if need.clusters is not None:
             size += f" in {need.clusters:,} clusters"
