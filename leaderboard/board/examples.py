@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.records import UNLABELLED, Example, Outcomes
+from harness.stats.inference import Ints
 from leaderboard.board.records import Board, Section
 
 Examples = Mapping[str, Sequence[Example]]
@@ -23,14 +25,40 @@ class Consensus:
 
 
 def shown_sections(board: Board, examples: Examples) -> tuple[Section, ...]:
-    """The sections that have runs and examples with labels, without which no answer is right or wrong."""
+    """The sections that have runs and examples."""
     return tuple(
-        section
-        for section in board.sections
-        if section.n is not None
-        and len(rows := examples.get(section.split.id, ())) > 0
-        and not any(row.label == UNLABELLED for row in rows)
+        section for section in board.sections if section.n is not None and len(examples.get(section.split.id, ())) > 0
     )
+
+
+def is_labelled(rows: Sequence[Example]) -> bool:
+    """True if every example has a label; otherwise no answer is right or wrong, and pairs hold or break."""
+    return not any(row.label == UNLABELLED for row in rows)
+
+
+def pair_numbers(rows: Sequence[Example]) -> Ints:
+    """The number of each example's pair: shape (n,). An example in no pair is one by itself."""
+    names = [f"pair {row.pair}" if row.pair is not None else f"alone {i}" for i, row in enumerate(rows)]
+    return np.asarray(np.unique(names, return_inverse=True)[1], dtype=np.int64)
+
+
+def pairs_hold(rows: Sequence[Example], outcomes: Outcomes) -> NDArray[np.bool_]:
+    """Mask of the examples whose pairs hold, as `invariance` and `direction` count them: shape (n,).
+
+    A pair holds if all its examples get the same class or, where rows state in which direction their scores must be
+    from the original's, if all of these are.
+    """
+    pair, changes = pair_numbers(rows), np.array([row.change for row in rows])
+    _, first = np.unique(pair, return_index=True)
+    good = outcomes.predicted == outcomes.predicted[first[pair]]
+    if changes.any():
+        original = changes == 0
+        with np.errstate(invalid="ignore"):  # nan for a pair without an original
+            before = np.bincount(pair[original], outcomes.scores[original], len(first)) / np.bincount(
+                pair[original], minlength=len(first)
+            )
+        good = original | ((outcomes.scores - before[pair]) * changes > 0)
+    return np.asarray(np.bincount(pair, good) == np.bincount(pair))[pair]
 
 
 def consensus(section: Section, outcomes: Mapping[str, Outcomes]) -> list[Consensus]:

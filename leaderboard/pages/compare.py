@@ -6,7 +6,7 @@ Without JavaScript it shows the precomputed pairs as tables.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from leaderboard.board.examples import Examples, shown_sections
+from leaderboard.board.examples import Examples, is_labelled, shown_sections
 from leaderboard.board.pairs import ChosenPair
 from leaderboard.board.records import Board
 from leaderboard.pages import formats, links
@@ -59,6 +59,8 @@ def compare_rows(
     name = formats.metric_name(suite.primary_metric)
     tables = []
     for section in shown_sections(board, examples):
+        if not is_labelled(examples[section.split.id]):
+            continue
         rows = tuple(_row(section.split.id, pair) for pair in pairs[section.split.id])
         caption = f"{name} on {section.split.id}, A minus B, paired by example; n {formats.count(section.n)}"
         tables.append(PairTable(section.split.id, caption, rows))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.records import Example
-from leaderboard.board.examples import Examples, consensus, shown_sections
+from leaderboard.board.examples import Examples, consensus, is_labelled, shown_sections
 from leaderboard.board.records import Board, Section
 from leaderboard.pages import formats, links
 
@@ -60,7 +60,11 @@ def examples_rows(board: Board, examples: Examples, board_file: str = links.INDE
         compare_href="../compare/index.html",
         stored=suite.text.store,
         explained=bool(board.explained),
-        tables=tuple(_table(board, section, examples[section.split.id]) for section in shown_sections(board, examples)),
+        tables=tuple(
+            _table(board, section, examples[section.split.id])
+            for section in shown_sections(board, examples)
+            if is_labelled(examples[section.split.id])
+        ),
     )
 
 

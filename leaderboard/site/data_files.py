@@ -23,7 +23,7 @@ from harness.stats import enrichment, inference, slices
 from harness.stats.enrichment import Enrichment
 from harness.stats.inference import ALPHA
 from harness.stats.slices import FEWEST
-from leaderboard.board.examples import Examples, consensus, shown_sections
+from leaderboard.board.examples import Examples, consensus, is_labelled, pair_numbers, pairs_hold, shown_sections
 from leaderboard.board.pairs import ChosenPair
 from leaderboard.board.records import Board, Entry, Section
 from leaderboard.pages import formats, links
@@ -105,9 +105,10 @@ def _suite(
 
 def _split(board: Board, section: Section, pairs: Sequence[ChosenPair], rows: Sequence[Example]) -> dict[str, Any]:
     sides = {entry.model_id: [board.outcomes[scored.run.run_id] for scored in entry.runs] for entry in section.entries}
-    known = enrichment.patterns(rows, with_text=board.suite.text.store)
+    known = enrichment.patterns(rows, with_text=board.suite.text.store) if pairs else None
     return {
         "id": section.split.id,
+        "labelled": is_labelled(rows),
         "n": section.n,
         "clusters": section.n_clusters,
         "models": [
@@ -120,6 +121,7 @@ def _split(board: Board, section: Section, pairs: Sequence[ChosenPair], rows: Se
             [pair.a, pair.b, pair.difference.value, pair.difference.ci_low, pair.difference.ci_high,
              pair.difference.p_value, pair.adjusted_p, _shared(enrichment.between(sides[pair.a], sides[pair.b], known))]
             for pair in pairs
+            if known is not None
         ],
     }  # fmt: skip
 
@@ -139,14 +141,19 @@ def _shared(found: Enrichment) -> list[Any]:
 def _examples(board: Board, section: Section, rows: Sequence[Example]) -> dict[str, Any]:
     clusters = next(board.outcomes[scored.run.run_id].clusters for entry in section.entries for scored in entry.runs)
     numbered = None if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    labelled = is_labelled(rows)
     lengths = np.minimum([len(one.content.split()) for one in rows], 65_535)
     return {
         "ids": [one.example_id for one in rows],
         "labels": _bits(np.array([one.label == 1 for one in rows])),
         "clusters": None if numbered is None else _base64(numbered.astype("<u4")),
         "words": _base64(lengths.astype("<u2")),
-        "slices": [[name, _bits(mask)] for name, mask in slices.all_slices(rows).items()],
-        "consensus": [[one.position, round(one.least, 4)] for one in consensus(section, board.outcomes)],
+        "slices": [[name, _bits(mask)] for name, mask in slices.all_slices(rows).items()] if labelled else [],
+        "consensus": [[one.position, round(one.least, 4)] for one in consensus(section, board.outcomes)]
+        if labelled
+        else [],
+        "pairs": None if labelled else pair_numbers(rows).tolist(),
+        "changes": None if labelled else [one.change for one in rows],
     }
 
 
@@ -158,6 +165,7 @@ def _predictions(entry: Entry, outcomes: Mapping[str, Outcomes], rows: Sequence[
             raise ValueError(f"run {run.run_id} was not scored on these examples of {entry.split_id} in this order")
     return {
         "runs": [[run.run_id, run.seed, packed(outcomes[run.run_id])] for run in runs],
+        "holds": None if is_labelled(rows) else [_bits(pairs_hold(rows, outcomes[run.run_id])) for run in runs],
         "metrics": [
             [metric.name, metric.value, metric.ci_low, metric.ci_high] for metric in entry.metrics.values()
         ],

@@ -89,7 +89,8 @@ def _badges(environment: jinja2.Environment, board: Board) -> dict[str, str]:
 def _tools(environment: jinja2.Environment, board: Board, examples: Examples, place: str) -> dict[str, str]:
     """The interactive pages of a suite, with their data, scripts and style."""
     pairs = {
-        section.split.id: chosen_pairs(board, section) for section in board_examples.shown_sections(board, examples)
+        section.split.id: chosen_pairs(board, section) if board_examples.is_labelled(examples[section.split.id]) else ()
+        for section in board_examples.shown_sections(board, examples)
     }
     common = {"root": "../../", "board_href": links.href(place)}
     compare = _page(

@@ -51,6 +51,7 @@
 
   const same = () => el("p", { class: "summary" }, "Both sides are the same model. Choose another one.");
   function parts(sides, there) {
+    if (!sides.split.labelled) return [pairs(sides)];
     const overall = overallOf(sides), bySlice = slicesOf(sides);
     return [difference(sides, overall), drawn(sides, overall, bySlice, there), shared(sides), alone(sides), tests(sides), slices(bySlice), flips(sides)];
   }
@@ -58,10 +59,29 @@
   // The overall difference of the same two models on every other split that both have runs on.
   async function elsewhere(here, { a, b }) {
     const has = (split) => [a, b].every((id) => split.models.some(([one]) => one === id));
-    return Promise.all(suite.splits.filter((split) => split !== here && has(split)).map(async (split) => {
+    return Promise.all(suite.splits.filter((split) => split !== here && split.labelled && has(split)).map(async (split) => {
       const [rows, one, other] = await Promise.all([page.examples(split), page.predictions(split, a, suite), page.predictions(split, b, suite)]);
       return { name: split.id, n: split.n, found: overallOf({ split, rows, a: { id: a, ...one }, b: { id: b, ...other } }).at(-1)[1] };
     }));
+  }
+
+  // A split without labels: how many of its pairs hold, and those that hold for one side only.
+  function pairs({ split, rows, a, b }) {
+    const { firsts, members, of } = rows.pairs;
+    const share = (side) => firsts.reduce((sum, i) => sum + side.share[i], 0) / firsts.length;
+    const held = table(`Pairs of ${split.id} that hold, mean over seeds; of ${count(firsts.length)}`, ["Model", "Share"], [a, b].map((side) => [side.id, score(share(side))]));
+    const list = (title, show, one, other) => {
+      const found = firsts.filter((i) => one.share[i] > 0.5 && other.share[i] < 0.5), items = el("ul", { class: "examples" });
+      const add = async () => items.append(...await Promise.all(found.slice(0, FLIPS).map(async (i) => {
+        const positions = members.get(of[i]), texts = await Promise.all(positions.map((k) => page.text(split, k, suite)));
+        return el("li", {}, page.pairOf(rows, positions, texts, [["A", a], ["B", b]]));
+      })));
+      add().catch((error) => page.fail(items, error));
+      const browser = `../examples/index.html#${new URLSearchParams({ split: split.id, a: a.id, b: b.id, show })}`;
+      return el("div", { id: show }, el("h3", {}, title), el("p", { class: "summary" }, `${count(found.length)} pairs. `, el("a", { href: browser }, "Browse them")), items);
+    };
+    return section("Pairs", el("p", { class: "summary" }, "These rows have no labels, so no answer is right or wrong. A pair holds if its texts get the same answer or, where the suite states a direction, if the score moves that way."),
+      held, el("div", { class: "columns" }, list("Holds for A alone", "only-a", a, b), list("Holds for B alone", "only-b", b, a)));
   }
   const right = (side) => side.seeds.map((seed) => seed.right);
   const seedName = (seed) => (seed === null ? page.ABSENT : String(seed));

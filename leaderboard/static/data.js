@@ -43,7 +43,9 @@ const harnessPage = (() => {
     const raw = await load(`${split.id}/examples`);
     raw.ready ??= {
       ids: raw.ids,
-      labels: bits(raw.labels, split.n),
+      labels: split.labelled ? bits(raw.labels, split.n) : new Int8Array(split.n).fill(-1),
+      pairs: raw.pairs === null ? null : grouped(raw.pairs),
+      changes: raw.changes,
       clusters: raw.clusters === null ? null : numbers(raw.clusters, 4),
       words: numbers(raw.words, 2),
       slices: raw.slices.map(([name, mask]) => [name, bits(mask, split.n)]),
@@ -53,17 +55,25 @@ const harnessPage = (() => {
     return raw.ready;
   }
 
+  // Positions by the number of their pair.
+  function grouped(numbers) {
+    const found = new Map();
+    numbers.forEach((number, i) => found.set(number, [...(found.get(number) ?? []), i]));
+    return { of: numbers, members: found, firsts: Array.from(found.values(), (positions) => positions[0]) };
+  }
+
   // A model's predictions on a split: for each seed labels, scores and correctness; over seeds mean score and accuracy.
+  // Where nothing is labelled, an answer is right if its pair holds.
   async function predictions(split, model, suite) {
     const [raw, rows] = await Promise.all([load(`${split.id}/predictions/${model}`), examples(split)]);
     raw.ready ??= (() => {
-      const seeds = raw.runs.map(([runId, seed, answers]) => {
+      const seeds = raw.runs.map(([runId, seed, answers], k) => {
         const packed = numbers(answers, 2);
         const predicted = Uint8Array.from(packed, (one) => one >> 15);
         return {
           runId, seed, predicted,
           scores: Float64Array.from(packed, (one) => (one & 0x7fff) / suite.steps),
-          right: predicted.map((one, i) => Number(one === rows.labels[i])),
+          right: raw.holds === null ? predicted.map((one, i) => Number(one === rows.labels[i])) : bits(raw.holds[k], split.n),
         };
       });
       const over = (name) => Float64Array.from(rows.labels, (_, i) => seeds.reduce((sum, one) => sum + one[name][i], 0) / seeds.length);
@@ -181,7 +191,26 @@ const harnessPage = (() => {
     place.replaceChildren(el("p", { class: "missing", role: "alert" }, error.message));
   }
 
-  const word = (label) => (label ? "positive" : "negative");
+  const word = (label) => (label < 0 ? ABSENT : label ? "positive" : "negative");
 
-  return { load, examples, predictions, explained, mark, level, LEVELS, text, score, signed, interval, pValue, count, el, table, review, options, state, remember, fail, word, ABSENT };
+  const RULES = { "0": "", "1": "must score higher than the original", "-1": "must score lower than the original" };
+
+  // The texts of a pair below each other, each with its part and the sides' answers to it.
+  function pairOf(rows, positions, texts, sides, explained = new Map()) {
+    const directed = positions.some((i) => rows.changes[i] !== 0);
+    return el("ol", { class: "pair" }, ...positions.map((i, k) => el("li", {},
+      el("span", { class: "badge" }, directed ? RULES[rows.changes[i]] || "original" : k ? "must get the same answer" : "original"),
+      texts[k] === null ? el("code", {}, rows.ids[i]) : review(texts[k], explained.get(i)?.[1]),
+      el("p", { class: "fine" }, ...sides.flatMap(([id, side], n) => [n ? " · " : "", `${id} ${score(side.score[i])} ${word(Number(side.score[i] > 0.5))}`])))));
+  }
+
+  const LINKED = "Link to this example";
+
+  // The id of an example as a link to it; beside a text only its icon is seen.
+  function idOf(id, split, choice, seen) {
+    const fragment = new URLSearchParams(Object.entries({ split, ...choice, id }).filter(([, value]) => value));
+    return el("a", { class: "linked", href: `#${fragment}`, title: seen ? LINKED : `${LINKED}: ${id}` }, el("span", { class: "sr" }, `${LINKED} `), el("code", { class: seen ? null : "sr" }, id));
+  }
+
+  return { load, examples, predictions, explained, mark, level, LEVELS, text, score, signed, interval, pValue, count, el, table, review, options, state, remember, fail, word, pairOf, idOf, ABSENT };
 })();

@@ -7,7 +7,12 @@
   const form = document.getElementById("choice"), answer = document.getElementById("answer");
   const PER_PAGE = 50, MOST_MODELS = 50; // models whose answers may be shown side by side
   const FIELDS = ["split", "a", "b", "show", "label", "least", "most", "search", "sort", "all", "words"].filter((name) => form[name]);
-  let suite, asked = 0, at = 0;
+  let suite, asked = 0, at = 0, only = null; // only: the id of the example that the address links to
+  const OF_PAIRS = {
+    "any": "all pairs", "a-wrong": "A's pair breaks", "a-right": "A's pair holds", "disagree": "it holds for one of A and B",
+    "only-a": "it holds for A alone", "only-b": "it holds for B alone", "both-wrong": "it breaks for A and B", "surest-wrong": null, "all-wrong": null,
+  };
+  let usual = null; // texts of these options for examples with labels
 
   const splitOf = (id) => suite.splits.find((split) => split.id === id) ?? suite.splits[0];
   const wrong = (side, i) => side.share[i] < 0.5, isRight = (side, i) => side.share[i] > 0.5;
@@ -21,8 +26,10 @@
     "only-b": (i, { a, b }) => wrong(a, i) && isRight(b, i),
     "both-wrong": (i, { a, b }) => wrong(a, i) && wrong(b, i),
     "all-wrong": (i, { everybody }) => everybody.has(i),
-    "explained": (i, { words }) => words.examples.has(i),
+    "explained": (i, { words, rows }) => (rows.pairs ? rows.pairs.members.get(rows.pairs.of[i]) : [i]).some((one) => words.examples.has(one)),
   };
+  const SIGNS = [["wrong", "right", "half right"], ["breaks", "holds", "holds in half"]];
+  const sign = (rows, side, i) => SIGNS[rows.pairs ? 1 : 0][wrong(side, i) ? 0 : isRight(side, i) ? 1 : 2];
   const missed = (side, rows, i) => (rows.labels[i] ? 1 - side.score[i] : side.score[i]);
   const SORTED = {
     "split": null,
@@ -49,6 +56,16 @@
     if (!models.some(([id]) => id === wanted.a)) form.a.value = first[0];
     if (!models.some(([id]) => id === wanted.b)) form.b.value = first[1];
     form.search.disabled = suite.texts === null;
+    form.label.disabled = !split.labelled;
+    only = wanted.id ?? null;
+    const options = [...form.show.options, ...form.sort.options];
+    usual ??= options.map((one) => one.textContent);
+    options.forEach((one, k) => {
+      const spoken = split.labelled ? usual[k] : OF_PAIRS[one.value];
+      one.textContent = spoken ?? usual[k];
+      one.disabled = spoken === null;
+      if (one.disabled && one.selected) one.parentElement.selectedIndex = 0;
+    });
     form.all.disabled = models.length > MOST_MODELS;
     at = Math.max(0, Number.parseInt(wanted.page ?? "1", 10) - 1 || 0);
   }
@@ -65,19 +82,21 @@
       const [rows, words, a, b, ...rest] = await Promise.all([
         page.examples(split), page.explained(split, explainer), ...[wanted.a, wanted.b, ...others].map((id) => page.predictions(split, id, suite)),
       ]);
-      const found = await filtered(split, wanted, { rows, a, b, words, everybody: new Map(rows.consensus) });
+      const found = only !== null ? Array.from(rows.all.filter((i) => rows.ids[i] === only)) : await filtered(split, wanted, { rows, a, b, words, everybody: new Map(rows.consensus) });
       const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
       if (turn !== asked) return; // the choice has changed meanwhile
       at = Math.min(at, pages - 1);
       const visible = found.slice(at * PER_PAGE, (at + 1) * PER_PAGE);
-      const texts = await Promise.all(visible.map((i) => page.text(split, i, suite)));
+      const shown = rows.pairs ? visible.map((i) => rows.pairs.members.get(rows.pairs.of[i])) : visible.map((i) => [i]);
+      const texts = await Promise.all(shown.map((many) => Promise.all(many.map((i) => page.text(split, i, suite)))));
       if (turn !== asked) return;
-      page.remember({ ...wanted, ...(at ? { page: String(at + 1) } : {}) });
+      page.remember({ ...wanted, ...(only === null ? {} : { id: only }), ...(at ? { page: String(at + 1) } : {}) });
       const sides = [[wanted.a, a], ...(wanted.b === wanted.a ? [] : [[wanted.b, b]]), ...others.map((id, k) => [id, rest[k]])];
       answer.replaceChildren(
-        el("p", { class: "summary", id: "found", role: "status" }, `${count(found.length)} of ${count(split.n)} examples${pages > 1 ? `, page ${at + 1} of ${pages}` : ""}`),
+        el("p", { class: "summary", id: "found", role: "status" }, `${count(found.length)} of ${rows.pairs ? `${count(rows.pairs.firsts.length)} pairs` : `${count(split.n)} examples`}${only === null ? "" : ", the linked one"}${pages > 1 ? `, page ${at + 1} of ${pages}` : ""}`),
         ...(wanted.words && wanted.words !== "none" ? legend(words, explainer) : []),
-        listing(rows, visible, texts, sides, wanted.words === "none" ? null : words), ...(pages > 1 ? [pager(pages)] : []));
+        ...(only === null ? [] : [el("p", {}, el("button", { type: "button", onclick: () => { only = null; show(); } }, "Show all"))]),
+        listing(split, rows, visible, texts, sides, wanted.words === "none" ? null : words), ...(pages > 1 ? [pager(pages)] : []));
     } catch (error) {
       page.fail(answer, error);
     } finally {
@@ -88,12 +107,13 @@
   async function filtered(split, wanted, all) {
     const { rows } = all, shown = SHOWN[wanted.show], by = SORTED[wanted.sort];
     const least = Number(wanted.least || 0), most = wanted.most === "" ? Infinity : Number(wanted.most);
-    let found = Array.from(rows.all.filter((i) =>
-      shown(i, all) && rows.words[i] >= least && rows.words[i] <= most && (wanted.label === "any" || wanted.label === page.word(rows.labels[i]))));
+    let found = Array.from(rows.pairs ? rows.pairs.firsts : rows.all).filter((i) =>
+      shown(i, all) && rows.words[i] >= least && rows.words[i] <= most && (rows.pairs || wanted.label === "any" || wanted.label === page.word(rows.labels[i])));
     const words = wanted.search.trim().toLocaleLowerCase();
     if (words && suite.texts !== null) {
-      const texts = await Promise.all(found.map((i) => page.text(split, i, suite)));
-      found = found.filter((i, k) => texts[k].join("\n").toLocaleLowerCase().includes(words));
+      const of = (i) => (rows.pairs ? rows.pairs.members.get(rows.pairs.of[i]) : [i]);
+      const texts = await Promise.all(found.map((i) => Promise.all(of(i).map((one) => page.text(split, one, suite)))));
+      found = found.filter((i, k) => texts[k].flat().join("\n").toLocaleLowerCase().includes(words));
     }
     if (by) {
       const places = new Map(found.map((i) => [i, by(i, all)]));
@@ -125,18 +145,25 @@
     return el("p", { class: "moved" }, `Score ${score(whole)}; without `, ...named, ".");
   }
 
-  function listing(rows, visible, texts, sides, words) {
+  function listing(split, rows, visible, texts, sides, words) {
+    const models = { a: form.a.value, b: form.b.value };
     const cell = ([, side], i) => {
-      const sign = wrong(side, i) ? "wrong" : isRight(side, i) ? "right" : "half right";
-      return el("td", { class: sign === "wrong" ? "said wrong" : "said" }, score(side.score[i]), el("span", { class: "ci" }, ` ${sign}`));
+      const scores = rows.pairs ? rows.pairs.members.get(rows.pairs.of[i]).map((one) => score(side.score[one])).join(" \u2192 ") : score(side.score[i]);
+      return el("td", { class: wrong(side, i) ? "said wrong" : "said" }, scores, el("span", { class: "ci" }, ` ${sign(rows, side, i)}`));
     };
-    return el("div", { class: "scroll", role: "region", "aria-label": "Examples", tabindex: "0" },
+    const differ = (i) => sides.some(([, side]) => wrong(side, i)) && sides.some(([, side]) => isRight(side, i));
+    const first = (i, k) => (rows.pairs ? [page.pairOf(rows, rows.pairs.members.get(rows.pairs.of[i]), texts[k], sides.slice(0, 2), words?.examples)] : described(texts[k][0], words?.examples.get(i)));
+    const heads = rows.pairs ? ["Pair", "Words"] : ["Example", "Label", "Words"];
+    const caption = rows.pairs
+      ? "Each model's mean scores of a pair's texts, over its seeds, and whether the pair holds for most of them; an edge marks pairs that hold for some models only"
+      : "Each model's mean probability of the positive class over its seeds, and whether most of them are right; an edge marks examples on which models disagree";
+    return el("div", { class: "scroll", role: "region", "aria-label": rows.pairs ? "Pairs" : "Examples", tabindex: "0" },
       el("table", { class: "grid browser" },
-        el("caption", {}, "Each model's mean probability of the positive class over its seeds, and whether most of them are right"),
-        el("thead", {}, el("tr", {}, ...["Example", "Label", "Words"].map((head, k) => el("th", { scope: "col", class: k ? null : "name" }, head)), ...sides.map(([id]) => el("th", { scope: "col", class: "model" }, id)))),
-        el("tbody", {}, ...visible.map((i, k) => el("tr", {},
-          el("th", { scope: "row", class: "name example" }, ...described(texts[k], words?.examples.get(i)), el("code", {}, rows.ids[i])),
-          el("td", {}, page.word(rows.labels[i])), el("td", {}, count(rows.words[i])), ...sides.map((side) => cell(side, i)))))));
+        el("caption", {}, caption),
+        el("thead", {}, el("tr", {}, ...heads.map((head, k) => el("th", { scope: "col", class: k ? null : "name" }, head)), ...sides.map(([id]) => el("th", { scope: "col", class: "model" }, id)))),
+        el("tbody", {}, ...visible.map((i, k) => el("tr", { class: differ(i) ? "differ" : null },
+          el("th", { scope: "row", class: "name example" }, ...first(i, k), el("p", { class: "fine" }, page.idOf(rows.ids[i], split.id, models, texts[k][0] === null), differ(i) ? el("span", { class: "badge" }, "models disagree") : "")),
+          ...(rows.pairs ? [] : [el("td", {}, page.word(rows.labels[i]))]), el("td", {}, count(rows.words[i])), ...sides.map((side) => cell(side, i)))))));
   }
 
   const described = (text, explained) => (text === null || !explained ? [page.review(text)] : [page.review(text, explained[1]), moved(text, explained)]);
@@ -154,6 +181,7 @@
     let waiting;
     form.addEventListener("input", (event) => {
       at = 0;
+      only = null;
       if (event.target === form.split) fill({ ...chosen(), split: form.split.value });
       clearTimeout(waiting);
       waiting = setTimeout(show, event.target.type === "search" || event.target.type === "number" ? 200 : 0);

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from harness.artifacts import digest
 from harness.evaluation import occlusion
@@ -211,6 +212,23 @@ class Bench:
         labels = np.array([example.label for example in split.examples])
         confidence = 0.51 + 0.48 * chance.random(n)
         scores = np.where(labels == correct, confidence, 1 - confidence)
+        return self._write(model_id, split, seed, scores, adapter, metric_names, changes)
+
+    def add_answers(self, model_id: str, split: Split, scores: Sequence[float]) -> Run:
+        """A run with these scores."""
+        return self._write(model_id, split, None, np.array(scores), None, None, {})
+
+    def _write(
+        self,
+        model_id: str,
+        split: Split,
+        seed: int | None,
+        scores: NDArray[np.float64],
+        adapter: AdapterRecord | None,
+        metric_names: Sequence[str] | None,
+        changes: Mapping[str, Any],
+    ) -> Run:
+        n, labels = len(split.examples), np.array([example.label for example in split.examples])
         predicted = (scores > 0.5).astype(np.int64)
         ids = tuple(example.example_id for example in split.examples)
         clusters = None if split.examples[0].cluster is None else np.array([str(e.cluster) for e in split.examples])

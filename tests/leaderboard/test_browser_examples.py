@@ -212,3 +212,35 @@ def test_a_long_or_hostile_text_is_marked_as_text(opened: Opened) -> None:
         long = page.locator("#answer .review").nth(1)
         page.click("button:text-matches('Show all 20,000 characters')")
         assert long.locator(".content").text_content() == TEXTS[3][1]
+
+
+def test_an_example_is_linked_to_by_an_icon_that_stands_for_its_id(opened: Opened, with_texts: "Bench") -> None:
+    wanted = with_texts.examples["test"][70].example_id
+    with opened(f"{EXAMPLES}#split=test&a=tfidf&b=majority&page=2") as page:
+        link = page.locator("#answer a.linked").nth(20)
+        assert link.inner_text() == f"Link to this example {wanted}"
+        seen = link.locator("code").bounding_box()
+        assert seen is not None
+        assert seen["width"] <= 1, "the id is read aloud, not shown"
+        href = link.get_attribute("href")
+    with opened(f"{EXAMPLES}{href}") as page:
+        assert page.locator("#found").inner_text() == "1 of 300 examples, the linked one"
+        assert page.locator("#answer .title").inner_text() == "Review 70"
+        assert f"id={wanted}" in page.evaluate("location.hash")
+        page.click("button:text-is('Show all')")
+        assert listed(page) == 300
+
+
+def test_rows_on_which_models_disagree_have_an_edge_and_say_so(opened: Opened, board: "Board") -> None:
+    shares = [
+        np.mean([is_right(one) for one in outcomes_of(board, "test", model)[0]], axis=0) > 0.5
+        for model in ("tfidf", "majority")
+    ]
+    with opened(f"{EXAMPLES}#split=test&a=tfidf&b=majority") as page:
+        marked = page.locator("#answer tbody tr").evaluate_all("all => all.map(one => one.className)")
+        said = page.locator("#answer tbody tr").evaluate_all(
+            "all => all.map(one => one.innerText.includes('models disagree'))"
+        )
+    expected = (shares[0] != shares[1])[:50].tolist()
+    assert [one == "differ" for one in marked] == said == expected
+    assert 0 < sum(expected) < 50
