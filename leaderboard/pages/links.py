@@ -7,6 +7,7 @@ STYLE = "static/style.css"
 SCRIPT = "static/board.js"
 ICON = "static/icon.svg"
 THEME = "static/theme.js"
+DRAWER = "static/drawer.js"
 
 
 def model_file(suite: str, model_id: str) -> str:

@@ -49,7 +49,7 @@ def render(boards: Sequence[Board], examples: Mapping[str, Examples] = NO_EXAMPL
         for board in boards
         if board_examples.shown_sections(board, examples.get(board.suite.name, {}))
     }  # fmt: skip
-    static = {name: _static(name) for name in (links.STYLE, links.SCRIPT, links.ICON, links.THEME)}
+    static = {name: _static(name) for name in (links.STYLE, links.SCRIPT, links.ICON, links.THEME, links.DRAWER)}
     index, template = environment.get_template("index.html"), environment.get_template("model.html")
     files: dict[str, str | bytes] = {**static}
     if len(boards) != 1:

@@ -7,6 +7,7 @@ const form = document.getElementById("board-tools");
 const UNITS = { B: 1, kB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 };
 const EMPTY = { q: "", method: "", base: "", split: "", sort: "", order: "", columns: "" };
 let state = { ...EMPTY };
+let tell = () => {}; // the drawer's button how many filters are active
 
 const heads = (table) => [...table.tHead.rows[0].cells];
 const rowsOf = new Map(tables.map((table) => [table, [...table.tBodies[0].rows]]));
@@ -83,6 +84,7 @@ function show() {
   form.elements.namedItem("q").value = state.q;
   for (const name of ["method", "base", "split"]) form.elements.namedItem(name).value = state[name];
   for (const box of form.querySelectorAll("input[type=checkbox]")) box.checked = chosenColumns().has(box.value);
+  tell(["q", "method", "base", "split", "columns"].filter((name) => state[name]).length);
   form.querySelector("output").textContent = shown === all ? "" : `${shown} of ${all} rows`;
 }
 
@@ -140,6 +142,7 @@ if (form && tables.length) {
   form.addEventListener("submit", (event) => event.preventDefault());
   addEventListener("hashchange", () => { readAddress(); show(); });
   form.hidden = false;
+  tell = harnessDrawer(form);
   readAddress();
   show();
 }

@@ -72,8 +72,13 @@
 
   const chosen = () => Object.fromEntries(FIELDS.map((name) => [name, form[name].type === "checkbox" ? (form[name].checked ? "on" : "") : form[name].value]));
 
+  const tell = harnessDrawer(form);
+  const INACTIVE = { show: "any", label: "any", least: "", most: "", search: "", all: "" };
+  const active = (wanted) => Object.entries(INACTIVE).filter(([name, value]) => wanted[name] !== value).length;
+
   async function show() {
     const turn = ++asked, wanted = chosen();
+    tell(active(wanted));
     answer.setAttribute("aria-busy", "true");
     try {
       const split = splitOf(wanted.split);
