@@ -32,20 +32,26 @@ def commands(entries: Sequence[Entry]) -> str:
 def loading(entries: Sequence[Entry]) -> str:
     """A program that loads the first seed's weights with transformers and PEFT alone; empty where there are none."""
     record = next((record for entry in entries for record in entry.adapters), None)
-    if entries[0].backend not in ("peft", "prompt") or record is None:
-        return ""
-    if entries[0].backend == "prompt":
+    backend, base_id = entries[0].backend, entries[0].base_id
+    tokenizer = f'tokenizer = AutoTokenizer.from_pretrained("BASE")  # {base_id}\n'
+    if backend == "checkpoint" and any(entry.runs for entry in entries):
         return (
-            "from peft import PeftModel\n"
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
-            f'base = AutoModelForCausalLM.from_pretrained("BASE")  # {entries[0].base_id}\n'
-            f'model = PeftModel.from_pretrained(base, "{_folder(record)}").eval()\n'
-            'tokenizer = AutoTokenizer.from_pretrained("BASE")\n'
+            "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n"
+            'model = AutoModelForSequenceClassification.from_pretrained("BASE").eval()\n' + tokenizer
         )
+    if record is None or backend not in ("peft", "prompt", "transformer"):
+        return ""
+    if record.method == "full":
+        return (
+            "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n"
+            f'model = AutoModelForSequenceClassification.from_pretrained("{_folder(record)}").eval()\n' + tokenizer
+        )
+    is_asked = backend == "prompt"
+    kind, head = ("AutoModelForCausalLM", "") if is_asked else ("AutoModelForSequenceClassification", ", num_labels=2")
     return (
         "from peft import PeftModel\n"
-        "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n"
-        f'base = AutoModelForSequenceClassification.from_pretrained("BASE", num_labels=2)  # {entries[0].base_id}\n'
+        f"from transformers import {kind}, AutoTokenizer\n"
+        f'base = {kind}.from_pretrained("BASE"{head})  # {base_id}\n'
         f'model = PeftModel.from_pretrained(base, "{_folder(record)}").eval()\n'
         'tokenizer = AutoTokenizer.from_pretrained("BASE")\n'
     )
