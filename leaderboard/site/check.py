@@ -197,7 +197,7 @@ def _wrong_predictions(name: str, text: str, known: Mapping[str, Numbers]) -> tu
         packed = {
             run_id: np.frombuffer(base64.b64decode(answers), dtype="<u2") >> 15 for run_id, _, answers in value["runs"]
         }
-        has_labels = value["holds"] is None
+        has_labels = value.get("holds") is None
     except (ValueError, IndexError, KeyError, TypeError):
         return 0, [f"{name}: is not a data file"]
     problems = []
