@@ -501,35 +501,54 @@ def board(project: Project) -> "Board":
     return boards.read([project]).boards[0]
 
 
-def render(project: Project | Sequence[Project], folder: str | os.PathLike[str] = "site") -> Site:
+def render(
+    project: Project | Sequence[Project], folder: str | os.PathLike[str] = "site", *, url: str | None = None
+) -> Site:
     """Render the leaderboard of one or more projects as a static site; one that stands as it would be is left alone.
 
     Args:
         project: or several, whose suites' names differ.
         folder: where the site is written; made where it is absent.
+        url: where it will be published, so that its pages can name the picture that others show beside a link to them.
 
     Raises:
-        UsageError: something that `render` did not make is in the way.
+        UsageError: the url is no address of a website; something that `render` did not make is in the way.
         StoreError: there is no store, or something in it is not what was stored.
     """
     from leaderboard.site import unchanged
 
+    _check_url(url)
     projects = [project] if isinstance(project, Project) else project
     out, read = Path(folder), boards.read(projects)
     kept = projects[0].workspace.cache
-    inputs = unchanged.made_from(read.boards, read.examples)
+    inputs = unchanged.made_from(read.boards, read.examples, url)
     if (names := unchanged.standing(kept, inputs, out)) is not None:
         return Site(out, names, 0, read.warnings)
     from leaderboard.site import render as rendering  # draws plots: a second of imports
 
-    files = rendering.render(read.boards, read.examples)
+    files = rendering.render(read.boards, read.examples, url)
     changed = rendering.write(files, out)
     unchanged.keep(kept, inputs, out, files)
     return Site(out, tuple(sorted(files)), changed, read.warnings)
 
 
-def check_site(project: Project | Sequence[Project], folder: str | os.PathLike[str] = "site") -> "Checked":
+def _check_url(url: str | None) -> None:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url or "")
+    if url is not None and (
+        parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment
+    ):
+        raise UsageError(f"{url!r}: is no address of a website; give one such as https://example.org/board")
+
+
+def check_site(
+    project: Project | Sequence[Project], folder: str | os.PathLike[str] = "site", *, url: str | None = None
+) -> "Checked":
     """Recompute every number that a rendered site shows from the store, and compare its files with a new rendering.
+
+    Args:
+        project, folder, url: as it was rendered.
 
     Raises:
         UsageError: the folder is not there, or the projects have different stores.
@@ -549,7 +568,7 @@ def check_site(project: Project | Sequence[Project], folder: str | os.PathLike[s
     read = boards.read(projects)
     with opened(projects[0].db, read_only=True) as connection:
         known = sql_metrics.metrics_of(connection, check.run_ids(read.boards))
-    return check.check(rendering.render(read.boards, read.examples), read.boards, out, known)
+    return check.check(rendering.render(read.boards, read.examples, url), read.boards, out, known)
 
 
 def power(project: Project, *, assumption: "Assumption | None" = None, power: float = 0.8) -> "list[PowerEstimate]":

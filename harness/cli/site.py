@@ -24,6 +24,12 @@ def site(
         bool, typer.Option("--serve", help="Show it on 127.0.0.1, rendered again when store or suite change.")
     ] = False,
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Of --serve; 0 takes a free one.")] = 8000,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url", metavar="URL", help="Where it will be published: links to it then show its first answer."
+        ),
+    ] = None,
     device: Device = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
@@ -37,10 +43,10 @@ def site(
 
     projects = [api.open(path, db, device) for path in suites]
     if check:
-        return _check(projects, out, as_json)
+        return _check(projects, out, url, as_json)
 
     def build() -> api.Site:
-        made = api.render([api.open(path, db, device) for path in suites], out)
+        made = api.render([api.open(path, db, device) for path in suites], out, url=url)
         say_all(made.warnings)
         return made
 
@@ -58,11 +64,11 @@ def site(
     return 0
 
 
-def _check(projects: "list[Project]", out: Path, as_json: bool) -> int:
+def _check(projects: "list[Project]", out: Path, url: str | None, as_json: bool) -> int:
     from harness import api
     from harness.output.terminal import print_json, show
 
-    found = api.check_site(projects, out)
+    found = api.check_site(projects, out, url=url)
     if as_json:
         print_json({"out": str(out), "numbers": found.numbers, "files": found.files, "problems": list(found.problems)})
     else:

@@ -49,6 +49,11 @@ def examples_file(suite: str) -> str:
     return f"{suite}/examples/index.html"
 
 
+def share_file(suite: str) -> str:
+    """Path of the picture of a suite's first answer, for links to the board."""
+    return f"{suite}/badges/card.png"
+
+
 def choice(a: str, b: str | None = None, split_id: str | None = None) -> str:
     """Fragment of the address that makes the compare page or the example browser show these models."""
     chosen = {"split": split_id, "a": a, "b": b}

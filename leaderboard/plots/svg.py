@@ -335,6 +335,13 @@ def draw(spec: str) -> str:
     return vl_convert.vegalite_to_svg(spec)
 
 
+@lru_cache(maxsize=64)
+def png(svg: str) -> bytes:
+    """A drawing as a PNG of its own size."""
+    drawn: bytes = vl_convert.svg_to_png(svg, scale=1, ppi=72)
+    return drawn
+
+
 def _clean(element: ElementTree.Element) -> None:
     """Remove what a page does not need; make a mark's label its title, which browsers show as a tooltip."""
     element.tag = element.tag.removeprefix(_SVG)

@@ -23,6 +23,8 @@ from leaderboard.pages.examples import examples_rows
 from leaderboard.pages.index import suite_rows
 from leaderboard.pages.model import model_rows
 from leaderboard.pages.overview import suite_summary
+from leaderboard.pages.share import Share, share
+from leaderboard.plots.svg import png
 from leaderboard.site import data_files, downloads
 from leaderboard.site.unchanged import MANIFEST as MANIFEST
 
@@ -30,7 +32,9 @@ NO_EXAMPLES: Mapping[str, Examples] = MappingProxyType({})
 TOOL_FILES = ("static/tool.css", "static/stats.js", "static/data.js", "static/compare.js", "static/examples.js")
 
 
-def render(boards: Sequence[Board], examples: Mapping[str, Examples] = NO_EXAMPLES) -> dict[str, str | bytes]:
+def render(
+    boards: Sequence[Board], examples: Mapping[str, Examples] = NO_EXAMPLES, url: str | None = None
+) -> dict[str, str | bytes]:
     """The whole site by relative path: text, except for Parquet files, which are bytes.
 
     The board of a single suite is the index page. Several suites have one in each one's folder, and an index of all.
@@ -38,12 +42,15 @@ def render(boards: Sequence[Board], examples: Mapping[str, Examples] = NO_EXAMPL
     Args:
         boards: one per suite.
         examples: by suite name; a suite without them has no compare page and no example browser.
+        url: where the site will be; without it, pages name no picture for links to them, since that needs an address.
 
     Raises:
         UsageError: two suites have the same name, one has a name that the site reserves, or a model that of a page.
     """
     _check_names(boards)
     environment = _environment()
+    pictures = {board.suite.name: share(board) for board in boards}
+    environment.globals["share_of"] = lambda suite: _shared(pictures.get(suite), url)
     tools = {
         board.suite.name
         for board in boards
@@ -61,6 +68,8 @@ def render(boards: Sequence[Board], examples: Mapping[str, Examples] = NO_EXAMPL
         root = "../" * place.count("/")
         files[place] = _page(index, suite=rows, choices=choices([board]), tools=tools, root=root)
         files |= downloads.files(board) | _badges(environment, board)
+        if (picture := pictures[board.suite.name]) is not None:
+            files[picture.file] = png(_page(environment.get_template("card.svg"), card=picture))
         suite_digest = board.suite.digest
         for model in board.suite.model:
             page = model_rows(board, model, suite_digest, examples.get(board.suite.name, {}), place)
@@ -70,6 +79,11 @@ def render(boards: Sequence[Board], examples: Mapping[str, Examples] = NO_EXAMPL
         if board.suite.name in tools:
             files |= _tools(environment, board, examples[board.suite.name], place)
     return files
+
+
+def _shared(picture: Share | None, url: str | None) -> tuple[str, str] | None:
+    """Absolute address of a suite's picture, and the words that stand for it; None where either is missing."""
+    return None if picture is None or url is None else (f"{url.rstrip('/')}/{links.href(picture.file)}", picture.alt)
 
 
 def _board_file(board: Board, boards: Sequence[Board]) -> str:
