@@ -195,3 +195,15 @@ def test_rows_with_one_text_share_an_answer_and_two_different_ones_are_refused(
     write_csv(tmp_path / "a.csv", ["t", "p"], [[texts[0], 0.2], [texts[0], 0.3], [texts[1], 0.1]])
     found = given(model_of(tmp_path, {"text": "t", "score": "p"}), TEXT, [split], places_of(tmp_path))
     assert "answers 2 times for 2 row" in found.problems["test"]
+
+
+def test_the_words_of_answers_from_elsewhere_are_not_explained_and_the_others_are(
+    world: World, examples: list[Any]
+) -> None:
+    write_csv(world.suite.parent / "a.csv", ["text", "p"], [[e.content, 0.75] for e in examples])
+    declare(world, "a.csv", '{ text = "text", score = "p" }')
+    result = world.evaluate("--model", "elsewhere", "--model", "tfidf", "--explain")
+    assert result.exit_code == 0, result.stderr
+    said = " ".join(result.stderr.split())
+    assert "elsewhere: its words are not explained: its answers were given elsewhere" in said
+    assert "explained 12 examples, already stored 0" in said
