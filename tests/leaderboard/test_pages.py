@@ -30,6 +30,7 @@ EXPECTED = Expected(
 )
 BADGES = ("gates", "gates/tfidf", "gates/tiny+lora", "lead/tiny+ia3", "lead/tiny+lora")
 SCRIPTS = [
+    {"src": "static/drawer.js", "defer": ""},
     {"src": "static/board.js", "defer": ""},
     {"src": "static/theme.js"},
     {"src": "../static/theme.js"},
@@ -89,6 +90,7 @@ def test_there_is_an_index_a_style_sheet_and_a_page_per_declared_model(site: dic
         "demo/tiny.html",
         "index.html",
         "static/board.js",
+        "static/drawer.js",
         "static/icon.svg",
         "static/style.css",
         "static/theme.js",
@@ -155,7 +157,8 @@ def test_nothing_is_loaded_from_the_network_and_nothing_is_executed(site: dict[s
         scripts = re.findall(r"<script[^>]*>", text) if name.endswith(".html") else []
         root = "" if name == "index.html" else "../"
         theme = [f'<script src="{root}static/theme.js">'] if name.endswith(".html") else []
-        board = ['<script src="static/board.js" defer>'] if name == "index.html" else []
+        tools = [f'<script src="static/{script}.js" defer>' for script in ("drawer", "board")]
+        board = tools if name == "index.html" else []
         assert scripts == [*theme, *board], name
         assert not re.search(r"\son\w+=", text), name
 
