@@ -27,6 +27,7 @@ ACROSS = ("aten::copy_", "aten::_to_copy", "aten::_copy_from")
 """Operations that take a tensor from one device to another."""
 READS = ("aten::_local_scalar_dense", "aten::item")
 """Operations for whose result a device must be waited for, besides copies to the processor."""
+_DATA: Any = torch.Tensor.data
 _kept: list[Any] = []
 _limits: dict[str, int] = {}
 
@@ -54,6 +55,16 @@ class OnStandIn(torch.Tensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _run(func, args, kwargs or {})
+
+    @property
+    def data(self) -> Any:
+        """The numbers without their history; a module that gets another format sets them."""
+        return _DATA.__get__(self)
+
+    @data.setter
+    def data(self, new: Any) -> None:
+        self.held = new.held
+        _DATA.__set__(self, new)
 
     def tolist(self) -> Any:
         """Numbers of the tensor; torch refuses that for subclasses, but not for devices."""

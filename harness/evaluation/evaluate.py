@@ -32,7 +32,7 @@ from harness.evaluation.occlusion import Explanation
 from harness.evaluation.scoring import Job
 from harness.evaluation.shards import Task
 from harness.evaluation.weights import FoundWeights
-from harness.models import device
+from harness.models import device, nf4
 from harness.models.classifier import CARD
 from harness.progress import Progress
 from harness.records import Forgetting, Occlusion, Outcomes, Place, Split
@@ -82,6 +82,7 @@ def bring_up_to_date(
     models.check_installed(wanted)
     inputs = gather(suite, workspace, bases_of(suite, model_ids=[declared.id for declared in wanted]))
     _check_convertible(suite, wanted, inputs)
+    _check_quantised(inputs)
     asked = _Asked(suite, inputs, workspace, split_ids, without, limit, fresh, explain, uuid.uuid4().hex)
     expectations.note(suite, asked.splits, workspace)
     scheduler = Scheduler(map_unordered)
@@ -210,6 +211,12 @@ async def _bring_up_to_date(asked: _Asked, chain: Sequence[Model], scheduler: Sc
 
 def _adapters_of(wanted: Sequence[Model]) -> set[str]:
     return {used for declared in wanted if (used := getattr(declared, "adapter", None)) is not None}
+
+
+def _check_quantised(inputs: ResolvedInputs) -> None:
+    """Check that quantised bases can be computed on the chosen device, before anything is trained on them."""
+    if inputs.device != device.PROCESSOR and any(base.quantisation for base in inputs.bases.values()):
+        nf4.check_device(inputs.device)
 
 
 def _check_convertible(suite: Suite, wanted: Sequence[Model], inputs: ResolvedInputs) -> None:

@@ -86,13 +86,16 @@ def as_variant(model: Model, variant: str) -> Model:
     return model.model_copy(update=chosen)
 
 
-def supported(model: Model, variants: Sequence[str], *, can_calibrate: bool) -> list[str]:
+def supported(model: Model, variants: Sequence[str], *, can_calibrate: bool, in_4_bits: bool = False) -> list[str]:
     """Select the variants that a model can be computed in. Language models are asked with torch alone.
 
     Args:
         can_calibrate: the rows on which its weights were trained are available.
+        in_4_bits: its base is, which is neither merged nor converted.
     """
     found = [variant for variant in variants if can_calibrate or not variant.endswith("int8")]
+    if in_4_bits:
+        found = [variant for variant in found if variant != MERGED and not variant.startswith("openvino")]
     return [one for one in found if not (isinstance(model, PromptModel) and one.startswith("openvino"))]
 
 

@@ -115,7 +115,8 @@ def checks(
     sample, made = parity.sample(suite, materials.splits), list[Check]()
     for model in models:
         can_calibrate = evaluation_weights.can_calibrate(suite, model)
-        chosen = parity.supported(model, variants, can_calibrate=can_calibrate)
+        in_4_bits = evaluation_weights.is_quantised(suite, model)
+        chosen = parity.supported(model, variants, can_calibrate=can_calibrate, in_4_bits=in_4_bits)
         chosen = (
             chosen
             if variants

@@ -269,6 +269,12 @@ def can_calibrate(suite: Suite, model: Model) -> bool:
     return isinstance(adapter_of(suite, model), Adapter)
 
 
+def is_quantised(suite: Suite, model: Model) -> bool:
+    """Report whether the base of a model's adapter is declared in 4 bits."""
+    adapter = adapter_of(suite, model)
+    return adapter is not None and by_id(suite.base, adapter.base).quantisation is not None
+
+
 def recipes(suite: Suite, model: Model, inputs: ResolvedInputs, found: FoundWeights) -> dict[int | None, Recipe]:
     """Make the recipe of a model for each of its seeds.
 

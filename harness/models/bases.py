@@ -6,14 +6,14 @@ and nothing else.
 """
 
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from harness.artifacts import atomic, digest, hub, package_index
 from harness.errors import DataError
-from harness.models import adapter_files, base_config, gguf, weight_files
+from harness.models import adapter_files, base_config, gguf, nf4, weight_files
 from harness.suite.schema import Base, HubBase, PackageBase, PathBase, WheelBase
 
 CONFIG, TOKENIZER_CONFIG = base_config.CONFIG, base_config.TOKENIZER_CONFIG
@@ -37,9 +37,12 @@ class ResolvedBase:
     folder: Path
     """Holds the verified files and nothing else."""
     digest: str
-    """SHA-256 over weights, configuration and tokenizer."""
+    """SHA-256 over weights, configuration and tokenizer; of a quantised base, also over the way of quantising it."""
     origin: str | None = None
-    """Form that its weights had before they were dequantised, for display; None for plain weights."""
+    """Forms that its weights had before they were dequantised, and in which they are computed, for display; None for
+    plain weights."""
+    quantisation: str | None = None
+    """`nf4` if its linear layers are loaded in 4 bits."""
 
 
 def resolve(base: Base, suite_dir: Path, cache: Path) -> ResolvedBase:
@@ -52,10 +55,13 @@ def resolve(base: Base, suite_dir: Path, cache: Path) -> ResolvedBase:
 
     Raises:
         FetchError: the hub does not serve it.
+        UsageError: it is to be quantised or dequantised, and the package that does so is not installed.
         DataError: it is not installed, missing, not the pinned one, has links out of its folder, or has a configuration
             that names other files or code, or asks for more than its weights hold.
     """
     who = f"base {base.id}"
+    if base.quantisation is not None:
+        nf4.check_installed(who)
     if isinstance(base, HubBase):
         repo = _repo(base, cache)
         there = hub.listing(repo, who)
@@ -73,10 +79,15 @@ def resolve(base: Base, suite_dir: Path, cache: Path) -> ResolvedBase:
     weight_files.check(folder, who)
     base_config.check(folder, who)
     identity = [*_BESIDE, *weight_files.names(folder, who)]
-    view = _view(folder, identity, cache, who, check=lambda made: base_config.check_size(made, who))
+    notes = {} if base.quantisation is None else {nf4.NOTE: nf4.CONTENT}
+    view = _view(folder, identity, cache, who, check=lambda made: base_config.check_size(made, who), notes=notes)
     if (folder / gguf.ORIGIN).is_file():
-        return ResolvedBase(base.id, view, gguf.identity(folder), gguf.origin(folder))
-    return ResolvedBase(base.id, view, digest.of_files(folder, identity))
+        found, origin = gguf.identity(folder), gguf.origin(folder)
+    else:
+        found, origin = digest.of_files(folder, identity), None
+    if base.quantisation is None:
+        return ResolvedBase(base.id, view, found, origin)
+    return ResolvedBase(base.id, view, nf4.identity(found), nf4.origin(origin), base.quantisation)
 
 
 def _fetched(repo: hub.Repo, there: Collection[str], who: str) -> Path:
@@ -228,21 +239,28 @@ def check_has_tokenizer(names: Iterable[str], where: str) -> None:
 
 
 def _view(
-    folder: Path, names: Collection[str], cache: Path, who: str, check: Callable[[Path], None] | None = None
+    folder: Path,
+    names: Collection[str],
+    cache: Path,
+    who: str,
+    check: Callable[[Path], None] | None = None,
+    notes: Mapping[str, bytes] | None = None,
 ) -> Path:
     """A folder with those of the named files that another folder has, and nothing else.
 
     Args:
         check: called once on a new view, before it is used.
+        notes: further files, by name.
     """
     linked = {name: (folder / name).resolve() for name in names if (folder / name).is_file()}
-    written = {}
+    written: dict[str, bytes] = {}
     if TOKENIZER_CONFIG in linked:
         changed = base_config.without_file_names(linked[TOKENIZER_CONFIG], who)
         if changed is not None:
             del linked[TOKENIZER_CONFIG]
             written[TOKENIZER_CONFIG] = changed
-    made_of = [str(folder.resolve()), sorted(linked), digest.of_files(folder, [CONFIG, *written])]
+    made_of = [str(folder.resolve()), sorted(linked), digest.of_files(folder, [CONFIG, *written]), *(notes or ())]
+    written |= notes or {}
     view = cache.absolute() / "bases" / digest.of_json(made_of)[:32]
     if not _is_as_made(view, linked, written):
         with atomic.whole_folder(view, lambda there: _is_as_made(there, linked, written)) as fresh:

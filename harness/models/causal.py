@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from harness.models import device, padding
 from harness.models.encoding import one_thread, passes
@@ -88,7 +89,7 @@ class Likelihoods:
             return torch.stack(columns, dim=1)
         batch, n = self._batch(tails), len(self.prefix) * with_prefix
         lengths = batch["attention_mask"].sum(1)
-        cache = self._cache(len(tails)) if with_prefix else DynamicCache() if longer else None
+        cache = self._cache(len(tails), goes_on=longer) if with_prefix else DynamicCache() if longer else None
         given: dict[str, Any] = {"past_key_values": cache, "use_cache": True} if cache is not None else {}
         first = log_probabilities(self._logits(batch, **given)[:, 0])
         columns = [first[:, answer[0]] for answer in answers]
@@ -124,8 +125,12 @@ class Likelihoods:
     def _batch(self, rows: Sequence[Row]) -> Batch:
         return self.batching.batch(rows, device.of(self.network))
 
-    def _cache(self, count: int) -> Any:
-        """Keys and values of the prefix for `count` prompts, without copying them."""
+    def _cache(self, count: int, *, goes_on: bool = True) -> Any:
+        """Keys and values of the prefix for `count` prompts, without copying them.
+
+        Args:
+            goes_on: keys and values of the prompts are added, to continue from them.
+        """
         if not self.kept:
             cache: Any = DynamicCache()
             where = device.of(self.network)
@@ -133,14 +138,26 @@ class Likelihoods:
                 self.network(input_ids=torch.tensor([self.prefix], device=where), past_key_values=cache, use_cache=True)
             self.kept.extend(cache.layers)
         shared = DynamicCache()
-        shared.layers.extend(_repeated(layer, count) for layer in self.kept)  # from tensors, a cache would copy them
+        # From tensors, a cache would copy them.
+        shared.layers.extend(_repeated(layer, count, goes_on=goes_on) for layer in self.kept)
         return shared
 
 
-def _repeated(layer: Any, count: int) -> Any:
+class _ReadOnce(DynamicLayer):  # type: ignore[no-untyped-call]  # untyped there
+    """A layer of a cache to which nothing is added: keys and values of the prompts last for one layer's attention."""
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
+        """The keys and values of prefix and prompts."""
+        kept: Any = self
+        return torch.cat([kept.keys, key_states], dim=-2), torch.cat([kept.values, value_states], dim=-2)
+
+
+def _repeated(layer: Any, count: int, *, goes_on: bool) -> Any:
     """A layer of a cache with one prompt's keys and values for several prompts, which share them."""
     made = copy(layer)
     made.keys, made.values = (one.expand(count, -1, -1, -1) for one in (layer.keys, layer.values))
+    if not goes_on and type(layer) is DynamicLayer:
+        made.__class__ = _ReadOnce
     return made
 
 

@@ -259,17 +259,22 @@ def free_bytes(kind: str) -> int | None:
     return int(module.mem_get_info()[0]) if hasattr(module, "mem_get_info") else None
 
 
-def check_memory(n_numbers: int, bytes_each: int, what: Path) -> None:
+def check_memory(n_numbers: int, n_bytes: int, how: str, what: Path) -> None:
     """Check that a network's weights fit into this machine's memory, before they are loaded.
+
+    Args:
+        n_numbers: number of weights.
+        n_bytes: bytes that they take.
+        how: their format, in words.
 
     Raises:
         RunError: they do not.
     """
-    has, needs = memory_bytes(), n_numbers * bytes_each
-    if has is not None and needs > has:
+    has = memory_bytes()
+    if has is not None and n_bytes > has:
         raise RunError(
-            f"{what}: its {n_numbers:,} weights take {needs / 2**30:.1f} GiB in {8 * bytes_each} bits each, but this "
-            f"machine has {has / 2**30:.1f} GiB of memory; choose a smaller base or a larger machine"
+            f"{what}: its {n_numbers:,} weights take {n_bytes / 2**30:.1f} GiB {how}, but this machine has "
+            f"{has / 2**30:.1f} GiB of memory; choose a smaller base or a larger machine"
         )
 
 

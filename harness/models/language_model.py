@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -13,17 +12,17 @@ from transformers import (
 )
 
 from harness.errors import RunError
-from harness.models import device, transformer, weight_files
+from harness.models import own_format, transformer
 
 _REMEDY = "declare a base that is one, or score this one with a probe or an adapter"
 
 
-def causal(folder: Path, *, attention: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:
-    """The base as a causal language model in evaluation mode, with every weight from its file.
+def causal(folder: Path, *, attention: str = "sdpa", keeps: bool = True) -> Any:
+    """The base as a causal language model, computing in float32, in evaluation mode, every weight from its file.
 
     Args:
         attention: the kernel, if the architecture has it; else the one that every architecture has.
-        dtype: number format of its weights.
+        keeps: as for `own_format.load`.
 
     Raises:
         RunError: the architecture has no such model, is an encoder, or the checkpoint lacks the output layer.
@@ -36,11 +35,11 @@ def causal(folder: Path, *, attention: str = "sdpa", dtype: torch.dtype = torch.
             f"{folder}: {config.model_type!r} is an encoder, which sees the whole text and cannot continue it; "
             f"{_REMEDY}"
         )
-    return _loaded(AutoModelForCausalLM, folder, config, kernel(folder, attention), dtype)
+    return _loaded(AutoModelForCausalLM, folder, config, kernel(folder, attention), keeps=keeps)
 
 
 def masked(folder: Path) -> Any:
-    """The base as a masked language model in float32 and evaluation mode, with every weight from its file.
+    """The base as a masked language model, computing in float32, in evaluation mode, every weight from its file.
 
     Raises:
         RunError: the architecture has no such model, or the checkpoint lacks its head.
@@ -59,16 +58,8 @@ def kernel(folder: Path, preferred: str = "sdpa") -> str:
     return preferred if kind._supports_sdpa else "eager"
 
 
-def _loaded(auto: Any, folder: Path, config: Any, attention: str, dtype: torch.dtype = torch.float32) -> Any:
-    device.check_memory(weight_files.count(folder), dtype.itemsize, folder)
-    model, report = auto.from_pretrained(
-        folder,
-        dtype=dtype,
-        local_files_only=True,
-        trust_remote_code=False,
-        attn_implementation=attention,
-        output_loading_info=True,
-    )
+def _loaded(auto: Any, folder: Path, config: Any, attention: str, *, keeps: bool = True) -> Any:
+    model, report = own_format.load(auto, folder, keeps=keeps, attn_implementation=attention)
     is_tied = config.get_text_config().tie_word_embeddings
     tied = set(getattr(model, "all_tied_weights_keys", None) or {}) if is_tied else set()
     lost = sorted(set(report["missing_keys"]) - tied)

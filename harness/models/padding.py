@@ -100,7 +100,7 @@ def settle(network: Any, rows: Sequence[Row], pad_ids: Iterable[int | None], ask
     """
     inner, was_training = _inner(network), network.training
     config = inner.config.get_text_config()
-    as_it_came, vocabulary = config.pad_token_id, inner.get_input_embeddings().weight.shape[0]
+    as_it_came, vocabulary = config.pad_token_id, vocabulary_size(inner)
     network.eval()
     try:
         with torch.no_grad():
@@ -119,6 +119,13 @@ def settle(network: Any, rows: Sequence[Row], pad_ids: Iterable[int | None], ask
         if of(network) is None:
             config.pad_token_id = as_it_came
         network.train(was_training)
+
+
+def vocabulary_size(network: Any) -> int:
+    """Number of token ids that a network has embeddings for."""
+    embeddings = network.get_input_embeddings()
+    size: int = getattr(embeddings, "num_embeddings", None) or embeddings.weight.shape[0]
+    return size
 
 
 def _inner(network: Any) -> Any:

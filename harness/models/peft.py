@@ -9,13 +9,19 @@ from typing import Any, TypeAlias
 
 import peft as library
 import torch
-from peft import PeftModel, PeftModelForCausalLM, PeftModelForSequenceClassification, get_peft_model_state_dict
+from peft import (
+    PeftModel,
+    PeftModelForCausalLM,
+    PeftModelForSequenceClassification,
+    TaskType,
+    get_peft_model_state_dict,
+)
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from harness.errors import AdapterError
-from harness.models import adapter_files, device, language_model, variants, weight_files
+from harness.models import adapter_files, device, language_model, nf4, own_format, variants, weight_files
 from harness.models.adapter_files import CONFIG, WEIGHTS
 from harness.models.classifier import Classifier, ModelInputs
 from harness.models.encoding import Encoded, settle, trial
@@ -64,7 +70,8 @@ def peft(model: PeftDeclaration, ingredients: ModelInputs) -> Classifier:
 
 
 def network(ingredients: ModelInputs) -> Any:
-    """The base with the adapter on it, in float32; the adapter is provably loaded, and answers as its card records."""
+    """The base with the adapter on it, computing in float32; the adapter is provably loaded, and answers as its card
+    records."""
     loaded = device.place(with_adapter(ingredients.base, ingredients.adapter), ingredients.device)
     check_positions(loaded, ingredients.max_length)
     settle(loaded, ingredients.base, ingredients.max_length)
@@ -74,7 +81,7 @@ def network(ingredients: ModelInputs) -> Any:
 
 
 def with_adapter(base_dir: Path, adapter_dir: Path, task: str | None = None) -> Any:
-    """The base with the adapter of a folder on it, in float32. Only safetensors and plain JSON are read.
+    """The base with the adapter of a folder on it, computing in float32. Only safetensors and plain JSON are read.
 
     Args:
         task: `causal_lm` for the base as a language model; None for the base with a classification head.
@@ -87,14 +94,22 @@ def with_adapter(base_dir: Path, adapter_dir: Path, task: str | None = None) -> 
         raise AdapterError(f"{adapter_dir}: has no {WEIGHTS}; other weight formats are not read")
     config, on_disk = _configured(adapter_dir, task), _tensors(adapter_dir)
     _check_size(config, on_disk, adapter_dir)
+    changed = changes_base(config)
+    if changed is not None and nf4.is_asked(base_dir):
+        raise AdapterError(f"{adapter_dir}: {changed}, {NOT_IN_NF4}")
     # A fresh head is overwritten by the adapter's own; the proof ensures that its seed cannot show in a score. An
     # adapter without a head may have been trained on the one that its base brings.
-    base: Any = untrained(base_dir, seed=0, head="kept") if task is None else language_model.causal(base_dir)
+    keeps = changed is None
+    base: Any = (
+        untrained(base_dir, seed=0, head="kept", keeps=keeps)
+        if task is None
+        else language_model.causal(base_dir, keeps=keeps)
+    )
     of_base = list(base.parameters())
     # A language model's output layer is the base's own, and proven to be whole on loading.
     head = {} if task else {f".{name}": tuple(base.get_parameter(name).shape) for name in head_names(base)}
     try:
-        with without_known_warnings(), torch.random.fork_rng(devices=[]):
+        with without_known_warnings(), torch.random.fork_rng(devices=[]), own_format.formats_alone():
             torch.manual_seed(0)
             mapping = {} if config.is_prompt_learning else getattr(base, "_checkpoint_conversion_mapping", {})
             of_task = PeftModelForCausalLM if task else PeftModelForSequenceClassification
@@ -114,6 +129,35 @@ def with_adapter(base_dir: Path, adapter_dir: Path, task: str | None = None) -> 
         raise AdapterError(f"{adapter_dir}: cannot be loaded onto its base ({reason[:500]})") from problem
     _check_trained(on_disk, fresh, network, of_base, adapter_dir)
     return network.eval()
+
+
+BESIDE = ("LORA", "IA3")
+"""Methods whose weights stand beside those of the base."""
+_PLAIN_BEGINNINGS = ("true", "false", "gaussian", "none")
+_HEADS = {"classifier", "classification_head", "head", "logits_proj", "pre_classifier", "score", "sequence_summary"}
+"""Names of heads that are no names within a base; a `pooler` is part of some bases."""
+NOT_IN_NF4 = "which a base with quantisation = 'nf4' does not allow; use a plain LoRA, or a base without quantisation"
+
+
+def changes_base(config: Any) -> str | None:
+    """The part of PEFT's configuration that changes, reads or copies weights of the base; None if there is none.
+
+    Beneath all other adapters the base's weights may stay in the format in which they are kept.
+    """
+    if config.peft_type not in BESIDE:
+        return f"the method {config.peft_type.lower()} may change weights of the base"
+    set_ = [
+        name
+        for name in ("use_dora", "trainable_token_indices", "target_parameters", "layer_replication", "use_qalora")
+        if getattr(config, name, None)
+    ]
+    if str(getattr(config, "init_lora_weights", None)).lower() not in _PLAIN_BEGINNINGS:
+        set_.append("init_lora_weights")
+    if getattr(config, "bias", "none") != "none":
+        set_.append("bias")
+    if set(config.modules_to_save or ()) - (_HEADS if config.task_type != TaskType.CAUSAL_LM else set()):
+        set_.append("modules_to_save")
+    return f"{set_[0]} = {getattr(config, set_[0])!r} changes or reads weights of the base" if set_ else None
 
 
 def _configured(folder: Path, task: str | None) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import AutoModel
 
-from harness.models import device, encoding, transformer, variants, weight_files
+from harness.models import device, encoding, own_format, transformer, variants
 from harness.models.classifier import Classifier, ModelInputs, Scores
 from harness.progress import Advance
 from harness.stats.inference import Floats
@@ -21,13 +21,10 @@ class Probe:
         from sklearn.linear_model import LogisticRegression
 
         self.folder, self.max_length = ingredients.base, ingredients.max_length
-        device.check_memory(weight_files.count(self.folder), torch.float32.itemsize, self.folder)
-        self.encoder: Any = AutoModel.from_pretrained(
-            self.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-        )
-        self.encoder = device.place(self.encoder, ingredients.device)
+        loaded, _ = own_format.load(AutoModel, self.folder)
+        self.encoder: Any = device.place(loaded, ingredients.device)
         encoding.settle(self.encoder, self.folder, self.max_length, _mean_state)
-        self.encoder = self.encoder.to(variants.DTYPES[model.precision]).eval()
+        self.encoder = own_format.rounded(self.encoder, variants.DTYPES[model.precision]).eval()
         self.shared = transformer.layers_of_base(self.encoder, ingredients)
         self.normalise = model.normalise
         self.head = LogisticRegression(C=model.C, max_iter=1000)

@@ -17,6 +17,7 @@ from harness.models import (
     kept_likelihoods,
     language_model,
     own_format,
+    padding,
     peft,
     tokens,
     transformer,
@@ -155,7 +156,7 @@ def settled(model: Any, frame: Frame) -> causal.Likelihoods:
 
 
 def _check_vocabulary(model: Any, frame: Frame, rows: Sequence[Sequence[int]]) -> None:
-    known = model.get_input_embeddings().weight.shape[0]
+    known = padding.vocabulary_size(model)
     if (largest := max(max(row, default=0) for row in [*rows, *frame.answers])) >= known:
         raise RunError(
             f"{frame.folder}: the tokenizer gives token id {largest}, but the network has embeddings for {known}: "
@@ -179,10 +180,6 @@ def prompt(model: PromptModel, ingredients: ModelInputs) -> Classifier:
     """Load the language model, with its adapter if it has one, prove how it can be asked fast, and calibrate it."""
     if model.task == "masked_lm":
         return _filling(model, ingredients)
-    if model.precision == "bf16" and (narrow := _in_own_format(ingredients)) is not None:
-        with own_format.in_float32(narrow):
-            asked, frame = _settled(narrow, ingredients)
-        return _ready(model, ingredients, asked, frame, narrow.to(variants.DTYPES[model.precision]))
     loaded = network(ingredients)
     once = iter([loaded])
 
@@ -200,30 +197,11 @@ def merged(model: PromptModel, ingredients: ModelInputs) -> Classifier:
 
 def _asked(model: PromptModel, ingredients: ModelInputs, loaded: Any, variant: Callable[[Any], Any]) -> Classifier:
     """Prove in float32 how a network can be asked, and ask a variant of it."""
-    asked, frame = _settled(loaded, ingredients)
-    return _ready(model, ingredients, asked, frame, variant(loaded))
-
-
-def _settled(loaded: Any, ingredients: ModelInputs) -> tuple[causal.Likelihoods, Frame]:
     frame = framed(ingredients.asked, loaded, ingredients)
-    return settled(loaded, frame), frame
-
-
-def _ready(
-    model: PromptModel, ingredients: ModelInputs, asked: causal.Likelihoods, frame: Frame, variant: Any
-) -> Classifier:
-    asked.network = variant
+    asked = settled(loaded, frame)
+    asked.network = variant(loaded)
     asked.kept.clear()  # keys and values of the prefix as the proof computed them
     return Prompted(asked, frame, model.calibration, ingredients.asked.rows, ingredients.likelihoods_dir)
-
-
-def _in_own_format(ingredients: ModelInputs) -> Any:
-    """The base with its weights in bfloat16, if its file has them so; None otherwise, and for an adapter, which is
-    merged in float32."""
-    if ingredients.adapter_dir is not None or not own_format.is_bf16(ingredients.base):
-        return None
-    loaded = language_model.causal(ingredients.base, dtype=torch.bfloat16)
-    return device.place(loaded, ingredients.device) if own_format.has_wide_buffers(loaded) else None
 
 
 def _filling(model: PromptModel, ingredients: ModelInputs) -> Classifier:
@@ -236,7 +214,7 @@ def _filling(model: PromptModel, ingredients: ModelInputs) -> Classifier:
     _check_vocabulary(loaded, frame, [*rows, frame.ending])
     special = [getattr(made, f"{name}_token_id") for name in ("pad", "eos", "unk", "bos")]
     asked = cloze.settle(loaded, rows, special, made.mask_token_id, frame.ending)
-    asked.network = loaded.to(variants.DTYPES[model.precision])
+    asked.network = own_format.rounded(loaded, variants.DTYPES[model.precision])
     return Prompted(asked, frame, model.calibration, given.rows, ingredients.likelihoods_dir)
 
 

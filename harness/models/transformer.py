@@ -13,7 +13,7 @@ import transformers
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoConfig, AutoModelForSequenceClassification
 
 from harness.errors import AdapterError, RunError
-from harness.models import device, padding, variants, weight_files
+from harness.models import device, own_format, padding, variants, weight_files
 from harness.models.classifier import CARD, Classifier, ModelInputs, Scores
 from harness.models.encoding import TOKENS_PER_PASS, Encoded, encode, forward_all, one_thread, settle, trial
 from harness.models.speedups import allocator, first_token, shared_layers
@@ -25,6 +25,9 @@ _POSITIONS = ("position_embeddings", "embed_positions", "wpe")
 """Names of tables of learned positions."""
 PROBE_TOLERANCE = 1e-3
 """Largest difference of a probability between training's attention kernel and scoring's, both in float32."""
+
+MOST_SHARED = 2**26
+"""Weights of a base that is kept in its own format, and loaded a second time to share its layers: 128 MiB in bf16."""
 
 # New, missing and unused tensors of a checkpoint are checked below, name by name; the library's report would advise
 # training every head, for models whose point is that it was not trained.
@@ -103,28 +106,27 @@ def untrained(
     *,
     attention: str = "sdpa",
     head: Literal["fresh", "refused", "kept"] = "fresh",
+    keeps: bool = True,
 ) -> torch.nn.Module:
-    """The base in float32 with a two-label head drawn from `seed`; the global generator is left unchanged.
+    """The base, computing in float32, with a two-label head drawn from `seed`; the global generator is left unchanged.
 
     Args:
         attention: the kernel, if the architecture has it; else the one that every architecture has.
         head: treatment of a head that the checkpoint brings: a fresh one is drawn in its place; or it is refused; or
             it is kept, as far as it has the right shape, for an adapter that was trained on it.
+        keeps: as for `own_format.load`.
 
     Raises:
         RunError: the checkpoint lacks more than a head, or brings a head where one is refused.
     """
-    device.check_memory(weight_files.count(folder), torch.float32.itemsize, folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, report = AutoModelForSequenceClassification.from_pretrained(
+        model, report = own_format.load(
+            AutoModelForSequenceClassification,
             folder,
+            keeps=keeps,
             num_labels=2,
-            dtype=torch.float32,
-            local_files_only=True,
-            trust_remote_code=False,
             attn_implementation=kernel(folder, attention),
-            output_loading_info=True,
             ignore_mismatched_sizes=True,  # a head for another number of labels is checked below
         )
         _check_encoder(model, report, folder)
@@ -235,14 +237,11 @@ def trained(folder: Path) -> torch.nn.Module:
     Raises:
         RunError: the file's tensors and the model's parameters differ in a name or a value.
     """
-    device.check_memory(weight_files.count(folder), torch.float32.itemsize, folder)
-    model, report = AutoModelForSequenceClassification.from_pretrained(
+    model, report = own_format.load(
+        AutoModelForSequenceClassification,
         folder,
-        dtype=torch.float32,
-        local_files_only=True,
-        trust_remote_code=False,
+        keeps=False,
         attn_implementation=kernel(folder),
-        output_loading_info=True,
         ignore_mismatched_sizes=True,  # mismatches are reported below
     )
     differing = sorted({*report["missing_keys"], *report["unexpected_keys"]})
@@ -314,25 +313,30 @@ def classifier(made: Any, ingredients: ModelInputs, reading: Reading = as_two) -
 
 
 def layers_of_base(network: Any, ingredients: ModelInputs) -> shared_layers.SharedLayers | None:
-    """The lower layers of a network that are the same as its base's."""
+    """The lower layers of a network that are the same as its base's. To compare them, the base is loaded once more, so
+    nothing is shared where a large one is kept in its own format to save memory."""
     folder, kept_in = ingredients.base_dir, ingredients.states_dir
     if folder is None or not isinstance(network, torch.nn.Module) or not device.is_processor(device.of(network)):
+        return None
+    if own_format.is_kept(network) and own_format.n_numbers(network) > MOST_SHARED:
         return None
     changed_ns = weight_files.changed_ns(folder)
     with one_thread():
         batch = trial(folder, network)  # first, because it settles the batching
         batching = padding.settled(network)
-        return shared_layers.found(network, lambda dtype: _of_base(folder, dtype, batching, changed_ns), batch, kept_in)
+        keeps = own_format.is_kept(network)
+        of_base = lambda dtype: _of_base(folder, dtype, batching, changed_ns, keeps)  # noqa: E731
+        return shared_layers.found(network, of_base, batch, kept_in)
 
 
 @lru_cache(maxsize=2)
 def _of_base(
-    folder: Path, dtype: torch.dtype, batching: padding.Batching, _changed: int
+    folder: Path, dtype: torch.dtype, batching: padding.Batching, _changed: int, keeps: bool
 ) -> shared_layers.Fingerprint | None:
     """The fingerprint of a base's layers; a suite's models are on one base or two."""
-    base: Any = untrained(folder, seed=0)
+    base: Any = untrained(folder, seed=0, keeps=keeps)
     padding.use(base, batching)
-    return shared_layers.fingerprint(base.to(dtype).eval(), trial(folder, base))
+    return shared_layers.fingerprint(own_format.rounded(base, dtype).eval(), trial(folder, base))
 
 
 def network(ingredients: ModelInputs) -> torch.nn.Module:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from harness.models import own_format
 from harness.models.classifier import ModelInputs
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -30,7 +31,7 @@ def made(runtime: str, precision: str, network: Callable[[], Any], ingredients: 
     if runtime == "openvino":
         from harness.models import openvino
 
-        return openvino.compiled(precision, lambda: merged(network()), ingredients)
+        return openvino.compiled(precision, lambda: own_format.widened(merged(network())), ingredients)
     if precision == "fp32":
         as_it_is: Callable[..., Any] = network()
         return as_it_is
@@ -38,7 +39,7 @@ def made(runtime: str, precision: str, network: Callable[[], Any], ingredients: 
         whole = _merged_itself(network())
     except _NOT_MERGEABLE:
         whole = network()  # again: PEFT may have merged part of it before it failed
-    rounded: Callable[..., Any] = whole.to(DTYPES[precision])
+    rounded: Callable[..., Any] = own_format.rounded(whole, DTYPES[precision])
     return rounded
 
 
@@ -47,9 +48,9 @@ _NOT_MERGEABLE = (NotImplementedError, AttributeError, ValueError, TypeError)
 
 
 def merged(network: Any) -> Any:
-    """The network with its adapter merged into the base, if the method can be merged; else the network itself.
+    """The network with its adapter merged into the base, if the method and the base can be merged; else the network.
 
-    The network is left unchanged.
+    The network's answers are left unchanged.
     """
     try:
         return _merged_itself(copy.deepcopy(network)) if hasattr(network, "peft_config") else network
@@ -58,8 +59,12 @@ def merged(network: Any) -> Any:
 
 
 def _merged_itself(network: Any) -> Any:
-    """Merge in place, without a second network in memory; raises one of `_NOT_MERGEABLE`."""
+    """Merge in place, without a second network in memory; raises one of `_NOT_MERGEABLE`.
+
+    A base in 4 bits stays as it is, with the adapter beside it: rounding the sum to 4 bits would give other answers.
+    """
     merge = getattr(getattr(network, "base_model", None), "merge_and_unload", None)
-    if not hasattr(network, "peft_config") or merge is None:
+    if not hasattr(network, "peft_config") or merge is None or own_format.is_packed(network):
         return network
+    own_format.widened(network)
     return network.merge_and_unload(safe_merge=True).eval()

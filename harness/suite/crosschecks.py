@@ -62,7 +62,14 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield place, f"there is no {table} {value!r}{closest(value, sorted(ids[table]))} ({what})"
 
     trained_on = _trained_on(tables)
+    in_nf4 = {_text(base, "id") for base in tables["base"] if base.get("quantisation") == "nf4"}
     for i, adapter in enumerate(tables["adapter"]):
+        if (method := _text(adapter, "method")) in WITHOUT_PEFT and (base := _text(adapter, "base")) in in_nf4:
+            yield (
+                f"adapter[{i}].method",
+                f"{method!r} saves the whole model, and weights of base {base!r} are in nf4, 4 bits; train a LoRA, or "
+                "declare the base without quantisation",
+            )
         for place, message in allowed.problems(_table(adapter, "params")):
             yield f"adapter[{i}].params.{place}", message
         yield from dangling(f"adapter[{i}].base", "base", _text(adapter, "base"))
@@ -107,6 +114,8 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if "source" in used and backend == "transformer":
             yield f"model[{i}].backend", f"adapter {_text(used, 'id')!r} was trained elsewhere; use backend 'peft'"
         yield from _form_problems(f"model[{i}].precision", model, used)
+        if (base := _text(used, "base") or _text(model, "base")) in in_nf4:
+            yield from _nf4_problems(f"model[{i}]", model, str(base))
     yield from dangling("primary_metric", "metric", _text(data, "primary_metric"))
     yield from _rule_problems(tables, trained_on, dangling)
     yield from _curve_problems(tables, trained_on, dangling)
@@ -133,6 +142,20 @@ def _form_problems(place: str, model: Mapping[str, Any], adapter: Mapping[str, A
         yield place, f"int8 is calibrated on the weights' training rows; {whose} has none here; use fp32 or bf16"
     elif precision == "auto" and untrained:
         yield place, "'auto' is chosen by the answers of trained weights; for an untrained head, use fp32 or bf16"
+
+
+def _nf4_problems(place: str, model: Mapping[str, Any], base: str) -> Iterator[tuple[str, str]]:
+    """Problems of a model on a base whose linear layers are in 4 bits."""
+    backend = _text(model, "backend")
+    if _text(model, "runtime") == "openvino":
+        yield f"{place}.runtime", f"OpenVINO cannot convert base {base!r}, which is in nf4; use runtime = 'torch'"
+    if backend == "checkpoint":
+        yield (
+            f"{place}.base",
+            f"a finished classifier is scored as it is, and base {base!r} is in nf4; declare it plain",
+        )
+    elif backend is not None and backend not in BACKEND_NAMES:
+        yield f"{place}.base", f"a plug-in loads weights by itself, and base {base!r} is in nf4; declare it plain"
 
 
 _COMPARED = ("non_inferior_to", "superior_to", "max_flips", "min_throughput")

@@ -8,13 +8,14 @@ its biases (Ben Zaken et al. 2022), `head` none of them. The head on top is alwa
 import copy
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from peft import PeftType, TaskType, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-from harness.models import device
+from harness.models import device, own_format, peft
 from harness.models.peft import without_known_warnings
 from harness.models.transformer import head_names
 from harness.suite import allowed
@@ -73,6 +74,17 @@ def _check_supported(made: Any, adapter: Adapter) -> None:
         raise ValueError("use_asa keeps importances outside the parameters, which no checkpoint holds")
 
 
+def changes_base(adapter: Adapter) -> str | None:
+    """The part of a declaration that changes, reads or copies weights of the base; None if there is none.
+
+    Raises:
+        ValueError, TypeError: as for `config`.
+    """
+    if adapter.method.upper() not in peft.BESIDE:
+        return f"the method {adapter.method} may change weights of the base"
+    return peft.changes_base(config(adapter, steps=1))
+
+
 def apply(adapter: Adapter, base: torch.nn.Module, steps: int) -> Any:
     """Apply a method to the base: the parameters that it trains and the head require gradients, and nothing else."""
     with without_known_warnings():
@@ -81,7 +93,8 @@ def apply(adapter: Adapter, base: torch.nn.Module, steps: int) -> Any:
             return _without_peft(adapter.method, base)
         if adapter.task is None:  # a language model answers with its own output layer
             _train_whole_head(peft_config, base)
-        network = get_peft_model(base, peft_config)
+        with nullcontext() if peft.changes_base(peft_config) else own_format.formats_alone():
+            network = get_peft_model(base, peft_config)
     # A local path does not belong in a file that is shared, and would change its digest.
     network.peft_config["default"].base_model_name_or_path = adapter.base
     return network

@@ -21,6 +21,7 @@ from harness.models import causal, device, language_model, padding, peft, prompt
 from harness.models.encoding import TOKENS_PER_PASS, Encoded, one_thread, packed, settle
 from harness.models.prompting import Frame
 from harness.suite.schema import WITHOUT_PEFT
+from harness.training import methods
 from harness.training.plan import TrainingJob
 from harness.training.speedups.frozen_layers import FrozenPrefix
 
@@ -33,7 +34,7 @@ class Objective(Protocol):
     """The parts of a training that depend on its task."""
 
     def base(self, attention: str) -> torch.nn.Module:
-        """The base in float32 with the task's head, before a method is applied."""
+        """The base with the task's head, computing in float32, before a method is applied."""
         ...
 
     def kernel(self) -> str:
@@ -87,7 +88,8 @@ class Classifying:
 
     def base(self, attention: str) -> torch.nn.Module:
         """The base with a fresh head, drawn from the job's seed."""
-        return transformer.untrained(self.folder, self.job.seed, attention=attention)
+        keeps = methods.changes_base(self.job.adapter) is None
+        return transformer.untrained(self.folder, self.job.seed, attention=attention, keeps=keeps)
 
     def kernel(self) -> str:
         """The attention kernel of the base's classifier."""
@@ -144,7 +146,8 @@ class Answering:
 
     def base(self, attention: str) -> torch.nn.Module:
         """The base with its own output layer."""
-        found: torch.nn.Module = language_model.causal(self.folder, attention=attention)
+        keeps = methods.changes_base(self.job.adapter) is None
+        found: torch.nn.Module = language_model.causal(self.folder, attention=attention, keeps=keeps)
         return found
 
     def kernel(self) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from harness.errors import RunError
-from harness.models import device
+from harness.models import device, nf4
 from harness.models.encoding import TOKENS_PER_BATCH
-from harness.models.peft import without_known_warnings
+from harness.models.peft import NOT_IN_NF4, without_known_warnings
 from harness.training import batching, methods, objective
 from harness.training.determinism import deterministic
 from harness.training.plan import TrainingJob
@@ -32,6 +32,8 @@ def misfit(job: TrainingJob) -> str | None:
         methods.config(adapter, steps)
     except Exception as problem:  # noqa: BLE001 (params are user input; PEFT says why it refuses them)
         return str(problem) or f"method {adapter.method!r} does not take these params ({type(problem).__name__})"
+    if nf4.is_asked(job.base.folder) and (changed := methods.changes_base(adapter)) is not None:
+        return f"{changed}, {NOT_IN_NF4}"
     # A worker without the device reports that when it trains.
     kind = job.device if job.device == device.accelerator() else device.PROCESSOR
     with deterministic(job.seed, kind), without_known_warnings():

@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness.errors import TrainingError
-from harness.models import device
+from harness.models import device, own_format
 from harness.models.classifier import CARD
 from harness.models.encoding import Encoded
 from harness.models.peft import without_known_warnings
@@ -110,7 +110,7 @@ def _train_into(partial: Path, job: TrainingJob, progress: Progress, pace: Pace)
         ):
             position = loop.run(network, below, rows, job, partial, progress, pace, how)
         n_trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        n_parameters = sum(p.numel() for p in network.parameters())
+        n_parameters = own_format.n_numbers(network)
         plain = lambda: device.place(how.base(how.kernel()), job.device)  # noqa: E731 (called if the method needs it)
         network = methods.settled(network, before, plain).eval()
         methods.score_as_loaded(network, how.kernel())

@@ -15,7 +15,7 @@ from transformers import BertForMaskedLM, LlamaConfig, LlamaForCausalLM
 
 from harness import models
 from harness.errors import TrainingError
-from harness.models import device, language_model, speedups
+from harness.models import device, language_model, own_format, speedups, transformer
 from harness.models.classifier import ModelInputs, PromptInputs, Solved
 from harness.progress import silent
 from harness.suite.prompts import LabelWords, Prompt, PromptModel
@@ -27,6 +27,7 @@ from harness.training.plan import TrainingJob
 from harness.training.train import train
 from tests import language_models, stand_in
 from tests.fixtures import BAD, GOOD, THINGS, finished_beside, without_dropout
+from tests.models.test_own_format import in_format
 from tests.stand_in import KINDS, isolated
 
 CLOSE = 1e-5
@@ -179,6 +180,24 @@ def test_a_trained_adapter_scores_merged_and_rounded(
     folder = train(replace(job, device=kind, folder=tmp_path / "adapter"), silent)
     model = PeftModel(id="m", backend="peft", adapter="lora", precision=precision)
     check_alike(model, inputs_on(job.base.folder, adapter_dir=folder), kind, ALLOWED[precision])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@isolated
+def test_weights_that_are_kept_in_bfloat16_score_and_train_as_on_the_processor(
+    kind: str, precision: Any, jobs: list[TrainingJob], tmp_path: Path
+) -> None:
+    job = plain(jobs[0], tmp_path)
+    in_format(job.base.folder, torch.bfloat16)
+    assert own_format.is_kept(transformer.untrained(job.base.folder, seed=1))
+    check_alike(untrained(precision), inputs_on(job.base.folder), kind, ALLOWED[precision])
+    folders = [train(replace(job, device=one, folder=tmp_path / one), silent) for one in (device.PROCESSOR, kind)]
+    before, after = (card.read(folder).card["probe_scores"] for folder in folders)
+    assert np.abs(np.array(before) - np.array(after)).max() <= CLOSE
+    assert np.ptp(before) > 1e-3
+    model = PeftModel(id="m", backend="peft", adapter="lora", precision=precision)
+    check_alike(model, inputs_on(job.base.folder, adapter_dir=folders[1]), kind, ALLOWED[precision])
 
 
 ADALORA = {"init_r": 6, "target_r": 4, "tinit": 2, "tfinal": 4, "target_modules": ["query", "value"]}
