@@ -230,12 +230,9 @@
       el("div", { class: "columns" }, list("Only A right", "only-a", listed(a, b), "only-a"), list("Only B right", "only-b", listed(b, a), "only-b")));
   }
 
-  // A score as a bar from 0 to 1, with the line of the other class at a half.
-  const scored = (name, value) => el("span", { class: "scored" }, name, " ", el("span", { class: "meter", style: `--p:${(100 * value).toFixed(1)}`, "aria-hidden": "true" }), " ", score(value));
-
   function flip(rows, i, words, a, b) {
     return el("li", {}, page.review(words),
-      el("p", { class: "fine" }, el("span", { class: "badge" }, page.word(rows.labels[i])), " ", scored("A", a.score[i]), " ", scored("B", b.score[i]), " ", el("code", {}, rows.ids[i])));
+      el("p", { class: "fine" }, el("span", { class: "badge" }, page.word(rows.labels[i])), " ", page.scored("A ", a.score[i]), " ", page.scored("B ", b.score[i]), " ", el("code", {}, rows.ids[i])));
   }
 
   try {

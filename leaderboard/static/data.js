@@ -212,5 +212,8 @@ const harnessPage = (() => {
     return el("a", { class: "linked", href: `#${fragment}`, title: seen ? LINKED : `${LINKED}: ${id}` }, el("span", { class: "sr" }, `${LINKED} `), el("code", { class: seen ? null : "sr" }, id));
   }
 
-  return { load, examples, predictions, explained, mark, level, LEVELS, text, score, signed, interval, pValue, count, el, table, review, options, state, remember, fail, word, pairOf, idOf, ABSENT };
+  // A score as a bar from 0 to 1, with the line of the other class at a half.
+  const scored = (name, value) => el("span", { class: "scored" }, name, el("span", { class: "meter", style: `--p:${(100 * value).toFixed(1)}`, "aria-hidden": "true" }), " ", score(value));
+
+  return { load, examples, predictions, explained, mark, level, LEVELS, text, score, scored, signed, interval, pValue, count, el, table, review, options, state, remember, fail, word, pairOf, idOf, ABSENT };
 })();

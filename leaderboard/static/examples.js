@@ -152,9 +152,9 @@
 
   function listing(split, rows, visible, texts, sides, words) {
     const models = { a: form.a.value, b: form.b.value };
-    const cell = ([, side], i) => {
-      const scores = rows.pairs ? rows.pairs.members.get(rows.pairs.of[i]).map((one) => score(side.score[one])).join(" \u2192 ") : score(side.score[i]);
-      return el("td", { class: wrong(side, i) ? "said wrong" : "said" }, scores, el("span", { class: "ci" }, ` ${sign(rows, side, i)}`));
+    const cell = ([id, side], i) => {
+      const scores = rows.pairs ? rows.pairs.members.get(rows.pairs.of[i]).map((one) => score(side.score[one])).join(" \u2192 ") : page.scored("", side.score[i]);
+      return el("td", { class: wrong(side, i) ? "said wrong" : "said", "data-label": id }, scores, el("span", { class: "ci" }, ` ${sign(rows, side, i)}`));
     };
     const differ = (i) => sides.some(([, side]) => wrong(side, i)) && sides.some(([, side]) => isRight(side, i));
     const first = (i, k) => (rows.pairs ? [page.pairOf(rows, rows.pairs.members.get(rows.pairs.of[i]), texts[k], sides.slice(0, 2), words?.examples)] : described(texts[k][0], words?.examples.get(i)));
@@ -168,7 +168,7 @@
         el("thead", {}, el("tr", {}, ...heads.map((head, k) => el("th", { scope: "col", class: k ? null : "name" }, head)), ...sides.map(([id]) => el("th", { scope: "col", class: "model" }, id)))),
         el("tbody", {}, ...visible.map((i, k) => el("tr", { class: differ(i) ? "differ" : null },
           el("th", { scope: "row", class: "name example" }, ...first(i, k), el("p", { class: "fine" }, page.idOf(rows.ids[i], split.id, models, texts[k][0] === null), differ(i) ? el("span", { class: "badge" }, "models disagree") : "")),
-          ...(rows.pairs ? [] : [el("td", {}, page.word(rows.labels[i]))]), el("td", {}, count(rows.words[i])), ...sides.map((side) => cell(side, i)))))));
+          ...(rows.pairs ? [] : [el("td", { "data-label": "Label" }, page.word(rows.labels[i]))]), el("td", { "data-label": "Words" }, count(rows.words[i])), ...sides.map((side) => cell(side, i)))))));
   }
 
   const described = (text, explained) => (text === null || !explained ? [page.review(text)] : [page.review(text, explained[1]), moved(text, explained)]);

@@ -48,6 +48,34 @@ def test_hostile_texts_are_shown_as_text(opened: Opened) -> None:
         assert page.locator(".browser img, .browser script").count() == 0
 
 
+def test_on_a_phone_a_row_is_a_card_with_every_score_in_sight(opened: Opened) -> None:
+    with opened(f"{EXAMPLES}#split=test&all=on", width=390) as page:
+        page.wait_for_selector(".browser tbody tr")
+        edges = page.eval_on_selector_all(
+            ".browser tbody tr:first-child > *, .browser caption",
+            "all => all.map(one => one.getBoundingClientRect().right)",
+        )
+        assert len(edges) > 5
+        assert max(edges) <= 390
+        named = page.eval_on_selector_all(
+            ".browser tbody tr:first-child td", "all => all.map(one => getComputedStyle(one, '::before').content)"
+        )
+        assert named[:3] == ['"Label"', '"Words"', '"tiny+lora"']
+
+
+def test_scores_are_bars_too(opened: Opened) -> None:
+    with opened(f"{EXAMPLES}#split=test") as page:
+        page.wait_for_selector(".browser tbody tr")
+        bars = page.eval_on_selector_all(".browser .said", BARS)
+        assert len(bars) >= 100
+        for shown, percent in bars:
+            assert float(percent) == pytest.approx(100 * float(shown), abs=0.06)
+
+
+BARS = """all => all.map(one => [
+    one.querySelector('.scored').textContent.trim(), one.querySelector('.meter').style.getPropertyValue('--p')])"""
+
+
 @pytest.mark.parametrize(
     "show", ["any", "a-wrong", "a-right", "disagree", "only-a", "only-b", "both-wrong", "all-wrong"]
 )
