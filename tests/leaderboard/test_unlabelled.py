@@ -93,6 +93,8 @@ def test_a_pair_is_one_row_with_both_answers_and_whether_it_holds(
         assert first.get_attribute("class") == "differ"
         assert page.locator("#answer tbody tr").nth(2).get_attribute("class") is None
         assert page.locator("select[name=label]").is_disabled()
+        if width < 640:
+            page.locator(".drawer-open").click()
         page.select_option("select[name=show]", label="it holds for B alone")
         page.wait_for_function("location.hash.includes('only-b')")
         page.wait_for_function("!document.querySelector('[aria-busy]')")
