@@ -31,5 +31,6 @@ def hand_out(
     if as_json:
         print_json({"suite": str(suite_path), "form": form, "files": [str(path) for path in handed.files]})
     else:
-        show(f"{out}: {handed.results:,} results in {len(handed.files):,} files")
+        results, files = handed.results, len(handed.files)
+        show(f"{out}: {results:,} result{'s' * (results != 1)} in {files:,} file{'s' * (files != 1)}")
     return 0

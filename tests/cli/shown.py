@@ -6,7 +6,7 @@ What takes a model to have is made up; verbs that need none run on a small store
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import chdir
 from dataclasses import fields
 from datetime import datetime
@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from harness import api
 from harness.cli import main, tables
 from harness.cli.tables.comparison import show_comparison, show_conclusion
 from harness.cli.tables.power import show_plan
@@ -176,6 +177,64 @@ REVIEWS = [
 ]
 
 
+COUNTED = """version = 1
+name = "counted"
+description = "Reviews by their words"
+primary_metric = "accuracy"
+
+[text]
+template = "{content}"
+max_length = 32
+store = true
+
+[[split]]
+id = "train"
+source = "file"
+path = "train.csv"
+format = "csv"
+columns = { content = "text" }
+
+[[split]]
+id = "test"
+source = "file"
+path = "test.csv"
+format = "csv"
+columns = { content = "text" }
+
+[[model]]
+id = "majority"
+backend = "majority"
+train_split = "train"
+
+[[metric]]
+name = "accuracy"
+"""
+
+
+def of_evaluated(*commands: str) -> Callable[[], None]:
+    """Make a function that runs commands in a folder with an evaluated suite."""
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as folder, chdir(folder):
+            Path("counted.toml").write_text(COUNTED, encoding="utf-8")
+            for name, n in (("train", 6), ("test", 9)):
+                rows = "".join(f"{name} {i} is {('bad', 'good')[i % 2]},{i % 2}\n" for i in range(n))
+                Path(f"{name}.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+            project = api.open("counted.toml")
+            api.examine_data(project)
+            api.evaluate(project, workers=1)
+            _call(commands)
+
+    return run
+
+
+def _call(commands: Sequence[str]) -> None:
+    for command in commands:
+        sys.argv = ["harness", *command.split()]
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main()
+
+
 def of_small_world(*commands: str) -> Callable[[], None]:
     """Make a function that runs commands in a folder with a store, a suite and a file of reviews."""
 
@@ -186,10 +245,7 @@ def of_small_world(*commands: str) -> Callable[[], None]:
             rows = "".join(f'"{text}",{label}\n' for text, label in REVIEWS * 4)
             Path("reviews.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
             shutil.copy(Path(__file__).parents[1] / "resources" / "good_suite.toml", "suite.toml")
-            for command in commands:
-                sys.argv = ["harness", *command.split()]
-                with pytest.raises(SystemExit, match=r"^0$"):
-                    main()
+            _call(commands)
 
     return run
 
@@ -201,6 +257,12 @@ VERBS: dict[str, Callable[[], None]] = {
     "show": of_small_world("show run-0"),
     "data": of_small_world("data reviews.csv"),
     "validate": of_small_world("validate suite.toml"),
+    "site": of_evaluated(
+        "site counted.toml",
+        "site counted.toml",
+        "site counted.toml --check",
+        "export counted.toml --to model-index --out cards",
+    ),
     "store": of_small_world(
         "store verify",
         "store gc --dry-run",
