@@ -316,7 +316,8 @@ def test_a_base_in_bfloat16_answers_in_little_more_memory_than_its_file(kind: st
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) <= 1.15 * size, int(done.stdout) / size
+    # Pages of libraries that the system took away before the peak began anew are counted when they come back.
+    assert int(done.stdout) <= 1.15 * size + 16 * 2**20, int(done.stdout) / size
 
 
 def test_prompts_share_the_keys_and_values_of_their_beginning_without_a_copy(tmp_path: Path) -> None:
