@@ -66,6 +66,7 @@ def site(
 
 def _check(projects: "list[Project]", out: Path, url: str | None, as_json: bool) -> int:
     from harness import api
+    from harness.cli.tables.cells import print_lines, wrapped
     from harness.output.terminal import print_json, show
 
     found = api.check_site(projects, out, url=url)
@@ -75,5 +76,9 @@ def _check(projects: "list[Project]", out: Path, url: str | None, as_json: bool)
         for problem in found.problems:
             show(f"{out}/{problem}")
         verdict = f"{len(found.problems)} problems" if found.problems else "all as in the store"
-        show(f"{out}: {found.numbers} numbers recomputed, {found.files} files compared with the store: {verdict}")
+        print_lines(
+            *wrapped(
+                f"{out}: {found.numbers} numbers recomputed, {found.files} files compared with the store: {verdict}"
+            )
+        )
     return 1 if found.problems else 0
