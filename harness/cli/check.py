@@ -139,7 +139,7 @@ def sentence(board: "Board", name: str, *, passed: bool, has_train: bool) -> str
         return f"{name} reaches an {value} on {n}. {gate}"
     how = {
         "better": "is better than its base", "worse": "is worse than its base",
-        "undecided": "cannot be told apart from its base", "unknown": "cannot be compared with its base",
+        "undecided": "cannot be separated from its base", "unknown": "cannot be compared with its base",
     }[answer.outcome]  # fmt: skip
     kind = {
         "prompted": "prompted",

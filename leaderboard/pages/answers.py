@@ -197,6 +197,6 @@ def note(board: Board) -> str:
     rest = f" {formats.count(more)} more stand in the table's column “Against base”." if more > 0 else ""
     corrected = f", corrected for {formats.count(n)} adapters" if n > 1 else ""
     return (
-        "Paired by example, with 95 % intervals; right of the line is better. Yes and no are said where p is below 0.05"
-        f"{corrected}.{rest}"
+        "Paired by example, with 95 % intervals; right of the line is better. The answer is yes or no only where p is "
+        f"below 0.05{corrected}.{rest}"
     )

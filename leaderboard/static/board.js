@@ -90,15 +90,15 @@ function show() {
 
 function change(changes) {
   state = { ...state, ...changes };
-  const told = Object.entries(state).filter(([, text]) => text);
-  history.replaceState(null, "", told.length ? `#?${new URLSearchParams(told)}` : location.href.split("#")[0]);
+  const set = Object.entries(state).filter(([, text]) => text);
+  history.replaceState(null, "", set.length ? `#?${new URLSearchParams(set)}` : location.href.split("#")[0]);
   show();
 }
 
 function readAddress() {
   if (!location.hash.startsWith("#?")) return;
-  const told = Object.fromEntries(new URLSearchParams(location.hash.slice(2)));
-  state = Object.fromEntries(Object.keys(EMPTY).map((name) => [name, told[name] ?? ""]));
+  const given = Object.fromEntries(new URLSearchParams(location.hash.slice(2)));
+  state = Object.fromEntries(Object.keys(EMPTY).map((name) => [name, given[name] ?? ""]));
   if (!keys.has(state.sort)) state.sort = state.order = "";
   else if (state.order !== "descending") state.order = "ascending";
 }
