@@ -251,7 +251,7 @@ def test_weights_that_an_adapter_changes_or_reads_are_not_kept(params: dict[str,
 
 
 MEASURE = """if True:
-    import resource, sys
+    import ctypes, resource, sys
     from pathlib import Path
     import torch
     from harness import models
@@ -275,6 +275,8 @@ MEASURE = """if True:
 
     kind, small, large = sys.argv[1:]
     answer(kind, small, small + "-adapter")  # imports
+    # Pages of libraries that the system takes away would count when they come back: where that is allowed, they stay.
+    ctypes.CDLL(None).mlockall(1)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     answer(kind, large, large + "-adapter")
@@ -316,8 +318,7 @@ def test_a_base_in_bfloat16_answers_in_little_more_memory_than_its_file(kind: st
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    # Pages of libraries that the system took away before the peak began anew are counted when they come back.
-    assert int(done.stdout) <= 1.15 * size + 16 * 2**20, int(done.stdout) / size
+    assert int(done.stdout) <= 1.15 * size, int(done.stdout) / size
 
 
 def test_prompts_share_the_keys_and_values_of_their_beginning_without_a_copy(tmp_path: Path) -> None:
