@@ -22,7 +22,7 @@ from harness import models, provenance
 from harness.engine import Interrupted, MapUnordered, WorkerLost
 from harness.engine.scheduler import Scheduler
 from harness.errors import RunError, SuiteError
-from harness.evaluation import expectations, forgetting, occlusion, parity, shards, weights
+from harness.evaluation import expectations, forgetting, occlusion, parity, shards, unadapted, weights
 from harness.evaluation import plan as plans
 from harness.evaluation import results as evaluation_results
 from harness.evaluation.forgetting import Measurement
@@ -423,7 +423,8 @@ async def explain_missing(asked: _Asked, wanted: Sequence[Model], whole: _Outcom
         whole: gets the numbers of explained examples, and the reason for each model without any.
     """
     declared = [one for one in wanted if asked.suite.curve_of(one.id) is None]
-    bases = {occlusion.base_of(asked.suite, one) for one in declared}
+    trained = [base_id for model, base_id in unadapted.trained_models(asked.suite) if model in declared]
+    bases = {base.model_id for base_id in trained for base in unadapted.bases_of(asked.suite, base_id)}
     beside = [one for one in asked.suite.model if one.id in bases and one not in declared]
     jobs = asked.jobs([*declared, *beside], whole.failures)
     mine = {one.id for one in declared}

@@ -22,12 +22,13 @@ import numpy as np
 
 from harness import keys, provenance
 from harness.errors import RunError
-from harness.evaluation import shards
+from harness.evaluation import shards, unadapted
 from harness.evaluation.results import Stored
 from harness.evaluation.scoring import Job
+from harness.evaluation.unadapted import Side
 from harness.progress import Progress
 from harness.records import UNLABELLED, Example, Occlusion, Outcomes, Piece
-from harness.suite.schema import Model, PredictionsModel, Suite
+from harness.suite.schema import Model, PredictionsModel
 from harness.suite.text import Rendered, Text
 
 SAMPLE = 12
@@ -38,8 +39,6 @@ MOST_PIECES = 32
 """Most pieces of a text; a longer one is divided into so many runs of words, so that no text costs more."""
 MOST_TEXTS = SAMPLE * (MOST_PIECES + 1)
 """Most texts that a model scores for a split: each example whole, and without each of its pieces."""
-_BASES = ("prompt", "probe", "transformer")
-"""Backends whose models show a base without an adapter; the first that a suite declares is taken."""
 _WORD = re.compile(r"\S+")
 
 
@@ -71,21 +70,19 @@ def wanted(
     Returns:
         The work, without what is known, and the number of examples that are.
     """
+    outcomes = {key: found.outcomes[run.run_id] for key, run in found.runs.items()}
     firsts: dict[tuple[str, str], Job] = {}
     for job in jobs:
         firsts.setdefault((job.model.id, job.split.split_id), job)
-    outcomes = {
-        place: found.outcomes[found.runs[job.run_key].run_id]
-        for place, job in firsts.items()
-        if job.run_key in found.runs
-    }
+    base_ids = _bases(jobs, outcomes)
     todo, n_known = list[Explanation](), 0
     for (model_id, split_id), job in firsts.items():
-        mine = outcomes.get((model_id, split_id))
+        mine = outcomes.get(job.run_key)
         if mine is None or model_id not in model_ids or not has_text(job.model):
             continue
-        base_id = base_of(job.suite, job.model)
-        chosen = [job.split.examples[i] for i in sample(job, mine, outcomes.get((base_id or "", split_id)))]
+        of_base = firsts.get((base_ids.get(model_id, ""), split_id))
+        base = None if of_base is None else outcomes.get(of_base.run_key)
+        chosen = [job.split.examples[i] for i in sample(job, mine, base)]
         missing = tuple(one for one in chosen if key_of(job, one) not in known)
         n_known += len(chosen) - len(missing)
         if missing:
@@ -93,24 +90,31 @@ def wanted(
     return todo, n_known
 
 
+def _bases(jobs: Sequence[Job], outcomes: Mapping[str, Outcomes]) -> dict[str, str]:
+    """The model that each trained model is held against, as on the board: by their scores on the jobs' first split.
+
+    Args:
+        outcomes: by run key.
+    """
+    if not jobs:
+        return {}
+    suite, first = jobs[0].suite, jobs[0].split.split_id
+    keys_of: dict[str, list[str]] = {}
+    for job in jobs:
+        if job.split.split_id == first:
+            keys_of.setdefault(job.model.id, []).append(job.run_key)
+    sides = {
+        model_id: Side(tuple(of_seeds), tuple(outcomes[key] for key in of_seeds))
+        for model_id, of_seeds in keys_of.items()
+        if all(key in outcomes for key in of_seeds)
+    }
+    best = unadapted.best_bases(suite, sides)
+    return {model.id: best[base_id].model_id for model, base_id in unadapted.trained_models(suite) if base_id in best}
+
+
 def has_text(model: Model) -> bool:
     """Report whether a model answers texts here, and not only examples that it answered elsewhere."""
     return not isinstance(model, PredictionsModel)
-
-
-def base_of(suite: Suite, model: Model) -> str | None:
-    """Find the model that shows what a trained model's base answers without it: prompted, probed, or untrained."""
-    adapters = {adapter.id: adapter.base for adapter in suite.adapter}
-    base_id = adapters.get(getattr(model, "adapter", None) or "")
-    plain = [
-        one
-        for one in suite.model
-        if base_id is not None
-        and one.backend in _BASES
-        and getattr(one, "base", None) == base_id
-        and getattr(one, "adapter", None) is None
-    ]
-    return min(plain, key=lambda one: _BASES.index(one.backend)).id if plain else None
 
 
 def sample(job: Job, mine: Outcomes, base: Outcomes | None) -> list[int]:

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from harness.evaluation.unadapted import bases_of
 from harness.records import Outcomes
 from harness.stats import estimates
 from harness.stats.estimates import Difference, Resampled
 from harness.stats.metrics import METRICS
 from harness.suite.rules import of_expectations, of_gates
-from leaderboard.board.answers import bases_of
 from leaderboard.board.records import Board, Entry, Pair, Section
 
 MOST_ENTRIES = 50

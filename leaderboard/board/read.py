@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from harness.evaluation import unadapted
+from harness.evaluation.unadapted import Base, Side
 from harness.records import (
     AdapterRecord,
     Expected,
@@ -30,7 +32,7 @@ from harness.store.connection import Connection
 from harness.suite.load import by_id
 from harness.suite.schema import Adapter, AnyAdapter, Model, PeftModel, PromptModel, SplitRule, Suite, TransformerModel
 from leaderboard.board import answers, pareto, ranking
-from leaderboard.board.answers import Answer, Base, Side
+from leaderboard.board.answers import Answer
 from leaderboard.board.records import Board, Confusion, Entry, Past, ScoredRun, Section
 
 _Number = TypeVar("_Number", int, float)
@@ -136,7 +138,7 @@ def build(
     stored = _Stored(_by_place(runs), outcomes, adapters, findings, times_scored or {})
     scored = [split for split in suite.split if split.id not in suite.train_split_ids]
     entries = [[_entry(suite, model, split.id, stored) for model in suite.model] for split in scored]
-    bases = answers.best_bases(suite, _sides(entries[0], outcomes))
+    bases = unadapted.best_bases(suite, _sides(entries[0], outcomes))
     sections = tuple(_section(suite, split, here, stored, bases) for split, here in zip(scored, entries, strict=True))
     return Board(suite, sections, ranking.headline(sections[0]), tuple(verdicts), tuple(expected), outcomes)
 

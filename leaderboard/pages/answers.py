@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from harness.evaluation.unadapted import Kind
 from harness.records import Verdict
 from harness.stats.metrics import METRICS
-from leaderboard.board.answers import Answer, Kind, Outcome
+from leaderboard.board.answers import Answer, Outcome
 from leaderboard.board.records import Board, Entry
 from leaderboard.pages import formats, links
 from leaderboard.pages.parts import Cell, data

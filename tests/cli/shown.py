@@ -20,6 +20,7 @@ from harness.cli import main, tables
 from harness.cli.tables.comparison import show_comparison, show_conclusion
 from harness.cli.tables.power import show_plan
 from harness.cli.tables.variants import show_parities
+from harness.evaluation.unadapted import Base
 from harness.gates.compare import Comparison, Flip, MetricPair, RunTest, SlicePair
 from harness.gates.power import PowerEstimate
 from harness.gates.watch import Series, Watch
@@ -28,7 +29,7 @@ from harness.stats.calibration import Bin, Calibration
 from harness.stats.enrichment import Enriched, Enrichment
 from harness.stats.estimates import Difference
 from harness.store.connection import opened
-from leaderboard.board.answers import Answer, Base
+from leaderboard.board.answers import Answer
 from tests.conftest import fill_store
 
 NOON = datetime.fromisoformat("2026-03-01T12:00")

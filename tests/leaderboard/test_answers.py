@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.evaluation import unadapted
+from harness.evaluation.unadapted import Base
 from harness.gates import compare
 from harness.records import Evidence
 from harness.store import reader
 from leaderboard.board import answers
-from leaderboard.board.answers import Answer, Base
+from leaderboard.board.answers import Answer
 from leaderboard.board.pairs import chosen_pairs
 from leaderboard.board.records import Board
 from tests.leaderboard.conftest import MODELS
@@ -72,21 +74,21 @@ def test_without_a_probe_the_base_is_its_untrained_head(board: Board) -> None:
 
 def test_the_better_of_two_bases_counts_and_chance_counts_only_alone(probed: "Bench") -> None:
     suite = probed.suite
-    assert [(base.model_id, base.kind) for base in answers.bases_of(suite, "tiny-base")] == [
+    assert [(base.model_id, base.kind) for base in unadapted.bases_of(suite, "tiny-base")] == [
         ("tiny-probe", "probed"),
         ("tiny", "untrained"),
     ]
     board = probed.board()
     sides = {
-        entry.model_id: answers.Side(
+        entry.model_id: unadapted.Side(
             tuple(one.run.run_key for one in entry.runs), tuple(board.outcomes[one.run.run_id] for one in entry.runs)
         )
         for entry in board.sections[0].entries
     }
     lucky = {**sides, "tiny": sides["tiny+lora"]}
-    assert answers.best_bases(suite, lucky) == {"tiny-base": Base("tiny-probe", "probed")}
-    assert answers.best_bases(suite, {"tiny": sides["tiny"]}) == {"tiny-base": Base("tiny", "untrained")}
-    assert answers.best_bases(suite, {}) == {}
+    assert unadapted.best_bases(suite, lucky) == {"tiny-base": Base("tiny-probe", "probed")}
+    assert unadapted.best_bases(suite, {"tiny": sides["tiny"]}) == {"tiny-base": Base("tiny", "untrained")}
+    assert unadapted.best_bases(suite, {}) == {}
 
 
 def test_the_base_of_the_first_split_is_that_of_all_splits(bench_of: "Callable[..., Bench]") -> None:
