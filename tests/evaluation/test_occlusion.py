@@ -203,6 +203,19 @@ def test_flips_and_confident_errors_come_first(evaluated: Path, configured: Any,
     assert occlusion.sample(job, mine, other) == beside
 
 
+def test_flips_are_those_against_the_model_that_the_board_holds_it_against(world: "World") -> None:
+    done = world.evaluate("--explain", "--model", "tiny+lora")
+    assert done.exit_code == 0, done.stderr
+    project = api.open(world.suite, world.db)
+    found = api.evidence(project)
+    (base_id,) = {one.base.model_id for one in api.answers(project, found) if one.model_id == "tiny+lora" and one.base}
+    mine, base = (found.outcomes[model, "test"][0] for model in ("tiny+lora", base_id))
+    gap = np.where(mine.predicted != base.predicted, np.abs(mine.scores - base.scores), 0)
+    flips = [mine.example_ids[i] for i in np.argsort(-gap, kind="stable") if gap[i]][: occlusion.FLIPS]
+    assert flips
+    assert set(flips) <= {one.example_id for one in stored(project.db)}
+
+
 class FailsOnShortTexts:
     """A plug-in's classifier that answers whole texts alone."""
 
