@@ -1,6 +1,5 @@
 """The table of bases: made by the benchmark, whole, and within its tolerance."""
 
-import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from tests.fixtures import Result
+from tests.scripts import script
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "bases.md"
@@ -17,12 +17,7 @@ PAGE = ROOT / "docs" / "bases.md"
 @pytest.fixture(scope="module")
 def bases() -> ModuleType:
     """The benchmark as a module."""
-    spec = importlib.util.spec_from_file_location("bases_benchmark", ROOT / "benchmarks" / "bases.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("bases")
 
 
 def test_the_page_has_every_family_and_each_cell_is_within_the_tolerance_or_refused_by_name(bases: ModuleType) -> None:

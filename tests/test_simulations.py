@@ -1,7 +1,5 @@
 """The simulations' data have the truth that their tables say."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -9,21 +7,15 @@ import numpy as np
 import pytest
 
 from harness.gates.compare import shared
+from tests.scripts import script
 
 pytestmark = pytest.mark.no_cover
-
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "simulated.py"
 
 
 @pytest.fixture(scope="module")
 def simulations() -> ModuleType:
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("simulated", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("simulated")
 
 
 def shares(new: Any, old: Any) -> tuple[float, float, float]:

@@ -3,6 +3,7 @@
 What takes a model to have is made up; verbs that need none run on a small store and on a small file.
 """
 
+import json
 import shutil
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from harness.stats.estimates import Difference
 from harness.store.connection import opened
 from leaderboard.board.answers import Answer
 from tests.conftest import fill_store
+from tests.fixtures import RESOURCES
 
 NOON = datetime.fromisoformat("2026-03-01T12:00")
 LORA, PLACE = "minilm+lora-r8", "minilm+lora-r8 on amazon-test"
@@ -178,49 +180,15 @@ REVIEWS = [
 ]
 
 
-COUNTED = """version = 1
-name = "counted"
-description = "Reviews by their words"
-primary_metric = "accuracy"
-
-[text]
-template = "{content}"
-max_length = 32
-store = true
-
-[[split]]
-id = "train"
-source = "file"
-path = "train.csv"
-format = "csv"
-columns = { content = "text" }
-
-[[split]]
-id = "test"
-source = "file"
-path = "test.csv"
-format = "csv"
-columns = { content = "text" }
-
-[[model]]
-id = "majority"
-backend = "majority"
-train_split = "train"
-
-[[metric]]
-name = "accuracy"
-"""
-
-
 def of_evaluated(*commands: str) -> Callable[[], None]:
     """Make a function that runs commands in a folder with an evaluated suite."""
 
     def run() -> None:
         with tempfile.TemporaryDirectory() as folder, chdir(folder):
-            Path("counted.toml").write_text(COUNTED, encoding="utf-8")
+            shutil.copy(RESOURCES / "counted_suite.toml", "counted.toml")
             for name, n in (("train", 6), ("test", 9)):
-                rows = "".join(f"{name} {i} is {('bad', 'good')[i % 2]},{i % 2}\n" for i in range(n))
-                Path(f"{name}.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+                rows = ({"label": i % 2, "content": f"{name} {i} is {('bad', 'good')[i % 2]}"} for i in range(n))
+                Path(f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
             project = api.open("counted.toml")
             api.examine_data(project)
             api.evaluate(project, workers=1)
@@ -245,7 +213,7 @@ def of_small_world(*commands: str) -> Callable[[], None]:
                 fill_store(store, 5, "run")
             rows = "".join(f'"{text}",{label}\n' for text, label in REVIEWS * 4)
             Path("reviews.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
-            shutil.copy(Path(__file__).parents[1] / "resources" / "good_suite.toml", "suite.toml")
+            shutil.copy(RESOURCES / "good_suite.toml", "suite.toml")
             _call(commands)
 
     return run

@@ -28,7 +28,7 @@ SIZE = re.compile(r"(?<= )[\d,]+(?= bytes$)", re.MULTILINE)
 
 @cache
 def on_terminal(width: int) -> dict[str, str]:
-    """What each verb prints on a terminal of so many columns."""
+    """Run every verb on a terminal of so many columns; returns each one's output."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     surroundings = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}

@@ -17,52 +17,10 @@ from harness.interchange import to_eval_ever, to_model_index
 from harness.interchange.results import Result
 from harness.records import Outcomes, Run, Split
 from harness.stats import estimates
+from tests.fixtures import RESOURCES
 from tests.interchange import written
 
-SUITE = """version = 1
-name = "made-up"
-description = "Made-up reviews"
-primary_metric = "accuracy"
-
-[text]
-template = "{content}"
-max_length = 32
-store = true
-
-[[split]]
-id = "train"
-source = "file"
-path = "train.jsonl"
-format = "jsonl"
-
-[[split]]
-id = "test"
-source = "file"
-path = "test.jsonl"
-format = "jsonl"
-
-[[model]]
-id = "tfidf"
-backend = "tfidf"
-train_split = "train"
-ngram_range = [1, 1]
-sublinear_tf = true
-C = 1.0
-
-[[model]]
-id = "majority"
-backend = "majority"
-train_split = "train"
-
-[[metric]]
-name = "accuracy"
-
-[[metric]]
-name = "f1"
-
-[[metric]]
-name = "log_loss"
-"""
+SUITE = (RESOURCES / "counted_suite.toml").read_text(encoding="utf-8")
 
 
 def rows(thing: str, n: int) -> list[dict[str, Any]]:
@@ -92,7 +50,7 @@ def command(project: api.Project, *words: object) -> Any:
 def test_instances_that_were_exported_are_taken_in_to_the_last_digit(project: api.Project, tmp_path: Path) -> None:
     result = command(project, "export", project.path, "--to", "every-eval-ever", "--out", tmp_path, "--model", "tfidf")
     assert result.exit_code == 0, result.stderr
-    assert "1 results in 2 files" in result.stdout
+    assert "1 result in 2 files" in result.stdout
     (instances,) = tmp_path.rglob("*_samples.jsonl")
     copy = tmp_path / "suite"
     copy.mkdir()

@@ -1,6 +1,5 @@
 """A store with made-up splits and runs, written through the harness's own writer and read back by its own reader."""
 
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -39,6 +38,7 @@ from harness.suite.schema import Suite
 from leaderboard.board import curves, read
 from leaderboard.board.records import Board
 from leaderboard.site import render
+from tests.scripts import script
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -432,18 +432,11 @@ def whole(with_texts: Bench) -> dict[str, str | bytes]:
 
 # A real browser
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "pictures.py"
-
 
 @pytest.fixture(scope="module")
 def pictures() -> ModuleType:
     """benchmarks/pictures.py as a module: how the browser is found, launched and waited for."""
-    spec = importlib.util.spec_from_file_location("pictures", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("pictures")
 
 
 @pytest.fixture(scope="module")

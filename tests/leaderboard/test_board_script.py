@@ -1,8 +1,6 @@
 """The board's script in a real browser, from disk: sorting, searching, filtering, choosing columns, the address."""
 
-import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,20 +13,6 @@ if TYPE_CHECKING:
     from leaderboard.board.records import Board
 
 pytestmark = [pytest.mark.browser, pytest.mark.no_cover]
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "pictures.py"
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    spec = importlib.util.spec_from_file_location("pictures", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    pictures = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pictures)
-    if pictures.chromium() is None:
-        pytest.skip(f"needs one of {', '.join(pictures.NAMES)} on the PATH, such as from `apt-get install chromium`")
-    with pictures.launched() as launched:
-        yield launched
 
 
 @pytest.fixture(scope="module")

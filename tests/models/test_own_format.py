@@ -1,6 +1,5 @@
 """Bases in bfloat16 that are loaded as they are: the same answers to the bit, in little more memory than their file."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -9,7 +8,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -26,6 +24,7 @@ from harness.training.plan import TrainingJob
 from harness.training.train import train
 from tests import language_models
 from tests.models.test_prompt import LONGER, ONE_TOKEN, asked, likelihoods, texts
+from tests.scripts import script
 
 FAMILIES = ["llama", "gpt2", "mistral", "qwen3"]
 
@@ -62,17 +61,7 @@ ROOT = Path(__file__).parents[2]
 WEIGHTS = weight_files.WEIGHTS
 
 
-def bases() -> ModuleType:
-    """The benchmark that builds a tiny base of each family."""
-    spec = importlib.util.spec_from_file_location("bases_benchmark", ROOT / "benchmarks" / "bases.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-BASES = bases()
+BASES = script("bases")
 
 
 def in_format(folder: Path, dtype: torch.dtype) -> Path:

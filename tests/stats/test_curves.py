@@ -1,9 +1,6 @@
 """Crossovers of learning curves: where they are, their intervals, and how often these hold the truth."""
 
-import importlib.util
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -14,21 +11,15 @@ from hypothesis import strategies as st
 from harness.records import Outcomes
 from harness.stats import inference
 from harness.stats.curves import Crossover, crossover, lasting
+from tests.scripts import script
 
 ROWS = (16, 64, 256, 1024)
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "simulated.py"
 
 
 @pytest.fixture(scope="module")
 def simulated() -> ModuleType:
     """The script that draws learning curves with a known truth."""
-    spec = importlib.util.spec_from_file_location("simulated_curves", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("simulated")
 
 
 def right(share: float, n: int = 200, *, shift: int = 0, clusters: int | None = None) -> Outcomes:
