@@ -74,7 +74,7 @@ def check(
     from harness.cli import tables
     from harness.engine import local
     from harness.models import SLOW_IMPORTS
-    from harness.output.terminal import Bars, print_json, say, say_all, show
+    from harness.output.terminal import Bars, print_json, say, say_all
 
     local.start_importing(SLOW_IMPORTS, workers)
     made, path = _written(adapter, data, base, train, columns, labels, db)
@@ -99,8 +99,7 @@ def check(
     else:
         tables.show_results(project.suite.name, project.suite.primary_metric, report.results)
         tables.show_verdicts(project.suite.name, judged.verdicts)
-        show(verdict)
-        show(f"{out / 'index.html'} shows it; {path} can be edited, and `harness evaluate {path}` scores what changed")
+        show_verdict(verdict, out, path)
     return 3 if report.failed else 0 if judged.passed else 1
 
 
@@ -121,6 +120,14 @@ def _written(
     path = write(made, folder)
     pin(path, load(path), workspace.places)
     return made, path
+
+
+def show_verdict(verdict: str, out: Path, path: Path) -> None:
+    """End with the answer and the next step."""
+    from harness.output.terminal import show
+
+    show(verdict)
+    show(f"{out / 'index.html'} shows it; {path} can be edited, and `harness evaluate {path}` scores what changed")
 
 
 def sentence(board: "Board", name: str, *, passed: bool, has_train: bool) -> str:

@@ -53,8 +53,8 @@ def take_in(
             }
         )
     else:
-        show(f"{taken.path}: {taken.answers:,} answers; {suite_path} declares them:\n")
-        show(taken.declaration)
+        show(f"{taken.path}: {taken.answers:,} answers; {suite_path} declares them:")
+        show(f"\n{taken.declaration}")
         show(f"{taken.model_id} can be scored now: {command('evaluate', suite_path, db)} --model {taken.model_id}")
     return 0
 

@@ -3,6 +3,7 @@
 import codecs
 import io
 import json
+import shutil
 import sys
 import textwrap
 import time
@@ -102,9 +103,15 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
     return "".join(_PLAIN.get(character, f"<U+{ord(character):04X}>") for character in lacking), error.end
 
 
-def show(line: str) -> None:
-    """Print a line of a result for people on stdout."""
-    sys.stdout.write(f"{visible(line)}\n")
+def show(text: str) -> None:
+    """Print a result for people on stdout: on a terminal a sentence is folded between words.
+
+    A text of several lines is there to be copied and stays as it is.
+    """
+    lines = [visible(text)]
+    if sys.stdout.isatty() and "\n" not in text:
+        lines = folded(lines[0], shutil.get_terminal_size().columns)
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def print_json(value: Any) -> None:

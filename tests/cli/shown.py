@@ -1,13 +1,15 @@
 """Results as the verbs show them: `python -m tests.cli.shown VERB…` prints them on this terminal.
 
-What takes a model to have is made up; verbs that need none run on a small store and on a small file.
+What takes a model's answers to have is made up; verbs that need none run on a small store and on small files. An
+untrained adapter and its base lie in the folder that `SHOWN_ADAPTER` names.
 """
 
 import json
+import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import fields
 from datetime import datetime
@@ -18,6 +20,7 @@ import pytest
 
 from harness import api
 from harness.cli import main, tables
+from harness.cli.check import sentence, show_verdict
 from harness.cli.tables.comparison import show_comparison, show_conclusion
 from harness.cli.tables.power import show_plan
 from harness.cli.tables.variants import show_parities
@@ -31,8 +34,10 @@ from harness.stats.enrichment import Enriched, Enrichment
 from harness.stats.estimates import Difference
 from harness.store.connection import opened
 from leaderboard.board.answers import Answer
+from leaderboard.board.records import Board, Entry, Section
 from tests.conftest import fill_store
 from tests.fixtures import RESOURCES
+from tests.interchange import written
 
 NOON = datetime.fromisoformat("2026-03-01T12:00")
 LORA, PLACE = "minilm+lora-r8", "minilm+lora-r8 on amazon-test"
@@ -110,6 +115,12 @@ def evaluate() -> None:
     tables.show_next("harness gate suites/quickstart.toml", "judges the suite's gates")
 
 
+def check() -> None:
+    entry = made_of(Entry, {"model_id": LORA, "primary": metric("accuracy", 0.888)})
+    board = made_of(Board, {"sections": (made_of(Section, {"entries": (entry,), "answers": ANSWERS}),)})
+    show_verdict(sentence(board, LORA, passed=True, has_train=True), Path("site"), Path("minilm-lora-r8.toml"))
+
+
 def gate() -> None:
     tables.show_verdicts("quickstart", VERDICTS)
     rule = f"{PLACE} where negation=present: accuracy better than tfidf by more than 0.03"
@@ -180,15 +191,22 @@ REVIEWS = [
 ]
 
 
+def as_lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(f"{json.dumps(row)}\n" for row in rows)
+
+
 def of_evaluated(*commands: str) -> Callable[[], None]:
-    """Make a function that runs commands in a folder with an evaluated suite."""
+    """Make a function that runs commands in a folder with an evaluated suite and the results of another harness."""
 
     def run() -> None:
         with tempfile.TemporaryDirectory() as folder, chdir(folder):
             shutil.copy(RESOURCES / "counted_suite.toml", "counted.toml")
             for name, n in (("train", 6), ("test", 9)):
-                rows = ({"label": i % 2, "content": f"{name} {i} is {('bad', 'good')[i % 2]}"} for i in range(n))
-                Path(f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+                rows = [{"label": i % 2, "content": f"{name} {i} is {('bad', 'good')[i % 2]}"} for i in range(n)]
+                Path(f"{name}.jsonl").write_text(as_lines(rows), encoding="utf-8")
+                asked = [{"label": row["label"], "text": row["content"]} for row in rows]
+                answered = written.lm_eval(asked, [(-1.5, -0.5)] * n)
+                Path(f"samples_of_{name}.jsonl").write_text(as_lines(answered), encoding="utf-8")
             project = api.open("counted.toml")
             api.examine_data(project)
             api.evaluate(project, workers=1)
@@ -214,17 +232,19 @@ def of_small_world(*commands: str) -> Callable[[], None]:
             rows = "".join(f'"{text}",{label}\n' for text, label in REVIEWS * 4)
             Path("reviews.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
             shutil.copy(RESOURCES / "good_suite.toml", "suite.toml")
+            shutil.copytree(os.environ["SHOWN_ADAPTER"], "mine")
             _call(commands)
 
     return run
 
 
 VERBS: dict[str, Callable[[], None]] = {
-    verb.__name__: verb for verb in (evaluate, gate, compare, parity, plan, train, baseline, watch)
+    verb.__name__: verb for verb in (evaluate, check, gate, compare, parity, plan, train, baseline, watch)
 } | {
     "ls": of_small_world("ls"),
     "show": of_small_world("show run-0"),
     "data": of_small_world("data reviews.csv"),
+    "init": of_small_world("init mine/adapter --base mine/base --data reviews.csv"),
     "validate": of_small_world("validate suite.toml"),
     "site": of_evaluated(
         "site counted.toml",
@@ -232,6 +252,7 @@ VERBS: dict[str, Callable[[], None]] = {
         "site counted.toml --check",
         "export counted.toml --to model-index --out cards",
     ),
+    "import": of_evaluated("import counted.toml samples_of_test.jsonl --model minilm-elsewhere"),
     "store": of_small_world(
         "store verify",
         "store gc --dry-run",

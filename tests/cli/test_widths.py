@@ -7,12 +7,14 @@ import fcntl
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
 import termios
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -26,15 +28,32 @@ SIZE = re.compile(r"(?<= )[\d,]+(?= bytes$)", re.MULTILINE)
 """Size of a written file, which every release of pyarrow may change."""
 
 
+@pytest.fixture(scope="module")
+def adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a base and an untrained adapter."""
+    from peft import LoraConfig, get_peft_model
+
+    from harness.models import peft, transformer
+
+    folder = tmp_path_factory.mktemp("shown")
+    shutil.copytree(tiny_base, folder / "base")
+    network: Any = transformer.untrained(tiny_base, seed=1)
+    config = LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["query", "value"])
+    with peft.without_known_warnings():
+        get_peft_model(network, config).save_pretrained(str(folder / "adapter"))
+    return folder
+
+
 @cache
-def on_terminal(width: int) -> dict[str, str]:
+def on_terminal(width: int, adapter: Path) -> dict[str, str]:
     """Run every verb on a terminal of so many columns; returns each one's output."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     surroundings = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.cli.shown", *VERBS],
-        stdin=theirs, stdout=theirs, stderr=theirs, env=surroundings | {"TERM": "xterm", "PYTHONPATH": str(Path.cwd())},
+        stdin=theirs, stdout=theirs, stderr=theirs,
+        env=surroundings | {"TERM": "xterm", "PYTHONPATH": str(Path.cwd()), "SHOWN_ADAPTER": str(adapter)},
     )  # fmt: skip
     os.close(theirs)
     parts = []
@@ -54,11 +73,11 @@ def on_terminal(width: int) -> dict[str, str]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("verb", VERBS)
-def test_results_are_whole_on_terminals_of_every_width(verb: str, width: int) -> None:
-    shown = SIZE.sub("N", COLOUR.sub("", on_terminal(width)[verb]))
+def test_results_are_whole_on_terminals_of_every_width(verb: str, width: int, adapter: Path) -> None:
+    shown = SIZE.sub("N", COLOUR.sub("", on_terminal(width, adapter)[verb]))
     lines = [line.rstrip() for line in shown.splitlines()]
     assert max(cell_len(line) for line in lines) <= width
-    broken = set(shown.split()) - {*COLOUR.sub("", on_terminal(400)[verb]).split(), "N"}
+    broken = set(shown.split()) - {*COLOUR.sub("", on_terminal(400, adapter)[verb]).split(), "N"}
     heads = {word for word in broken if re.fullmatch(r"[\w’':−/+–%?.=-]+", word) and "…" not in word}
     assert not heads, "words of records and tables are those of a table that has room"
     file = GOLDEN / f"{verb}-{width}.txt"
@@ -68,8 +87,8 @@ def test_results_are_whole_on_terminals_of_every_width(verb: str, width: int) ->
     assert "\n".join(lines) + "\n" == file.read_text(encoding="utf-8")
 
 
-def test_outcomes_are_words_and_colours() -> None:
-    shown = on_terminal(80)["gate"]
+def test_outcomes_are_words_and_colours(adapter: Path) -> None:
+    shown = on_terminal(80, adapter)["gate"]
     assert "\x1b[32mpass\x1b[0m" in shown
     assert "\x1b[1;31mfail\x1b[0m" in shown
     assert "\x1b[33minconclusive" in shown
