@@ -7,9 +7,10 @@ which it does not once both models are near their best.
 
 Its interval is found as Johnson & Neyman (1936, "Tests of certain linear hypotheses and their application to some
 educational problems") find the region in which two regression lines differ: the same rule, applied to the ends of the
-pointwise 95 % interval of the difference. Below the interval the first model is not shown to be better anywhere it
-matters, and above it, it is shown to be better throughout. At the true crossover the difference is zero, so the
-interval misses it about as often as the pointwise interval there misses zero.
+pointwise 95 % interval of the difference: the interval of the crossover is the stretch around it in which the difference
+may be zero. It ends where, beyond the crossover, the first model is first shown to be better. A later number of rows at
+which noise hides that says nothing against it: the difference is estimated to be positive there too. At the true
+crossover the difference is zero, so the interval misses it about as often as the pointwise interval there misses zero.
 
 Pointwise intervals are those of `estimates`: examples (or clusters) are drawn once for all points, seeds are drawn
 jointly for both models and all sizes, since a seed's subsets are the same for both and nested, and with few seeds the
@@ -84,8 +85,8 @@ def crossover(
     if interval is None:
         return None
     low, high = interval
-    ends = (lasting(at, estimate), lasting(at, high), lasting(at, low))
-    return Crossover(*ends, rows[0], rows[-1])
+    crossed = lasting(at, estimate)
+    return Crossover(crossed, lasting(at, high), _first_positive(at, low, crossed), rows[0], rows[-1])
 
 
 def lasting(at: Ints, difference: Floats) -> int | None:
@@ -95,6 +96,12 @@ def lasting(at: Ints, difference: Floats) -> int | None:
         return int(at[0])
     last = int(not_positive[-1])
     return int(at[last + 1]) if last + 1 < len(at) else None
+
+
+def _first_positive(at: Ints, difference: Floats, start: int | None) -> int | None:
+    """The first of these numbers of rows, from a start on, at which a difference is positive; None if there is none."""
+    found = at[(difference > 0) & (at >= start)] if start is not None else ()
+    return int(found[0]) if len(found) else None
 
 
 def _grid(rows: Sequence[int]) -> Ints:

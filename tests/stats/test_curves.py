@@ -86,6 +86,16 @@ def test_ends_beyond_the_tried_rows_are_at_most_the_fewest_and_more_than_the_mos
     assert alike == Crossover(None, None, None, 16, 1024) or (alike is not None and alike.rows is None)
 
 
+def test_the_interval_ends_where_the_model_is_first_shown_to_be_better() -> None:
+    rising, hidden = [0.4, 0.6, 0.9, 0.9], [0.4, 0.6, 0.9, 0.66]
+    clear, dips = found(side(rising), side([0.65] * 4)), found(side(hidden), side([0.65] * 4))
+    assert clear is not None
+    assert dips is not None
+    assert clear.high is not None
+    assert dips.high == pytest.approx(clear.high, rel=0.1), "noise at a later size does not extend it"
+    assert dips.high < 256
+
+
 def test_a_model_that_is_not_trained_is_the_same_at_every_number_of_rows() -> None:
     shares = [0.5, 0.6, 0.7, 0.8]
     flat = [[[right(0.65, shift=5 * seed)] for seed in range(2)]]
