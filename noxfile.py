@@ -78,9 +78,10 @@ def harness(session: nox.Session, *words: str) -> None:
 @nox.session(venv_backend="none", requires=["dev"])
 def tests(session: nox.Session) -> None:
     """Run the tests with branch coverage; what follows `--` goes to pytest."""
-    # Processes run on all cores already: more threads in each would wait for one another.
+    # Processes run on all cores already: more threads in each would wait for one another. There is one more process
+    # than cores, since tests wait for commands, servers and browsers.
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    in_order = ["-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
+    in_order = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder"]
     module(session, DEV, "pytest", *in_order, "--cov", *session.posargs, **one_thread)
 
 

@@ -21,6 +21,7 @@ from harness.stats import estimates
 from harness.stats.metrics import METRICS
 from harness.store import writer
 from harness.store.connection import Connection, opened
+from tests import processes
 
 pytest_plugins = ["tests.fixtures"]
 PLACE = len(Path(__file__).parent.parts)
@@ -42,9 +43,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             seen.add(test)
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Leave what the tests import out of every later garbage collection: a million objects that stay."""
     gc.freeze()
+    if hasattr(session.config, "workerinput"):
+        processes.start_server()
 
 
 settings.register_profile("patient", settings.default, deadline=None)  # a busy machine is no failure

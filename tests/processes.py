@@ -1,7 +1,7 @@
 """Commands in processes of their own, without the seconds that the imports of each take.
 
-A fork server imports once what commands import; each command is a fork of it, with an environment, a folder, an output
-and signals of its own. `run` is for what has to start from nothing, such as another locale.
+A fork server imports once what commands and workers import; each is a fork of it, with an environment, a folder, an
+output and signals of its own. `run` is for what has to start from nothing, such as another locale.
 """
 
 import atexit
@@ -14,12 +14,33 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["harness.cli", "harness.evaluation.evaluate", "harness.training.train", "sklearn.linear_model"]
-)
+IMPORTED = [
+    "harness.cli",
+    "harness.evaluation.evaluate",
+    "harness.models.peft",
+    "harness.models.probe",
+    "harness.training.train",
+    "sklearn.feature_extraction.text",
+    "sklearn.linear_model",
+    "sklearn.pipeline",
+]
+
+
+FORKS.set_forkserver_preload(IMPORTED)
+
+
+def start_server() -> None:
+    """Start the fork server of this process, of which the engine's workers are forks too, with all imports.
+
+    Otherwise whoever needs it first, such as a suite without networks, decides for all others.
+    """
+    FORKS.set_forkserver_preload(IMPORTED)
+    forkserver.ensure_running()
+
 
 DRIVER = """if True:
     import json, sys

@@ -100,7 +100,9 @@ def lasting(at: Ints, difference: Floats) -> int | None:
 
 def _first_positive(at: Ints, difference: Floats, start: int | None) -> int | None:
     """The first of these numbers of rows, from a start on, at which a difference is positive; None if there is none."""
-    found = at[(difference > 0) & (at >= start)] if start is not None else ()
+    if start is None:
+        return None
+    found = at[(difference > 0) & (at >= start)]
     return int(found[0]) if len(found) else None
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from tests import processes
 
+pytestmark = pytest.mark.no_cover
+
 Command = Callable[..., Any]
 
 

@@ -32,6 +32,8 @@ from harness.training.train import train as train_loop
 from tests import language_models
 from tests.worlds import rows, write_rows
 
+pytestmark = pytest.mark.no_cover
+
 SUITE = """
 version = 1
 name = "words"

@@ -15,6 +15,8 @@ from safetensors.numpy import load_file, save_file
 from harness.store.connection import opened
 from tests.worlds import MIN, World, rows, write_rows
 
+pytestmark = pytest.mark.no_cover
+
 LORA = "run.run_id = prediction.run_id AND run.model_id = 'tiny+lora'"
 
 

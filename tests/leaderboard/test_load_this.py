@@ -17,6 +17,8 @@ from tests.evaluation import test_language_adapters as languages
 if TYPE_CHECKING:
     from tests.worlds import World
 
+pytestmark = pytest.mark.no_cover
+
 words_evaluated = languages.evaluated
 """A fixture: a tiny Llama with trained adapters."""
 SCORED = """

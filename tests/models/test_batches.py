@@ -35,6 +35,8 @@ from harness.suite.models import PeftModel, ProbeModel, TransformerModel
 from harness.training import saving
 from tests.fixtures import Result
 
+pytestmark = pytest.mark.no_cover
+
 TEXTS = [
     "a",
     "It works, and it was worth the money.",

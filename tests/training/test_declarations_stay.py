@@ -21,6 +21,8 @@ from harness.progress import silent
 from harness.suite.load import load
 from harness.training import methods, plan, preflight
 
+pytestmark = pytest.mark.no_cover
+
 Command = Callable[..., Any]
 
 ROOT = Path(__file__).parents[2]

@@ -27,6 +27,8 @@ from tests.models.test_sharded import split_up
 from tests.test_plugins import documented, install
 from tests.worlds import rows, write_rows
 
+pytestmark = pytest.mark.no_cover
+
 SUITE = """version = 1
 name = "own"
 description = "Everything that one can bring"
