@@ -84,7 +84,8 @@ def evaluate(
     say(timelines.summary(report.spans, workers or cores(), time.time() - began))
     say(f"scored {len(report.scored)}, already stored {len(report.reused)}, failed {len(report.failed)}")
     if explain:
-        say(f"explained {report.explained} examples, already stored {report.explained_before}")
+        what = f"example{'s' * (report.explained != 1)}"
+        say(f"explained {report.explained} {what}, already stored {report.explained_before}")
     asked = curve or ([] if model else [one.id for one in project.suite.curve])
     curves = [one for one in api.curves(project, report.evidence) if one.curve.id in asked] if asked else []
     if as_json:
@@ -96,6 +97,7 @@ def evaluate(
                 "reused": len(report.reused),
                 "failed": [{"model": run.model_id, "split": run.split_id, "error": run.error} for run in report.failed],
                 "results": report.results,
+                **({"explained": {"new": report.explained, "stored": report.explained_before}} if explain else {}),
                 **({"curves": tables.curves_of(curves)} if curves else {}),
             }
         )

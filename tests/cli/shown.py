@@ -1,18 +1,22 @@
-"""Results as the verbs show them: `python -m tests.cli.shown VERB…` prints them on this terminal.
+"""Results as the verbs show them: `python -m tests.cli.shown WIDTH…` prints them on this terminal, made so wide.
 
 What takes a model's answers to have is made up; verbs that need none run on a small store and on small files. An
 untrained adapter and its base lie in the folder that `SHOWN_ADAPTER` names.
 """
 
+import fcntl
 import json
 import os
 import shutil
+import struct
 import sys
 import tempfile
+import termios
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import fields
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -195,21 +199,30 @@ def as_lines(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(f"{json.dumps(row)}\n" for row in rows)
 
 
+@cache
+def evaluated() -> tempfile.TemporaryDirectory[str]:
+    """A folder with an evaluated suite and the results of another harness. Not to be changed."""
+    made = tempfile.TemporaryDirectory()
+    with chdir(made.name):
+        shutil.copy(RESOURCES / "counted_suite.toml", "counted.toml")
+        for name, n in (("train", 6), ("test", 9)):
+            rows = [{"label": i % 2, "content": f"{name} {i} is {('bad', 'good')[i % 2]}"} for i in range(n)]
+            Path(f"{name}.jsonl").write_text(as_lines(rows), encoding="utf-8")
+            asked = [{"label": row["label"], "text": row["content"]} for row in rows]
+            answered = written.lm_eval(asked, [(-1.5, -0.5)] * n)
+            Path(f"samples_of_{name}.jsonl").write_text(as_lines(answered), encoding="utf-8")
+        project = api.open("counted.toml")
+        api.examine_data(project)
+        api.evaluate(project, workers=1)
+    return made
+
+
 def of_evaluated(*commands: str) -> Callable[[], None]:
-    """Make a function that runs commands in a folder with an evaluated suite and the results of another harness."""
+    """Make a function that runs commands in a copy of that folder."""
 
     def run() -> None:
         with tempfile.TemporaryDirectory() as folder, chdir(folder):
-            shutil.copy(RESOURCES / "counted_suite.toml", "counted.toml")
-            for name, n in (("train", 6), ("test", 9)):
-                rows = [{"label": i % 2, "content": f"{name} {i} is {('bad', 'good')[i % 2]}"} for i in range(n)]
-                Path(f"{name}.jsonl").write_text(as_lines(rows), encoding="utf-8")
-                asked = [{"label": row["label"], "text": row["content"]} for row in rows]
-                answered = written.lm_eval(asked, [(-1.5, -0.5)] * n)
-                Path(f"samples_of_{name}.jsonl").write_text(as_lines(answered), encoding="utf-8")
-            project = api.open("counted.toml")
-            api.examine_data(project)
-            api.evaluate(project, workers=1)
+            shutil.copytree(evaluated().name, folder, dirs_exist_ok=True)
             _call(commands)
 
     return run
@@ -264,8 +277,16 @@ VERBS: dict[str, Callable[[], None]] = {
 END = "\f"
 """Printed after each verb."""
 
+
+def show_all(widths: Sequence[int]) -> None:
+    """Run every verb on this terminal, once for each number of columns."""
+    for width in widths:
+        fcntl.ioctl(sys.stdout, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+        for show in VERBS.values():
+            show()
+            sys.stdout.write(END)
+            sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        VERBS[name]()
-        sys.stdout.write(END)
-        sys.stdout.flush()
+    show_all(list(map(int, sys.argv[1:])))

@@ -3,15 +3,12 @@
 `HARNESS_GOLDEN=write pytest tests/cli/test_widths.py` writes these files anew.
 """
 
-import fcntl
 import os
 import pty
 import re
 import shutil
-import struct
 import subprocess
 import sys
-import termios
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,8 @@ from tests.cli.shown import END, VERBS
 
 GOLDEN = Path(__file__).parents[1] / "resources" / "terminal"
 WIDTHS = (80, 100, 200)
+ROOMY = 400
+"""Columns in which no word of a table has to be broken."""
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 SIZE = re.compile(r"(?<= )[\d,]+(?= bytes$)", re.MULTILINE)
 """Size of a written file, which every release of pyarrow may change."""
@@ -45,13 +44,12 @@ def adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @cache
-def on_terminal(width: int, adapter: Path) -> dict[str, str]:
-    """Run every verb on a terminal of so many columns; returns each one's output."""
+def on_terminals(adapter: Path) -> dict[int, dict[str, str]]:
+    """Run every verb on terminals of several widths; returns what each printed."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     surroundings = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.cli.shown", *VERBS],
+        [sys.executable, "-m", "tests.cli.shown", *map(str, (*WIDTHS, ROOMY))],
         stdin=theirs, stdout=theirs, stderr=theirs,
         env=surroundings | {"TERM": "xterm", "PYTHONPATH": str(Path.cwd()), "SHOWN_ADAPTER": str(adapter)},
     )  # fmt: skip
@@ -68,16 +66,19 @@ def on_terminal(width: int, adapter: Path) -> dict[str, str]:
     os.close(ours)
     printed = b"".join(parts).decode().replace("\r\n", "\n")
     assert process.wait() == 0, printed
-    return dict(zip(VERBS, printed.split(END)[:-1], strict=True))
+    found = iter(printed.split(END)[:-1])
+    shown = {width: {verb: next(found) for verb in VERBS} for width in (*WIDTHS, ROOMY)}
+    assert next(found, None) is None
+    return shown
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("verb", VERBS)
 def test_results_are_whole_on_terminals_of_every_width(verb: str, width: int, adapter: Path) -> None:
-    shown = SIZE.sub("N", COLOUR.sub("", on_terminal(width, adapter)[verb]))
+    shown = SIZE.sub("N", COLOUR.sub("", on_terminals(adapter)[width][verb]))
     lines = [line.rstrip() for line in shown.splitlines()]
     assert max(cell_len(line) for line in lines) <= width
-    broken = set(shown.split()) - {*COLOUR.sub("", on_terminal(400, adapter)[verb]).split(), "N"}
+    broken = set(shown.split()) - {*COLOUR.sub("", on_terminals(adapter)[ROOMY][verb]).split(), "N"}
     heads = {word for word in broken if re.fullmatch(r"[\w’':−/+–%?.=-]+", word) and "…" not in word}
     assert not heads, "words of records and tables are those of a table that has room"
     file = GOLDEN / f"{verb}-{width}.txt"
@@ -88,7 +89,7 @@ def test_results_are_whole_on_terminals_of_every_width(verb: str, width: int, ad
 
 
 def test_outcomes_are_words_and_colours(adapter: Path) -> None:
-    shown = on_terminal(80, adapter)["gate"]
+    shown = on_terminals(adapter)[80]["gate"]
     assert "\x1b[32mpass\x1b[0m" in shown
     assert "\x1b[1;31mfail\x1b[0m" in shown
     assert "\x1b[33minconclusive" in shown

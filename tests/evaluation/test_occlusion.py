@@ -175,8 +175,9 @@ def test_every_backend_is_explained_once_and_the_order_of_models_does_not_matter
         (problem,) = verify(connection, rows[0].explained_at).problems
         assert str(problem).startswith(f"occlusion {rows[0].key}: its scores have changed since they were stored")
     backwards = [word for model in reversed(suite.model) for word in ("--model", model.id)]
-    last = harness("evaluate", suite_path, "--workers", "1", "--explain", *backwards)
-    assert f"explained 1 examples, already stored {len(rows) - 1}" in last.err
+    last = harness("evaluate", suite_path, "--workers", "1", "--explain", "--json", *backwards)
+    assert f"explained 1 example, already stored {len(rows) - 1}" in last.err
+    assert last.json()["explained"] == {"new": 1, "stored": len(rows) - 1}
     assert [replace(one, explained_at=rows[0].explained_at) for one in stored(db)] == [
         replace(one, explained_at=rows[0].explained_at) for one in rows
     ]
