@@ -7,10 +7,11 @@ which it does not once both models are near their best.
 
 Its interval is found as Johnson & Neyman (1936, "Tests of certain linear hypotheses and their application to some
 educational problems") find the region in which two regression lines differ: the same rule, applied to the ends of the
-pointwise 95 % interval of the difference: the interval of the crossover is the stretch around it in which the difference
-may be zero. It ends where, beyond the crossover, the first model is first shown to be better. A later number of rows at
-which noise hides that says nothing against it: the difference is estimated to be positive there too. At the true
-crossover the difference is zero, so the interval misses it about as often as the pointwise interval there misses zero.
+pointwise 95 % interval of the difference. The interval of the crossover is the stretch around it in which the
+difference may be zero. It ends where, beyond the crossover, the first model is first shown to be better. A later number
+of rows at which noise hides that says nothing against it: the difference is estimated to be positive there too. At the
+true crossover the difference is zero, so the interval misses it about as often as the pointwise interval there misses
+zero.
 
 Pointwise intervals are those of `estimates`: examples (or clusters) are drawn once for all points, seeds are drawn
 jointly for both models and all sizes, since a seed's subsets are the same for both and nested, and with few seeds the

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from harness.errors import StoreError
 from harness.records import Prediction, Run, Split
 from harness.store import reader, writer
-from harness.store.connection import SNAPSHOT_PREFIX, Connection, bring_to, latest_schema, opened, snapshot
+from harness.store.connection import SNAPSHOT_PREFIX, bring_to, latest_schema, opened, snapshot
 from harness.store.verify import verify
 
 NOW = datetime(2025, 6, 1)  # noqa: DTZ001 (the store keeps UTC without a zone)
@@ -144,16 +144,38 @@ def hold(path: Path, seconds: float) -> "subprocess.Popen[str]":
 
 
 @pytest.fixture
-def store(path: Path, make_split: Callable[..., Split]) -> Iterator[Connection]:
+def stored(path: Path, make_split: Callable[..., Split]) -> None:
+    """There is a store with a split, which nobody holds."""
     with opened(path) as connection:
         writer.write_split(connection, "demo", make_split(), with_text=True)
-        yield connection
+
+
+def test_a_store_that_is_open_twice_here_is_one_and_is_free_after_the_last(path: Path, stored: None) -> None:
+    with opened(path) as outer:
+        with opened(path, read_only=True) as inner:
+            outer.execute("DELETE FROM example")
+            assert inner.execute("SELECT count(*) FROM example").fetchall() == [(0,)]
+        outer.execute("DELETE FROM split")
+    with hold(path, 0) as other:
+        assert other.wait() == 0
+
+
+def test_a_store_that_is_being_read_here_is_not_written(path: Path, stored: None) -> None:
+    with opened(path, read_only=True):
+        with (
+            pytest.raises(StoreError, match=r"cannot be opened as a store \(this process is reading it\)"),
+            opened(path),
+        ):
+            pass
+        with opened(path, read_only=True) as second:
+            assert second.execute("SELECT split_id FROM split").fetchall() == [("test",)]
+    with opened(path) as written:
+        written.execute("DELETE FROM example")
 
 
 def test_a_snapshot_leaves_the_store_free_for_writers(
-    store: Connection, path: Path, make_split: Callable[..., Split]
+    stored: None, path: Path, make_split: Callable[..., Split]
 ) -> None:
-    store.close()
     with snapshot(path) as read:
         with hold(path, 0) as writing:  # another process takes the store for itself meanwhile
             assert writing.wait() == 0
@@ -165,11 +187,10 @@ def test_a_snapshot_leaves_the_store_free_for_writers(
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_a_copy_is_made_while_the_store_is_held_against_writers(store: Connection, path: Path) -> None:
+def test_a_copy_is_made_while_the_store_is_held_against_writers(stored: None, path: Path) -> None:
     """The copying process must not end this one's lock on the file."""
     from harness.store import connection
 
-    store.close()
     with opened(path, read_only=True):
         connection._copy(path, path.with_name("copy"))
         tried = subprocess.run(
@@ -179,8 +200,7 @@ def test_a_copy_is_made_while_the_store_is_held_against_writers(store: Connectio
     assert "holds this store" in tried.stderr
 
 
-def test_a_snapshot_of_a_store_that_a_writer_holds_waits_and_then_names_it(path: Path, store: Connection) -> None:
-    store.close()
+def test_a_snapshot_of_a_store_that_a_writer_holds_waits_and_then_names_it(path: Path, stored: None) -> None:
     with hold(path, 60) as holder:
         with pytest.raises(StoreError, match=rf"process {holder.pid} holds this store"), snapshot(path):
             pass
@@ -207,9 +227,8 @@ def test_a_snapshot_of_a_killed_writers_store_has_what_it_had_committed(
         assert read.execute("SELECT split_id FROM split").fetchall() == [("committed",)]
 
 
-def test_where_no_copy_can_be_made_the_store_itself_is_read(path: Path, store: Connection) -> None:
+def test_where_no_copy_can_be_made_the_store_itself_is_read(path: Path, stored: None) -> None:
     """A process without a byte left to write: the copy fails, the reading does not."""
-    store.close()
     code = """if True:
         import resource, sys
         from pathlib import Path

@@ -244,10 +244,11 @@ def test_the_checksum_is_of_labels_and_scores_in_the_order_of_the_split(store: C
     assert checksum.of_predictions(np.array([1, 0]), np.array([1.0, -0.0])) == known
 
 
-def test_a_flipped_bit_of_the_file_is_found_or_has_changed_nothing(store: Connection, path: Path) -> None:
+def test_a_flipped_bit_of_the_file_is_found_or_has_changed_nothing(path: Path, make_store: Callable[..., None]) -> None:
     """One bit in each of many places; free blocks and indexes hold nothing that is stored."""
-    wanted = store.execute("SELECT * FROM prediction ORDER BY ALL").fetchall()
-    store.close()
+    make_store(path)
+    with opened(path) as store:
+        wanted = store.execute("SELECT * FROM prediction ORDER BY ALL").fetchall()
     whole = path.read_bytes()
     found = 0
     for place in range(100, len(whole), len(whole) // 24):
