@@ -172,9 +172,10 @@ class _Instance:
     connection: Connection
     files: dict[Path, _Attached] = field(default_factory=dict)
     names: Iterator[int] = field(default_factory=count)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+_lock = threading.Lock()
+"""Held while a file is attached or released. Two instances would not see each other's locks on a file."""
 _instances: dict[int, _Instance] = {}
 """By process: that of a parent cannot be used in its fork, nor be ended there."""
 
@@ -219,12 +220,12 @@ def _waited_for(path: Path, place: Path, read_only: bool, lock_wait_seconds: flo
 
 def _attached(place: Path, read_only: bool) -> tuple[_Instance, str]:
     """Attach a file, unless it is, and count one more user of it."""
-    instance = _instances.get(os.getpid())
-    if instance is None:
-        # What does not fit into memory is written beside the store.
-        connection = duckdb.connect(config={"temp_directory": f"{place}.tmp"})
-        instance = _instances[os.getpid()] = _Instance(connection)
-    with instance.lock:
+    with _lock:
+        instance = _instances.get(os.getpid())
+        if instance is None:
+            # What does not fit into memory is written beside the store.
+            connection = duckdb.connect(config={"temp_directory": f"{place}.tmp"})
+            instance = _instances[os.getpid()] = _Instance(connection)
         file = instance.files.get(place)
         if file is None:
             file = _Attached(f"store_{next(instance.names)}", read_only)
@@ -235,12 +236,12 @@ def _attached(place: Path, read_only: bool) -> tuple[_Instance, str]:
         elif file.read_only and not read_only:
             raise OSError("this process is reading it")
         file.users += 1
-    return instance, file.name
+        return instance, file.name
 
 
 def _release(instance: _Instance, place: Path) -> None:
     """Close a file after its last user."""
-    with instance.lock:
+    with _lock:
         file = instance.files[place]
         file.users -= 1
         if file.users:
