@@ -38,7 +38,6 @@ def start_server() -> None:
 
     Otherwise whoever needs it first, such as a suite without networks, decides for all others.
     """
-    FORKS.set_forkserver_preload(IMPORTED)
     forkserver.ensure_running()
 
 

@@ -139,7 +139,7 @@ def make(tiny_base: Path, root: Path) -> World:
     world.suite.write_text(f"{head}{splits}[[base]]{rest}{GATES}")
     world.edit("epochs = 4, learning_rate = 1e-2", "epochs = 24, learning_rate = 1e-2")
     world.edit("epochs = 2, learning_rate = 1e-3", "epochs = 8, learning_rate = 2e-3")
-    world.suite.write_text(world.suite.read_text().replace("batch_size = 16", "batch_size = 48"))
+    world.edit("batch_size = 16", "batch_size = 48")
     assert world.command("data", world.suite).exit_code == 0
     result = world.evaluate()
     assert result.exit_code == 0, result.stderr
