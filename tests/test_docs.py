@@ -22,7 +22,7 @@ from harness.models import BACKENDS, device
 from harness.records import Outcomes, Run, Split
 from harness.stats import estimates, inference, metrics, slices
 from harness.store import reader, writer
-from harness.store.connection import LOCK_WAIT_SECONDS, Connection, opened
+from harness.store.connection import LOCK_WAIT_SECONDS, TABLES, Connection, opened
 from harness.suite import schema
 from harness.suite.load import load
 from harness.suite.schema import Closed, Suite
@@ -293,12 +293,14 @@ def test_the_docs_have_the_tables_columns_and_keys_of_the_store(connection: Conn
     (table,) = tables(section(ARCHITECTURE, "Store"))
     columns = connection.execute(
         """SELECT table_name, list(column_name ORDER BY ordinal_position)
-           FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
-           WHERE table_type = 'BASE TABLE' GROUP BY table_name"""
+           FROM information_schema.columns
+           JOIN information_schema.tables USING (table_catalog, table_schema, table_name)
+           WHERE table_catalog = current_database() AND table_type = 'BASE TABLE' GROUP BY table_name"""
     ).fetchall()
     assert {code(row[0])[0]: code(row[2]) for row in table[1:]} == dict(columns)
     keys = connection.execute(
-        "SELECT table_name, constraint_column_names FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY'"
+        """SELECT table_name, constraint_column_names FROM duckdb_constraints()
+           WHERE database_name = current_database() AND constraint_type = 'PRIMARY KEY'"""
     ).fetchall()
     assert {code(row[0])[0]: re.findall(r"\*\*`([^`]+)`\*\*", row[2]) for row in table[1:]} == (
         {name: [] for name, _ in columns} | dict(keys)  # predictions have no key of their own
@@ -306,7 +308,9 @@ def test_the_docs_have_the_tables_columns_and_keys_of_the_store(connection: Conn
 
 
 def test_the_docs_have_the_views_of_the_store(connection: Connection) -> None:
-    views = connection.execute("SELECT table_name FROM information_schema.tables WHERE table_type = 'VIEW'").fetchall()
+    views = connection.execute(
+        f"SELECT table_name FROM {TABLES} AND table_type = 'VIEW'"  # noqa: S608 (constant)
+    ).fetchall()
     assert set(re.findall(r"The view `(\w+)`", section(ARCHITECTURE, "Store"))) == {name for (name,) in views}
 
 

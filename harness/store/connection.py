@@ -1,15 +1,19 @@
 """Opening and copying the DuckDB file, and migrating it to this release's schema."""
 
 import logging
+import os
 import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from itertools import count
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,6 +27,9 @@ Connection: TypeAlias = duckdb.DuckDBPyConnection
 
 LOCK_WAIT_SECONDS = 5.0
 """Time to wait for another process that holds the file; the harness itself holds it for well under a second."""
+
+TABLES = "information_schema.tables WHERE table_catalog = current_database()"
+"""Those of the connection's own file."""
 
 SNAPSHOT_PREFIX, IMPORT_PREFIX = ".store-copy-", ".store-import-"
 """Prefixes of temporary folders beside the store: copies for reading, and bundles being checked."""
@@ -55,13 +62,9 @@ def opened(
     """
     if read_only:
         check_exists(path)
-    connection = _connect(path, read_only, lock_wait_seconds)
-    try:
-        with _store_errors(path):
-            _migrate(connection, path, read_only)
-            yield connection
-    finally:
-        connection.close()
+    with _connected(path, read_only, lock_wait_seconds) as connection, _store_errors(path):
+        _migrate(connection, path, read_only)
+        yield connection
 
 
 @contextmanager
@@ -71,13 +74,9 @@ def made_new(path: Path, schema: int) -> Iterator[Connection]:
     Raises:
         StoreError: as for `opened`.
     """
-    connection = _connect(path, read_only=False, lock_wait_seconds=0)
-    try:
-        with _store_errors(path):
-            bring_to(connection, schema)
-            yield connection
-    finally:
-        connection.close()
+    with _connected(path, read_only=False, lock_wait_seconds=0) as connection, _store_errors(path):
+        bring_to(connection, schema)
+        yield connection
 
 
 @contextmanager
@@ -97,8 +96,7 @@ def snapshot(path: Path) -> Iterator[Connection]:
             yield stack.enter_context(opened(path, read_only=True))
             return
         with _store_errors(path):
-            connection = stack.enter_context(_connect(copied, read_only=True, lock_wait_seconds=0))
-            yield connection
+            yield stack.enter_context(_connected(copied, read_only=True, lock_wait_seconds=0))
 
 
 def _copied_aside(path: Path, stack: ExitStack) -> Path | None:
@@ -158,15 +156,47 @@ def transaction(connection: Connection) -> Iterator[None]:
     connection.commit()
 
 
-def _connect(path: Path, read_only: bool, lock_wait_seconds: float) -> Connection:
+@dataclass
+class _Attached:
+    """A file that this process has open."""
+
+    name: str
+    read_only: bool
+    users: int = 0
+
+
+@dataclass
+class _Instance:
+    """DuckDB in this process, to which files are attached while they are open: it takes 20 times as long to start."""
+
+    connection: Connection
+    files: dict[Path, _Attached] = field(default_factory=dict)
+    names: Iterator[int] = field(default_factory=count)
+
+
+_lock = threading.Lock()
+"""Held while a file is attached or released. Two instances would not see each other's locks on a file."""
+_instances: dict[int, _Instance] = {}
+"""By process: that of a parent cannot be used in its fork, nor be ended there."""
+
+
+@contextmanager
+def _connected(path: Path, read_only: bool, lock_wait_seconds: float) -> Iterator[Connection]:
+    """A connection whose database is this file, which is released at the end of the block, or with its last user."""
+    with ExitStack() as stack:
+        connection = _waited_for(path, read_only, lock_wait_seconds, stack)
+        connection.execute("SET enable_progress_bar = false")  # it would be drawn on stdout, which is for results
+        yield connection
+
+
+def _waited_for(path: Path, read_only: bool, lock_wait_seconds: float, stack: ExitStack) -> Connection:
+    """A connection to a file, once no other process holds it; the stack closes it."""
     deadline = time.monotonic() + lock_wait_seconds
     while True:
         try:
             if not read_only:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            connection = duckdb.connect(str(path), read_only=read_only)
-            connection.execute("SET enable_progress_bar = false")  # it would be drawn on stdout, which is for results
-            return connection
+            return _connection(path.resolve(), read_only, stack)
         except (duckdb.Error, OSError) as error:
             locked = (
                 "Could not set lock on file" in str(error).partition('"')[0]
@@ -182,6 +212,56 @@ def _connect(path: Path, read_only: bool, lock_wait_seconds: float) -> Connectio
                 raise StoreError(f"{path}: cannot be opened as a store ({first_line})") from None
 
 
+def _connection(place: Path, read_only: bool, stack: ExitStack) -> Connection:
+    try:
+        instance, name = _attached(place, read_only)
+    except duckdb.Error as error:
+        if "Unique file handle conflict" not in str(error).partition('"')[0]:
+            raise
+        # A notebook's own connection has the file open, which only a second one like it can share.
+        return stack.enter_context(duckdb.connect(str(place), read_only=read_only))
+    stack.callback(_release, instance, place)
+    connection = stack.enter_context(instance.connection.cursor())
+    connection.execute(f"USE {name}")
+    return connection
+
+
+def _attached(place: Path, read_only: bool) -> tuple[_Instance, str]:
+    """Attach a file, unless it is, and count one more user of it."""
+    with _lock:
+        instance = _instances.get(os.getpid())
+        if instance is None:
+            # What does not fit into memory is written beside the store.
+            connection = duckdb.connect(config={"temp_directory": f"{place}.tmp"})
+            instance = _instances[os.getpid()] = _Instance(connection)
+        file = instance.files.get(place)
+        if file is None:
+            file = _Attached(f"store_{next(instance.names)}", read_only)
+            escaped = str(place).replace("'", "''")
+            how = "TYPE duckdb, READ_ONLY" if read_only else "TYPE duckdb"
+            instance.connection.execute(f"ATTACH '{escaped}' AS {file.name} ({how})")
+            instance.files[place] = file
+        elif file.read_only and not read_only:
+            raise OSError("this process is reading it")
+        file.users += 1
+        return instance, file.name
+
+
+def _release(instance: _Instance, place: Path) -> None:
+    """Close a file after its last user."""
+    with _lock:
+        file = instance.files[place]
+        file.users -= 1
+        if file.users:
+            return
+        del instance.files[place]
+        try:
+            instance.connection.execute(f"DETACH {file.name}")
+        except duckdb.Error:
+            _instances.pop(os.getpid(), None)  # after an error that is fatal to DuckDB, the next one starts anew
+            raise
+
+
 @cache
 def _migrations() -> dict[int, str]:
     """SQL by version, from `NNNN_name.sql`."""
@@ -191,7 +271,7 @@ def _migrations() -> dict[int, str]:
 
 def _migrate(connection: Connection, path: Path, read_only: bool) -> None:
     known = _migrations()
-    tables = {name for (name,) in connection.execute("SELECT table_name FROM information_schema.tables").fetchall()}
+    tables = {name for (name,) in connection.execute(f"SELECT table_name FROM {TABLES}").fetchall()}  # noqa: S608 (constant)
     try:
         rows = connection.execute("SELECT version::INTEGER FROM migration").fetchall() if tables else []
     except duckdb.Error:

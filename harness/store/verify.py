@@ -29,7 +29,7 @@ from harness.artifacts import digest
 from harness.records import Occlusion
 from harness.stats import inference
 from harness.store import checksum, reader, sql_metrics
-from harness.store.connection import Connection
+from harness.store.connection import TABLES, Connection
 from harness.store.reader import CLOCK_SLACK
 
 
@@ -146,7 +146,7 @@ def verify(connection: Connection, now: datetime) -> Report:
 def _read_all(connection: Connection, counts: dict[str, int]) -> None:
     """Read every value of every table and count its rows; -1 marks the table at which reading failed."""
     tables = connection.execute(
-        "SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE' ORDER BY table_name"
+        f"SELECT table_name FROM {TABLES} AND table_type = 'BASE TABLE' ORDER BY table_name"  # noqa: S608 (constant)
     ).fetchall()
     for (table,) in tables:
         counts[table] = -1

@@ -150,6 +150,29 @@ def stored(path: Path, make_split: Callable[..., Split]) -> None:
         writer.write_split(connection, "demo", make_split(), with_text=True)
 
 
+def test_a_store_that_is_open_twice_here_is_one_and_is_free_after_the_last(path: Path, stored: None) -> None:
+    with opened(path) as outer:
+        with opened(path, read_only=True) as inner:
+            outer.execute("DELETE FROM example")
+            assert inner.execute("SELECT count(*) FROM example").fetchall() == [(0,)]
+        outer.execute("DELETE FROM split")
+    with hold(path, 0) as other:
+        assert other.wait() == 0
+
+
+def test_a_store_that_is_being_read_here_is_not_written(path: Path, stored: None) -> None:
+    with opened(path, read_only=True):
+        with (
+            pytest.raises(StoreError, match=r"cannot be opened as a store \(this process is reading it\)"),
+            opened(path),
+        ):
+            pass
+        with opened(path, read_only=True) as second:
+            assert second.execute("SELECT split_id FROM split").fetchall() == [("test",)]
+    with opened(path) as written:
+        written.execute("DELETE FROM example")
+
+
 def test_a_store_that_a_notebook_has_open_itself_can_be_written_beside(path: Path, stored: None) -> None:
     """The notebook page suggests DuckDB's own client, which may have the file open in the same process."""
     with duckdb.connect(str(path)) as notebook:
@@ -157,6 +180,8 @@ def test_a_store_that_a_notebook_has_open_itself_can_be_written_beside(path: Pat
         with opened(path) as written:
             written.execute("DELETE FROM example")
         assert notebook.execute("SELECT count(*) FROM example").fetchall() == [(0,)]
+    with duckdb.connect(str(path), read_only=True), opened(path, read_only=True) as read:
+        assert read.execute("SELECT count(*) FROM example").fetchall() == [(0,)]
 
 
 def test_a_snapshot_leaves_the_store_free_for_writers(
