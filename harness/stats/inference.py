@@ -30,6 +30,7 @@ MOST_GROWTH = 1000
 _Z = 1.959963984540054
 """The standard normal quantile of (1 + CONFIDENCE) / 2."""
 _CHUNK_CELLS = 4_000_000  # weights held at once: 32 MB of float64
+_BLOCK_CELLS = 16_384
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -369,19 +370,27 @@ def resampled_weights(units: Ints, generator: np.random.Generator, resamples: in
     """
     n_units = int(units.max()) + 1
     step = max(1, _CHUNK_CELLS // len(units))
+    each_alone = np.array_equal(units, np.arange(len(units)))
     for start in range(0, resamples, step):
         drawn = _counts(n_units, min(step, resamples - start), generator)
-        yield drawn[:, units].astype(np.float64)
+        yield drawn if each_alone else drawn[:, units]
 
 
-def _counts(n_units: int, resamples: int, generator: np.random.Generator) -> Ints:
+def _counts(n_units: int, resamples: int, generator: np.random.Generator) -> Floats:
     """Draw n of n units with replacement, several times: how often each was drawn, shape (resamples, n).
 
-    A multinomial draw of equal shares has the same distribution, and takes three to five times as long.
+    A multinomial draw of equal shares has the same distribution, and takes three to five times as long. They are
+    counted in blocks that fit a core's cache, which takes half as long as counting them at once.
     """
     drawn = generator.integers(n_units, size=(resamples, n_units), dtype=np.uint16 if n_units < 2**16 else np.uint32)
-    cells = drawn + np.arange(0, resamples * n_units, n_units)[:, None]
-    return np.bincount(cells.ravel(), minlength=resamples * n_units).reshape(resamples, n_units)
+    counts = np.empty((resamples, n_units))
+    step = max(1, _BLOCK_CELLS // n_units)
+    starts = np.arange(0, step * n_units, n_units)[:, None]
+    for start in range(0, resamples, step):
+        block = drawn[start : start + step]
+        cells = (block + starts[: len(block)]).ravel()
+        counts[start : start + step] = np.bincount(cells, minlength=block.size).reshape(block.shape)
+    return counts
 
 
 def resampled_seeds(n_seeds: int, resamples: int, generator: np.random.Generator) -> Ints:

@@ -20,6 +20,7 @@ from harness.records import UNLABELLED, Metric, Outcomes, Split
 from harness.stats.inference import Floats, Ints
 
 ECE_BINS = 15
+_BLOCK_CELLS = 65_536
 _CLIP = 1e-15  # as in scikit-learn: a certain and wrong answer costs 34.5 nats, not infinity
 
 
@@ -79,14 +80,20 @@ def _mcc(outcomes: Outcomes, weights: Floats) -> Floats:
 def _roc_auc(outcomes: Outcomes, weights: Floats) -> Floats:
     """Chance that a positive scores above a negative, ties counting one half (Hanley & McNeil 1982)."""
     order = np.argsort(outcomes.scores, kind="stable")
-    ties = np.flatnonzero(np.diff(outcomes.scores[order], prepend=-np.inf))
-    ordered = weights[:, order]
-    positive = ordered * (outcomes.labels[order] == 1)
-    negative = ordered - positive
-    if len(ties) < len(order):
-        positive, negative = np.add.reduceat(positive, ties, axis=1), np.add.reduceat(negative, ties, axis=1)
-    below = np.cumsum(negative, axis=1) - negative / 2
-    return _ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
+    labels, scores = outcomes.labels[order], outcomes.scores[order]
+    positive, negative = order[labels == 1], order[labels != 1]
+    below, not_above = (np.searchsorted(scores[labels != 1], scores[labels == 1], side) for side in ("left", "right"))
+    has_ties = not np.array_equal(below, not_above)
+    values = np.empty(len(weights))
+    step = max(1, _BLOCK_CELLS // max(1, len(order)))
+    for start in range(0, len(weights), step):  # blocks that fit a core's cache
+        some = weights[start : start + step]
+        wins = np.zeros((len(some), len(negative) + 1))
+        np.cumsum(some[:, negative], axis=1, out=wins[:, 1:])
+        won = (wins[:, below] + wins[:, not_above]) / 2 if has_ties else wins[:, below]
+        drawn = some[:, positive]
+        values[start : start + step] = _ratio(np.einsum("bn,bn->b", drawn, won), drawn.sum(axis=1) * wins[:, -1])
+    return values
 
 
 def _log_loss(outcomes: Outcomes, weights: Floats) -> Floats:
