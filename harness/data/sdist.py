@@ -55,6 +55,9 @@ def read(rule: SdistSplit, cache_dir: Path) -> list[Row]:
 
 def _rows(rule: SdistSplit, text: str, where: str) -> list[Row]:
     rows = []
+    at = {name: place for place, name in enumerate(rule.columns)}
+    rating_at, content_at, title_at = at[rule.rating], at["content"], at.get("title")
+    cluster_at = at[rule.cluster] if rule.cluster else None
     # Not splitlines(): it would also split at rarer separators that occur in texts.
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         if not line:
@@ -64,19 +67,19 @@ def _rows(rule: SdistSplit, text: str, where: str) -> list[Row]:
             raise DataError(
                 f"{where}: line {number}: {len(cells)} columns, expected {len(rule.columns)}; correct `columns`"
             )
-        named = dict(zip(rule.columns, cells, strict=True))
         try:
-            rating = float(named[rule.rating])
+            rating = float(cells[rating_at])
         except ValueError:
-            raise DataError(f"{where}: line {number}: rating {named[rule.rating]!r} is not a number") from None
+            raise DataError(f"{where}: line {number}: rating {cells[rating_at]!r} is not a number") from None
         if not math.isfinite(rating):
-            raise DataError(f"{where}: line {number}: rating {named[rule.rating]!r} is not a number")
+            raise DataError(f"{where}: line {number}: rating {cells[rating_at]!r} is not a number")
         if "\0" in line:
             raise DataError(f"{where}: line {number}: contains a NUL byte")
-        content = named["content"].strip()
+        content = cells[content_at].strip()
         if not content or rating == 0 or abs(rating) < rule.min_abs_rating:
             continue
-        cluster = named[rule.cluster].partition("_")[0] if rule.cluster else None
-        columns = {name: named[name] for name in rule.slice_columns}
-        rows.append(Row(named.get("title", "").strip(), content, int(rating > 0), cluster, columns))
+        title = "" if title_at is None else cells[title_at].strip()
+        cluster = None if cluster_at is None else cells[cluster_at].partition("_")[0]
+        columns = {name: cells[at[name]] for name in rule.slice_columns}
+        rows.append(Row(title, content, int(rating > 0), cluster, columns))
     return rows

@@ -51,9 +51,7 @@ Trials = Annotated[int | None, Field(ge=1, exclude_if=lambda value: value is Non
 class Closed(BaseModel):
     """A table in which an unknown key or a value of the wrong type is an error."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 PLUG_IN = "plug-in"

@@ -211,8 +211,3 @@ def _shape_problems(error: ValidationError, data: Mapping[str, Any]) -> Iterator
 
 def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def json_schema() -> str:
-    """The JSON Schema of suite files, for editors."""
-    return json.dumps(Suite.model_json_schema(), indent=2, sort_keys=True) + "\n"
