@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from harness.api import boards
 from harness.api.project import Project as Project
 from harness.api.project import expand, planned
+from harness.artifacts import digest
 from harness.errors import UsageError, check_known
 from harness.models import device as devices
 from harness.progress import Progress, silent
@@ -150,7 +151,10 @@ def evaluate(
     imports = slow_imports(declared for declared in suite.model if not wanted or declared.id in wanted)
     if engine == "local" and not project.db.is_file():  # there is something to do
         local.start_importing(imports, workers)
-    with _engine(project, engine, imports, workers, address, gpus_per_worker, progress) as map_unordered:
+    with (
+        digest.remembering(workspace.digests, trusts_unchanged=False),
+        _engine(project, engine, imports, workers, address, gpus_per_worker, progress) as map_unordered,
+    ):
         jobs, report = bring_up_to_date(
             suite,
             workspace,

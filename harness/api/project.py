@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.artifacts import digest
 from harness.errors import check_known
 from harness.evaluation.inputs import Workspace
 from harness.models.device import PROCESSOR
@@ -78,5 +79,6 @@ def planned(
     check_known("model", models, project.models)
     check_known("split to score", splits, project.scored_splits)
     suite, workspace = expanded(project.suite) if with_points else project.suite, project.workspace
-    inputs = gather(suite, workspace, bases_of(suite, model_ids=models or project.models))
-    return inputs, evaluation_plan.plan(suite, inputs, workspace, model_ids=models, split_ids=splits)
+    with digest.remembering(workspace.digests, trusts_unchanged=True):  # nothing is loaded here
+        inputs = gather(suite, workspace, bases_of(suite, model_ids=models or project.models))
+        return inputs, evaluation_plan.plan(suite, inputs, workspace, model_ids=models, split_ids=splits)

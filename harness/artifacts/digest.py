@@ -1,14 +1,106 @@
-"""SHA-256 over files, canonical JSON and syntax trees: the only way this project identifies content."""
+"""SHA-256 over files, canonical JSON and syntax trees: the only way this project identifies content.
+
+Weights take seconds to minutes to read. Within `remembering`, the digests of large files are kept, and a file whose
+size, place on the disk and times of change are those of before is not read again, as git does it.
+"""
 
 import ast
 import hashlib
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from harness.artifacts import atomic
+
+LARGE = 2**20
+"""Bytes from which a file's digest is kept: smaller ones are read in a millisecond."""
+SETTLED_SECONDS = 2.0
+"""Age of a file's last change from which its times show whether it was changed since: clocks of file systems tick."""
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Properties of a file of which one changes with every change of the file."""
+
+    size: int
+    inode: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> "_State":
+        found = path.stat()
+        return cls(found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@dataclass(slots=True)
+class _Memory:
+    """Digests of large files: those of this block, and in a folder those of earlier ones."""
+
+    folder: Path
+    trusts_unchanged: bool
+    here: dict[Path, tuple[_State, str]] = field(default_factory=dict)
+
+    def of_file(self, path: Path) -> str:
+        place = path.resolve()
+        state = _State.of(place)
+        if state.size < LARGE:
+            return _of_file(place)
+        if place in self.here and self.here[place][0] == state:
+            return self.here[place][1]
+        entry = self.folder / f"{of_bytes(str(place).encode())[:32]}.json"
+        if self.trusts_unchanged and (kept := _kept(entry, state)) is not None:
+            return kept
+        found = _of_file(place)
+        age = time.time_ns() - max(state.modified_ns, state.changed_ns)
+        if _State.of(place) == state and age > SETTLED_SECONDS * 1e9:
+            self.here[place] = state, found
+            # A store may be read where nothing can be written.
+            with suppress(OSError), atomic.whole(entry, durable=False) as fresh:
+                fresh.write_text(json.dumps(asdict(state) | {"sha256": found}), encoding="utf-8")
+        return found
+
+
+_memory: ContextVar[_Memory | None] = ContextVar("_memory", default=None)
+
+
+def _kept(entry: Path, state: _State) -> str | None:
+    """The digest in an entry, if it is of a file in this state."""
+    try:
+        kept = json.loads(entry.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    sha256 = kept.get("sha256") if isinstance(kept, dict) else None
+    return sha256 if isinstance(sha256, str) and kept == asdict(state) | {"sha256": sha256} else None
+
+
+@contextmanager
+def remembering(folder: Path, *, trusts_unchanged: bool) -> Iterator[None]:
+    """Keep the digests of large files in a folder, and read no file twice within the block, unless it changes.
+
+    Args:
+        trusts_unchanged: neither read files whose digest an earlier block kept and that seem unchanged since. For what
+            only looks at stored results: before weights are used, they are read.
+    """
+    token = _memory.set(_Memory(folder, trusts_unchanged))
+    try:
+        yield
+    finally:
+        _memory.reset(token)
 
 
 def of_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes (64 characters)."""
+    memory = _memory.get()
+    return _of_file(path) if memory is None else memory.of_file(path)
+
+
+def _of_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,11 @@ class Workspace:
         return self.db.parent / "cache"
 
     @property
+    def digests(self) -> Path:
+        """Digests of large files, by place."""
+        return self.cache / "digests"
+
+    @property
     def places(self) -> Places:
         """Places from which splits are read."""
         local = os.environ.get("HARNESS_DATA")
@@ -93,7 +99,7 @@ def gather(suite: Suite, workspace: Workspace, base_ids: Collection[str] | None 
     """
     with ThreadPoolExecutor() as threads:  # most of the time goes to digests of large files, which need no lock
         resolved = {
-            base.id: threads.submit(resolve, base, workspace.suite_path.parent, workspace.cache)
+            base.id: threads.submit(copy_context().run, resolve, base, workspace.suite_path.parent, workspace.cache)
             for base in suite.base
             if base_ids is None or base.id in base_ids
         }

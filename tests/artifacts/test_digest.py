@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -73,3 +74,93 @@ def test_the_digest_of_files_covers_names_and_contents_but_not_order_or_other_fi
     (tmp_path / "a").write_text("two")
     (tmp_path / "b").write_text("one")
     assert digest.of_files(tmp_path, ["a", "b"]) != first
+
+
+# Large files, which are not read again
+
+
+FALSE = "0" * 64
+"""What an entry holds once a test has changed it: whoever comes to it has not read the file."""
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A large file, whose times tell at once whether it was changed."""
+    monkeypatch.setattr(digest, "SETTLED_SECONDS", 0.0)
+    path = tmp_path / "weights"
+    path.write_bytes(b"w" * digest.LARGE)
+    return path
+
+
+def found(path: Path, *, trusts_unchanged: bool = True) -> str:
+    with digest.remembering(path.parent / "digests", trusts_unchanged=trusts_unchanged):
+        return digest.of_file(path)
+
+
+def forge(path: Path) -> None:
+    (entry,) = (path.parent / "digests").iterdir()
+    entry.write_text(json.dumps(json.loads(entry.read_text()) | {"sha256": FALSE}))
+
+
+def test_a_large_file_is_read_once_unless_weights_are_to_be_used(large: Path) -> None:
+    true = hashlib.sha256(large.read_bytes()).hexdigest()
+    assert found(large, trusts_unchanged=False) == true
+    forge(large)
+    assert found(large) == FALSE
+    assert found(large, trusts_unchanged=False) == true
+    assert digest.of_file(large) == true, "outside, every file is read"
+
+
+def test_within_a_block_a_file_is_read_once(large: Path) -> None:
+    with digest.remembering(large.parent / "digests", trusts_unchanged=False):
+        first = digest.of_file(large)
+        forge(large)
+        assert digest.of_files(large.parent, ["weights"]) == digest.of_json({"weights": first})
+        large.write_bytes(b"v" * digest.LARGE)
+        assert digest.of_file(large) == hashlib.sha256(large.read_bytes()).hexdigest() != first
+
+
+@pytest.mark.parametrize("change", ["the bytes, and the time set back", "another file of these times", "its length"])
+def test_a_file_that_changed_is_read(large: Path, change: str) -> None:
+    before = large.stat()
+    assert found(large) != FALSE
+    forge(large)
+    if change == "another file of these times":
+        other = large.with_name("other")
+        other.write_bytes(b"v" * digest.LARGE)
+        other.replace(large)
+    else:
+        large.write_bytes(b"v" * (digest.LARGE + (change == "its length")))
+    os.utime(large, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert found(large) == hashlib.sha256(large.read_bytes()).hexdigest()
+
+
+def test_a_file_that_was_just_written_is_not_remembered(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second change within one tick of the clock would go unseen."""
+    monkeypatch.setattr(digest, "SETTLED_SECONDS", 3600.0)
+    found(large)
+    assert not (large.parent / "digests").exists()
+
+
+def test_a_small_file_is_not_remembered(large: Path) -> None:
+    large.write_bytes(b"w" * (digest.LARGE - 1))
+    found(large)
+    assert not (large.parent / "digests").exists()
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "[]", "null", '{"sha256": 1}', "no JSON"])
+def test_a_damaged_entry_is_no_entry(large: Path, damage: str) -> None:
+    true = found(large)
+    (entry,) = (large.parent / "digests").iterdir()
+    entry.write_text(damage)
+    assert found(large) == true
+
+
+def test_where_nothing_can_be_written_files_are_read(large: Path) -> None:
+    (large.parent / "digests").write_text("in the way")
+    assert found(large) == hashlib.sha256(large.read_bytes()).hexdigest()
+
+
+def test_a_file_that_is_not_there_is_missed_as_ever(large: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        found(large.with_name("other"))

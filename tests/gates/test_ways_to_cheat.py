@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from harness.artifacts import digest
 from harness.store.connection import opened
 from tests.worlds import MIN, World, rows, write_rows
 
@@ -276,6 +277,24 @@ def test_inputs_that_are_not_what_was_pinned_are_refused(
     for result in (world.command("gate", world.suite), world.site()):
         assert result.exit_code == 2
         assert named in result.stderr
+
+
+def test_gate_reads_a_file_again_once_it_changes_and_evaluate_reads_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digest, "LARGE", 0)
+    monkeypatch.setattr(digest, "SETTLED_SECONDS", 0.0)
+    kept = world.root / "runs" / "cache" / "digests"
+    assert world.red() == {}
+    change_weights(world)
+    assert "the weights are not the ones its card describes" in world.red()[MIN]
+    for entry in kept.iterdir():
+        entry.write_text(json.dumps(json.loads(entry.read_text()) | {"sha256": "0" * 64}))
+    refused = world.command("gate", world.suite)
+    assert refused.exit_code == 2
+    assert f"has sha256 {'0' * 64}, but the suite pins" in refused.stderr, "it has not read the base"
+    assert world.evaluate().exit_code == 3, "of the weights that were changed"
+    assert "the weights are not the ones its card describes" in world.red()[MIN]
 
 
 def test_splits_without_a_lock_are_warned_of_by_gate_and_site(world: World) -> None:
