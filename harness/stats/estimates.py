@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.artifacts import digest
-from harness.records import Metric, Outcomes
+from harness.records import UNLABELLED, Metric, Outcomes
 from harness.stats import inference, metrics, posterior
 from harness.stats.inference import Floats, Ints
 from harness.stats.metrics import METRICS, Definition, disagreements, is_right
@@ -351,11 +351,12 @@ def seed_values(definition: Definition, seeds: Sequence[Outcomes], examples: np.
     units = units_of(seeds[0])
     if units.max() == 0:  # a single unit does not show how units differ
         return np.full((len(seeds), draws), np.nan)
-    if definition is METRICS["accuracy"]:  # by unit, in one matrix product: exact, since the numbers are whole
-        right = np.stack([np.bincount(units, is_right(outcomes)) for outcomes in seeds]).astype(np.float64)
-        n, of_units = np.bincount(units).astype(np.float64), np.arange(int(units.max()) + 1)
-        drawn = inference.resampled_weights(of_units, examples, draws)
-        return np.concatenate([right @ weights.T / (n @ weights.T) for weights in drawn], axis=1)
+    if definition.of_table is not None and not any(UNLABELLED in outcomes.labels for outcomes in seeds):
+        # By unit, in one matrix product for all seeds: exact, since the numbers are whole.
+        cells = [[np.bincount(units, weights=cell) for cell in metrics.cells(outcomes)] for outcomes in seeds]
+        drawn = inference.resampled_weights(np.arange(int(units.max()) + 1), examples, draws)
+        tables = (np.moveaxis(np.array(cells) @ weights.T, 1, 0) for weights in drawn)
+        return np.concatenate([definition.of_table(*table) for table in tables], axis=1)
     weighted = inference.resampled_weights(units, examples, draws)
     chunks = [np.stack([definition.values(outcomes, weights) for outcomes in seeds]) for weights in weighted]
     return np.concatenate(chunks, axis=1)

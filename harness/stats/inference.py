@@ -373,7 +373,7 @@ def resampled_weights(units: Ints, generator: np.random.Generator, resamples: in
     each_alone = np.array_equal(units, np.arange(len(units)))
     for start in range(0, resamples, step):
         drawn = _counts(n_units, min(step, resamples - start), generator)
-        yield drawn if each_alone else drawn[:, units]
+        yield drawn if each_alone else drawn.take(units, axis=1)
 
 
 def _counts(n_units: int, resamples: int, generator: np.random.Generator) -> Floats:

@@ -30,8 +30,9 @@ class Definition:
 
     values: Callable[[Outcomes, Floats], Floats]
     higher_is_better: bool
-    of_table: bool = False
-    """True if it depends on labels and predicted classes only, not on scores."""
+    of_table: Callable[[Floats, Floats, Floats, Floats], Floats] | None = None
+    """The same from the weights of true positives, false positives, false negatives and true negatives, arrays of one
+    shape; None if it depends on scores, not on labels and predicted classes only."""
     lowest: float = 0.0
     """Lower bound of its values."""
     highest: float = 1.0
@@ -45,35 +46,29 @@ def _ratio(over: Floats, under: Floats) -> Floats:
         return np.where(under == 0, np.nan, over / under)
 
 
-def _confusion(outcomes: Outcomes, weights: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Count true positives, false positives, false negatives and true negatives; each of shape (b,)."""
+def cells(outcomes: Outcomes) -> NDArray[np.bool_]:
+    """Mask the true positives, false positives, false negatives and true negatives: shape (4, n)."""
     label, predicted = outcomes.labels == 1, outcomes.predicted == 1
-    cells = np.stack([label & predicted, ~label & predicted, label & ~predicted, ~label & ~predicted])
-    tp, fp, fn, tn = cells.astype(np.float64) @ weights.T
-    return tp, fp, fn, tn
+    return np.stack([label & predicted, ~label & predicted, label & ~predicted, ~label & ~predicted])
 
 
-def _accuracy(outcomes: Outcomes, weights: Floats) -> Floats:
-    return _ratio(weights @ (outcomes.labels == outcomes.predicted).astype(np.float64), weights.sum(axis=1))
+def _accuracy(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
+    return _ratio(tp + tn, tp + fp + fn + tn)
 
 
-def _f1(outcomes: Outcomes, weights: Floats) -> Floats:
-    tp, fp, fn, _ = _confusion(outcomes, weights)
+def _f1(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
     return _ratio(2 * tp, 2 * tp + fp + fn)
 
 
-def _precision(outcomes: Outcomes, weights: Floats) -> Floats:
-    tp, fp, _, _ = _confusion(outcomes, weights)
+def _precision(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
     return _ratio(tp, tp + fp)
 
 
-def _recall(outcomes: Outcomes, weights: Floats) -> Floats:
-    tp, _, fn, _ = _confusion(outcomes, weights)
+def _recall(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
     return _ratio(tp, tp + fn)
 
 
-def _mcc(outcomes: Outcomes, weights: Floats) -> Floats:
-    tp, fp, fn, tn = _confusion(outcomes, weights)
+def _mcc(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
     return _ratio(tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)))
 
 
@@ -128,6 +123,15 @@ def _of_labels(values: Callable[[Outcomes, Floats], Floats]) -> Callable[[Outcom
         return values(outcomes, weights)
 
     return defined
+
+
+def _of_table(values: Callable[[Floats, Floats, Floats, Floats], Floats], lowest: float = 0.0) -> Definition:
+    """Define a metric by the four cells of a table of labels and predictions."""
+
+    def weighted(outcomes: Outcomes, weights: Floats) -> Floats:
+        return values(*cells(outcomes).astype(np.float64) @ weights.T)
+
+    return Definition(_of_labels(weighted), higher_is_better=True, of_table=values, lowest=lowest)
 
 
 def _share_of_pairs(outcomes: Outcomes, weights: Floats, good: NDArray[np.bool_]) -> Floats:
@@ -185,11 +189,11 @@ class _WithPlugIns(dict[str, Definition]):
 
 METRICS: dict[str, Definition] = _WithPlugIns(
     {
-        "accuracy": Definition(_of_labels(_accuracy), higher_is_better=True, of_table=True),
-        "f1": Definition(_of_labels(_f1), higher_is_better=True, of_table=True),
-        "precision": Definition(_of_labels(_precision), higher_is_better=True, of_table=True),
-        "recall": Definition(_of_labels(_recall), higher_is_better=True, of_table=True),
-        "mcc": Definition(_of_labels(_mcc), higher_is_better=True, of_table=True, lowest=-1.0),
+        "accuracy": _of_table(_accuracy),
+        "f1": _of_table(_f1),
+        "precision": _of_table(_precision),
+        "recall": _of_table(_recall),
+        "mcc": _of_table(_mcc, lowest=-1.0),
         "roc_auc": Definition(_of_labels(_roc_auc), higher_is_better=True),
         "log_loss": Definition(_of_labels(_log_loss), higher_is_better=False, highest=math.inf),
         "brier": Definition(_of_labels(_brier), higher_is_better=False),

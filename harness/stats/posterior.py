@@ -22,7 +22,7 @@ _LABEL, _FIRST, _SECOND = (np.array(bits) for bits in np.indices((2, 2, 2)).resh
 
 def applies(name: str, *sides: tuple[Outcomes, ...]) -> bool:
     """Report whether the metric is one of a table, and each side has one seed on independent examples."""
-    return METRICS[name].of_table and all(len(seeds) == 1 and seeds[0].clusters is None for seeds in sides)
+    return METRICS[name].of_table is not None and all(len(seeds) == 1 and seeds[0].clusters is None for seeds in sides)
 
 
 def drawn(name: str, outcomes: Outcomes, share: float = 1.0, draws: int = RESAMPLES) -> Floats:
