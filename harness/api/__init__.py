@@ -152,7 +152,7 @@ def evaluate(
     if engine == "local" and not project.db.is_file():  # there is something to do
         local.start_importing(imports, workers)
     with (
-        digest.remembering(workspace.digests, trusts_unchanged=False),
+        digest.remembering(workspace.digests),
         _engine(project, engine, imports, workers, address, gpus_per_worker, progress) as map_unordered,
     ):
         jobs, report = bring_up_to_date(
@@ -228,7 +228,10 @@ def train(
     trainable = [declared.id for declared in project.suite.trained_adapters]
     check_known("adapter to train", adapters, trainable)
     suite, workspace, wanted = project.suite, project.workspace, adapters or trainable
-    with _engine(project, engine, SLOW_IMPORTS, workers, address, gpus_per_worker, progress) as map_unordered:
+    with (
+        digest.remembering(workspace.digests),
+        _engine(project, engine, SLOW_IMPORTS, workers, address, gpus_per_worker, progress) as map_unordered,
+    ):
         inputs = gather(suite, workspace, bases_of(suite, adapter_ids=wanted))
         failures = complete(map_unordered, lambda scheduler: train_missing(suite, inputs, workspace, scheduler, wanted))
     found = [trained_here(job, failures.get(key)) for key, job in inputs.trainings.items() if key[0] in wanted]
@@ -254,7 +257,8 @@ def judge(
 
     if not project.suite.gate:
         raise UsageError(f"{project.path}: gate: the suite declares no gates")
-    return judge_stored(project.suite, project.workspace, against=against, sequential=sequential, progress=progress)
+    with digest.remembering(project.workspace.digests):
+        return judge_stored(project.suite, project.workspace, against=against, sequential=sequential, progress=progress)
 
 
 def compare(project: Project, model_a: str, model_b: str, *, splits: Collection[str] = ()) -> "Compared":
@@ -588,7 +592,8 @@ def power(project: Project, *, assumption: "Assumption | None" = None, power: fl
     """
     from harness.gates.service import power_of_gates
 
-    return power_of_gates(project.suite, project.workspace, assumption, power)
+    with digest.remembering(project.workspace.digests):
+        return power_of_gates(project.suite, project.workspace, assumption, power)
 
 
 def check_variants(

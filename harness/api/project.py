@@ -79,6 +79,6 @@ def planned(
     check_known("model", models, project.models)
     check_known("split to score", splits, project.scored_splits)
     suite, workspace = expanded(project.suite) if with_points else project.suite, project.workspace
-    with digest.remembering(workspace.digests, trusts_unchanged=True):  # nothing is loaded here
+    with digest.remembering(workspace.digests):
         inputs = gather(suite, workspace, bases_of(suite, model_ids=models or project.models))
         return inputs, evaluation_plan.plan(suite, inputs, workspace, model_ids=models, split_ids=splits)

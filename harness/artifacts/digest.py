@@ -1,7 +1,8 @@
 """SHA-256 over files, canonical JSON and syntax trees: the only way this project identifies content.
 
 Weights take seconds to minutes to read. Within `remembering`, the digests of large files are kept, and a file whose
-size, place on the disk and times of change are those of before is not read again, as git does it.
+size, place on the disk and times of change are those of before is not read again, as git does it. That is enough to
+look at stored results; `read_remembered` reads what was not, before weights are used.
 """
 
 import ast
@@ -9,6 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.artifacts import atomic
+from harness.errors import DataError
 
 LARGE = 2**20
 """Bytes from which a file's digest is kept: smaller ones are read in a millisecond."""
@@ -43,27 +46,33 @@ class _Memory:
     """Digests of large files: those of this block, and in a folder those of earlier ones."""
 
     folder: Path
-    trusts_unchanged: bool
-    here: dict[Path, tuple[_State, str]] = field(default_factory=dict)
+    read: dict[Path, tuple[_State, str]] = field(default_factory=dict)
+    unread: dict[Path, tuple[_State, str]] = field(default_factory=dict)
 
     def of_file(self, path: Path) -> str:
         place = path.resolve()
         state = _State.of(place)
         if state.size < LARGE:
             return _of_file(place)
-        if place in self.here and self.here[place][0] == state:
-            return self.here[place][1]
-        entry = self.folder / f"{of_bytes(str(place).encode())[:32]}.json"
-        if self.trusts_unchanged and (kept := _kept(entry, state)) is not None:
+        for known in (self.read, self.unread):
+            if place in known and known[place][0] == state:
+                return known[place][1]
+        entry = self.entry(place)
+        if (kept := _kept(entry, state)) is not None:
+            self.unread[place] = state, kept
             return kept
         found = _of_file(place)
         age = time.time_ns() - max(state.modified_ns, state.changed_ns)
         if _State.of(place) == state and age > SETTLED_SECONDS * 1e9:
-            self.here[place] = state, found
+            self.read[place] = state, found
             # A store may be read where nothing can be written.
             with suppress(OSError), atomic.whole(entry, durable=False) as fresh:
                 fresh.write_text(json.dumps(asdict(state) | {"sha256": found}), encoding="utf-8")
         return found
+
+    def entry(self, place: Path) -> Path:
+        """The file that keeps the digest of the file at a place."""
+        return self.folder / f"{of_bytes(str(place).encode())[:32]}.json"
 
 
 _memory: ContextVar[_Memory | None] = ContextVar("_memory", default=None)
@@ -80,18 +89,38 @@ def _kept(entry: Path, state: _State) -> str | None:
 
 
 @contextmanager
-def remembering(folder: Path, *, trusts_unchanged: bool) -> Iterator[None]:
-    """Keep the digests of large files in a folder, and read no file twice within the block, unless it changes.
+def remembering(folder: Path) -> Iterator[None]:
+    """Keep the digests of large files in a folder, and within the block read no file that seems unchanged since.
 
-    Args:
-        trusts_unchanged: neither read files whose digest an earlier block kept and that seem unchanged since. For what
-            only looks at stored results: before weights are used, they are read.
+    Whoever uses weights in the block calls `read_remembered` first.
     """
-    token = _memory.set(_Memory(folder, trusts_unchanged))
+    token = _memory.set(_Memory(folder))
     try:
         yield
     finally:
         _memory.reset(token)
+
+
+def read_remembered() -> None:
+    """Read the files whose digests this block took from earlier ones, several at a time.
+
+    Raises:
+        DataError: one of them is not what it was.
+    """
+    memory = _memory.get()
+    if memory is None or not memory.unread:
+        return
+    with ThreadPoolExecutor() as threads:  # digests need no lock
+        found = list(threads.map(_of_file, memory.unread))
+    for (place, (state, kept)), true in zip(list(memory.unread.items()), found, strict=True):
+        del memory.unread[place]
+        if true != kept:
+            memory.entry(place).unlink(missing_ok=True)
+            raise DataError(
+                f"{place}: its bytes are not those that were read before, though its size and times are; run the "
+                "command again, which reads it anew"
+            )
+        memory.read[place] = state, kept
 
 
 def of_file(path: Path) -> str:

@@ -25,6 +25,7 @@ from itertools import count
 from types import coroutine
 from typing import Any, Generic, TypeVar
 
+from harness.artifacts import digest
 from harness.engine.protocol import Interrupted, MapUnordered, WorkerLost
 from harness.engine.timeline import Span
 from harness.progress import Advance, Progress
@@ -196,6 +197,7 @@ class _Backlog(Iterator[Any]):
     def __next__(self) -> _Call[Any, Any]:
         if not self._waiting:
             raise StopIteration
+        digest.read_remembered()  # from the first task on weights are used
         return heapq.heappop(self._waiting)[-1]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness import keys, provenance
+from harness.artifacts import digest
 from harness.evaluation import scoring
 from harness.evaluation.scoring import Job
 from harness.gates.baseline_file import BaselineRun
@@ -160,6 +161,7 @@ def _moves(kept: BaselineRun, job: Job, progress: Progress) -> Floats:
     # Ids are digests of content: the smallest ones are as good as a random draw, and the same each time.
     ids = set(sorted(was)[:EXAMPLES])
     examples = tuple(example for example in job.split.examples if example.example_id in ids)
+    digest.read_remembered()
     with threadpool_limits(1), progress(f"canary: {job.label}", len(examples)) as advance:
         again = scoring.answer(job, scoring.load(job), examples, advance).scores
     scores = np.column_stack([again, [was[example.example_id] for example in examples]])

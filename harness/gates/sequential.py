@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from harness.artifacts import digest
 from harness.errors import StoreError
 from harness.evaluation import scoring, shards
 from harness.evaluation.scoring import Job
@@ -222,6 +223,7 @@ class FromModel:
             raise NotKept
         if self.job.blocked is not None:
             raise Unjudgeable(self.job.blocked)
+        digest.read_remembered()
         with threadpool_limits(1):
             self.classifier = self.classifier or shards.loaded(self.job)
             answers = scoring.answer(self.job, self.classifier, examples, advance)

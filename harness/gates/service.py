@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from harness import provenance
-from harness.artifacts import digest
 from harness.errors import UsageError
 from harness.evaluation import expectations, results
 from harness.evaluation.inputs import Workspace, gather, nearly_equal, stored_overlaps
@@ -72,12 +71,10 @@ def judge_stored(
     early_rules = [rule for rule in of_gates(suite) if sequential or rule.sequential]
     if not early_rules:
         check_exists(workspace.db)  # before bases are fetched in vain
-    may_load = bool(early_rules) or against is not None or any(rule.baseline is not None for rule in rules)
-    with digest.remembering(workspace.digests, trusts_unchanged=not may_load):
-        materials = gather(suite, workspace)
-        jobs = plan(suite, materials, workspace)
+    materials = gather(suite, workspace)
     known = stored_overlaps(suite, materials.splits, workspace) or ()
     warnings, notes = [*materials.warnings, *nearly_equal(known)], list[str]()
+    jobs = plan(suite, materials, workspace)
     with opened(workspace.db, read_only=not early_rules) as connection:  # from an empty store, if need be
         baselines = gates_baselines.find(connection, suite, workspace, jobs, rules, against)
         found = results.of(connection, jobs, {name: one.baseline for name, one in baselines.items()})
@@ -141,8 +138,7 @@ def power_of_gates(
             f"{workspace.db}: there is no store to learn from; run `harness evaluate {workspace.suite_path}` first, or "
             "state an assumption: --value for min and max, --difference and --disagreement for comparisons"
         )
-    with digest.remembering(workspace.digests, trusts_unchanged=True):
-        jobs = plan(suite, gather(suite, workspace), workspace)
+    jobs = plan(suite, gather(suite, workspace), workspace)
     if workspace.db.is_file():
         with opened(workspace.db, read_only=True) as connection:
             baselines = gates_baselines.find(connection, suite, workspace, jobs, rules)

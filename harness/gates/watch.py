@@ -87,7 +87,7 @@ def record(suite: Suite, workspace: Workspace, name: str) -> Watch:
         UsageError: there is no such baseline, it cannot be used, or none of its models has current runs.
         StoreError: there is no store.
     """
-    with digest.remembering(workspace.digests, trusts_unchanged=True):
+    with digest.remembering(workspace.digests):
         jobs = plan(suite, gather(suite, workspace), workspace)
     splits = {job.split.split_id: job.split for job in jobs}
     baseline, kept = baselines.beside_suite(name, suite, workspace, splits)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.artifacts import digest
+from harness.errors import DataError
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
@@ -79,6 +80,7 @@ def test_the_digest_of_files_covers_names_and_contents_but_not_order_or_other_fi
 # Large files, which are not read again
 
 
+real = hashlib.file_digest
 FALSE = "0" * 64
 """What an entry holds once a test has changed it: whoever comes to it has not read the file."""
 
@@ -92,8 +94,8 @@ def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def found(path: Path, *, trusts_unchanged: bool = True) -> str:
-    with digest.remembering(path.parent / "digests", trusts_unchanged=trusts_unchanged):
+def found(path: Path) -> str:
+    with digest.remembering(path.parent / "digests"):
         return digest.of_file(path)
 
 
@@ -102,22 +104,40 @@ def forge(path: Path) -> None:
     entry.write_text(json.dumps(json.loads(entry.read_text()) | {"sha256": FALSE}))
 
 
-def test_a_large_file_is_read_once_unless_weights_are_to_be_used(large: Path) -> None:
-    true = hashlib.sha256(large.read_bytes()).hexdigest()
-    assert found(large, trusts_unchanged=False) == true
+def test_a_large_file_is_read_once_until_weights_are_used(large: Path) -> None:
+    true = found(large)
+    assert true == hashlib.sha256(large.read_bytes()).hexdigest()
     forge(large)
     assert found(large) == FALSE
-    assert found(large, trusts_unchanged=False) == true
     assert digest.of_file(large) == true, "outside, every file is read"
+    with digest.remembering(large.parent / "digests"):
+        assert digest.of_file(large) == digest.of_file(large) == FALSE
+        with pytest.raises(DataError, match=f"^{large}: its bytes are not those that were read before, though"):
+            digest.read_remembered()
+    assert found(large) == true, "and next time it is read"
 
 
-def test_within_a_block_a_file_is_read_once(large: Path) -> None:
-    with digest.remembering(large.parent / "digests", trusts_unchanged=False):
-        first = digest.of_file(large)
-        forge(large)
-        assert digest.of_files(large.parent, ["weights"]) == digest.of_json({"weights": first})
+def test_files_that_are_what_they_were_are_read_once_before_weights_are_used(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = found(large)
+    read = []
+
+    def noted(file: Any, name: str) -> Any:
+        read.append(file.name)
+        return real(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", noted)
+    with digest.remembering(large.parent / "digests"):
+        assert digest.of_file(large) == true
+        assert read == []
+        digest.read_remembered()
+        digest.read_remembered()
+        assert digest.of_files(large.parent, ["weights"]) == digest.of_json({"weights": true})
+        assert read == [str(large)]
         large.write_bytes(b"v" * digest.LARGE)
-        assert digest.of_file(large) == hashlib.sha256(large.read_bytes()).hexdigest() != first
+        assert digest.of_file(large) == hashlib.sha256(large.read_bytes()).hexdigest() != true
+    digest.read_remembered()  # outside there is nothing to read
 
 
 @pytest.mark.parametrize("change", ["the bytes, and the time set back", "another file of these times", "its length"])
