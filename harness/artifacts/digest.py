@@ -110,10 +110,13 @@ def read_remembered() -> None:
     memory = _memory.get()
     if memory is None or not memory.unread:
         return
+    remembered = list(memory.unread.items())
+    memory.unread.clear()
     with ThreadPoolExecutor() as threads:  # digests need no lock
-        found = list(threads.map(_of_file, memory.unread))
-    for (place, (state, kept)), true in zip(list(memory.unread.items()), found, strict=True):
-        del memory.unread[place]
+        found = list(threads.map(_read_in_state, remembered))
+    for (place, (state, kept)), true in zip(remembered, found, strict=True):
+        if true is None:
+            continue
         if true != kept:
             memory.entry(place).unlink(missing_ok=True)
             raise DataError(
@@ -121,6 +124,15 @@ def read_remembered() -> None:
                 "command again, which reads it anew"
             )
         memory.read[place] = state, kept
+
+
+def _read_in_state(remembered: tuple[Path, tuple[_State, str]]) -> str | None:
+    """The digest of a file; None if it was changed or removed meanwhile, which whoever uses it next comes to see."""
+    place, (state, _) = remembered
+    try:
+        return _of_file(place) if _State.of(place) == state else None
+    except OSError:
+        return None
 
 
 def of_file(path: Path) -> str:

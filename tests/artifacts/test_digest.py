@@ -155,6 +155,19 @@ def test_a_file_that_changed_is_read(large: Path, change: str) -> None:
     assert found(large) == hashlib.sha256(large.read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_file_that_changed_before_weights_are_used_is_left_to_who_uses_it(large: Path, is_there: bool) -> None:
+    found(large)
+    with digest.remembering(large.parent / "digests"):
+        digest.of_file(large)
+        large.unlink()
+        if is_there:
+            large.write_bytes(b"v" * digest.LARGE)
+        digest.read_remembered()
+        if is_there:
+            assert digest.of_file(large) == hashlib.sha256(large.read_bytes()).hexdigest()
+
+
 def test_a_file_that_was_just_written_is_not_remembered(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second change within one tick of the clock would go unseen."""
     monkeypatch.setattr(digest, "SETTLED_SECONDS", 3600.0)
