@@ -53,7 +53,7 @@ class _Memory:
         place = path.resolve()
         state = _State.of(place)
         if state.size < LARGE:
-            return _of_file(place)
+            return of_file(place)
         for known in (self.read, self.unread):
             if place in known and known[place][0] == state:
                 return known[place][1]
@@ -61,7 +61,7 @@ class _Memory:
         if (kept := _kept(entry, state)) is not None:
             self.unread[place] = state, kept
             return kept
-        found = _of_file(place)
+        found = of_file(place)
         age = time.time_ns() - max(state.modified_ns, state.changed_ns)
         if _State.of(place) == state and age > SETTLED_SECONDS * 1e9:
             self.read[place] = state, found
@@ -130,18 +130,22 @@ def _read_in_state(remembered: tuple[Path, tuple[_State, str]]) -> str | None:
     """The digest of a file; None if it was changed or removed meanwhile, which whoever uses it next comes to see."""
     place, (state, _) = remembered
     try:
-        return _of_file(place) if _State.of(place) == state else None
+        return of_file(place) if _State.of(place) == state else None
     except OSError:
         return None
 
 
-def of_file(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes (64 characters)."""
+def of_weights(path: Path) -> str:
+    """Hex SHA-256 of a file whose contents are used only after `read_remembered`; within `remembering` it may be kept.
+
+    For a file that is read at once, `of_file` is the right one.
+    """
     memory = _memory.get()
-    return _of_file(path) if memory is None else memory.of_file(path)
+    return of_file(path) if memory is None else memory.of_file(path)
 
 
-def _of_file(path: Path) -> str:
+def of_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, which are read (64 characters)."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -158,8 +162,8 @@ def of_json(value: Any) -> str:
 
 
 def of_files(folder: Path, names: list[str]) -> str:
-    """Hex SHA-256 over the named files of a folder, including their names; absent files are ignored."""
-    return of_json({name: of_file(folder / name) for name in names if (folder / name).is_file()})
+    """Hex SHA-256 over the named files of a folder, including their names, by `of_weights`; absent files are ignored."""
+    return of_json({name: of_weights(folder / name) for name in names if (folder / name).is_file()})
 
 
 def of_source(source: bytes) -> str:

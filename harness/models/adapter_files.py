@@ -62,7 +62,7 @@ def find(declared: ForeignAdapter, suite_dir: Path, cache: Path, also: tuple[str
         there = hub.listing(repo, who)
         _check_has_weights(there, f"{who}: {repo.label}")
         folder = hub.fetch(repo, [name for name in names if name in there], who)
-    found = digest.of_file(folder / WEIGHTS)
+    found = digest.of_weights(folder / WEIGHTS)
     if declared.sha256 not in (None, found):
         raise AdapterError(f"{who}: {folder / WEIGHTS} has sha256 {found}, but the suite pins {declared.sha256}")
     return folder

@@ -110,8 +110,8 @@ def _check_weights(folder: Path, sha256: str, who: str) -> None:
         raise DataError(f"{who}: {folder / INDEX} with its shards has sha256 {found}, but the suite pins {sha256}")
 
 
-def _check_pin(file: Path, sha256: str, who: str) -> None:
-    found = digest.of_file(file)
+def _check_pin(file: Path, sha256: str, who: str, of: Callable[[Path], str] = digest.of_weights) -> None:
+    found = of(file)
     if found != sha256:
         raise DataError(f"{who}: {file} has sha256 {found}, but the suite pins {sha256}")
 
@@ -134,7 +134,12 @@ def _dequantised(base: PackageBase | PathBase | WheelBase, name: str, suite_dir:
     if isinstance(base, PathBase):
         _check_no_way_out(folder, [name], suite_dir, who)
     _check_pin(folder / name, base.sha256, who)
-    return gguf.dequantised([base.sha256], lambda _: folder / name, cache, who)
+
+    def read(_: Path) -> Path:
+        _check_pin(folder / name, base.sha256, who, of=digest.of_file)
+        return folder / name
+
+    return gguf.dequantised([base.sha256], read, cache, who)
 
 
 def tokenizer_folder(base: Base, suite_dir: Path, cache: Path) -> Path:

@@ -83,7 +83,7 @@ def _described(folder: Path) -> dict[str, str]:
 
 
 def _is_whole(folder: Path) -> bool:
-    return (folder / ORIGIN).is_file() and _described(folder)["weights"] == digest.of_file(folder / WEIGHTS)
+    return (folder / ORIGIN).is_file() and _described(folder)["weights"] == digest.of_weights(folder / WEIGHTS)
 
 
 def _converted(file: Path, folder: Path) -> dict[str, str]:

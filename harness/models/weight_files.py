@@ -67,7 +67,7 @@ def pin(folder: Path, who: str) -> str:
     for name in files:
         if not (folder / name).is_file():
             raise DataError(f"{who}: there is no file {folder / name}; get the whole base again")
-    return digest.of_file(folder / WEIGHTS) if files == (WEIGHTS,) else digest.of_files(folder, list(files))
+    return digest.of_weights(folder / WEIGHTS) if files == (WEIGHTS,) else digest.of_files(folder, list(files))
 
 
 def changed_ns(folder: Path) -> int:

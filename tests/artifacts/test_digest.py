@@ -62,7 +62,7 @@ def test_what_json_cannot_say_has_no_digest(value: Any) -> None:
 def test_the_digest_of_a_file_is_that_of_its_bytes(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("digest") / "file"
     path.write_bytes(content)
-    assert digest.of_file(path) == hashlib.sha256(content).hexdigest()
+    assert digest.of_weights(path) == hashlib.sha256(content).hexdigest()
 
 
 def test_the_digest_of_files_covers_names_and_contents_but_not_order_or_other_files(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_the_digest_of_files_covers_names_and_contents_but_not_order_or_other_fi
 
 real = hashlib.file_digest
 FALSE = "0" * 64
-"""What an entry holds once a test has changed it: whoever comes to it has not read the file."""
+"""The digest that a test writes into an entry: a call that returns it has not read the file."""
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def found(path: Path) -> str:
     with digest.remembering(path.parent / "digests"):
-        return digest.of_file(path)
+        return digest.of_weights(path)
 
 
 def forge(path: Path) -> None:
@@ -109,9 +109,9 @@ def test_a_large_file_is_read_once_until_weights_are_used(large: Path) -> None:
     assert true == hashlib.sha256(large.read_bytes()).hexdigest()
     forge(large)
     assert found(large) == FALSE
-    assert digest.of_file(large) == true, "outside, every file is read"
+    assert digest.of_weights(large) == true, "outside, every file is read"
     with digest.remembering(large.parent / "digests"):
-        assert digest.of_file(large) == digest.of_file(large) == FALSE
+        assert digest.of_weights(large) == digest.of_weights(large) == FALSE
         with pytest.raises(DataError, match=f"^{large}: its bytes are not those that were read before, though"):
             digest.read_remembered()
     assert found(large) == true, "and next time it is read"
@@ -129,14 +129,14 @@ def test_files_that_are_what_they_were_are_read_once_before_weights_are_used(
 
     monkeypatch.setattr(hashlib, "file_digest", noted)
     with digest.remembering(large.parent / "digests"):
-        assert digest.of_file(large) == true
+        assert digest.of_weights(large) == true
         assert read == []
         digest.read_remembered()
         digest.read_remembered()
         assert digest.of_files(large.parent, ["weights"]) == digest.of_json({"weights": true})
         assert read == [str(large)]
         large.write_bytes(b"v" * digest.LARGE)
-        assert digest.of_file(large) == hashlib.sha256(large.read_bytes()).hexdigest() != true
+        assert digest.of_weights(large) == hashlib.sha256(large.read_bytes()).hexdigest() != true
     digest.read_remembered()  # outside there is nothing to read
 
 
@@ -159,13 +159,13 @@ def test_a_file_that_changed_is_read(large: Path, change: str) -> None:
 def test_a_file_that_changed_before_weights_are_used_is_left_to_who_uses_it(large: Path, is_there: bool) -> None:
     found(large)
     with digest.remembering(large.parent / "digests"):
-        digest.of_file(large)
+        digest.of_weights(large)
         large.unlink()
         if is_there:
             large.write_bytes(b"v" * digest.LARGE)
         digest.read_remembered()
         if is_there:
-            assert digest.of_file(large) == hashlib.sha256(large.read_bytes()).hexdigest()
+            assert digest.of_weights(large) == hashlib.sha256(large.read_bytes()).hexdigest()
 
 
 def test_a_file_that_was_just_written_is_not_remembered(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,3 +197,10 @@ def test_where_nothing_can_be_written_files_are_read(large: Path) -> None:
 def test_a_file_that_is_not_there_is_missed_as_ever(large: Path) -> None:
     with pytest.raises(FileNotFoundError):
         found(large.with_name("other"))
+
+
+def test_what_is_read_at_once_is_never_remembered(large: Path) -> None:
+    found(large)
+    forge(large)
+    with digest.remembering(large.parent / "digests"):
+        assert digest.of_file(large) == hashlib.sha256(large.read_bytes()).hexdigest()
