@@ -162,7 +162,7 @@ def of_json(value: Any) -> str:
 
 
 def of_files(folder: Path, names: list[str]) -> str:
-    """Hex SHA-256 over the named files of a folder, including their names, by `of_weights`; absent files are ignored."""
+    """Hex SHA-256 over the named files of a folder, including their names; absent files are ignored."""
     return of_json({name: of_weights(folder / name) for name in names if (folder / name).is_file()})
 
 
