@@ -466,7 +466,7 @@ def results(suite: Suite, found: Mapping[Place, Sequence[Outcomes]], jobs: Seque
 
     def row(place: Place) -> dict[str, Any]:
         seeds = found[place]
-        generator = estimates.generator_for(suite.primary_metric, keys[place])
+        generator = estimates.generator_for(keys[place])
         metric = estimates.summarise(suite.primary_metric, seeds, generator)
         return {"split": place[1], "model": place[0], "seeds": len(seeds), **asdict(metric)}
 

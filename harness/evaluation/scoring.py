@@ -133,10 +133,8 @@ def finished(job: Job, parts: Sequence[Answers]) -> Scored:
     )
     predicted = np.array([prediction.predicted for prediction in predictions], dtype=np.int64)
     outcomes = metrics.of_split(job.split, predicted, scores)
-    values = tuple(
-        estimates.summarise(spec.name, [outcomes], estimates.generator_for(spec.name, [job.run_key]))
-        for spec in job.suite.metric
-    )
+    names = [spec.name for spec in job.suite.metric]
+    values = tuple(estimates.summaries(names, [outcomes], estimates.generator_for([job.run_key])).values())
     evaluations = {part.evaluation_id for part in parts}
     run = replace(
         _run(job, min(part.started_at for part in parts), "success", None),

@@ -169,7 +169,8 @@ def compare(
     _check_examples(examples, a, b)
     clusters = a.outcomes[0].clusters
     only_a_right, only_b_right, undecided = flips(a.outcomes, b.outcomes)
-    found = tuple(_metric(name, a, b) for name in metric_names)
+    of_a, of_b = _metrics(metric_names, a), _metrics(metric_names, b)
+    differences = _differences(metric_names, a, b)
     return Comparison(
         split_id=split_id,
         n=len(examples),
@@ -179,15 +180,18 @@ def compare(
         seeds_a=a.seeds,
         seeds_b=b.seeds,
         primary_metric=primary_metric,
-        metrics=found,
+        metrics=tuple(
+            MetricPair(name, of_a[name].higher_is_better, of_a[name], of_b[name], differences[name])
+            for name in metric_names
+        ),
         tests=run_tests(a, b),
         only_a_right=only_a_right,
         only_b_right=only_b_right,
         undecided=undecided,
         shared=shared(examples, a.outcomes, b.outcomes, with_text=with_text),
         slices=_slices(primary_metric, examples, a, b),
-        calibration_a=calibration.of(a.outcomes, a.run_keys, {pair.name: pair.a for pair in found}),
-        calibration_b=calibration.of(b.outcomes, b.run_keys, {pair.name: pair.b for pair in found}),
+        calibration_a=calibration.of(a.outcomes, a.run_keys, of_a),
+        calibration_b=calibration.of(b.outcomes, b.run_keys, of_b),
     )
 
 
@@ -197,20 +201,18 @@ def _check_examples(examples: Sequence[Example], a: Side, b: Side) -> None:
         raise ValueError("a comparison needs the examples of its outcomes, in the same order")
 
 
-def _metric(name: str, a: Side, b: Side) -> MetricPair:
-    of_a, of_b = (
-        side.stored.get(name) or estimates.summarise(name, side.outcomes, estimates.generator_for(name, side.run_keys))
-        for side in (a, b)
-    )
-    return MetricPair(name, of_a.higher_is_better, of_a, of_b, _difference(name, a, b))
+def _metrics(names: Sequence[str], side: Side) -> dict[str, Metric]:
+    """Metrics of a side by name, among them those of its calibration."""
+    missing = [name for name in dict.fromkeys([*names, *calibration.OF_PROBABILITIES]) if name not in side.stored]
+    return {**side.stored, **estimates.summaries(missing, side.outcomes, estimates.generator_for(side.run_keys))}
 
 
-def _difference(name: str, a: Side, b: Side) -> Difference | None:
+def _differences(names: Sequence[str], a: Side, b: Side) -> dict[str, Difference | None]:
     """Estimate A minus B; exchanging the sides gives the same draws with the opposite sign."""
     if a.model_id > b.model_id:
-        turned = _difference(name, b, a)
-        return turned.turned if turned is not None else None
-    return estimates.difference_of_runs(name, a.outcomes, a.run_keys, b.outcomes, b.run_keys)
+        found = _differences(names, b, a)
+        return {name: one.turned if one is not None else None for name, one in found.items()}
+    return estimates.differences_of_runs(names, a.outcomes, a.run_keys, b.outcomes, b.run_keys)
 
 
 def run_tests(a: Side, b: Side) -> tuple[RunTest, ...]:
@@ -288,7 +290,7 @@ def _slice(name: str, label: str, chosen: NDArray[np.bool_], a: Side, b: Side) -
     of_a, of_b = (
         replace(side, outcomes=tuple(metrics.subset(outcomes, chosen) for outcomes in side.outcomes)) for side in (a, b)
     )
-    difference = _difference(name, of_a, of_b)
+    difference = _differences([name], of_a, of_b)[name]
     return SlicePair(label, n, _mean(name, of_a), _mean(name, of_b), difference, None, differs=False)
 
 

@@ -246,7 +246,7 @@ def _bound(rule: Bound, evidence: Evidence) -> Decision:
     seeds, name, keys = candidate_of(rule, evidence), rule.metric, run_keys(rule, evidence)
 
     def measured(draws: int) -> Measured:
-        metric = estimates.summarise(name, seeds, estimates.generator_for(name, keys), draws)
+        metric = estimates.summarise(name, seeds, estimates.generator_for(keys), draws)
         if metric.value is None or metric.ci_low is None or metric.ci_high is None:
             raise Unjudgeable(f"{name} is not defined for {rule.place}")
         return metric.value, metric.ci_low, metric.ci_high
@@ -259,7 +259,7 @@ def _bound(rule: Bound, evidence: Evidence) -> Decision:
         error = estimates.at_limit(estimates.Spread(0.0, 0.0), rule.limit, name, seeds).se_examples
     degrees = math.inf
     if len(seeds) > 1 and sign * (value - rule.limit) < 0:
-        degrees = _degrees(estimates.spread(name, seeds, estimates.generator_for(name, keys)), seeds)
+        degrees = _degrees(estimates.spread(name, seeds, estimates.generator_for(keys)), seeds)
     numbers = {
         "value": value, "ci_low": low, "ci_high": high, "n": n, "limit": rule.limit, "seeds": len(seeds),
         "p_fail": settled.p_fail(value, lambda value: sign * (value - rule.limit), error, degrees),
@@ -267,7 +267,7 @@ def _bound(rule: Bound, evidence: Evidence) -> Decision:
     }  # fmt: skip
     reason = f"{value:.3f} [{low:.3f}, {high:.3f}], n {n}, limit {rule.limit:g}{settled.words}"
     if outcome == "inconclusive":
-        spread = estimates.spread(name, seeds, estimates.generator_for(name, keys))
+        spread = estimates.spread(name, seeds, estimates.generator_for(keys))
         spread = estimates.at_limit(spread, rule.limit, name, seeds)
         return _undecided(reason, numbers, value - rule.limit, spread, n)
     return Decision(outcome, reason, numbers)
@@ -318,7 +318,7 @@ def _flips(rule: Flips, evidence: Evidence) -> Decision:
 
     @cache
     def shared(draws: int) -> estimates.Flips:
-        share = estimates.flip_share(*sides, estimates.seeds_generator("flips", keys), draws)
+        share = estimates.flip_share(*sides, estimates.seeds_generator(keys, "flips"), draws)
         if share is None:
             raise Unjudgeable(f"{rule.place} has no interval: a single cluster does not show how clusters differ")
         return share
@@ -353,7 +353,7 @@ def _drop(rule: Drop, evidence: Evidence) -> Decision:
     def measured(draws: int) -> Measured:
         ends = []
         for side, of_side in zip(sides, keys, strict=True):
-            metric = estimates.summarise(name, side, estimates.generator_for(name, of_side), draws)
+            metric = estimates.summarise(name, side, estimates.generator_for(of_side), draws)
             if metric.value is None or metric.ci_low is None or metric.ci_high is None:
                 raise Unjudgeable(f"{name} is not defined for {rule.model} on {rule.split} or {rule.elsewhere}")
             ends.append((metric.value, metric.ci_low, metric.ci_high))
@@ -366,7 +366,7 @@ def _drop(rule: Drop, evidence: Evidence) -> Decision:
 
     def spread() -> estimates.Spread:
         of_sides = [
-            estimates.spread(name, side, estimates.generator_for(name, of_side))
+            estimates.spread(name, side, estimates.generator_for(of_side))
             for side, of_side in zip(sides, keys, strict=True)
         ]
         return estimates.Spread(*(float(np.hypot(*errors)) for errors in zip(*of_sides, strict=True)))

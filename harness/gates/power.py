@@ -115,10 +115,10 @@ def _of_bound(rule: Bound, evidence: Evidence, assumption: Assumption) -> Stand:
             rule, evidence, value, sign * (value - rule.limit), _variance(value), _variance(rule.limit)
         )
     keys = run_keys(rule, evidence)
-    stored = estimates.summarise(name, seeds, estimates.generator_for(name, keys)).value
+    stored = estimates.summarise(name, seeds, estimates.generator_for(keys)).value
     if stored is None:
         raise Unjudgeable(f"{name} is not defined for {rule.place}")
-    spread = estimates.spread(name, seeds, estimates.generator_for(name, keys))
+    spread = estimates.spread(name, seeds, estimates.generator_for(keys))
     if value is not None:
         spread = _scaled(spread, _variance(stored), _variance(value), len(seeds[0].labels))
     at_limit = _variance(rule.limit) if name == "accuracy" else None
@@ -169,7 +169,7 @@ def _of_flips(rule: Flips, evidence: Evidence, assumption: Assumption) -> Stand:
             raise _nothing_known(problem, "--difference and --disagreement") from None
         return _of_assumption(rule, evidence, share, rule.limit - share, _variance(share), _variance(rule.limit))
     keys = [*run_keys(rule, evidence), *run_keys_of_reference(rule, evidence)]
-    found = estimates.flip_share(*sides, estimates.seeds_generator("flips", keys))
+    found = estimates.flip_share(*sides, estimates.seeds_generator(keys, "flips"))
     if found is None:
         raise Unjudgeable(f"{rule.place} has no interval: a single cluster does not show how clusters differ")
     spread = Spread(found.se_examples, found.se_seeds)
@@ -187,12 +187,12 @@ def _of_drop(rule: Drop, evidence: Evidence, assumption: Assumption) -> Stand:
     except Unjudgeable as problem:
         raise _nothing_known(problem, None) from None
     keys = run_keys(rule, evidence), run_keys_elsewhere(rule, evidence)
-    both = [(side, estimates.generator_for(name, of_side)) for side, of_side in zip(sides, keys, strict=True)]
+    both = [(side, estimates.generator_for(of_side)) for side, of_side in zip(sides, keys, strict=True)]
     here, there = (estimates.summarise(name, *one).value for one in both)
     if here is None or there is None:
         raise Unjudgeable(f"{name} is not defined for {rule.model} on {rule.split} or {rule.elsewhere}")
     drop = here - there if METRICS[name].higher_is_better else there - here
-    both = [(side, estimates.generator_for(name, of_side)) for side, of_side in zip(sides, keys, strict=True)]
+    both = [(side, estimates.generator_for(of_side)) for side, of_side in zip(sides, keys, strict=True)]
     spreads = [estimates.spread(name, *one) for one in both]
     spread = Spread(*(float(np.hypot(*errors)) for errors in zip(*spreads, strict=True)))
     found = _of_runs(sides, drop, rule.limit - drop, spread, None, guessed=False)

@@ -64,8 +64,7 @@ def of(suite: Suite, jobs: Sequence[Job], evidence: Evidence) -> list[Result]:
             continue
         runs = evidence.runs[model_id, split_id]
         keys = [run.run_key for run in runs]
-        metrics = tuple(
-            estimates.summarise(spec.name, outcomes, estimates.generator_for(spec.name, keys)) for spec in suite.metric
-        )
+        names = [spec.name for spec in suite.metric]
+        metrics = tuple(estimates.summaries(names, outcomes, estimates.generator_for(keys)).values())
         found.append(Result(suite, by_id(suite.model, model_id), splits[split_id], runs, outcomes, metrics))
     return found

@@ -19,6 +19,8 @@ from harness.stats.metrics import ECE_BINS, confidence_bins, is_right
 
 DRAWS = 1000
 """Number of sets of labels that `ece_by_chance` draws for each seed."""
+OF_PROBABILITIES = ("ece", "brier", "log_loss")
+"""Metrics of a `Calibration`."""
 _CHUNK_CELLS = 4_000_000  # labels held at once: 32 MB of float64
 
 
@@ -64,16 +66,14 @@ def of(
         run_keys: keys of those seeds' runs, in the same order.
         known: metrics of these seeds by name that were summarised before.
     """
-    ece, brier, log_loss = (
-        known.get(name) or estimates.summarise(name, seeds, estimates.generator_for(name, run_keys))
-        for name in ("ece", "brier", "log_loss")
-    )
+    missing = [name for name in OF_PROBABILITIES if name not in known]
+    found = {**known, **estimates.summaries(missing, seeds, estimates.generator_for(run_keys))}
     return Calibration(
-        bins=reliability(seeds, estimates.generator_for("reliability", run_keys)),
-        ece=ece,
-        ece_by_chance=ece_by_chance(seeds, estimates.generator_for("ece by chance", run_keys)),
-        brier=brier,
-        log_loss=log_loss,
+        bins=reliability(seeds, estimates.generator_for(run_keys, "reliability")),
+        ece=found["ece"],
+        ece_by_chance=ece_by_chance(seeds, estimates.generator_for(run_keys, "ece by chance")),
+        brier=found["brier"],
+        log_loss=found["log_loss"],
     )
 
 

@@ -130,7 +130,7 @@ def _by_seed(
     runs = [outcomes for side in sides for seeds in side for many in seeds for outcomes in many]
     estimates.check_paired(runs)
     values = np.array([metrics.value(name, outcomes) for outcomes in runs])
-    drawn = estimates.seed_values(METRICS[name], runs, examples, draws)
+    (drawn,) = estimates.seed_values([METRICS[name]], runs, examples, draws)
     found: tuple[list[Floats], list[Floats]] = ([], [])
     start = 0
     for side in sides:

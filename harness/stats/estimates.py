@@ -5,6 +5,7 @@ explicit generator. An undefined result is None.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from harness.stats import inference, metrics, posterior
 from harness.stats.inference import Floats, Ints
 from harness.stats.metrics import METRICS, Definition, disagreements, is_right
 
+OF_METRICS = "accuracy"
+"""Word that seeds what is drawn for metrics: one for all, so that they are computed on the same resamples."""
 MOST_KINDS = 2000
 """Most kinds of alike examples; with more of them, drawing by kind saves no time and takes memory."""
 
@@ -61,6 +64,15 @@ class Resampled(NamedTuple):
         return self.seeds_variance, len(self.seeds)
 
 
+class _Drawn(NamedTuple):
+    """A configuration's metric in resamples, where it is not compared with another."""
+
+    values: Floats
+    """Shape (seeds, resamples): each seed in resamples of the examples."""
+    means: Floats
+    """Shape (resamples,): the mean over resampled seeds in the same resamples."""
+
+
 class Spread(NamedTuple):
     """Standard errors of a mean over seeds."""
 
@@ -79,56 +91,77 @@ def is_exact(what: str, *sides: Sequence[Outcomes]) -> bool:
     return what in ("accuracy", "flips") and all(len(side) == 1 and side[0].clusters is None for side in sides)
 
 
-def generator_for(name: str, run_keys: Sequence[str]) -> np.random.Generator:
+def generator_for(run_keys: Sequence[str], what: str = OF_METRICS) -> np.random.Generator:
     """Make the generator for a number about these runs, so that it has the same interval wherever it is shown.
 
-    For one run it is seeded by the run's key; for several runs by the metric and their keys.
+    For one run it is seeded by the run's key; for several runs by their keys and what is drawn.
     """
-    seed = run_keys[0] if len(run_keys) == 1 else digest.of_json([name, *run_keys])
+    seed = run_keys[0] if len(run_keys) == 1 else digest.of_json([what, *run_keys])
     return np.random.default_rng(int(seed[:16], 16))
 
 
 def summarise(
     name: str, seeds: Sequence[Outcomes], generator: np.random.Generator, draws: int = inference.RESAMPLES
 ) -> Metric:
-    """Average a metric over a configuration's seeds, with a 95 % interval over examples and seeds.
+    """Do what `summaries` does for one metric."""
+    return summaries([name], seeds, generator, draws)[name]
+
+
+def summaries(
+    names: Sequence[str], seeds: Sequence[Outcomes], generator: np.random.Generator, draws: int = inference.RESAMPLES
+) -> dict[str, Metric]:
+    """Average metrics over a configuration's seeds, with 95 % intervals over examples and seeds.
 
     One seed and no clusters: Wilson for accuracy, and the posterior of the table for F1 and similar (`posterior`).
     Otherwise the bootstrap over clusters (or examples) and seeds, widened as Student's t for few seeds. Where no
     resample differs from the value (all right, all wrong), the first two replace it with as many examples as there are
     clusters, and admit doubt. A single cluster gives no interval.
 
+    All metrics are computed on the same resamples.
+
     Args:
-        name: a key of `METRICS`.
+        names: keys of `METRICS`.
         seeds: the outcomes of each seed, all on the same examples in the same order.
         generator: source of the resampling.
-        draws: number of draws, where the interval is drawn.
+        draws: number of draws, where an interval is drawn.
     """
-    definition, n = METRICS[name], len(seeds[0].labels)
-    stated = definition.higher_is_better, metrics.origin(name)
     check_paired(seeds)
-    value = float(np.mean([metrics.value(name, outcomes) for outcomes in seeds]))
+    values = {name: float(np.mean([metrics.value(name, outcomes) for outcomes in seeds])) for name in names}
+    resampled = [name for name in names if np.isfinite(values[name]) and not _is_computed(name, seeds)]
+    drawn = _alone(resampled, seeds, generator, draws)
+    found = {}
+    for name, value in values.items():
+        low, high = _interval(name, value, seeds, drawn.get(name), draws) or (None, None)
+        known = value if np.isfinite(value) else None
+        stated = METRICS[name].higher_is_better, metrics.origin(name)
+        found[name] = Metric(name, known, low, high, len(seeds[0].labels), *stated)
+    return found
+
+
+def _is_computed(name: str, seeds: Sequence[Outcomes]) -> bool:
+    """Report whether the interval of a metric takes no resamples."""
+    return is_exact(name, seeds) or posterior.applies(name, tuple(seeds))
+
+
+def _interval(
+    name: str, value: float, seeds: Sequence[Outcomes], drawn: "_Drawn | None", draws: int
+) -> tuple[float, float] | None:
+    """Compute the interval of a metric's mean over seeds, as `summaries` says; None where it has none."""
     if not np.isfinite(value):
-        return Metric(name, None, None, None, n, *stated)
-    if name == "accuracy" and len(seeds) == 1 and seeds[0].clusters is None:
-        low, high = inference.wilson(round(value * n), n)
-        return Metric(name, value, low, high, n, *stated)
-    if posterior.applies(name, tuple(seeds)):
-        drawn = inference.percentile_interval(posterior.drawn(name, seeds[0], draws=draws))
-        return Metric(name, value, *_around(value, drawn), n, *stated)
-    values = _alone(definition, seeds, generator, draws)
-    drawn_values = inference.mean_over_resampled_seeds(values, generator)
-    interval = inference.percentile_interval(drawn_values)
+        return None
+    if is_exact(name, seeds):
+        return inference.wilson(round(value * len(seeds[0].labels)), len(seeds[0].labels))
+    if drawn is None:
+        return _around(value, inference.percentile_interval(posterior.drawn(name, seeds[0], draws=draws)))
+    interval = inference.percentile_interval(drawn.means)
     if interval is not None and len(seeds) > 1:
-        of_seeds = variance_of_seeds(values)
-        total = of_seeds + float(np.nanvar(values.mean(axis=0), ddof=1))
+        of_seeds = variance_of_seeds(drawn.values)
+        total = of_seeds + float(np.nanvar(drawn.values.mean(axis=0), ddof=1))
         degrees = inference.welch_degrees(total, [(of_seeds, len(seeds))])
-        interval = _within(inference.widened(value, interval, degrees), definition)
+        interval = _within(inference.widened(value, interval, degrees), METRICS[name])
     if interval is not None and interval[0] == interval[1]:
         interval = _of_units(name, value, seeds[0]) or interval
-    if interval is None:
-        return Metric(name, value, None, None, n, *stated)
-    return Metric(name, value, *interval, n, *stated)
+    return interval
 
 
 def spread(name: str, seeds: Sequence[Outcomes], generator: np.random.Generator) -> Spread:
@@ -141,8 +174,8 @@ def spread(name: str, seeds: Sequence[Outcomes], generator: np.random.Generator)
     """
     if name != "accuracy" and posterior.applies(name, tuple(seeds)):  # for accuracy see `at_limit`
         return Spread(float(np.nanstd(posterior.drawn(name, seeds[0]), ddof=1)), 0.0)
-    values = _alone(METRICS[name], seeds, generator, inference.RESAMPLES)
-    return standard_errors(values.mean(axis=0), inference.mean_over_resampled_seeds(values, generator))
+    drawn = _alone([name], seeds, generator, inference.RESAMPLES)[name]
+    return standard_errors(drawn.values.mean(axis=0), drawn.means)
 
 
 def at_limit(spread: Spread, limit: float, what: str, *sides: Sequence[Outcomes]) -> Spread:
@@ -192,27 +225,44 @@ def difference_of_runs(
     reference_keys: Sequence[str],
     draws: int = inference.RESAMPLES,
 ) -> Difference | None:
-    """Estimate a `difference` with draws that depend only on examples and runs, so it is the same wherever it is shown.
+    """Do what `differences_of_runs` does for one metric."""
+    return differences_of_runs([name], candidate, candidate_keys, reference, reference_keys, draws)[name]
+
+
+def differences_of_runs(
+    names: Sequence[str],
+    candidate: Sequence[Outcomes],
+    candidate_keys: Sequence[str],
+    reference: Sequence[Outcomes],
+    reference_keys: Sequence[str],
+    draws: int = inference.RESAMPLES,
+) -> dict[str, Difference | None]:
+    """Estimate each metric's `difference`, all on the same resamples.
+
+    The draws depend only on examples and runs, so a difference is the same wherever it is shown.
 
     Args:
+        names: keys of `METRICS`.
         candidate_keys, reference_keys: run keys of each side's seeds.
         draws: number of draws, where the interval is drawn.
     """
-    if (found := _of_tables(name, candidate, reference, draws)) is not None:
-        return found
-    generators = [seeds_generator(name, keys) for keys in (candidate_keys, reference_keys)]
-    examples = examples_generator(name, candidate[0])
-    return between(*resampled(name, (candidate, reference), examples, generators, draws))
+    found = {name: _of_tables(name, candidate, reference, draws) for name in names}
+    drawn = [name for name in names if found[name] is None]
+    if drawn:
+        generators = [seeds_generator(keys) for keys in (candidate_keys, reference_keys)]
+        sides = resampled_each(drawn, (candidate, reference), examples_generator(candidate[0]), generators, draws)
+        found |= {name: between(*sides[name]) for name in drawn}
+    return found
 
 
-def examples_generator(name: str, outcomes: Outcomes) -> np.random.Generator:
+def examples_generator(outcomes: Outcomes, what: str = OF_METRICS) -> np.random.Generator:
     """Make the generator that resamples these examples, whichever models are compared on them."""
-    return generator_for(name, ["examples", *outcomes.example_ids])
+    return generator_for(["examples", *outcomes.example_ids], what)
 
 
-def seeds_generator(name: str, run_keys: Sequence[str]) -> np.random.Generator:
+def seeds_generator(run_keys: Sequence[str], what: str = OF_METRICS) -> np.random.Generator:
     """Make the generator that resamples these runs as seeds of a configuration, whatever it is compared with."""
-    return generator_for(name, ["seeds", *(run_keys or [""])])
+    return generator_for(["seeds", *(run_keys or [""])], what)
 
 
 def resampled(
@@ -222,29 +272,46 @@ def resampled(
     training: Sequence[np.random.Generator],
     draws: int = inference.RESAMPLES,
 ) -> list[Resampled]:
-    """Resample a metric of several configurations on one set of resampled examples, so that any two are paired.
+    """Do what `resampled_each` does for one metric."""
+    return resampled_each([name], sides, examples, training, draws)[name]
+
+
+def resampled_each(
+    names: Sequence[str],
+    sides: Sequence[Sequence[Outcomes]],
+    examples: np.random.Generator,
+    training: Sequence[np.random.Generator],
+    draws: int = inference.RESAMPLES,
+) -> dict[str, list[Resampled]]:
+    """Resample metrics of several configurations on one set of resampled examples, so that any two are paired.
 
     Args:
-        name: a key of `METRICS`.
+        names: keys of `METRICS`.
         sides: for each configuration the outcomes of its seeds, all on the same examples in the same order.
         examples: source of the resampling of examples, the same for all.
-        training: for each configuration the source of the resampling of its seeds.
+        training: for each configuration the source of the resampling of its seeds, the same for all metrics.
     """
     many = [outcomes for side in sides for outcomes in side]
     check_paired(many)
-    ends = np.cumsum([len(side) for side in sides])
-    by_side = np.split(seed_values(METRICS[name], many, examples, draws), ends[:-1])
-    return [
-        Resampled(
-            name,
-            tuple(side),
-            float(np.mean([metrics.value(name, outcomes) for outcomes in side])),
-            values.mean(axis=0),
-            inference.mean_over_resampled_seeds(values, generator),
-            variance_of_seeds(values),
-        )
-        for side, values, generator in zip(sides, by_side, training, strict=True)
+    ends = np.cumsum([len(side) for side in sides])[:-1]
+    by_metric = seed_values([METRICS[name] for name in names], many, examples, draws)
+    chosen = [
+        inference.resampled_seeds(len(side), draws, generator) for side, generator in zip(sides, training, strict=True)
     ]
+    return {
+        name: [
+            Resampled(
+                name,
+                tuple(side),
+                float(np.mean([metrics.value(name, outcomes) for outcomes in side])),
+                values.mean(axis=0),
+                inference.mean_over_seeds(values, places),
+                variance_of_seeds(values),
+            )
+            for side, values, places in zip(sides, np.split(by_seed, ends), chosen, strict=True)
+        ]
+        for name, by_seed in zip(names, by_metric, strict=True)
+    }
 
 
 def between(candidate: Resampled, reference: Resampled) -> Difference | None:
@@ -346,36 +413,68 @@ def _difference_of_units(name: str, value: float, one: Outcomes, other: Outcomes
     return _around(value, inference.percentile_interval(posterior.drawn_difference(name, one, other, units / n)))
 
 
-def seed_values(definition: Definition, seeds: Sequence[Outcomes], examples: np.random.Generator, draws: int) -> Floats:
-    """Compute the metric of each seed, all seeds on the same resampled examples: shape (seeds, resamples)."""
+def seed_values(
+    definitions: Sequence[Definition], seeds: Sequence[Outcomes], examples: np.random.Generator, draws: int
+) -> list[Floats]:
+    """Compute metrics of each seed, all on the same resampled examples: for each metric shape (seeds, resamples)."""
     units = units_of(seeds[0])
     if units.max() == 0:  # a single unit does not show how units differ
-        return np.full((len(seeds), draws), np.nan)
-    if definition.of_table is not None and not any(UNLABELLED in outcomes.labels for outcomes in seeds):
-        # By unit, in one matrix product for all seeds: exact, since the numbers are whole.
-        cells = [[np.bincount(units, weights=cell) for cell in metrics.cells(outcomes)] for outcomes in seeds]
-        drawn = inference.resampled_weights(np.arange(int(units.max()) + 1), examples, draws)
-        tables = (np.moveaxis(np.array(cells) @ weights.T, 1, 0) for weights in drawn)
-        return np.concatenate([definition.of_table(*table) for table in tables], axis=1)
-    weighted = inference.resampled_weights(units, examples, draws)
-    chunks = [np.stack([definition.values(outcomes, weights) for outcomes in seeds]) for weights in weighted]
-    return np.concatenate(chunks, axis=1)
+        return [np.full((len(seeds), draws), np.nan) for _ in definitions]
+    is_labelled = not any(UNLABELLED in outcomes.labels for outcomes in seeds)
+    of_table = [definition.of_table if is_labelled else None for definition in definitions]
+    # By unit, in one matrix product for all seeds: exact, since the numbers are whole.
+    cells = np.array(
+        [[np.bincount(units, weights=cell) for cell in metrics.cells(outcomes)] for outcomes in seeds if any(of_table)]
+    )
+    chunks = []
+    for drawn in inference.resampled_units(units, examples, draws):
+        tables = np.moveaxis(cells @ drawn, 1, 0) if any(of_table) else ()
+        weights = drawn.take(units, axis=0).T if not all(of_table) else np.empty((0, 0))
+        chunks.append(
+            [
+                table(*tables) if table else np.stack([definition.values(outcomes, weights) for outcomes in seeds])
+                for definition, table in zip(definitions, of_table, strict=True)
+            ]
+        )
+    return [np.concatenate(found, axis=1) for found in zip(*chunks, strict=True)]
 
 
-def _alone(definition: Definition, seeds: Sequence[Outcomes], generator: np.random.Generator, draws: int) -> Floats:
-    """Do what `seed_values` does for a configuration that is not compared with another.
+def _alone(
+    names: Sequence[str], seeds: Sequence[Outcomes], generator: np.random.Generator, draws: int
+) -> dict[str, _Drawn]:
+    """Do what `seed_values` does for a configuration that is not compared with another, and draw its seeds.
 
-    Where its metric is one of a table and its examples are independent, examples are drawn by kind, which has the same
+    Where a metric is one of a table and the examples are independent, examples are drawn by kind, which has the same
     distribution.
     """
+    of_table = [name for name in names if METRICS[name].of_table is not None]
     n = len(seeds[0].labels)
-    if not definition.of_table or seeds[0].clusters is not None or n == 1:
-        return seed_values(definition, seeds, generator, draws)
-    kinds, counts = alike(seeds)
-    if len(counts) > MOST_KINDS:
-        return seed_values(definition, seeds, generator, draws)
-    weights = generator.multinomial(n, counts / n, size=draws).astype(np.float64)
-    return np.stack([definition.values(outcomes, weights) for outcomes in kinds])
+    kinds, counts = alike(seeds) if of_table and seeds[0].clusters is None and n > 1 else ([], np.empty(0))
+    by_kind = of_table if 0 < len(counts) <= MOST_KINDS else []
+    by_example = [name for name in names if name not in by_kind]
+    found: dict[str, _Drawn] = {}
+    again = deepcopy(generator)
+    if by_kind:
+        weights = generator.multinomial(n, counts / n, size=draws).astype(np.float64)
+        values = [np.stack([METRICS[name].values(outcomes, weights) for outcomes in kinds]) for name in by_kind]
+        found |= _with_seeds(by_kind, values, generator)
+        generator = again
+    if by_example:
+        values = seed_values([METRICS[name] for name in by_example], seeds, generator, draws)
+        found |= _with_seeds(by_example, values, generator)
+    return found
+
+
+def _with_seeds(names: Sequence[str], by_metric: Sequence[Floats], generator: np.random.Generator) -> dict[str, _Drawn]:
+    """Draw seeds, the same for all metrics.
+
+    Args:
+        by_metric: for each metric shape (seeds, resamples).
+    """
+    n_seeds, draws = by_metric[0].shape
+    chosen = inference.resampled_seeds(n_seeds, draws, generator)
+    drawn = zip(names, by_metric, strict=True)
+    return {name: _Drawn(values, inference.mean_over_seeds(values, chosen)) for name, values in drawn}
 
 
 def alike(seeds: Sequence[Outcomes]) -> tuple[list[Outcomes], Ints]:

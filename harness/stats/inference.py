@@ -368,11 +368,20 @@ def resampled_weights(units: Ints, generator: np.random.Generator, resamples: in
         Arrays of shape (b, n), the b adding up to `resamples`: how often each example occurs in each resample. Examples
         of one unit share their weight.
     """
-    n_units = int(units.max()) + 1
+    for counts in resampled_units(units, generator, resamples):
+        # Resamples lie beside one another in memory, so that sums over examples add them up in their order.
+        yield counts.take(units, axis=0).T
+
+
+def resampled_units(units: Ints, generator: np.random.Generator, resamples: int = RESAMPLES) -> Iterator[Floats]:
+    """Draw what `resampled_weights` draws, by unit.
+
+    Yields:
+        Arrays of shape (u, b): how often each unit occurs in each resample.
+    """
     step = max(1, _CHUNK_CELLS // len(units))
     for start in range(0, resamples, step):
-        # Resamples lie beside one another in memory, so that sums over examples add them up in their order.
-        yield _counts(n_units, min(step, resamples - start), generator).take(units, axis=0).T
+        yield _counts(int(units.max()) + 1, min(step, resamples - start), generator)
 
 
 def _counts(n_units: int, resamples: int, generator: np.random.Generator) -> Floats:
@@ -418,7 +427,11 @@ def mean_over_resampled_seeds(values: Floats, generator: np.random.Generator) ->
     Returns:
         Shape (b,). The values of a single seed are returned unchanged.
     """
-    chosen = resampled_seeds(values.shape[0], values.shape[1], generator)
+    return mean_over_seeds(values, resampled_seeds(values.shape[0], values.shape[1], generator))
+
+
+def mean_over_seeds(values: Floats, chosen: Ints) -> Floats:
+    """Average over resampled seeds, drawn by `resampled_seeds`: both of shape (seeds, b), the result (b,)."""
     return np.asarray(np.take_along_axis(values, chosen, axis=0).mean(axis=0))
 
 

@@ -20,7 +20,6 @@ from harness.records import UNLABELLED, Metric, Outcomes, Split
 from harness.stats.inference import Floats, Ints
 
 ECE_BINS = 15
-_BLOCK_CELLS = 65_536
 _CLIP = 1e-15  # as in scikit-learn: a certain and wrong answer costs 34.5 nats, not infinity
 
 
@@ -78,17 +77,12 @@ def _roc_auc(outcomes: Outcomes, weights: Floats) -> Floats:
     labels, scores = outcomes.labels[order], outcomes.scores[order]
     positive, negative = order[labels == 1], order[labels != 1]
     below, not_above = (np.searchsorted(scores[labels != 1], scores[labels == 1], side) for side in ("left", "right"))
-    has_ties = not np.array_equal(below, not_above)
-    values = np.empty(len(weights))
-    step = max(1, _BLOCK_CELLS // max(1, len(order)))
-    for start in range(0, len(weights), step):  # blocks that fit a core's cache
-        some = weights[start : start + step]
-        wins = np.zeros((len(some), len(negative) + 1))
-        np.cumsum(some[:, negative], axis=1, out=wins[:, 1:])
-        won = (wins[:, below] + wins[:, not_above]) / 2 if has_ties else wins[:, below]
-        drawn = some[:, positive]
-        values[start : start + step] = _ratio(np.einsum("bn,bn->b", drawn, won), drawn.sum(axis=1) * wins[:, -1])
-    return values
+    by_example = weights.T  # resamples lie beside one another in memory
+    wins = np.zeros((len(negative) + 1, len(weights)))
+    np.cumsum(by_example[negative], axis=0, out=wins[1:])
+    won = wins[below] if np.array_equal(below, not_above) else (wins[below] + wins[not_above]) / 2
+    drawn = by_example[positive]
+    return _ratio(np.einsum("nb,nb->b", drawn, won), drawn.sum(axis=0) * wins[-1])
 
 
 def _log_loss(outcomes: Outcomes, weights: Floats) -> Floats:

@@ -118,8 +118,8 @@ def _resampled(
     missing = [model_id for model_id in dict.fromkeys(wanted) if model_id not in drawn]
     if not missing:
         return drawn
-    examples = estimates.examples_generator(name, sides[missing[0]].outcomes[0])
-    seeds = [estimates.seeds_generator(name, sides[model_id].run_keys) for model_id in missing]
+    examples = estimates.examples_generator(sides[missing[0]].outcomes[0])
+    seeds = [estimates.seeds_generator(sides[model_id].run_keys) for model_id in missing]
     found = estimates.resampled(name, [sides[model_id].outcomes for model_id in missing], examples, seeds)
     return {**drawn, **dict(zip(missing, found, strict=True))}
 

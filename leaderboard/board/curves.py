@@ -125,7 +125,7 @@ def _place(suite: Suite, curve: Curve, model_id: str, rows: int | None, of_seeds
     name = suite.primary_metric
     runs = tuple(run for one in of_seeds for run in one.runs)
     outcomes = [outcomes for one in of_seeds for outcomes in one.outcomes]
-    metric = estimates.summarise(name, outcomes, estimates.generator_for(name, [run.run_key for run in runs]))
+    metric = estimates.summarise(name, outcomes, estimates.generator_for([run.run_key for run in runs]))
     return Place(model_id if rows is None else f"{model_id}.{curve.id}-{rows}", rows, metric, runs)
 
 
@@ -140,8 +140,8 @@ def _crossover(name: str, model: _Side, other: _Side) -> Crossover | None:
     else:
         others = [[one.outcomes for one in other[size]] for size in rows]
     keys = _keys([*(model[size] for size in rows), *other.values()])
-    examples = estimates.examples_generator(name, mine[0][0][0])
-    return crossover(name, rows, mine, others, examples, estimates.generator_for(name, [SEEDS, *keys]))
+    examples = estimates.examples_generator(mine[0][0][0])
+    return crossover(name, rows, mine, others, examples, estimates.generator_for([SEEDS, *keys]))
 
 
 def _keys(many: Iterable[Sequence[_Scored]]) -> list[str]:

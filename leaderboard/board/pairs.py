@@ -80,7 +80,7 @@ def _resampled(name: str, entries: Sequence[Entry], outcomes: Mapping[str, Outco
     if not entries:
         return {}
     sides = [[outcomes[scored.run.run_id] for scored in entry.runs] for entry in entries]
-    examples = estimates.examples_generator(name, sides[0][0])
-    seeds = [estimates.seeds_generator(name, [scored.run.run_key for scored in entry.runs]) for entry in entries]
+    examples = estimates.examples_generator(sides[0][0])
+    seeds = [estimates.seeds_generator([scored.run.run_key for scored in entry.runs]) for entry in entries]
     drawn = estimates.resampled(name, sides, examples, seeds)
     return {entry.model_id: one for entry, one in zip(entries, drawn, strict=True)}

@@ -46,8 +46,8 @@ def resampled(name: str, ranked: Sequence[Entry], outcomes: Mapping[str, Outcome
     if not ranked:
         return []
     sides = [[outcomes[scored.run.run_id] for scored in entry.runs] for entry in ranked]
-    examples = estimates.examples_generator(name, sides[0][0])
-    seeds = [estimates.seeds_generator(name, [scored.run.run_key for scored in entry.runs]) for entry in ranked]
+    examples = estimates.examples_generator(sides[0][0])
+    seeds = [estimates.seeds_generator([scored.run.run_key for scored in entry.runs]) for entry in ranked]
     return estimates.resampled(name, sides, examples, seeds)
 
 

@@ -272,13 +272,9 @@ def _told(values: Iterable[_Number | None]) -> list[_Number]:
 
 def _scored(run: Run, outcomes: Outcomes, names: Sequence[str]) -> ScoredRun:
     stored = metrics.current(run.metrics)
-    found = {
-        name: stored[name]
-        if name in stored
-        else estimates.summarise(name, [outcomes], estimates.generator_for(name, [run.run_key]))
-        for name in names
-    }
-    return ScoredRun(run, found, _confusion(outcomes))
+    missing = [name for name in names if name not in stored]
+    found = {**stored, **estimates.summaries(missing, [outcomes], estimates.generator_for([run.run_key]))}
+    return ScoredRun(run, {name: found[name] for name in names}, _confusion(outcomes))
 
 
 def _confusion(outcomes: Outcomes) -> Confusion:
@@ -294,4 +290,4 @@ def _means(runs: Sequence[ScoredRun], outcomes: Mapping[str, Outcomes], names: S
         return dict(runs[0].metrics)
     seeds = [outcomes[scored.run.run_id] for scored in runs]
     keys = [scored.run.run_key for scored in runs]
-    return {name: estimates.summarise(name, seeds, estimates.generator_for(name, keys)) for name in names}
+    return estimates.summaries(names, seeds, estimates.generator_for(keys))

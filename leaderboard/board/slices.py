@@ -82,13 +82,13 @@ def _drawn(
     """By entry, shape (slices, resamples): the mean over resampled seeds."""
     units = estimates.units_of(sides[0][0])
     chunks: list[list[Floats]] = [[] for _ in sides]
-    for weights in inference.resampled_weights(units, estimates.examples_generator("slices", sides[0][0])):
+    for weights in inference.resampled_weights(units, estimates.examples_generator(sides[0][0], "slices")):
         for e, side in enumerate(right):
             chunks[e].append(_on_slices(weights, side, inside))
     found = {}
     for e, (entry, parts) in enumerate(zip(entries, chunks, strict=True)):
         by_seed = np.concatenate(parts, axis=2)
-        seeds = estimates.seeds_generator("slices", [scored.run.run_key for scored in entry.runs])
+        seeds = estimates.seeds_generator([scored.run.run_key for scored in entry.runs], "slices")
         found[e] = np.stack(
             [inference.mean_over_resampled_seeds(by_seed[:, s], seeds) for s in range(by_seed.shape[1])]
         )

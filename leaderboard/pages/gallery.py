@@ -161,7 +161,7 @@ def _bins(board: Board, entry: Entry) -> list[dict[str, Any]]:
             "says": f"{entry.model_id} at confidence {one.confidence:.2f}: accuracy "
             f"{_told(one.accuracy, one.ci_low, one.ci_high)}, {one.n} predictions",
         }
-        for one in calibration.reliability(seeds, estimates.generator_for("reliability", keys))
+        for one in calibration.reliability(seeds, estimates.generator_for(keys, "reliability"))
     ]  # fmt: skip
 
 

@@ -345,4 +345,4 @@ def test_calibration_stands_side_by_side(make_split: Callable[..., Split], side:
     found = run(examples, a, b)
     assert found.calibration_a == calibration.of(a.outcomes, a.run_keys)
     assert found.calibration_b == calibration.of(b.outcomes, b.run_keys)
-    assert found.calibration_a.ece == estimates.summarise("ece", a.outcomes, estimates.generator_for("ece", a.run_keys))
+    assert found.calibration_a.ece == estimates.summarise("ece", a.outcomes, estimates.generator_for(a.run_keys))

@@ -157,7 +157,7 @@ def of_two_seeds(
         runs = tuple(make_run(split, run_key=f"{seed}" * 64, seed=seed) for seed in (1, 2))
         keys = [run.run_key for run in runs]
         metrics = tuple(
-            estimates.summarise(name, outcomes, estimates.generator_for(name, keys)) for name in ("accuracy", "f1")
+            estimates.summarise(name, outcomes, estimates.generator_for(keys)) for name in ("accuracy", "f1")
         )
         suite = project.suite.model_copy(
             update={"text": project.suite.text.model_copy(update={"store": store, "template": "{title}: {content}"})}

@@ -181,7 +181,7 @@ def test_calibration_has_the_same_intervals_as_the_metrics_themselves(make_outco
     seeds, keys = [calibrated(generator, 60, make_outcomes)], ["f" * 64]
     found = calibration.of(seeds, keys)
     for metric in (found.ece, found.brier, found.log_loss):
-        again = estimates.summarise(metric.name, seeds, estimates.generator_for(metric.name, keys))
+        again = estimates.summarise(metric.name, seeds, estimates.generator_for(keys))
         assert metric == again
     assert found == calibration.of(seeds, keys)
     assert found.ece_by_chance != calibration.of(seeds, ["e" * 64]).ece_by_chance

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from harness.artifacts import digest
 from harness.records import Outcomes
 from harness.stats import estimates, inference, metrics
 from harness.stats.metrics import METRICS
@@ -478,7 +479,7 @@ def test_an_interval_over_two_seeds_admits_that_two_seeds_show_little_of_their_s
         assert found.ci_high is not None
         covered += found.ci_low <= 0.75 <= found.ci_high
         drawn = inference.mean_over_resampled_seeds(
-            estimates.seed_values(METRICS["accuracy"], seeds, stream, 500), stream
+            estimates.seed_values([METRICS["accuracy"]], seeds, stream, 500)[0], stream
         )
         low, high = np.quantile(drawn, [0.025, 0.975])
         plain += low <= 0.75 <= high
@@ -491,3 +492,27 @@ def test_a_widened_interval_stays_within_the_metrics_bounds(make_outcomes: MakeO
     seeds = [make_outcomes(labels, np.where(np.arange(60) < wrong, 1 - labels, labels)) for wrong in (0, 12)]
     found = estimates.summarise("accuracy", seeds, np.random.default_rng(1))
     assert found.ci_high == 1.0
+
+
+@pytest.mark.parametrize("n_clusters", [None, 40])
+def test_metrics_of_one_call_are_those_of_calls_of_their_own(
+    n_clusters: int | None, make_outcomes: Callable[..., Outcomes]
+) -> None:
+    """A table of metrics and a gate of one metric show the same number."""
+    stream = np.random.default_rng(8)
+    labels = stream.integers(0, 2, 120)
+    clusters = None if n_clusters is None else stream.integers(0, n_clusters, 120).astype(str)
+    names = [name for name in METRICS if not METRICS[name].of_pairs]
+    sides, keys = [], []
+    for n_seeds in (1, 3):
+        scores = [np.clip(labels * 0.3 + 0.35 + stream.normal(0, 0.25, 120), 0.01, 0.99) for _ in range(n_seeds)]
+        sides.append([make_outcomes(labels, one, clusters) for one in scores])
+        keys.append([digest.of_json([n_seeds, seed]) for seed in range(n_seeds)])
+        together = estimates.summaries(names, sides[-1], estimates.generator_for(keys[-1]))
+        for name in names:
+            assert together[name] == estimates.summarise(name, sides[-1], estimates.generator_for(keys[-1]))
+            assert together[name].ci_low is not None
+    compared = estimates.differences_of_runs(names, sides[0], keys[0], sides[1], keys[1])
+    for name in names:
+        assert compared[name] == estimates.difference_of_runs(name, sides[0], keys[0], sides[1], keys[1])
+        assert compared[name] is not None
