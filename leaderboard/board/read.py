@@ -273,8 +273,9 @@ def _told(values: Iterable[_Number | None]) -> list[_Number]:
 def _scored(run: Run, outcomes: Outcomes, names: Sequence[str]) -> ScoredRun:
     stored = metrics.current(run.metrics)
     missing = [name for name in names if name not in stored]
-    found = {**stored, **estimates.summaries(missing, [outcomes], estimates.generator_for([run.run_key]))}
-    return ScoredRun(run, {name: found[name] for name in names}, _confusion(outcomes))
+    if missing:
+        stored |= estimates.summaries(missing, [outcomes], estimates.generator_for([run.run_key]))
+    return ScoredRun(run, {name: stored[name] for name in names}, _confusion(outcomes))
 
 
 def _confusion(outcomes: Outcomes) -> Confusion:
