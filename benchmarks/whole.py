@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,10 @@ def ways(folder: Path, only: Sequence[str]) -> dict[str, Callable[[], Any]]:
     """The candidates, by name."""
     found: dict[str, Callable[[], Any]] = {}
     for form in FORMS:
-        found[f"harness evaluate, {form}"] = lambda form=form: evaluate(folder, form)  # type: ignore[misc]
-    found["harness evaluate again, fp32"] = lambda: evaluate(folder, "fp32", keep=True)
+        found[f"harness evaluate, {form}"] = partial(evaluate, folder, form)
+    found["harness evaluate again, fp32"] = partial(evaluate, folder, "fp32", keep=True)
     for name, last in SCRIPTS.items():
-        found[name] = lambda last=last: script(folder, last)  # type: ignore[misc]
+        found[name] = partial(script, folder, last)
     return {name: way for name, way in found.items() if not only or any(one in name for one in only)}
 
 

@@ -423,9 +423,7 @@ def seed_values(
     is_labelled = not any(UNLABELLED in outcomes.labels for outcomes in seeds)
     of_table = [definition.of_table if is_labelled else None for definition in definitions]
     # By unit, in one matrix product for all seeds: exact, since the numbers are whole.
-    cells = np.array(
-        [[np.bincount(units, weights=cell) for cell in metrics.cells(outcomes)] for outcomes in seeds if any(of_table)]
-    )
+    cells = np.array([[np.bincount(units, weights=cell) for cell in metrics.cells(outcomes)] for outcomes in seeds])
     chunks = []
     for drawn in inference.resampled_units(units, examples, draws):
         tables = np.moveaxis(cells @ drawn, 1, 0) if any(of_table) else ()
@@ -447,21 +445,24 @@ def _alone(
     Where a metric is one of a table and the examples are independent, examples are drawn by kind, which has the same
     distribution.
     """
-    of_table = [name for name in names if METRICS[name].of_table is not None]
     n = len(seeds[0].labels)
-    kinds, counts = alike(seeds) if of_table and seeds[0].clusters is None and n > 1 else ([], np.empty(0))
-    by_kind = of_table if 0 < len(counts) <= MOST_KINDS else []
+    by_kind = [name for name in names if METRICS[name].of_table and seeds[0].clusters is None and n > 1]
+    kinds, counts = alike(seeds) if by_kind else ([], np.empty(0))
+    if len(counts) > MOST_KINDS:
+        by_kind = []
     by_example = [name for name in names if name not in by_kind]
     found: dict[str, _Drawn] = {}
-    again = deepcopy(generator)
+    start = deepcopy(
+        generator
+    )  # both ways begin at one state: a metric's draws do not depend on which others are asked
     if by_kind:
         weights = generator.multinomial(n, counts / n, size=draws).astype(np.float64)
         values = [np.stack([METRICS[name].values(outcomes, weights) for outcomes in kinds]) for name in by_kind]
         found |= _with_seeds(by_kind, values, generator)
-        generator = again
     if by_example:
-        values = seed_values([METRICS[name] for name in by_example], seeds, generator, draws)
-        found |= _with_seeds(by_example, values, generator)
+        stream = start if by_kind else generator
+        values = seed_values([METRICS[name] for name in by_example], seeds, stream, draws)
+        found |= _with_seeds(by_example, values, stream)
     return found
 
 

@@ -62,7 +62,7 @@ def test_what_json_cannot_say_has_no_digest(value: Any) -> None:
 def test_the_digest_of_a_file_is_that_of_its_bytes(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("digest") / "file"
     path.write_bytes(content)
-    assert digest.of_weights(path) == hashlib.sha256(content).hexdigest()
+    assert digest.of_file(path) == digest.of_weights(path) == hashlib.sha256(content).hexdigest()
 
 
 def test_the_digest_of_files_covers_names_and_contents_but_not_order_or_other_files(tmp_path: Path) -> None:

@@ -332,12 +332,14 @@ def test_near_an_end_of_the_interval_the_verdict_does_not_depend_on_the_draw(
     ends = np.array([estimates.summarise("f1", outcomes, generator).ci_low for generator in generators], dtype=float)
     limit = float(np.median(ends)) - below * float(np.std(ends))
     assert ends.min() < limit < ends.max(), "2,000 draws say either"
-    order = [number for number in np.argsort(ends) if abs(ends[number] - limit) < 3.5 * np.std(ends)]
+    order, near = np.argsort(ends), np.abs(ends - limit) < 3.5 * np.std(ends)
+    assert near[order[:4]].all(), "these end below the limit"
     for number in (*order[:4], *order[-4:]):
         runs = tuple(replace(run, run_key=key) for run, key in zip(found.runs[place], keyed[number], strict=True))
         rule = Bound("x", "min", *place, limit, inconclusive_fails=False, metric="f1")
         decision = gates_judge.decide(rule, replace(found, runs={place: runs}))
         assert decision.outcome == expected
         assert decision.numbers["ci_low"] == ends[number], "what is shown everywhere"
-        assert decision.numbers["draws"] > inference.RESAMPLES
-        assert f"{decision.numbers['draws']:,} draws" in decision.reason
+        if near[number]:
+            assert decision.numbers["draws"] > inference.RESAMPLES
+            assert f"{decision.numbers['draws']:,} draws" in decision.reason

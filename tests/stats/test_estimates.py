@@ -1,7 +1,8 @@
 """Means, intervals, differences and flips of metrics, against what they promise."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -516,3 +517,22 @@ def test_metrics_of_one_call_are_those_of_calls_of_their_own(
     for name in names:
         assert compared[name] == estimates.difference_of_runs(name, sides[0], keys[0], sides[1], keys[1])
         assert compared[name] is not None
+
+
+def test_examples_are_drawn_once_for_all_metrics(make_outcomes: MakeOutcomes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes most of the time that a metric takes, on large splits."""
+    drawn, real = [], inference.resampled_units
+
+    def noted(*words: Any) -> Iterator[NDArray[np.float64]]:
+        drawn.append(words)
+        return real(*words)
+
+    monkeypatch.setattr(inference, "resampled_units", noted)
+    stream = np.random.default_rng(4)
+    labels = stream.integers(0, 2, 60)
+    sides = [[make_outcomes(labels, stream.random(60)) for _ in range(2)] for _ in "ab"]
+    names = ["accuracy", "mcc", "roc_auc", "log_loss", "brier", "ece"]
+    assert set(estimates.summaries(names, sides[0], estimates.generator_for(["a", "b"]))) == set(names)
+    assert len(drawn) == 1
+    assert set(estimates.differences_of_runs(names, sides[0], ["a", "b"], sides[1], ["c", "d"])) == set(names)
+    assert len(drawn) == 2
