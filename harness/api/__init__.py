@@ -10,20 +10,29 @@
     harness.render(project, "site")
 
 The verbs of the command line are these functions with their results printed. Whatever is slow to import is imported
-by the function that needs it.
+by the function that needs it. What concerns sites, stores without a suite and the formats of others has a module each.
 """
 
 import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.api import boards
+from harness.api.interchange import HandedOut as HandedOut
+from harness.api.interchange import export_results as export_results
+from harness.api.interchange import import_answers as import_answers
 from harness.api.project import Project as Project
 from harness.api.project import expand, planned
+from harness.api.sites import Site as Site
+from harness.api.sites import check_site as check_site
+from harness.api.sites import render as render
+from harness.api.stores import clear_store as clear_store
+from harness.api.stores import export_runs as export_runs
+from harness.api.stores import import_runs as import_runs
+from harness.api.stores import verify_store as verify_store
 from harness.artifacts import digest
 from harness.errors import UsageError, check_known
 from harness.models import device as devices
@@ -45,32 +54,13 @@ if TYPE_CHECKING:
     from harness.gates.power import Assumption, PowerEstimate
     from harness.gates.service import Judged
     from harness.gates.watch import Watch
-    from harness.interchange.take_in import TakenIn
     from harness.records import Evidence, Parity, Place
-    from harness.store.bundle import Exported, Taken
-    from harness.store.garbage import Cleared
-    from harness.store.verify import Report as Verified
-    from harness.suite.schema import Labels
     from leaderboard.board.answers import Answer
     from leaderboard.board.curves import CurveResult
     from leaderboard.board.records import Board
-    from leaderboard.site.check import Checked
 
 DEFAULT_DB = Path("runs/harness.duckdb")
 """The store, unless `HARNESS_DB` or an argument names another."""
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """A rendered leaderboard."""
-
-    folder: Path
-    files: tuple[str, ...]
-    """Relative paths, sorted."""
-    changed: int
-    """Files that were written or removed by this call."""
-    warnings: tuple[str, ...]
-    """Verdicts in the store that these runs do not give."""
 
 
 def open(path: str | os.PathLike[str], db: str | os.PathLike[str] | None = None, device: str | None = None) -> Project:
@@ -399,79 +389,6 @@ def predictions(project: Project, *, models: Collection[str] = (), splits: Colle
     return pd.concat(frames, ignore_index=True)
 
 
-def import_answers(
-    project: Project,
-    model: str,
-    files: Sequence[str | os.PathLike[str]],
-    *,
-    splits: Collection[str] = (),
-    labels: "Labels | None" = None,
-) -> "TakenIn":
-    """Make the results of another harness a model of the suite; `evaluate` makes runs of it.
-
-    The suite file gets a `[[model]]`, and a file of answers is written beside it. The project is to be opened again.
-
-    Args:
-        model: id of the new model.
-        files: result files of lm-evaluation-harness, Inspect or Every Eval Ever, all of one model.
-        splits: only these of the scored splits; those that the files answer where empty.
-        labels: answers that mean negative and positive; guessed from the correct answers where None.
-
-    Raises:
-        UsageError: the suite declares no such split, or has a model of this id.
-        DataError: a file cannot be read, answers no split, or contradicts the rows' labels. Nothing was written.
-    """
-    from harness.interchange.take_in import take_in
-
-    check_known("split to score", splits, project.scored_splits)
-    paths = [Path(file) for file in files]
-    return take_in(project.suite, project.workspace, model, paths, split_ids=splits, labels=labels)
-
-
-@dataclass(frozen=True, slots=True)
-class HandedOut:
-    """Results that were written in the form of others."""
-
-    files: tuple[Path, ...]
-    """Sorted."""
-    results: int
-    """Number of models and splits that were written."""
-    missing: tuple[str, ...]
-    """Reason for each that was not."""
-
-
-def export_results(
-    project: Project,
-    form: str,
-    folder: str | os.PathLike[str],
-    *,
-    models: Collection[str] = (),
-    splits: Collection[str] = (),
-) -> HandedOut:
-    """Write the suite's stored results in a form of others, with intervals and digests where it has a field.
-
-    Args:
-        form: a key of `harness.interchange.hand_out.FORMS`.
-        folder: where to write.
-        models, splits: only these; all where empty.
-
-    Raises:
-        UsageError: there is no such form, model or split, or no results are stored.
-        StoreError: there is no store.
-    """
-    from harness.evaluation import results as stored
-    from harness.interchange import results as interchange_results
-    from harness.interchange.hand_out import FORMS, hand_out
-    from harness.store.connection import opened
-
-    check_known("form", [form], FORMS)
-    jobs = plan(project, models=models, splits=splits)
-    with opened(project.db, read_only=True) as connection:
-        found = stored.of(connection, jobs)
-    results = interchange_results.of(project.suite, jobs, found)
-    return HandedOut(tuple(hand_out(results, form, Path(folder))), len(results), tuple(found.missing.values()))
-
-
 def plan(project: Project, *, models: Collection[str] = (), splits: Collection[str] = ()) -> "list[Job]":
     """Everything that the suite asks to be scored, each with the key under which its run is stored.
 
@@ -507,76 +424,6 @@ def board(project: Project) -> "Board":
         StoreError: there is no store, or something in it is not what was stored.
     """
     return boards.read([project]).boards[0]
-
-
-def render(
-    project: Project | Sequence[Project], folder: str | os.PathLike[str] = "site", *, url: str | None = None
-) -> Site:
-    """Render the leaderboard of one or more projects as a static site; one that stands as it would be is left alone.
-
-    Args:
-        project: or several, whose suites' names differ.
-        folder: where the site is written; made where it is absent.
-        url: where it will be published, so that its pages can name the picture that others show beside a link to them.
-
-    Raises:
-        UsageError: the url is no address of a website; something that `render` did not make is in the way.
-        StoreError: there is no store, or something in it is not what was stored.
-    """
-    from leaderboard.site import unchanged
-
-    _check_url(url)
-    projects = [project] if isinstance(project, Project) else project
-    out, read = Path(folder), boards.read(projects)
-    kept = projects[0].workspace.cache
-    inputs = unchanged.made_from(read.boards, read.examples, url)
-    if (names := unchanged.standing(kept, inputs, out)) is not None:
-        return Site(out, names, 0, read.warnings)
-    from leaderboard.site import render as rendering  # draws plots: a second of imports
-
-    files = rendering.render(read.boards, read.examples, url)
-    changed = rendering.write(files, out)
-    unchanged.keep(kept, inputs, out, files)
-    return Site(out, tuple(sorted(files)), changed, read.warnings)
-
-
-def _check_url(url: str | None) -> None:
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url or "")
-    if url is not None and (
-        parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment
-    ):
-        raise UsageError(f"{url!r}: is no address of a website; give one such as https://example.org/board")
-
-
-def check_site(
-    project: Project | Sequence[Project], folder: str | os.PathLike[str] = "site", *, url: str | None = None
-) -> "Checked":
-    """Recompute every number that a rendered site shows from the store, and compare its files with a new rendering.
-
-    Args:
-        project, folder, url: as it was rendered.
-
-    Raises:
-        UsageError: the folder is not there, or the projects have different stores.
-        StoreError: there is no store, or something in it is not what was stored.
-    """
-    from harness.store import sql_metrics
-    from harness.store.connection import opened
-    from leaderboard.site import check
-    from leaderboard.site import render as rendering
-
-    projects = [project] if isinstance(project, Project) else project
-    out = Path(folder)
-    if not out.is_dir():
-        raise UsageError(f"{out}: there is no site to check; render it first, without --check")
-    if len({one.db for one in projects}) > 1:
-        raise UsageError("a site is checked against one store; these projects have several")
-    read = boards.read(projects)
-    with opened(projects[0].db, read_only=True) as connection:
-        known = sql_metrics.metrics_of(connection, check.run_ids(read.boards))
-    return check.check(rendering.render(read.boards, read.examples, url), read.boards, out, known)
 
 
 def power(project: Project, *, assumption: "Assumption | None" = None, power: float = 0.8) -> "list[PowerEstimate]":
@@ -704,62 +551,3 @@ def watch_baseline(project: Project, name: str) -> "Watch":
     from harness.gates import watch
 
     return watch.record(project.suite, project.workspace, name)
-
-
-def verify_store(db: str | os.PathLike[str]) -> "Verified":
-    """Recompute what follows from the contents of a store, and compare it with what is stored.
-
-    Raises:
-        StoreError: there is no store.
-    """
-    from harness import provenance
-    from harness.store.connection import snapshot
-    from harness.store.verify import verify
-
-    with snapshot(Path(db)) as connection:
-        return verify(connection, provenance.now())
-
-
-def clear_store(db: str | os.PathLike[str], *, dry_run: bool = False) -> "Cleared":
-    """Remove what nothing needs from a store and the folders beside it.
-
-    Args:
-        dry_run: find it, and leave it there.
-
-    Raises:
-        StoreError: there is no store.
-    """
-    from harness import provenance
-    from harness.store.garbage import clear
-
-    return clear(Path(db), provenance.now(), dry_run=dry_run)
-
-
-def export_runs(
-    db: str | os.PathLike[str], file: str | os.PathLike[str], *, suites: Collection[str] = ()
-) -> "Exported":
-    """Write successful runs, with all that they refer to, into one file for another store.
-
-    Args:
-        suites: only runs of these suites, by name; all where empty.
-
-    Raises:
-        UsageError: the file is there already, or there is nothing to export.
-        StoreError: there is no store, or the file cannot be written.
-    """
-    from harness.store import bundle
-    from harness.store.connection import snapshot
-
-    with snapshot(Path(db)) as connection:
-        return bundle.write(connection, Path(file), suites)
-
-
-def import_runs(db: str | os.PathLike[str], file: str | os.PathLike[str]) -> "Taken":
-    """Take the runs of a bundle into a store: all of them, or none.
-
-    Raises:
-        UsageError: the file is no bundle, is damaged, or contradicts the store.
-    """
-    from harness.store import bundle
-
-    return bundle.take_in(Path(db), Path(file))
