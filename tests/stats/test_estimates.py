@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from harness.artifacts import digest
-from harness.records import Outcomes
+from harness.records import UNLABELLED, Outcomes
 from harness.stats import estimates, inference, metrics
 from harness.stats.metrics import METRICS
 
@@ -495,28 +496,42 @@ def test_a_widened_interval_stays_within_the_metrics_bounds(make_outcomes: MakeO
     assert found.ci_high == 1.0
 
 
-@pytest.mark.parametrize("n_clusters", [None, 40])
+N = 60
+IN_PAIRS = {"pairs": np.arange(N) // 2, "changes": np.zeros(N, dtype=np.int64)}
+SHAPES: dict[str, dict[str, Any]] = {
+    "examples": {},
+    "clusters": {"clusters": (np.arange(N) % 17).astype(str)},
+    "one cluster": {"clusters": np.full(N, "a")},
+    "one class": {"labels": np.ones(N, dtype=np.int64)},
+    "pairs": IN_PAIRS,
+    "pairs without labels": {"labels": np.full(N, UNLABELLED)} | IN_PAIRS,
+    "one example": {"example_ids": ("0" * 32,)},
+}
+
+
+@pytest.mark.parametrize("n_seeds", [1, 3])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_metrics_of_one_call_are_those_of_calls_of_their_own(
-    n_clusters: int | None, make_outcomes: Callable[..., Outcomes]
+    shape: str, n_seeds: int, make_outcomes: MakeOutcomes
 ) -> None:
     """A table of metrics and a gate of one metric show the same number."""
-    stream = np.random.default_rng(8)
-    labels = stream.integers(0, 2, 120)
-    clusters = None if n_clusters is None else stream.integers(0, n_clusters, 120).astype(str)
-    names = [name for name in METRICS if not METRICS[name].of_pairs]
-    sides, keys = [], []
-    for n_seeds in (1, 3):
-        scores = [np.clip(labels * 0.3 + 0.35 + stream.normal(0, 0.25, 120), 0.01, 0.99) for _ in range(n_seeds)]
-        sides.append([make_outcomes(labels, one, clusters) for one in scores])
-        keys.append([digest.of_json([n_seeds, seed]) for seed in range(n_seeds)])
-        together = estimates.summaries(names, sides[-1], estimates.generator_for(keys[-1]))
-        for name in names:
-            assert together[name] == estimates.summarise(name, sides[-1], estimates.generator_for(keys[-1]))
-            assert together[name].ci_low is not None
+    stream, names = np.random.default_rng(8), list(METRICS)
+    labels = stream.integers(0, 2, N)
+    found = SHAPES[shape]
+    n = len(found.get("example_ids", labels))
+
+    def side(seeds: int) -> list[Outcomes]:
+        scores = [np.clip(labels * 0.3 + 0.35 + stream.normal(0, 0.25, N), 0.01, 0.99)[:n] for _ in range(seeds)]
+        return [replace(make_outcomes(labels[:n], one), **found) for one in scores]
+
+    sides, keys = [side(n_seeds), side(2)], [[digest.of_json([n_seeds, seed]) for seed in range(n_seeds)], ["d", "e"]]
+    together = estimates.summaries(names, sides[0], estimates.generator_for(keys[0]))
     compared = estimates.differences_of_runs(names, sides[0], keys[0], sides[1], keys[1])
     for name in names:
+        assert together[name] == estimates.summarise(name, sides[0], estimates.generator_for(keys[0]))
         assert compared[name] == estimates.difference_of_runs(name, sides[0], keys[0], sides[1], keys[1])
-        assert compared[name] is not None
+    has_none = shape == "one cluster" or (shape == "one example" and n_seeds > 1)
+    assert all(one.ci_low is None for one in together.values()) == has_none
 
 
 def test_examples_are_drawn_once_for_all_metrics(make_outcomes: MakeOutcomes, monkeypatch: pytest.MonkeyPatch) -> None:
