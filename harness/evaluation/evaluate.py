@@ -81,7 +81,6 @@ def bring_up_to_date(
     wanted = [declared for declared in suite.model if not model_ids or declared.id in model_ids]
     models.check_installed(wanted)
     inputs = gather(suite, workspace, bases_of(suite, model_ids=[declared.id for declared in wanted]))
-    _check_convertible(suite, wanted, inputs)
     _check_quantised(inputs)
     asked = _Asked(suite, inputs, workspace, split_ids, without, limit, fresh, explain, uuid.uuid4().hex)
     expectations.note(suite, asked.splits, workspace)
@@ -217,15 +216,6 @@ def _check_quantised(inputs: ResolvedInputs) -> None:
     """Check that quantised bases can be computed on the chosen device, before anything is trained on them."""
     if inputs.device != device.PROCESSOR and any(base.quantisation for base in inputs.bases.values()):
         nf4.check_device(inputs.device)
-
-
-def _check_convertible(suite: Suite, wanted: Sequence[Model], inputs: ResolvedInputs) -> None:
-    """Refuse models that OpenVINO cannot compute on their bases, before anything is trained for them."""
-    adapters = {adapter.id: adapter.base for adapter in suite.adapter}
-    for model in wanted:
-        base_id = getattr(model, "base", None) or adapters.get(getattr(model, "adapter", None) or "")
-        if base_id is not None:
-            models.check_convertible(model, inputs.bases[base_id].folder, suite.text.max_length)
 
 
 def _slow(suite: Suite, wanted: Sequence[Model], kind: str) -> list[str]:

@@ -11,13 +11,11 @@ import ctypes
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module, util
-from pathlib import Path
 from typing import Any
 
 from harness.artifacts import plugins
-from harness.errors import DataError, UsageError
+from harness.errors import UsageError
 from harness.models.classifier import Classifier, ModelInputs
-from harness.models.configs import json_object
 from harness.suite.schema import Model
 
 BACKENDS: Mapping[str, str] = {
@@ -59,30 +57,6 @@ SLOW_IMPORTS = ("harness.models.peft",)
 def slow_imports(wanted: Iterable[Model]) -> tuple[str, ...]:
     """Name the slow modules that these models need."""
     return () if all(model.backend in ("majority", "tfidf", "predictions") for model in wanted) else SLOW_IMPORTS
-
-
-_LARGEST_CONFIG_BYTES = 10_000_000
-_NOT_CONVERTIBLE = ("mt5", "t5", "umt5")
-"""Architectures that OpenVINO does not convert."""
-
-
-def check_convertible(model: Model, base_dir: Path, max_length: int) -> None:
-    """Check that OpenVINO can compute a model on this base, before anything is trained for it (docs/bases.md).
-
-    Raises:
-        UsageError: it cannot, or its answers would not be numbers.
-    """
-    if getattr(model, "runtime", "torch") != "openvino":
-        return
-    config = json_object(base_dir / "config.json", _LARGEST_CONFIG_BYTES, DataError)
-    kind, window = config.get("model_type"), config.get("sliding_window")
-    if kind in _NOT_CONVERTIBLE:
-        raise UsageError(f"model {model.id!r}: OpenVINO cannot convert a {kind}; use runtime = 'torch'")
-    if kind == "mistral" and isinstance(window, int) and window < max_length:
-        raise UsageError(
-            f"model {model.id!r}: OpenVINO gives no numbers for texts longer than the base's sliding window, {window} "
-            f"tokens, and text.max_length is {max_length}; lower it, or use runtime = 'torch'"
-        )
 
 
 def load(model: Model, ingredients: ModelInputs) -> Classifier:

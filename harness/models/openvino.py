@@ -13,13 +13,16 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import peft
 import torch
+import transformers
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 
 from harness import provenance
 from harness.artifacts import atomic, digest
@@ -39,6 +42,7 @@ NEAR = 0.5
 """int8 counts as nearly undecided where its log-odds are this close to 0; quantisation moves few by more."""
 SUMS = "sha256.txt"
 MODEL, UNQUANTISED, BATCHING = "model.xml", "unquantised.xml", "batching.json"
+_LIBRARIES = tuple(str(Path(str(library.__file__)).parent) for library in (torch, transformers, peft))
 _REMEDY = "use runtime = 'torch', which gives the same answers"
 
 
@@ -92,7 +96,7 @@ def compiled(precision: str, network: Callable[[], Any], ingredients: ModelInput
         ingredients: the conversion is kept in `converted_dir`; `train_texts` calibrate int8.
 
     Raises:
-        RunError: OpenVINO or torch's exporter cannot convert it, or bf16 is requested and this processor has none.
+        RunError: OpenVINO cannot convert it, or bf16 is requested and this processor has none.
     """
     folder = ingredients.converted
     if precision == "bf16" and not provenance.has_fast_bf16():  # it would silently compute fp32
@@ -134,7 +138,7 @@ def _keep(model: Any, batching: padding.Batching, precision: str, ingredients: M
 
 
 class Logits(torch.nn.Module):
-    """A network with two inputs and one output, as the exporter requires."""
+    """A network with two inputs and one output, as the conversion requires."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -151,17 +155,54 @@ def _converted(network: Any, base_dir: Path) -> Any:
 
     example = {"input_ids": torch.ones(2, 8, dtype=torch.int64), "attention_mask": torch.ones(2, 8, dtype=torch.int64)}
     # Decoders keep states for a next token, which are of no use here and cannot be converted.
-    network.config.get_text_config().use_cache = False
-    any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    for config in {id(part.config): part.config for part in network.modules() if hasattr(part, "config")}.values():
+        if hasattr(config, "use_cache"):
+            config.use_cache = False
     try:
-        with torch.no_grad(), warnings.catch_warnings(), first_token.only(network, trial(base_dir, network)):
-            warnings.simplefilter("ignore")  # from both packages' own code
-            program = torch.export.export(Logits(network), (), example, dynamic_shapes=dict.fromkeys(example, any_size))
-            return openvino.convert_model(program)
+        with (
+            torch.no_grad(),
+            warnings.catch_warnings(record=True) as warned,
+            first_token.only(network, trial(base_dir, network)),
+            _nothing_is_shut_out(),
+        ):
+            warnings.simplefilter("always")
+            converted = openvino.convert_model(Logits(network), example_input=example)
+        _check_for_choices(warned)
+        return converted
     except Exception as problem:
         raise RunError(
             f"{_kind(network)} cannot be converted to OpenVINO ({_first_line(problem)}); {_REMEDY}"
         ) from problem
+
+
+def _check_for_choices(warned: Sequence[warnings.WarningMessage]) -> None:
+    """Refuse a network that chooses its way by what it reads: a trace has only the way that the example took.
+
+    torch, transformers and PEFT choose by shapes, and the trace is right for all of them (docs/bases.md).
+    """
+    for one in warned:
+        is_of_the_trace = one.category is torch.jit.TracerWarning  # type: ignore[attr-defined]  # public, but not listed
+        if is_of_the_trace and not one.filename.startswith(_LIBRARIES):
+            raise ValueError(f"{one.filename}, line {one.lineno}, chooses by the texts that it reads")
+
+
+@contextlib.contextmanager
+def _nothing_is_shut_out() -> Iterator[None]:
+    """Within the block, let tokens that may attend to none attend to all, in transformers' mask for `sdpa`.
+
+    They are padding whose window holds nothing but padding. For them torch's attention gives zeros, and OpenVINO's NaN,
+    which later layers would spread to the whole text. Nothing reads what they attend to.
+    """
+
+    def mask(*arguments: Any, **more: Any) -> torch.Tensor | None:
+        allowed = sdpa_mask(*arguments, **more)
+        return None if allowed is None else allowed | ~allowed.any(-1, keepdim=True)
+
+    ALL_MASK_ATTENTION_FUNCTIONS["sdpa"] = mask
+    try:
+        yield
+    finally:
+        ALL_MASK_ATTENTION_FUNCTIONS.pop("sdpa")  # transformers' own again
 
 
 def _kind(network: Any) -> str:

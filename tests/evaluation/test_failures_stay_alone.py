@@ -132,7 +132,7 @@ def test_an_adapter_with_trained_biases_and_saved_modules_trains_and_is_scored(
 
 
 class Undecided(torch.nn.Module):
-    """A head whose way depends on what it is given, which no exporter follows."""
+    """A head whose way depends on what it is given, of which a conversion would have one way alone."""
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         return states[:, :2] if float(states.sum()) > 0 else -states[:, :2]
