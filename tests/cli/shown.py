@@ -217,12 +217,26 @@ def evaluated() -> tempfile.TemporaryDirectory[str]:
     return made
 
 
-def of_evaluated(*commands: str) -> Callable[[], None]:
-    """Make a function that runs commands in a copy of that folder."""
+@cache
+def small_world() -> tempfile.TemporaryDirectory[str]:
+    """A folder with a store, a suite, a file of reviews, and an adapter on its base. Not to be changed."""
+    made = tempfile.TemporaryDirectory()
+    with chdir(made.name):
+        with opened(Path("runs/harness.duckdb")) as store:
+            fill_store(store, 5, "run")
+        rows = "".join(f'"{text}",{label}\n' for text, label in REVIEWS * 4)
+        Path("reviews.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+        shutil.copy(RESOURCES / "good_suite.toml", "suite.toml")
+        shutil.copytree(os.environ["SHOWN_ADAPTER"], "mine")
+    return made
+
+
+def within(world: Callable[[], tempfile.TemporaryDirectory[str]], *commands: str) -> Callable[[], None]:
+    """Make a function that runs commands in a copy of a folder."""
 
     def run() -> None:
         with tempfile.TemporaryDirectory() as folder, chdir(folder):
-            shutil.copytree(evaluated().name, folder, dirs_exist_ok=True)
+            shutil.copytree(world().name, folder, dirs_exist_ok=True)
             _call(commands)
 
     return run
@@ -235,38 +249,24 @@ def _call(commands: Sequence[str]) -> None:
             main()
 
 
-def of_small_world(*commands: str) -> Callable[[], None]:
-    """Make a function that runs commands in a folder with a store, a suite and a file of reviews."""
-
-    def run() -> None:
-        with tempfile.TemporaryDirectory() as folder, chdir(folder):
-            with opened(Path("runs/harness.duckdb")) as store:
-                fill_store(store, 5, "run")
-            rows = "".join(f'"{text}",{label}\n' for text, label in REVIEWS * 4)
-            Path("reviews.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
-            shutil.copy(RESOURCES / "good_suite.toml", "suite.toml")
-            shutil.copytree(os.environ["SHOWN_ADAPTER"], "mine")
-            _call(commands)
-
-    return run
-
-
 VERBS: dict[str, Callable[[], None]] = {
     verb.__name__: verb for verb in (evaluate, check, gate, compare, parity, plan, train, baseline, watch)
 } | {
-    "ls": of_small_world("ls"),
-    "show": of_small_world("show run-0"),
-    "data": of_small_world("data reviews.csv"),
-    "init": of_small_world("init mine/adapter --base mine/base --data reviews.csv"),
-    "validate": of_small_world("validate suite.toml"),
-    "site": of_evaluated(
+    "ls": within(small_world, "ls"),
+    "show": within(small_world, "show run-0"),
+    "data": within(small_world, "data reviews.csv"),
+    "init": within(small_world, "init mine/adapter --base mine/base --data reviews.csv"),
+    "validate": within(small_world, "validate suite.toml"),
+    "site": within(
+        evaluated,
         "site counted.toml",
         "site counted.toml",
         "site counted.toml --check",
         "export counted.toml --to model-index --out cards",
     ),
-    "import": of_evaluated("import counted.toml samples_of_test.jsonl --model minilm-elsewhere"),
-    "store": of_small_world(
+    "import": within(evaluated, "import counted.toml samples_of_test.jsonl --model minilm-elsewhere"),
+    "store": within(
+        small_world,
         "store verify",
         "store gc --dry-run",
         "store export runs.bundle",
