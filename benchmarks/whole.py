@@ -6,13 +6,16 @@ turns on the same adapter, rows and cores; medians over rounds. Prints Markdown,
     python benchmarks/whole.py FOLDER                  # 1,000 rows, five rounds
     python benchmarks/whole.py FOLDER --rows 5000
     python benchmarks/whole.py FOLDER --only fp32 bf16
+    python benchmarks/whole.py FOLDER --adapters 9     # as many on one base, such as three of three seeds
 
 FOLDER holds `base` (a foundation model with its tokenizer), `adapter` (a LoRA of it, as PEFT saves it) and
-`reviews.parquet` with the columns `title`, `content` and `label` (0 or 1).
+`reviews.parquet` with the columns `title`, `content` and `label` (0 or 1). Further adapters are copies of the adapter,
+each with a matrix scaled a little, so that nothing can be computed once for all; accuracy is the first one's.
 """
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -25,8 +28,10 @@ from typing import Any
 import measuring
 import numpy as np
 import pandas as pd
+from safetensors.torch import load_file, save_file
 
 from harness import provenance
+from harness.artifacts import digest
 
 MAX_LENGTH = 256
 READING = """
@@ -36,24 +41,28 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 rows = pd.read_parquet("reviews.parquet")
 texts = [f"{title} {content}" for title, content in zip(rows["title"], rows["content"])]
 tokenizer = AutoTokenizer.from_pretrained("base")
-network = AutoModelForSequenceClassification.from_pretrained("base", num_labels=2)
-network = PeftModel.from_pretrained(network, "adapter").merge_and_unload().eval()
+def merged(adapter):
+    network = AutoModelForSequenceClassification.from_pretrained("base", num_labels=2)
+    return PeftModel.from_pretrained(network, adapter).merge_and_unload().eval()
 """
 PIPELINE = """
 from transformers import pipeline
-pipe = pipeline("text-classification", model=network, tokenizer=tokenizer, device="cpu", batch_size={batch})
-answers = [int(one["label"].endswith("1")) for one in pipe(texts, truncation=True, max_length={max_length})]
+def answer(network):
+    pipe = pipeline("text-classification", model=network, tokenizer=tokenizer, device="cpu", batch_size={batch})
+    return [int(one["label"].endswith("1")) for one in pipe(texts, truncation=True, max_length={max_length})]
 """
 TRAINER = """
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 encoded = Dataset.from_dict(dict(tokenizer(texts, truncation=True, padding="max_length", max_length={max_length})))
 arguments = TrainingArguments("out", per_device_eval_batch_size=32, report_to=[], use_cpu=True)
-answers = Trainer(network, arguments).predict(encoded).predictions.argmax(-1).tolist()
+def answer(network):
+    return Trainer(network, arguments).predict(encoded).predictions.argmax(-1).tolist()
 """
 LAST = """
 import json
-print("answers", json.dumps(answers))
+answers = [answer(merged(adapter)) for adapter in {adapters}]
+print("answers", json.dumps(answers[0]))
 """
 SCRIPTS = {
     "pipeline": PIPELINE.format(batch=1, max_length=MAX_LENGTH),
@@ -63,8 +72,23 @@ SCRIPTS = {
 FORMS = {
     "fp32": {"precision": "fp32"},
     "bf16": {"precision": "bf16"},
+    "OpenVINO fp32": {"precision": "fp32", "runtime": "openvino"},
     "OpenVINO bf16": {"precision": "bf16", "runtime": "openvino"},
 }
+ANOTHER = """
+[[adapter]]
+id = "{name}"
+base = "base"
+source = "path"
+path = "{name}"
+sha256 = "{sha256}"
+
+[[model]]
+id = "{name}"
+backend = "peft"
+adapter = "{name}"
+precision = "fp32"
+"""
 
 
 def run(folder: Path, *words: str) -> str:
@@ -75,26 +99,41 @@ def run(folder: Path, *words: str) -> str:
     return done.stdout
 
 
-def script(folder: Path, last: str) -> list[int]:
-    """Answers of a plain script, run as a process."""
+def script(folder: Path, adapters: Sequence[str], answer: str) -> list[int]:
+    """Answers of a plain script with the first adapter; it is run as a process, and answers with each."""
     path = folder / "plain.py"
-    path.write_text(READING + last + LAST)
+    path.write_text(READING + answer + LAST.format(adapters=list(adapters)))
     printed = run(folder, path.name)
     answers: list[int] = json.loads(printed.split("answers ", 1)[1])
     return answers
 
 
-def draft(folder: Path) -> None:
-    """Write the suite that `harness init` writes, with one model in each form."""
+def more_adapters(folder: Path, count: int) -> list[str]:
+    """Make further adapters beside the first until there are as many; returns the names of all."""
+    names = ["adapter", *(f"adapter-{i}" for i in range(2, count + 1))]
+    weights = load_file(folder / "adapter" / "adapter_model.safetensors")
+    scaled = next(key for key in weights if "lora_B" in key)
+    for i, name in enumerate(names[1:], start=1):
+        shutil.copytree(folder / "adapter", folder / name)
+        changed = weights | {scaled: weights[scaled] * (1 + i / 1000)}
+        save_file(changed, folder / name / "adapter_model.safetensors", {"format": "pt"})
+    return names
+
+
+def draft(folder: Path, adapters: Sequence[str]) -> None:
+    """Write the suite that `harness init` writes, with a model for each adapter, once in each form."""
     run(folder, "-m", "harness", "init", "adapter", "--base", "base", "--data", "reviews.parquet")
     text = (folder / "adapter.toml").read_text()
     text = "".join(
         f"max_length = {MAX_LENGTH}\n" if line.startswith("max_length") else line for line in text.splitlines(True)
     )
+    for name in adapters[1:]:
+        text += ANOTHER.format(name=name, sha256=digest.of_file(folder / name / "adapter_model.safetensors"))
     (folder / "adapter.toml").write_text(text)
     for name, keys in FORMS.items():
         declared = "".join(f'{key} = "{value}"\n' for key, value in keys.items())
-        (folder / f"{file_name(name)}.toml").write_text(text.replace('precision = "fp32"\n', declared, 1))
+        of_adapters = re.sub(r'(?<=")\nprecision = "fp32"\n', f"\n{declared}", text)
+        (folder / f"{file_name(name)}.toml").write_text(of_adapters)
         shutil.copy(folder / "adapter.lock", folder / f"{file_name(name)}.lock")
 
 
@@ -103,13 +142,14 @@ def file_name(form: str) -> str:
     return form.replace(" ", "-").lower()
 
 
-def evaluate(folder: Path, form: str, *, keep: bool = False) -> tuple[Path, Path]:
+def evaluate(folder: Path, adapters: Sequence[str], form: str, *, keep: bool = False) -> tuple[Path, Path]:
     """Run `harness evaluate` as a process, from an empty store unless it is kept; return suite and store."""
     suite, db = f"{file_name(form)}.toml", folder / f"runs-{file_name(form)}" / "harness.duckdb"
     if not keep:
         shutil.rmtree(db.parent, ignore_errors=True)
     timeline = ("--timeline", f"{file_name(form)}.json")
-    run(folder, "-m", "harness", "evaluate", suite, "--model", "adapter", "--db", str(db), *timeline)
+    models = [word for name in adapters for word in ("--model", name)]
+    run(folder, "-m", "harness", "evaluate", suite, *models, "--db", str(db), *timeline)
     return folder / suite, db
 
 
@@ -123,14 +163,14 @@ def answers_of(given: list[int] | tuple[Path, Path]) -> list[int]:
     return [int(score > 0.5) for score in found["score"]]
 
 
-def ways(folder: Path, only: Sequence[str]) -> dict[str, Callable[[], Any]]:
+def ways(folder: Path, adapters: Sequence[str], only: Sequence[str]) -> dict[str, Callable[[], Any]]:
     """The candidates, by name."""
     found: dict[str, Callable[[], Any]] = {}
     for form in FORMS:
-        found[f"harness evaluate, {form}"] = partial(evaluate, folder, form)
-    found["harness evaluate again, fp32"] = partial(evaluate, folder, "fp32", keep=True)
-    for name, last in SCRIPTS.items():
-        found[name] = partial(script, folder, last)
+        found[f"harness evaluate, {form}"] = partial(evaluate, folder, adapters, form)
+    found["harness evaluate again, fp32"] = partial(evaluate, folder, adapters, "fp32", keep=True)
+    for name, answer in SCRIPTS.items():
+        found[name] = partial(script, folder, adapters, answer)
     return {name: way for name, way in found.items() if not only or any(one in name for one in only)}
 
 
@@ -140,6 +180,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--adapters", type=int, default=1, help="how many to score on the base")
     parser.add_argument("--only", nargs="*", default=[], help="candidates whose names contain one of these")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="whole-") as made:
@@ -148,10 +189,12 @@ def main() -> None:
             shutil.copytree(options.folder / name, folder / name)
         rows = pd.read_parquet(options.folder / "reviews.parquet").head(options.rows)
         rows[["title", "content", "label"]].to_parquet(folder / "reviews.parquet", index=False)
-        draft(folder)
-        seconds, given = measuring.interleaved(ways(folder, options.only), options.rounds)
+        adapters = more_adapters(folder, options.adapters)
+        draft(folder, adapters)
+        seconds, given = measuring.interleaved(ways(folder, adapters, options.only), options.rounds)
         print(
-            f"{len(rows):,} reviews cut at {MAX_LENGTH} tokens, {provenance.cores()} cores, {options.rounds} rounds\n"
+            f"{len(rows):,} reviews cut at {MAX_LENGTH} tokens, {len(adapters)} adapters, {provenance.cores()} cores, "
+            f"{options.rounds} rounds\n"
         )
         fastest = min((seconds[name] for name in SCRIPTS if name in seconds), default=None)
         table = []
