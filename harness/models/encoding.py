@@ -121,13 +121,13 @@ class Encoded:
 def settle(network: Any, folder: Path, max_length: int, ask: padding.Ask = padding.logits) -> padding.Batching:
     """Find a network's batching and record it on the network.
 
-    It is tested on an empty text, a word, a sentence, and a text of `max_length` tokens.
+    It is tested on `of_all_lengths`.
 
     Raises:
-        RunError: the network cannot read such texts, or its answers depend on the batch.
+        RunError: the network cannot read such texts, or its answers depend on the batch or on earlier texts.
     """
-    longest = " ".join(PROBE_TEXTS * (1 + max_length // 32))
-    texts = Encoded(folder, ["", "good", PROBE_TEXTS[0], longest], max_length)
+    _check_positions(network, folder, max_length)
+    texts = of_all_lengths(folder, max_length)
     special = [getattr(texts.tokenizer, f"{name}_token_id") for name in ("pad", "eos", "unk", "bos")]
     with one_thread():
         return padding.settle(network, texts.ids, special, ask)
@@ -255,6 +255,23 @@ def passes(
         if left:
             budget = budget // 2
             device.release(where)
+
+
+def _check_positions(network: Any, folder: Path, max_length: int) -> None:
+    """Refuse dynamic RoPE beyond its length: stretched for a long text, it stays so for shorter ones read after it."""
+    for part in network.modules():
+        limit = getattr(part, "original_max_seq_len", None)
+        if "dynamic" in str(getattr(part, "rope_type", "")) and limit is not None and limit < max_length:
+            raise RunError(
+                f"{folder}: positions beyond {limit} tokens depend on the texts read before (dynamic RoPE), so a score "
+                f"would not be a function of its text; lower text.max_length to {limit}"
+            )
+
+
+def of_all_lengths(folder: Path, max_length: int) -> Encoded:
+    """An empty text, a word, a sentence, and a text of `max_length` tokens."""
+    longest = " ".join(PROBE_TEXTS * (1 + max_length // 32))
+    return Encoded(folder, ["", "good", PROBE_TEXTS[0], longest], max_length)
 
 
 def trial(folder: Path, network: Any) -> dict[str, torch.Tensor]:

@@ -29,6 +29,7 @@ from harness.artifacts import atomic, digest
 from harness.errors import RunError
 from harness.models import padding
 from harness.models.classifier import ModelInputs
+from harness.models.encoding import Encoded, encode, of_all_lengths, trial
 from harness.models.speedups import first_token
 
 # Both packages report their use to their makers through this one, and work without it.
@@ -40,6 +41,8 @@ CALIBRATION_ROWS = 300
 """Rows for calibration, as NNCF recommends; fewer if the training split has fewer."""
 NEAR = 0.5
 """int8 counts as nearly undecided where its log-odds are this close to 0; quantisation moves few by more."""
+SAME = 1e-3
+"""Largest relative difference between logits of a network and its conversion to float32; the rest is rounding."""
 SUMS = "sha256.txt"
 MODEL, UNQUANTISED, BATCHING = "model.xml", "unquantised.xml", "batching.json"
 _LIBRARIES = tuple(str(Path(str(library.__file__)).parent) for library in (torch, transformers, peft))
@@ -57,14 +60,16 @@ class Compiled:
     """A converted network on this processor, with one thread, so that it does not depend on the number of cores.
 
     Args:
+        model: a converted model, or its file.
         batching: batching of the network that was converted.
         again: network to ask about texts whose log-odds are closer to 0 than `near`.
     """
 
     near = NEAR
 
-    def __init__(self, path: Path, precision: str, batching: padding.Batching, again: "Compiled | None" = None) -> None:
+    def __init__(self, model: Any, precision: str, batching: padding.Batching, again: "Compiled | None" = None) -> None:
         core = openvino.Core()
+        path = model if isinstance(model, Path) else "the network"
         in_bf16 = precision != "fp32" and provenance.has_fast_bf16()
         config = {
             "INFERENCE_NUM_THREADS": 1,
@@ -74,7 +79,8 @@ class Compiled:
             "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
         }
         try:
-            self.request = core.compile_model(core.read_model(path), "CPU", config).create_infer_request()
+            read = core.read_model(model) if isinstance(model, Path) else model
+            self.request = core.compile_model(read, "CPU", config).create_infer_request()
         except RuntimeError as problem:
             raise RunError(
                 f"{path}: OpenVINO {openvino.get_version()} cannot compile the converted model for this processor "
@@ -107,7 +113,9 @@ def compiled(precision: str, network: Callable[[], Any], ingredients: ModelInput
     if not _is_whole(folder):
         whole = network()
         batching = padding.settled(whole)
-        _keep(_converted(whole, ingredients.base), batching, precision, ingredients, folder)
+        model = _converted(whole, ingredients.base)
+        _check_same(whole, Compiled(model, "fp32", batching), of_all_lengths(ingredients.base, ingredients.max_length))
+        _keep(model, batching, precision, ingredients, folder)
     batching = padding.Batching(**json.loads((folder / BATCHING).read_text(encoding="utf-8")))
     again = Compiled(folder / UNQUANTISED, precision, batching) if precision == "int8" else None
     return Compiled(folder / MODEL, precision, batching, again)
@@ -151,8 +159,6 @@ class Logits(torch.nn.Module):
 
 def _converted(network: Any, base_dir: Path) -> Any:
     """The network as an OpenVINO model of float32."""
-    from harness.models.encoding import trial
-
     example = {"input_ids": torch.ones(2, 8, dtype=torch.int64), "attention_mask": torch.ones(2, 8, dtype=torch.int64)}
     # Decoders keep states for a next token, which are of no use here and cannot be converted.
     for config in {id(part.config): part.config for part in network.modules() if hasattr(part, "config")}.values():
@@ -178,12 +184,34 @@ def _converted(network: Any, base_dir: Path) -> Any:
 def _check_for_choices(warned: Sequence[warnings.WarningMessage]) -> None:
     """Refuse a network that chooses its way by what it reads: a trace has only the way that the example took.
 
-    torch, transformers and PEFT choose by shapes, and the trace is right for all of them (docs/bases.md).
+    torch, transformers and PEFT choose by shapes nearly always; `_check_same` finds where that leads elsewhere.
     """
     for one in warned:
         is_of_the_trace = one.category is torch.jit.TracerWarning  # type: ignore[attr-defined]  # public, but not listed
         if is_of_the_trace and not one.filename.startswith(_LIBRARIES):
             raise ValueError(f"{one.filename}, line {one.lineno}, chooses by the texts that it reads")
+
+
+def _check_same(network: Any, converted: Compiled, texts: Encoded) -> None:
+    """Check that a conversion answers as its network does on texts of all lengths, alone and in a batch.
+
+    Raises:
+        RunError: it does not, as where a network takes another way for longer texts than the traced ones.
+    """
+    texts = texts.for_network(network)
+    batches = [[i] for i, length in enumerate(texts.lengths) if length]
+    if texts.batching.side is not None:
+        batches.append(list(range(len(texts.ids))))
+    for batch in map(texts.batch, batches):
+        with torch.inference_mode():
+            expected = network(**batch).logits.float()
+        found = converted(**batch).logits
+        if not torch.allclose(found, expected, rtol=SAME, atol=SAME):
+            n, longest = batch["input_ids"].shape
+            raise RunError(
+                f"{_kind(network)} cannot be converted to OpenVINO (it would answer otherwise on "
+                f"{'a text' if n == 1 else f'{n} texts'} of {'' if n == 1 else 'up to '}{longest} tokens); {_REMEDY}"
+            )
 
 
 @contextlib.contextmanager
@@ -220,8 +248,6 @@ def _first_line(problem: Exception) -> str:
 def _quantised(model: Any, ingredients: ModelInputs) -> Any:
     """Quantise weights and activations to int8, calibrated on training rows drawn with a fixed seed."""
     import nncf
-
-    from harness.models.encoding import encode
 
     encoded = encode(ingredients.base, ingredients.train_texts, ingredients.max_length)
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,30 @@ def test_what_openvino_cannot_convert_is_named_with_the_way_out(tiny_base: Path,
     network.classifier = Undecided()
     made_from = ModelInputs(1, 32, tiny_base, None, (), (), converted_dir=tmp_path / "converted")
     said = r"BertForSequenceClassification cannot be converted to OpenVINO \(.+\); use runtime = 'torch'"
+    with pytest.raises(RunError, match=said):
+        openvino.compiled("fp32", lambda: network, made_from)
+    assert not (tmp_path / "converted").exists()
+
+
+class TurnedIfLong(torch.nn.Module):
+    """A layer that chooses by the number of tokens and does not warn of it, as libraries do."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return states if states.shape[1] <= 16 else -states
+
+
+def test_a_conversion_that_answers_otherwise_on_long_texts_is_named_with_the_way_out(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    network: Any = untrained(tiny_base, 1).eval()
+    network.bert.embeddings.LayerNorm = TurnedIfLong()
+    settle(network, tiny_base, 32)
+    made_from = ModelInputs(1, 32, tiny_base, None, (), (), converted_dir=tmp_path / "converted")
+    said = (
+        r"cannot be converted to OpenVINO \(it would answer otherwise on a text of 32 tokens\); use runtime = 'torch'"
+    )
     with pytest.raises(RunError, match=said):
         openvino.compiled("fp32", lambda: network, made_from)
     assert not (tmp_path / "converted").exists()

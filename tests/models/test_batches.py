@@ -324,6 +324,22 @@ def test_a_converted_network_reads_the_padding_of_the_one_it_was_made_of(
     check_alone_and_together(score, one_at_a_time(base, adapter, method))
 
 
+def test_positions_that_depend_on_the_texts_read_before_are_refused_beyond_their_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers stretches dynamic RoPE for a long text, and leaves it so for the next text of a middle length."""
+    stretched = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10_000.0}
+    monkeypatch.setitem(FAMILIES, "llama", LIKE_LLAMA | {"rope_parameters": stretched, "max_position_embeddings": 16})
+    base = made_base(tmp_path / "base", "llama", "other")
+    adapter = made_adapter(base, tmp_path / "adapter", "full")
+    with pytest.raises(RunError, match=r"beyond 16 tokens depend on the texts read before.*text.max_length to 16"):
+        loaded(base, adapter, "full")
+    monkeypatch.setitem(FAMILIES, "llama", LIKE_LLAMA | {"rope_parameters": stretched, "max_position_embeddings": 60})
+    base = made_base(tmp_path / "longer", "llama", "other")
+    adapter = made_adapter(base, tmp_path / "longer-adapter", "full")
+    check_alone_and_together(loaded(base, adapter, "full"), one_at_a_time(base, adapter, "full"))
+
+
 # Tokenizers
 
 
