@@ -1,4 +1,4 @@
-"""What is wrong with a local file is named, with its row."""
+"""Errors in local files are named, with their rows."""
 
 import bz2
 import gzip
@@ -478,7 +478,7 @@ def test_a_missing_column_is_refused_on_the_command_line_with_the_columns_that_a
 
 @pytest.mark.parametrize("format", list(WRITERS))
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "difference"),
     [
         (lambda rows: rows[:-1], "n 8, 4 positive"),
         (lambda rows: [*rows, rows[0]], "n 10, 4 positive"),
@@ -492,13 +492,13 @@ def test_a_file_that_is_off_by_one_row_is_held_against_the_lock(
     tmp_path: Path,
     format: str,
     change: Callable[[list[Row]], list[Row]],
-    told: str,
+    difference: str,
 ) -> None:
     rows, suite = numbered(9), write_suite(tmp_path, "rows", format)
     (suite.parent / "rows").write_bytes(WRITERS[format](rows))
     assert [harness("data", suite).code for _ in range(2)] == [0, 0]
     (suite.parent / "rows").write_bytes(WRITERS[format](change(rows)))
     message = refused("rows", format)
-    assert re.search(rf"split 'test' does not have the pinned rows: .*{told}.* pinned .*n 9, 4 positive", message)
+    assert re.search(rf"split 'test' does not have the pinned rows: .*{difference}.* pinned .*n 9, 4 positive", message)
     assert "`harness data SUITE --update-lock`" in message
     assert "split 'train'" not in message
