@@ -15,7 +15,6 @@ by the function that needs it. What concerns sites, stores without a suite and t
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +36,6 @@ from harness.artifacts import digest
 from harness.errors import UsageError, check_known
 from harness.models import device as devices
 from harness.progress import Progress, silent
-from harness.provenance import cores
 from harness.suite.load import load
 from harness.suite.schema import Suite
 
@@ -285,9 +283,7 @@ def compare(project: Project, model_a: str, model_b: str, *, splits: Collection[
         return compare_sides(split_id, found.examples[split_id], a, b, names, primary, with_text=shows)
 
     wanted = [split_id for split_id in found.examples if split_id not in missing]
-    with ThreadPoolExecutor(cores()) as threads:  # resampling releases the interpreter's lock
-        comparisons = tuple(threads.map(on, wanted))
-    return Compared(comparisons, tuple(reasons.values()), _texts(project.suite, found))
+    return Compared(tuple(map(on, wanted)), tuple(reasons.values()), _texts(project.suite, found))
 
 
 def _texts(suite: Suite, found: "Evidence") -> dict[str, str]:

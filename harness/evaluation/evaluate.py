@@ -14,11 +14,10 @@ nothing are scored.
 import traceback
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
-from harness import models, provenance
+from harness import models
 from harness.engine import Interrupted, MapUnordered, WorkerLost
 from harness.engine.scheduler import Scheduler
 from harness.errors import RunError, SuiteError
@@ -460,7 +459,6 @@ def results(suite: Suite, found: Mapping[Place, Sequence[Outcomes]], jobs: Seque
         metric = estimates.summarise(suite.primary_metric, seeds, generator)
         return {"split": place[1], "model": place[0], "seeds": len(seeds), **asdict(metric)}
 
-    with ThreadPoolExecutor(provenance.cores()) as threads:  # numpy draws without Python's lock
-        rows = list(threads.map(row, [place for place in keys if place in found]))
+    rows = [row(place) for place in keys if place in found]
     order = [rule.id for rule in suite.split]
     return sorted(rows, key=lambda row: order.index(row["split"]))

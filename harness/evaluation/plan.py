@@ -12,7 +12,6 @@ from harness.artifacts import digest
 from harness.errors import LeakError
 from harness.evaluation import parity
 from harness.evaluation import weights as evaluation_weights
-from harness.evaluation.answers import given as answers_given
 from harness.evaluation.inputs import ResolvedInputs, Workspace
 from harness.evaluation.parity import Check
 from harness.evaluation.scoring import Job
@@ -66,8 +65,10 @@ def plan(
         unanswered: Mapping[str, str] = {}
         of_model = [split for split in scored if suite.scores(model, split.split_id)]
         if isinstance(model, PredictionsModel):
+            from harness.evaluation import answers as elsewhere  # reads files, for which it imports pyarrow
+
             whole = [materials.splits[split.split_id] for split in of_model]
-            given = answers_given(model, suite.text, whole, workspace.places)
+            given = elsewhere.given(model, suite.text, whole, workspace.places)
             by_seed, unanswered = _with_answers(by_seed, given.scores), given.problems
         for seed, recipe in by_seed.items():
             for split in of_model:

@@ -25,8 +25,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from harness import keys, provenance
 from harness.artifacts import atomic
@@ -283,6 +281,9 @@ def write(shard: Shard, answers: Answers, model: Mapping[str, Any], kind: str = 
     Raises:
         StoreError: there is no room, or the folder is not writable.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     ids = [example.example_id for example in shard.examples]
     footer = {
         "key": shard.key,
@@ -323,6 +324,9 @@ def read(shard: Shard) -> Answers | None:
 
 def _parsed(path: Path) -> tuple[str, list[str], Answers]:
     """Read a file: its key, the ids of its examples, and their answers, which match the file's checksum."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         table = pq.read_table(path, partitioning=None)
         footer = json.loads(table.schema.metadata[FOOTER])

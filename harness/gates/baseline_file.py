@@ -13,10 +13,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from harness import provenance
@@ -30,20 +28,13 @@ from harness.store.connection import opened
 from harness.suite.rules import of_expectations, of_gates
 from harness.suite.schema import ID_PATTERN, Suite
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 FOLDER = "baselines"
 """Folder beside the suite file."""
 VERSION = 1
 """Version of the files' schema."""
-SCHEMA = pa.schema(
-    {
-        "model": pa.string(),
-        "seed": pa.int64(),
-        "split": pa.string(),
-        "example_id": pa.string(),
-        "predicted": pa.int8(),
-        "score": pa.float64(),
-    }
-)
 ABOUT, DIGEST = b"harness.gates.baseline_file", b"harness.sha256"
 """Keys of the file's metadata: everything but the predictions as JSON, and the SHA-256 of that and the predictions."""
 
@@ -233,7 +224,10 @@ def write(path: Path, kept: BaselineFile) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    about = _about(kept)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    about, columns = _about(kept), schema()
     rows = pa.Table.from_pylist(
         [
             {
@@ -247,14 +241,14 @@ def write(path: Path, kept: BaselineFile) -> None:
             for run in kept.runs
             for prediction in run.predictions
         ],
-        schema=SCHEMA,
+        schema=columns,
     )
     metadata = {ABOUT: json.dumps(about, sort_keys=True, allow_nan=False), DIGEST: _digest(about, rows.to_pydict())}
     with (
         atomic.replacing(path) as fresh,
         pq.ParquetWriter(
             fresh,
-            SCHEMA,
+            columns,
             compression="zstd",
             use_dictionary=["model", "seed", "split", "example_id"],
             column_encoding={"score": "BYTE_STREAM_SPLIT"},
@@ -276,13 +270,16 @@ def read(path: Path, suite: str) -> BaselineFile:
         Unreadable: it is no baseline, has the schema of another release, is damaged, was edited, or belongs to another
             suite.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             metadata = file.metadata.metadata or {}
             about = json.loads(metadata[ABOUT])
             if about["version"] != VERSION:
                 raise Unreadable(f"{path} has schema {about['version']!r}, this release reads {VERSION}; set it anew")
-            if not file.schema_arrow.equals(SCHEMA):
+            if not file.schema_arrow.equals(schema()):
                 raise ValueError("it has other columns")
             columns = file.read().to_pydict()
         whole = metadata[DIGEST].decode() == _digest(about, columns)
@@ -295,6 +292,22 @@ def read(path: Path, suite: str) -> BaselineFile:
     if kept.suite != suite:
         raise Unreadable(f"{path} is of the suite {kept.suite!r}, not of {suite!r}")
     return kept
+
+
+def schema() -> "pa.Schema":
+    """Columns of the predictions of a baseline file."""
+    import pyarrow as pa
+
+    return pa.schema(
+        {
+            "model": pa.string(),
+            "seed": pa.int64(),
+            "split": pa.string(),
+            "example_id": pa.string(),
+            "predicted": pa.int8(),
+            "score": pa.float64(),
+        }
+    )
 
 
 def _about(kept: BaselineFile) -> dict[str, Any]:

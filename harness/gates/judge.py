@@ -7,14 +7,12 @@ with that reason.
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from harness.provenance import cores
 from harness.records import AdapterRecord, Baseline, Evidence, Outcome, Outcomes, Verdict
 from harness.stats import estimates, inference, slices, timing
 from harness.stats.metrics import METRICS, subset
@@ -179,9 +177,8 @@ def judge(
 
 
 def decide_all(rules: Sequence[Rule], evidence: Evidence, early: Mapping[str, Decision]) -> list[Decision]:
-    """Decide rules on the stored results, except those that are decided early; several at a time."""
-    with ThreadPoolExecutor(cores()) as threads:  # numpy draws without Python's lock
-        return list(threads.map(lambda rule: early.get(rule.gate_id) or decide(rule, evidence), rules))
+    """Decide rules on the stored results, except those that are decided early."""
+    return [early.get(rule.gate_id) or decide(rule, evidence) for rule in rules]
 
 
 def family_of(rules: Sequence[Rule]) -> int:

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from harness.records import (
@@ -26,6 +25,9 @@ from harness.records import (
 from harness.store import checksum
 from harness.store.connection import Connection, transaction
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 def write_split(connection: Connection, suite: str, split: Split, *, with_text: bool) -> None:
     """Store a split and its examples, unless exactly these are stored. Texts are stored only where the suite allows it.
@@ -34,6 +36,8 @@ def write_split(connection: Connection, suite: str, split: Split, *, with_text: 
     loses them when the suite no longer allows it, with the places of explained words. Examples that were changed in the
     store are restored.
     """
+    import pyarrow as pa
+
     rows = pa.table(
         {
             "digest": pa.array([split.digest] * len(split.examples), pa.string()),
@@ -86,6 +90,8 @@ def write_run(connection: Connection, run: Run, predictions: Sequence[Prediction
     """
     row = {name: getattr(run, name) for name in Run.__dataclass_fields__ if name != "metrics"}
     row |= {name: _json(row[name]) for name in ("spec", "packages", "hardware")}
+    import pyarrow as pa
+
     rows = pa.table(
         {
             "run_id": pa.array([run.run_id] * len(predictions), pa.string()),
@@ -122,7 +128,7 @@ def _in_order(connection: Connection, run: Run) -> tuple[NDArray[Any], NDArray[A
 
 
 @contextmanager
-def _registered(connection: Connection, rows: pa.Table) -> Iterator[None]:
+def _registered(connection: Connection, rows: "pa.Table") -> Iterator[None]:
     """The rows as a table `new_rows`, for as long as the block lasts.
 
     A transaction must be inside the block, not around it: nothing can be unregistered while a failed transaction waits
@@ -191,22 +197,23 @@ def write_audit(connection: Connection, findings: Sequence[Finding]) -> None:
     Args:
         findings: all of one suite and one time.
     """
-    rows = pa.table(
-        {
-            "suite_digest": pa.array([f.suite_digest for f in findings], pa.string()),
-            "split_id": pa.array([f.split_id for f in findings], pa.string()),
-            "split_digest": pa.array([f.split_digest for f in findings], pa.string()),
-            "name": pa.array([f.name for f in findings], pa.string()),
-            "value": pa.array([_json(f.value) for f in findings], pa.string()),
-            "audited_at": pa.array([f.audited_at for f in findings], pa.timestamp("us")),
-        }
-    )
-    with _registered(connection, rows), transaction(connection):
-        # Replace first and delete after: to DuckDB, a key deleted within a transaction still exists.
-        connection.execute("INSERT OR REPLACE INTO audit SELECT * FROM new_rows")
+    columns: list[list[Any]] = [
+        [f.suite_digest for f in findings],
+        [f.split_id for f in findings],
+        [f.split_digest for f in findings],
+        [f.name for f in findings],
+        [_json(f.value) for f in findings],
+        [f.audited_at for f in findings],
+    ]
+    suites, splits, _, names, *_ = columns
+    with transaction(connection):
+        # Replace first and delete after: to DuckDB, a key deleted within a transaction still exists. As lists: these
+        # are few rows, and a command that only audits need not import Arrow.
+        connection.execute(f"INSERT OR REPLACE INTO audit SELECT {', '.join(['unnest(?)'] * len(columns))}", columns)
         connection.execute(
-            """DELETE FROM audit WHERE suite_digest IN (SELECT suite_digest FROM new_rows)
-               AND (split_id, name) NOT IN (SELECT (split_id, name) FROM new_rows)"""
+            """DELETE FROM audit WHERE suite_digest IN (SELECT unnest(?))
+               AND (split_id, name) NOT IN (SELECT (unnest(?), unnest(?)))""",
+            [suites, splits, names],
         )
 
 

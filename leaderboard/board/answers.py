@@ -5,12 +5,10 @@ Differences are those of `harness compare`: paired by example, with draws seeded
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 from harness.evaluation.unadapted import Base, Side, Sides, best_bases, trained_models
-from harness.provenance import cores
 from harness.records import Evidence
 from harness.stats import estimates, inference
 from harness.stats.estimates import Difference, Resampled
@@ -136,9 +134,7 @@ def of_evidence(suite: Suite, found: Evidence, splits: Sequence[str]) -> dict[st
         sides[split_id][model_id] = Side(keys, outcomes)
     scored = [split_id for split_id in splits if sides[split_id]]
     bases = best_bases(suite, sides[scored[0]]) if scored else {}
-    with ThreadPoolExecutor(cores()) as threads:  # numpy draws without Python's lock
-        found_on = threads.map(lambda split_id: answers(suite, split_id, sides[split_id], bases), scored)
-        return dict(zip(scored, found_on, strict=True))
+    return {split_id: answers(suite, split_id, sides[split_id], bases) for split_id in scored}
 
 
 def of_model(found: Sequence[Answer], model_id: str) -> Answer | None:

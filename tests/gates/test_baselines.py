@@ -137,7 +137,6 @@ def kept_runs(draw: st.DrawFn) -> tuple[BaselineRun, ...]:
     return tuple(runs)
 
 
-@pytest.mark.no_cover
 @given(kept_runs(), st.datetimes(), st.none() | st.booleans())
 def test_what_is_read_is_what_was_written_and_the_same_content_gives_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory, runs: tuple[BaselineRun, ...], created_at: datetime, dirty: bool | None
@@ -162,7 +161,6 @@ def test_a_file_holds_ids_and_scores_and_neither_texts_nor_labels(main: Path, su
     assert not [example for example in split.examples if example.content in whole]
 
 
-@pytest.mark.no_cover
 def test_a_file_that_was_damaged_anywhere_is_never_taken_for_another_evaluation(main: Path, tmp_path: Path) -> None:
     kept, whole, damaged = baseline_file.read(main, "made-up"), main.read_bytes(), tmp_path / "damaged.parquet"
     for place in range(0, len(whole), 29):
@@ -202,8 +200,8 @@ def described(path: Path, about: str, rows: dict[str, list[Any]] | None = None, 
     """Write a file that says this of itself."""
     rows = pq.read_table(path).to_pydict() if rows is None else rows
     metadata = {baseline_file.ABOUT: about, baseline_file.DIGEST: fitting}
-    with pq.ParquetWriter(path, baseline_file.SCHEMA, store_schema=False) as writer:
-        writer.write_table(pa.table(rows, baseline_file.SCHEMA))
+    with pq.ParquetWriter(path, baseline_file.schema(), store_schema=False) as writer:
+        writer.write_table(pa.table(rows, baseline_file.schema()))
         writer.add_key_value_metadata(metadata)
 
 
@@ -579,6 +577,7 @@ def repository(suite_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     return git
 
 
+@pytest.mark.slow
 def test_every_kind_of_reference_leads_to_what_was_evaluated_then(
     harness: Command, suite_path: Path, main: Path, again: Any, repository: Callable[..., str], tmp_path: Path
 ) -> None:
