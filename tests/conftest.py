@@ -3,8 +3,7 @@
 import gc
 import shutil
 import signal
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -33,41 +32,8 @@ LONG = ("engine", "evaluation", "cli", "gates", "models", "training", "data", "p
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put long files first; of a test that is marked as `alike`, count lines in the first case alone."""
+    """Put long files first."""
     items.sort(key=lambda item: LONG.index(folder) if (folder := item.path.parts[PLACE]) in LONG else len(LONG))
-    seen: set[str] = set()
-    for item in items:
-        if item.get_closest_marker("alike"):
-            test = item.nodeid.partition("[")[0]
-            if test in seen:
-                item.add_marker(pytest.mark.no_cover)
-            seen.add(test)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
-    """Count no lines while a test that is marked as `no_cover` is set up: pytest-cov only stops for the test itself."""
-    with _uncounted(item):
-        return (yield)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
-    with _uncounted(item):
-        return (yield)
-
-
-@contextmanager
-def _uncounted(item: pytest.Item) -> Iterator[None]:
-    controller = getattr(item.config.pluginmanager.getplugin("_cov"), "cov_controller", None)
-    if controller is None or not item.get_closest_marker("no_cover"):
-        yield
-        return
-    controller.pause()
-    try:
-        yield
-    finally:
-        controller.resume()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

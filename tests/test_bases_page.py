@@ -7,6 +7,8 @@ import pytest
 
 from tests.scripts import script
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "bases.md"
 
@@ -28,7 +30,6 @@ def test_the_page_has_every_family_and_each_cell_is_within_the_tolerance(bases: 
             assert cell == "yes" or float(cell) <= bases.ALLOWED, row
 
 
-@pytest.mark.no_cover
 def test_the_benchmark_measures_what_the_page_says(bases: ModuleType) -> None:
     for family, method, *outcomes in bases.measure(["ModernBERT", "T5"]):
         trains, *differences = outcomes

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.no_cover
-
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("harness", "leaderboard", "benchmarks", "tests/leaderboard")
 NOUN_CLAUSE = re.compile(r"(What|Whether|Of|How|Who|Which|Why) ")

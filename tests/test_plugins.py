@@ -22,6 +22,8 @@ from harness.suite.splits import SOURCE_NAMES
 from tests import processes
 from tests.test_docs import CONTRIBUTING, blocks
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_folder_below_the_one_of_the_call_is_no_place_of_plug_ins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

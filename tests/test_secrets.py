@@ -6,7 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests import processes
+
+pytestmark = pytest.mark.slow
 
 TOKEN = "hf_PlantedTokenThatNobodyMayKeep0123456789"
 

@@ -9,8 +9,6 @@ import pytest
 from harness.gates.compare import shared
 from tests.scripts import script
 
-pytestmark = pytest.mark.no_cover
-
 
 @pytest.fixture(scope="module")
 def simulations() -> ModuleType:

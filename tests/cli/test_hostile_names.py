@@ -8,6 +8,8 @@ import pytest
 
 from tests import processes
 
+pytestmark = pytest.mark.slow
+
 CHARACTERS = ("\x1b", "\u2028", "\uffff", "\u202e", "\x85")
 SUITE = """
 version = 1

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Any]
 
 EXPECT = '\n[[expect]]\nmodel = "tfidf"\nsplit = "test"\nmetric = "accuracy"\n'

@@ -12,7 +12,7 @@ import pytest
 
 from tests import processes
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.slow
 
 Command = Callable[..., Any]
 

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from harness.store.connection import opened
 
 Command = Callable[..., Any]
 
 
+@pytest.mark.slow
 def test_what_was_evaluated_is_clean_here_and_where_it_is_taken_in(
     harness: Command, suite_path: Path, tmp_path: Path
 ) -> None:

@@ -72,6 +72,7 @@ def on_terminals(adapter: Path) -> dict[int, dict[str, str]]:
     return shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("verb", VERBS)
 def test_results_are_whole_on_terminals_of_every_width(verb: str, width: int, adapter: Path) -> None:

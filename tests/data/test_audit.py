@@ -179,6 +179,7 @@ def test_a_planted_exact_and_a_planted_near_duplicate_are_found_by_name(
     assert "overlap" not in {name for split, name in stored if split == "train"}
 
 
+@pytest.mark.slow
 def test_findings_are_the_same_in_every_process(suite_of: Callable[..., Path], db: Path) -> None:
     path = suite_of(*planted(), exact="report")
     first, second = (in_a_process(["data", path, "--json"], db, PYTHONHASHSEED=seed) for seed in ("1", "2"))
@@ -492,7 +493,7 @@ contents = st.sampled_from(["", "it works", *(review(s, 9) for s in range(3)), w
 drawn_rows = st.lists(st.builds(Row, titles, contents, st.integers(0, 1), st.none()), min_size=1, max_size=12)
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.data(), drawn_rows, drawn_rows)
 def test_findings_do_not_depend_on_the_order_of_rows(suite: Suite, draw: st.DataObject, a: Any, b: Any) -> None:
@@ -580,6 +581,7 @@ def pin_list(folder: Path) -> None:
     (folder / "harness-card.json").write_text(json.dumps(card))
 
 
+@pytest.mark.slow
 def test_an_adapter_is_not_scored_on_a_split_that_its_own_folder_lists(
     harness: Command, trained: tuple[Path, Path], db: Path
 ) -> None:
@@ -608,6 +610,7 @@ def test_a_model_that_is_loaded_for_one_split_is_not_used_on_one_that_is_forbidd
     assert (result.code, result.json()["scored"], len(result.json()["failed"])) == (3, 1, 1)
 
 
+@pytest.mark.slow
 def test_an_adapter_is_scored_with_a_warning_where_the_suite_wants_a_report(
     harness: Command, trained: tuple[Path, Path]
 ) -> None:
@@ -620,6 +623,7 @@ def test_an_adapter_is_scored_with_a_warning_where_the_suite_wants_a_report(
     assert row in warning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["missing", "shorter", "another text"])
 def test_an_adapter_that_does_not_say_what_it_was_trained_on_is_not_scored(
     harness: Command, trained: tuple[Path, Path], damage: str
@@ -645,6 +649,7 @@ def test_an_adapter_that_does_not_say_what_it_was_trained_on_is_not_scored(
     assert "delete the folder to train anew" in result.json()["failed"][0]["error"]
 
 
+@pytest.mark.slow
 def test_an_adapter_of_an_earlier_release_has_seen_the_split_that_its_key_names(
     harness: Command, trained: tuple[Path, Path]
 ) -> None:

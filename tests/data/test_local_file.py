@@ -68,13 +68,11 @@ def rows_with(titles: st.SearchStrategy[str], contents: st.SearchStrategy[str]) 
     return st.lists(row, min_size=1, max_size=8)
 
 
-@pytest.mark.no_cover
 @given(rows_with(any_text, any_text), st.integers(1, 4))
 def test_parquet_round_trips_any_text(rows: list[Row], group: int) -> None:
     assert rows_of(load_bytes(parquet_of(rows, row_group_size=group), "parquet")) == rows
 
 
-@pytest.mark.no_cover
 @given(rows_with(any_text, any_text), st.booleans(), st.sampled_from(list(PACKERS)))
 def test_json_lines_round_trip_any_text(rows: list[Row], ascii_only: bool, suffix: str) -> None:
     packed = PACKERS[suffix](jsonl_bytes(rows, ascii_only=ascii_only))
@@ -84,7 +82,6 @@ def test_json_lines_round_trip_any_text(rows: list[Row], ascii_only: bool, suffi
 without_escapes = any_text.filter(lambda text: "\\n" not in text)
 
 
-@pytest.mark.no_cover
 @given(rows_with(without_escapes, without_escapes), st.sampled_from(list(PACKERS)))
 def test_csv_round_trips_any_text_without_a_backslash_before_n(rows: list[Row], suffix: str) -> None:
     assert rows_of(load_bytes(PACKERS[suffix](csv_bytes(rows)), "csv", suffix)) == rows
@@ -93,7 +90,6 @@ def test_csv_round_trips_any_text_without_a_backslash_before_n(rows: list[Row], 
 one_line = any_text.map(lambda text: text.replace("\n", " "))
 
 
-@pytest.mark.no_cover
 @given(
     rows_with(one_line.filter(lambda t: ": " not in t), one_line.map(lambda t: t.rstrip("\r"))),
     st.sampled_from(list(PACKERS)),
@@ -200,7 +196,6 @@ def joined_clearly(row: Row, separator: str) -> bool:
     return (row.title + separator).index(separator) == len(row.title)
 
 
-@pytest.mark.no_cover
 @given(rows_with(any_text, any_text), st.sampled_from(["\n\n", ": ", " "]), st.sampled_from(["parquet", "jsonl"]))
 def test_any_title_that_holds_no_separator_is_cut_off_rightly(rows: list[Row], separator: str, format: str) -> None:
     rows = [row if joined_clearly(row, separator) else Row("", row.content, row.label, None) for row in rows]
@@ -292,7 +287,6 @@ def test_a_split_with_and_without_columns_travels_to_other_processes(slice_colum
 # What is drawn
 
 
-@pytest.mark.alike
 @pytest.mark.filterwarnings("default")  # what the datasets library warns of when it is imported is not ours
 @pytest.mark.parametrize("format", ["parquet", "csv"])
 @pytest.mark.parametrize(("n", "seed", "take"), [(5000, 42, 2000), (5000, 42, 400), (1, 42, 1), (97, 0, 97)])
@@ -316,7 +310,6 @@ def test_stratifying_keeps_the_share_of_each_label(format: str) -> None:
     assert len({e.example_id for e in split.examples}) == len(split.examples) == 50
 
 
-@pytest.mark.no_cover
 @given(st.data())
 def test_rows_are_given_in_the_order_in_which_they_are_asked_for(drawn: st.DataObject) -> None:
     n, group = drawn.draw(st.integers(1, 40)), drawn.draw(st.integers(1, 40))

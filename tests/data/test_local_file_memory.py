@@ -22,6 +22,8 @@ from harness.errors import DataError
 from harness.suite.splits import JoinedText
 from tests.data.local_files import MIB, PACKERS, load, numbered, parquet_of, rule, zstd
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=["36 row groups", "one row group"])
 def huge_parquet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -89,7 +91,6 @@ def test_taking_2000_of_3_6_million_rows_stays_under_1_gib_and_20_seconds(
     assert measured["seconds"] < 20
 
 
-@pytest.mark.alike
 @pytest.mark.parametrize("more", [{}, {"text": JoinedText(column="content", separator=" "), "slice_columns": ("n",)}])
 @pytest.mark.parametrize("suffix", list(PACKERS))
 def test_text_files_are_streamed(tmp_path: Path, suffix: str, more: dict[str, Any]) -> None:

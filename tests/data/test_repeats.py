@@ -133,6 +133,7 @@ def test_rows_that_repeat_a_few_texts_are_no_better_than_so_many_texts(
         assert "count as one cluster" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["cluster", "independent", "drop", "forbid"])
 def test_the_suite_says_what_becomes_of_repeated_texts(
     harness: Command, suite_of: Callable[..., Path], tmp_path: Path, rule: str
@@ -312,6 +313,7 @@ COPIES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["data", "evaluate", "gate"])
 @pytest.mark.parametrize(
     ("rules", "code"), [("", 0), ('normalised_overlap = "forbid"', 2), ('near_overlap = "forbid"', 2)]

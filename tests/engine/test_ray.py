@@ -30,6 +30,8 @@ from harness.suite.load import load  # noqa: E402
 from harness.training import card  # noqa: E402
 from tests import processes  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Any]
 MODELS = ["tfidf", "untrained", "tiny+lora"]
 shown: Counter[str] = Counter()
@@ -258,7 +260,6 @@ def test_an_address_is_refused_without_a_cluster_engine_and_where_no_cluster_is(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.no_cover
 def test_the_command_starts_ray_bears_a_kill_and_leaves_nothing(
     suite_path: Path, configured: Any, tmp_path: Path
 ) -> None:
@@ -301,7 +302,6 @@ def listening(these: Sequence[psutil.Process]) -> set[str]:
     return found
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_command_leaves_nothing_and_meanwhile_nobody_else_could_come_in(
     suite_path: Path, configured: Any, tmp_path: Path, how: signal.Signals

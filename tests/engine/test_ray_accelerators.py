@@ -16,6 +16,8 @@ from harness.engine.ray_pool import Node, difference, room  # noqa: E402
 from harness.errors import UsageError  # noqa: E402
 from harness.progress import Progress, silent  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 def _visible(item: int, progress: Progress) -> tuple[str | None, int]:
     time.sleep(1)

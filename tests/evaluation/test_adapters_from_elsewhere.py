@@ -34,6 +34,8 @@ from tests.models.test_adapter_sabotage import (
 )
 from tests.worlds import rows, write_rows
 
+pytestmark = pytest.mark.slow
+
 GATES = """
 [[gate]]
 model = "theirs"

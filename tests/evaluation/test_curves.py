@@ -22,6 +22,8 @@ from harness.suite.load import by_id, load
 from tests.fixtures import Index, Result
 from tests.worlds import World
 
+pytestmark = pytest.mark.slow
+
 CURVE = """
 [[curve]]
 id = "size"

@@ -21,6 +21,8 @@ from tests.fixtures import Index, Result
 from tests.processes import run
 from tests.stand_in import isolated
 
+pytestmark = pytest.mark.slow
+
 MODELS = ("tfidf", "untrained", "probe", "tiny+lora", "tiny-full", "finished")
 CHOSEN = [word for model in MODELS for word in ("--model", model)]
 

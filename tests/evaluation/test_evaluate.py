@@ -56,6 +56,7 @@ def test_the_store_recomputes_every_accuracy_and_f1_exactly(harness: Command, su
     assert all(stored == recomputed for _, stored, recomputed in rows)
 
 
+@pytest.mark.slow
 def test_predictions_do_not_depend_on_the_folder_or_on_the_number_of_workers(
     harness: Command, suite_path: Path, tmp_path: Path
 ) -> None:
@@ -207,6 +208,7 @@ def _is_working(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_bf16", [False, True])
 def test_bf16_where_it_is_emulated_is_warned_of(
     harness: Command, suite_path: Path, monkeypatch: pytest.MonkeyPatch, has_bf16: bool
@@ -224,6 +226,7 @@ def test_bf16_where_it_is_emulated_is_warned_of(
     assert "hardware" not in harness("evaluate", suite_path, "--model", "tfidf", "--workers", "1").err
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_store_whole_and_the_next_call_goes_on(
     long_training: tuple[processes.Command, list[int]], suite_path: Path, harness: Command
 ) -> None:

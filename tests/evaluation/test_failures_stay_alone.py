@@ -23,6 +23,8 @@ from harness.suite.schema import PackageBase, PathAdapter, PathBase
 from harness.training import plan
 from tests.models.test_adapter_sabotage import CONFIG, foreign, lora, save_adapter
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Any]
 
 

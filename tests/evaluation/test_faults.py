@@ -31,6 +31,8 @@ from harness.store.verify import verify
 from harness.suite.load import load
 from tests.processes import Command, command
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2025, 6, 1)  # noqa: DTZ001 (the store keeps UTC without a zone)
 
 

@@ -25,6 +25,8 @@ from harness.suite.load import load
 from harness.training import plan as training_plan
 from harness.training.train import train
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Any]
 TEXTS = ["the phone is great", "it is broken", "the manual is awful and the cable is bad and noisy", ""]
 

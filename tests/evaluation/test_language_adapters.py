@@ -32,7 +32,7 @@ from harness.training.train import train as train_loop
 from tests import language_models
 from tests.worlds import rows, write_rows
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.slow
 
 SUITE = """
 version = 1

@@ -16,6 +16,8 @@ from harness.suite.load import load
 from harness.training import batching, card
 from tests.worlds import World, rows, write_rows
 
+pytestmark = pytest.mark.slow
+
 SUITE = """
 version = 1
 name = "nulls"

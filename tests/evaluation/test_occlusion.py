@@ -24,6 +24,8 @@ from harness.store.verify import verify
 from harness.suite.load import load
 from tests.fixtures import THINGS
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.worlds import World
 

@@ -16,6 +16,8 @@ from harness.models import bases, nf4
 from harness.suite.load import load
 from tests import language_models
 
+pytestmark = pytest.mark.slow
+
 TABLES = """
 [[base]]
 id = "llama"

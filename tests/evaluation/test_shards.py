@@ -26,6 +26,8 @@ from harness.store.verify import verify
 from harness.suite.load import load
 from tests import processes
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Any]
 T = TypeVar("T")
 R = TypeVar("R")

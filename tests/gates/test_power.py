@@ -94,6 +94,7 @@ def test_a_guessed_accuracy_needs_what_the_score_test_of_one_proportion_needs() 
     assert need.power < 0.8
 
 
+@pytest.mark.slow
 def test_with_as_many_examples_as_are_needed_the_power_is_a_little_above_the_one_that_was_asked_for() -> None:
     for asked, guess in [
         (rule("min", 0.86), Assumption(value=0.9)),

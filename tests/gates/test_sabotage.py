@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from harness.artifacts import digest
 from tests.worlds import ALL, FLIPS, MIN, NON_INFERIOR, SUPERIOR, World, rows, write_rows
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.slow
 
 
 def test_before_anything_is_broken_every_gate_is_green(world: World) -> None:

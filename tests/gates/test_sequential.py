@@ -27,6 +27,8 @@ from harness.suite.rules import Bound, Comparison, Flips, Kind, OtherModel, Rule
 from tests.conftest import _outcomes, _split
 from tests.worlds import FLIPS, MIN, NON_INFERIOR, SUPERIOR, World
 
+pytestmark = pytest.mark.slow
+
 
 def verdicts(world: World, *words: object) -> dict[str, dict[str, Any]]:
     result = world.command("gate", world.suite, "--json", *words)

@@ -16,7 +16,7 @@ from harness.artifacts import digest
 from harness.store.connection import opened
 from tests.worlds import MIN, World, rows, write_rows
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.slow
 
 LORA = "run.run_id = prediction.run_id AND run.model_id = 'tiny+lora'"
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from leaderboard.board.records import Board
 
-pytestmark = [pytest.mark.browser, pytest.mark.no_cover]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

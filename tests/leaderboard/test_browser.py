@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.leaderboard.conftest import Bench
 
-pytestmark = [pytest.mark.browser, pytest.mark.no_cover]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 PICTURES = os.environ.get("HARNESS_PICTURES")
 """A folder to keep pictures of all pages in, such as for an artefact of CI."""
 GRAVE = ("serious", "critical")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.leaderboard.conftest import Bench
 
-pytestmark = [pytest.mark.browser, pytest.mark.no_cover]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

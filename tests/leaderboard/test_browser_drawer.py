@@ -9,7 +9,7 @@ from tests.leaderboard.browsing import COMPARE, EXAMPLES, Opened
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytestmark = [pytest.mark.browser, pytest.mark.no_cover]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PAGES = {"index.html": "#board-tools", EXAMPLES: "#choice"}
 

@@ -182,7 +182,7 @@ def recount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
         yield connection
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 @given(
     rows=st.lists(
         st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5001, 0.75, 0.9, 1.0])),

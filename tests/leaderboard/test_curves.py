@@ -205,8 +205,8 @@ def test_a_changed_sentence_or_plot_of_a_curve_is_found(
 # A real browser
 
 
+@pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.no_cover
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
 def test_a_page_with_a_curve_fits_and_is_sound_for_axe(opened: Opened, width: int, scheme: str) -> None:

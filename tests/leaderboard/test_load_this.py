@@ -17,7 +17,7 @@ from tests.evaluation import test_language_adapters as languages
 if TYPE_CHECKING:
     from tests.worlds import World
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.slow
 
 words_evaluated = languages.evaluated
 """A fixture: a tiny Llama with trained adapters."""

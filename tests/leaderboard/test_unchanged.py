@@ -72,6 +72,7 @@ def test_a_record_that_cannot_be_digested_is_an_error() -> None:
         unchanged.made_from({1, 2})
 
 
+@pytest.mark.slow
 def test_a_second_rendering_draws_nothing_unless_page_store_or_suite_changed(world: World) -> None:
     page = world.root / "site" / "made-up" / "tiny-full.html"
 
@@ -112,6 +113,7 @@ IMPORTED = """if True:
 """
 
 
+@pytest.mark.slow
 def test_a_gate_and_a_second_rendering_import_nothing_that_takes_a_second(world: World) -> None:
     words = [["gate", world.suite], ["site", world.suite, "--out", world.root / "site"]]
     for verb in words:

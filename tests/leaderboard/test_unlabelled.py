@@ -76,8 +76,8 @@ def test_the_check_of_a_site_takes_splits_without_labels(unlabelled: "Bench", tm
     assert check.check(files, [board], tmp_path / "site", known).problems == ()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.no_cover
 @pytest.mark.parametrize("width", [390, 1440])
 def test_a_pair_is_one_row_with_both_answers_and_whether_it_holds(
     opened: Opened, unlabelled: "Bench", tmp_path: Path, width: int

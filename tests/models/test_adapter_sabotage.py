@@ -444,6 +444,7 @@ def by_peft(world: World, adapter: str) -> list[float]:
     return [float(torch.softmax(row.double(), 0)[1]) for row in logits]
 
 
+@pytest.mark.slow
 def test_one_bad_adapter_does_not_stop_the_others(world: World) -> None:
     assert world.result.code == 3
     scored = {case.name for case in CASES if case.refused is None}

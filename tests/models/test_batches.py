@@ -35,8 +35,6 @@ from harness.suite.models import PeftModel, ProbeModel, TransformerModel
 from harness.training import saving
 from tests.fixtures import Result
 
-pytestmark = pytest.mark.no_cover
-
 TEXTS = [
     "a",
     "It works, and it was worth the money.",
@@ -178,7 +176,6 @@ KINDS = [
 ]
 
 
-@pytest.mark.alike
 @pytest.mark.parametrize(("family", "pad", "side"), KINDS)
 def test_a_network_says_the_same_of_a_text_alone_and_in_any_batch(
     tmp_path: Path, family: str, pad: str, side: str
@@ -205,7 +202,7 @@ METHODS = [
 ]
 
 
-@pytest.mark.alike
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "family", "pad", "side"), METHODS)
 def test_an_adapter_says_the_same_of_a_text_alone_and_in_any_batch(
     tmp_path: Path, method: str, family: str, pad: str, side: str
@@ -290,7 +287,6 @@ def test_the_chosen_padding_stands_in_the_configuration_where_the_network_had_no
     assert network.config.pad_token_id == 1
 
 
-@pytest.mark.alike
 @pytest.mark.parametrize(("family", "pad"), [("bert", "other"), ("qwen2", "other"), ("gpt2", "none")])
 def test_a_probe_is_a_function_of_its_text(tmp_path: Path, family: str, pad: str) -> None:
     base = made_base(tmp_path / "base", family, pad, "left")
@@ -303,7 +299,7 @@ def test_a_probe_is_a_function_of_its_text(tmp_path: Path, family: str, pad: str
     check_alone_and_together(score, np.array([score([text])[0] for text in TEXTS]))
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "method", "pad"),
     # The last two attend to a window of tokens, beyond which there may be nothing but padding.
@@ -387,7 +383,7 @@ def test_token_ids_beyond_the_embeddings_are_refused_by_name(tmp_path: Path) -> 
 # From a suite to its scores
 
 
-@pytest.mark.alike
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "method", "params", "side"),
     # BLOOM counts positions by the mask, so that padding between prompts and text does no harm.

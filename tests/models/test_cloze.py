@@ -16,6 +16,8 @@ from harness.suite.prompts import LabelWords, Prompt, PromptModel
 from harness.suite.text import Text
 from tests.fixtures import BAD, GOOD, THINGS
 
+pytestmark = pytest.mark.slow
+
 TEXT = Text(template="{content}", max_length=40)
 ONE_TOKEN = LabelWords(negative=("bad",), positive=("good",))
 LONGER = LabelWords(negative=("bad", "not good"), positive=("good", "really very good"))

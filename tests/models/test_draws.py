@@ -226,7 +226,6 @@ def genuine(folder: Path) -> tuple[Suite, ResolvedInputs]:
     return suite, ResolvedInputs(splits_by_id, {"tiny": ResolvedBase("tiny", base, "b" * 64)}, {}, ())
 
 
-@pytest.mark.no_cover
 def test_mtebs_protocol_on_genuine_rows_is_scikit_learn_by_hand(tmp_path: Path) -> None:
     if "HARNESS_DATA" not in os.environ or not (Path(os.environ["HARNESS_DATA"]) / "amazon_polarity").is_dir():
         pytest.skip("HARNESS_DATA names no folder with amazon_polarity/train-5000.parquet and test-head-5000.parquet")
@@ -253,7 +252,6 @@ def test_mtebs_protocol_on_genuine_rows_is_scikit_learn_by_hand(tmp_path: Path) 
     assert np.mean(found) > 0.5
 
 
-@pytest.mark.no_cover
 def test_words_counted_on_genuine_rows_are_scikit_learn_by_hand(tmp_path: Path) -> None:
     if "HARNESS_DATA" not in os.environ or not (Path(os.environ["HARNESS_DATA"]) / "amazon_polarity").is_dir():
         pytest.skip("HARNESS_DATA names no folder with amazon_polarity/train-5000.parquet and test-head-5000.parquet")

@@ -74,7 +74,6 @@ def is_head(model: Any, name: str) -> bool:
     return not name.startswith(f"{model.base_model_prefix}.")
 
 
-@pytest.mark.alike
 @pytest.mark.parametrize("n_labels", [2, 3])
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_an_untrained_head_is_the_same_whatever_head_the_checkpoint_brings(
@@ -94,7 +93,6 @@ def test_an_untrained_head_is_the_same_whatever_head_the_checkpoint_brings(
     assert model.config.id2label == {0: "LABEL_0", 1: "LABEL_1"}
 
 
-@pytest.mark.alike
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_head_that_a_checkpoint_brings_is_refused_as_an_untrained_one(kind: str, tmp_path: Path) -> None:
     classifier_of(kind, tmp_path)
@@ -238,7 +236,6 @@ def logits_of(folder: Path) -> torch.Tensor:
 STARS = ["1 star", "2 stars", "3 stars", "4 stars", "5 stars"]
 
 
-@pytest.mark.alike
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
 def test_stars_are_read_as_the_probability_of_positive_given_that_a_text_is_not_neutral(
     tiny_base: Path, tmp_path: Path, runtime: str
@@ -382,7 +379,7 @@ def test_texts_that_are_longer_than_a_networks_positions_are_refused_with_the_nu
             network(input_ids=ids, attention_mask=torch.ones_like(ids))
 
 
-@pytest.mark.alike
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["deberta-v2", "bloom", "roberta"])
 def test_bases_of_other_kinds_train_and_are_scored(
     harness: Command, suite_path: Path, tiny_base: Path, tmp_path: Path, kind: str

@@ -16,6 +16,8 @@ from harness.models.weight_files import INDEX
 from tests.models import test_adapter_sabotage as adapters
 from tests.models import test_bases as bases
 
+pytestmark = pytest.mark.slow
+
 BASE_FILES = {"config.json", "model.safetensors", INDEX, *TOKENIZER}
 ADAPTER_FILES = {"adapter_model.safetensors", "adapter_config.json", "config.json", "harness-card.json"}
 BAITS = ("other.safetensors", "config.4.0.0.json", "tokenizer.4.0.0.json", "pytorch_model.bin", "adapter_model.bin",

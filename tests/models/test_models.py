@@ -198,6 +198,7 @@ SABOTAGES: list[tuple[str, Callable[[dict[str, torch.Tensor]], Any], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "expected"), [row[1:] for row in SABOTAGES], ids=[row[0] for row in SABOTAGES])
 def test_an_adapter_that_is_not_whole_is_never_scored(
     jobs: dict[tuple[str, int | None], Job], change: Callable[[dict[str, torch.Tensor]], Any], expected: str

@@ -27,6 +27,8 @@ from tests import language_models
 from tests.models.test_own_format import in_format
 from tests.models.test_prompt import LONGER, asked, likelihoods, texts
 
+pytestmark = pytest.mark.slow
+
 UNEVEN = {"hidden_size": 40, "intermediate_size": 50, "head_dim": 10}
 """Layers whose weights are no multiple of a block: 40 x 50 is 31 blocks and 16 weights."""
 

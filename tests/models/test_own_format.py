@@ -38,6 +38,7 @@ def narrowed(folder: Path, family: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("words", [ONE_TOKEN, LONGER], ids=["one-token", "longer"])
 def test_answers_are_those_of_a_base_that_was_loaded_in_float32_and_rounded(
@@ -83,7 +84,7 @@ def read(network: Any, *, in_bf16: bool = False) -> tuple[torch.Tensor, dict[str
     return logits.detach(), {name: one.grad for name, one in network.named_parameters() if one.grad is not None}
 
 
-@pytest.mark.alike
+@pytest.mark.slow
 @pytest.mark.parametrize("in_bf16", [False, True], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("family", BASES.FAMILIES)
 def test_answers_and_gradients_beneath_a_lora_are_those_of_weights_in_float32(
@@ -179,6 +180,7 @@ def test_gradients_of_rows_that_torch_multiplies_text_by_text_are_the_same_bits(
         assert torch.equal(inputs[0].grad, inputs[1].grad)  # type: ignore[arg-type]  # both have one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("method", ["lora", "ia3", "full"])
 def test_a_base_in_bfloat16_trains_the_weights_of_the_same_base_in_float32(
@@ -293,7 +295,7 @@ def sizes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return small, large
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 @pytest.mark.parametrize("kind", ["4 shots", "head", "adapter"])
 def test_a_base_in_bfloat16_answers_in_little_more_memory_than_its_file(kind: str, sizes: tuple[Path, Path]) -> None:

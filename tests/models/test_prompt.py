@@ -103,7 +103,7 @@ def likelihoods(model: Any, some: Sequence[Any]) -> torch.Tensor:
     return found
 
 
-@pytest.mark.alike
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("shots", [0, 1, 4])
 @pytest.mark.parametrize("words", [ONE_TOKEN, LONGER], ids=["one-token", "longer"])
@@ -119,7 +119,6 @@ def test_likelihoods_are_those_of_plain_transformers_one_prompt_at_a_time(
     assert (found[0] - found[1]).abs().max() > 1e-2  # the network is not blind to the text
 
 
-@pytest.mark.alike
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_score_is_the_same_alone_and_in_any_batch_with_and_without_the_prefix(
     base: Callable[[str], Path], family: str
@@ -138,7 +137,6 @@ def test_a_score_is_the_same_alone_and_in_any_batch_with_and_without_the_prefix(
     assert np.array_equal(model.predict(some[::-1], ignore).scores.round(4)[::-1], together.round(4))
 
 
-@pytest.mark.alike
 @pytest.mark.parametrize("first", ["phone", "the", "Zebra", "7", "'", "it works", "bad"])
 def test_reviews_of_any_beginning_share_the_prefix(base: Callable[[str], Path], first: str) -> None:
     model = asked(base("llama"), 4)

@@ -26,7 +26,7 @@ from harness.store.connection import opened
 from harness.suite.load import load
 from tests.fixtures import finished_beside
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.slow
 
 pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
 pytest.importorskip("nncf", reason="the extra [openvino] is not installed")

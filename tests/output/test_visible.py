@@ -43,6 +43,7 @@ def drawn() -> dict[str, list[str]]:
     return dict(zip(HOSTILE, map(json.loads, made.stdout.splitlines()), strict=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("character", HOSTILE, ids=ascii)
 def test_every_plot_is_drawn_whatever_stands_in_a_name(character: str, drawn: dict[str, list[str]]) -> None:
     assert character in drawn, "the process ended before it, or at it"

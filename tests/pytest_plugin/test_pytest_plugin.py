@@ -16,6 +16,8 @@ from harness.pytest_plugin.items import judge_once, store_of
 from harness.store.connection import opened
 from harness.suite.load import load
 
+pytestmark = pytest.mark.slow
+
 RESOURCES = Path(__file__).parents[1] / "resources"
 MODELS = """
 [[model]]

@@ -142,7 +142,7 @@ def test_more_seeds_that_agree_and_clusters_that_do_not_change_the_width() -> No
 # The truth
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_seeds", "of_other"), [(3, 8.0), (5, 0.0)])
 def test_the_interval_holds_a_crossover_that_is_known(simulated: ModuleType, n_seeds: int, of_other: float) -> None:
     truth, repeats, held = simulated.LearningCurves(180, 10, of_other), 80, 0
@@ -159,7 +159,6 @@ def test_the_interval_holds_a_crossover_that_is_known(simulated: ModuleType, n_s
     assert held / repeats > 0.88
 
 
-@pytest.mark.no_cover
 def test_simulated_curves_have_the_accuracies_that_they_say_and_cross_where_they_say(simulated: ModuleType) -> None:
     truth = simulated.LearningCurves(180, 10, 8.0)
     model, other = truth.accuracies((18, 180, 1800))

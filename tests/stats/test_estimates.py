@@ -164,7 +164,6 @@ def test_a_summary_has_an_ordered_interval_in_the_metrics_range(
     assert metric.ci_high <= (math.inf if name == "log_loss" else 1)
 
 
-@pytest.mark.no_cover
 def test_the_interval_covers_the_truth_about_as_often_as_it_says(make_outcomes: MakeOutcomes) -> None:
     # Brier of a model that answers 0.8 where the truth is 1 with chance 0.7: 0.7 * 0.04 + 0.3 * 0.64.
     truth, generator, covered, trials = 0.22, np.random.default_rng(7), 0, 150
@@ -467,7 +466,6 @@ def test_alike_examples_drawn_by_their_number_are_the_bootstrap_of_examples(
     assert spread.se_examples == pytest.approx(one_by_one.examples_drawn.std(), rel=0.08)
 
 
-@pytest.mark.no_cover
 def test_an_interval_over_two_seeds_admits_that_two_seeds_show_little_of_their_spread(
     make_outcomes: MakeOutcomes,
 ) -> None:

@@ -77,6 +77,7 @@ def test_the_suite_file_and_the_table_name_the_same_metrics() -> None:
     assert set(metrics.METRICS) == set(METRIC_NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_EXAMPLES)
 @settings(max_examples=60)
 @given(data=st.data())

@@ -53,7 +53,6 @@ def test_the_suite_file_and_the_table_name_the_same_families() -> None:
     assert set(slices.SLICES) == set(SLICE_VALUES)
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("family", FAMILIES)
 @given(examples=EXAMPLES)
 def test_a_family_parts_the_split(family: str, examples: list[Example]) -> None:
@@ -65,7 +64,6 @@ def test_a_family_parts_the_split(family: str, examples: list[Example]) -> None:
     assert np.sum(masks, axis=0).tolist() == [1] * len(examples)
 
 
-@pytest.mark.alike
 @pytest.mark.parametrize("family", FAMILIES)
 @given(examples=EXAMPLES, data=st.data())
 def test_a_family_does_not_depend_on_the_order_of_examples(
@@ -76,7 +74,6 @@ def test_a_family_does_not_depend_on_the_order_of_examples(
     assert slices.values(family, [examples[i] for i in order]) == [straight[i] for i in order]
 
 
-@pytest.mark.no_cover
 @given(examples=EXAMPLES)
 def test_all_slices_are_those_that_are_neither_empty_nor_the_whole(examples: list[Example]) -> None:
     found = slices.all_slices(examples)
@@ -121,7 +118,6 @@ def test_lengths_are_thirds_of_the_split_and_equal_lengths_stay_together(lengths
     assert "".join(value[0] for value in slices.values("length", examples)) == expected
 
 
-@pytest.mark.no_cover
 @given(lengths=st.lists(st.integers(0, 12), min_size=1, max_size=60))
 def test_an_example_is_never_in_a_longer_third_than_a_longer_one(lengths: list[int]) -> None:
     found = slices.values("length", made(["word " * n for n in lengths]))

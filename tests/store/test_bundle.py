@@ -148,6 +148,7 @@ CONTRADICTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("said", "sql"), CONTRADICTIONS.items(), ids=CONTRADICTIONS)
 def test_what_contradicts_the_store_is_refused_and_nothing_is_taken(
     said: str, sql: str, store: Connection, exported: Path, path: Path
@@ -273,6 +274,7 @@ FORGED: dict[str, tuple[Callable[[Members], Members], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("forge", "said"), FORGED.values(), ids=FORGED)
 def test_a_forged_bundle_is_refused_and_nothing_is_stored(
     forge: Callable[[Members], Members], said: str, exported: Path, tmp_path: Path
@@ -328,6 +330,7 @@ def test_explained_examples_travel_with_their_runs(store: Connection, explained:
 FORGED_PIECES = ["[[0, 0, 4, NaN]]", "[[0, 0, 4, 1e999]]", "[[9]]", '[["a", {}, null, 1]]', "[" * 500 + "]" * 500, "7"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pieces", FORGED_PIECES)
 def test_forged_pieces_of_an_explained_example_are_refused(
     store: Connection, explained: Occlusion, pieces: str, tmp_path: Path
@@ -380,7 +383,6 @@ def test_a_truncated_bundle_is_refused_wherever_it_ends(exported: Path, tmp_path
     assert not (tmp_path / "other.duckdb").exists()
 
 
-@pytest.mark.no_cover
 def test_a_flipped_bit_of_a_bundle_is_found_or_changes_nothing(exported: Path, path: Path, tmp_path: Path) -> None:
     whole, refused = exported.read_bytes(), 0
     bad, other = tmp_path / "bad.bundle", tmp_path / "other.duckdb"

@@ -160,7 +160,6 @@ def test_an_adapter_comes_back_as_it_was(adapter: AdapterRecord, shared_store: C
     assert reader.adapters(shared_store, []) == {}
 
 
-@pytest.mark.no_cover
 @settings(max_examples=40)
 @given(split=splits(), changes=run_changes, data=st.data())
 def test_a_run_comes_back_as_it_was_with_its_predictions(

@@ -54,6 +54,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "harness.duckdb"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schema", range(1, latest_schema()))
 def test_a_store_of_every_earlier_schema_keeps_its_runs_and_a_copy_of_itself(
     schema: int, path: Path, make_run: Callable[..., Run], make_split: Callable[..., Split],

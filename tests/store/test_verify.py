@@ -153,12 +153,14 @@ DAMAGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sql", "expected"), DAMAGE.values(), ids=DAMAGE)
 def test_damage_is_named_with_the_run_that_has_it(sql: str, expected: list[str], store: Connection) -> None:
     store.execute(sql)
     assert problems(store) == expected
 
 
+@pytest.mark.slow
 def test_every_problem_says_what_to_do(store: Connection) -> None:
     for sql, _ in DAMAGE.values():
         store.begin()

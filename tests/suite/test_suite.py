@@ -78,7 +78,6 @@ toml_values = st.recursive(
 )
 
 
-@pytest.mark.no_cover
 @given(data=st.data())
 def test_no_value_in_any_place_gets_past_the_suite_error(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -214,7 +213,6 @@ def test_a_template_is_filled_with_title_and_content_and_stripped() -> None:
 # The digest
 
 
-@pytest.mark.no_cover
 @given(seed=st.integers(0, 10**6), indent=st.sampled_from(["", " ", "\n", "\n    # so\n  "]))
 def test_the_digest_ignores_comments_layout_and_the_order_of_keys(
     seed: int, indent: str, tmp_path_factory: pytest.TempPathFactory
@@ -247,7 +245,6 @@ def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
         yield path
 
 
-@pytest.mark.alike
 @pytest.mark.parametrize(
     "path", list(_leaves(tomllib.loads(FULL_SUITE.read_text()))), ids=lambda path: ".".join(map(str, path))
 )
@@ -283,7 +280,6 @@ def test_the_digest_changes_with_a_column(tmp_path: Path) -> None:
     assert load(path).digest != load(GOOD_SUITE).digest
 
 
-@pytest.mark.no_cover
 @given(epochs=st.integers(1, 1000), rate=st.floats(1e-6, 0.5), name=st.from_regex(r"\A[a-z0-9][a-z0-9._+-]{0,20}\Z"))
 def test_two_suites_have_one_digest_exactly_when_they_are_equal(epochs: int, rate: float, name: str) -> None:
     original = load(GOOD_SUITE)

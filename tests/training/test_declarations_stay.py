@@ -21,7 +21,7 @@ from harness.progress import silent
 from harness.suite.load import load
 from harness.training import methods, plan, preflight
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.slow
 
 Command = Callable[..., Any]
 

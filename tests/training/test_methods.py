@@ -128,7 +128,7 @@ def logits(network: Any, job: TrainingJob) -> torch.Tensor:
     return forward_all(encoded, lambda batch: network(**batch).logits, lambda units, note: None)
 
 
-@pytest.mark.alike
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIT)
 def test_a_method_trains_saves_and_comes_back_to_the_bit(
     job: Callable[[str], TrainingJob], name: str, tmp_path: Path

@@ -23,6 +23,8 @@ from harness.training.plan import TrainingJob
 from harness.training.train import train as train_loop
 from tests.processes import FORKS, Command
 
+pytestmark = pytest.mark.slow
+
 KILLS, SEED = 8, 20
 
 
@@ -118,7 +120,6 @@ METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.alike
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resumed_training_gives_the_same_bytes(jobs: list[TrainingJob], tmp_path: Path, name: str) -> None:
     method, params, changes = METHODS[name]

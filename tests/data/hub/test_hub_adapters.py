@@ -11,6 +11,8 @@ from tests.data.hub.test_hub_dataset import FIRST, SECOND, Outcome, Workplace
 from tests.models.test_adapter_sabotage import CONFIG, HEAD, WEIGHTS, file_split, lora, path_base, save_adapter
 from tests.worlds import rows, write_rows
 
+pytestmark = pytest.mark.slow
+
 MODELS = {
     "theirs": ("own/theirs", FIRST, ""),
     "theirs-later": ("own/theirs", SECOND, ""),

@@ -12,6 +12,8 @@ from tests.models.test_adapter_sabotage import HEAD, file_split
 from tests.models.test_sharded import INDEX, split_up
 from tests.worlds import rows, write_rows
 
+pytestmark = pytest.mark.slow
+
 REPOS = ("whole", "damaged", "short", "outside")
 
 

@@ -30,6 +30,8 @@ from harness.store.connection import opened
 from harness.suite.load import load
 from harness.suite.schema import FileSplit, HubSplit
 
+pytestmark = pytest.mark.slow
+
 SUITES = Path(__file__).parents[3] / "suites"
 FIRST, SECOND, THIRD = "1" * 40, "2" * 40, "3" * 40
 TOKEN = "hf_thisIsASecretOfTheTests"

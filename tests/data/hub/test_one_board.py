@@ -27,7 +27,7 @@ from tests.models.test_sharded import split_up
 from tests.test_plugins import documented, install
 from tests.worlds import rows, write_rows
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.slow
 
 SUITE = """version = 1
 name = "own"

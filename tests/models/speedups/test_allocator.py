@@ -8,6 +8,8 @@ import pytest
 
 from harness import provenance
 
+pytestmark = pytest.mark.slow
+
 GIVEN_BACK = """
 import ctypes
 import torch

@@ -24,6 +24,8 @@ from harness.stats.inference import Floats
 from harness.suite.schema import Model, PeftModel, ProbeModel, TransformerModel
 from tests.models.test_batches import made_base, with_head
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [
     "the phone is great",
     "it is broken",
@@ -265,7 +267,6 @@ def test_states_are_not_kept_where_nothing_may_be_written(bases: dict[str, Path]
     assert len(scores(head_model("fp32"), made_from)) == len(TEXTS)
 
 
-@pytest.mark.alike
 @pytest.mark.parametrize("family", ["modernbert", "qwen2", "gemma", "bert"])
 def test_a_network_that_looks_up_its_layers_settings_finds_them_without_the_layers(family: str, tmp_path: Path) -> None:
     network = with_head(made_base(tmp_path, family)).eval()
