@@ -92,7 +92,7 @@ class Project:
 
     def pytest(self, *words: object, **environment: str) -> Done:
         """Call pytest in the folder, in a process of its own."""
-        ours = ("PYTEST_", "HARNESS_", "COV_", "PIP_")
+        ours = ("PYTEST_", "HARNESS_", "SLIPCOVER_", "PIP_")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         index = {"PIP_INDEX_URL": self.index_url, "PIP_EXTRA_INDEX_URL": ""}
         done = subprocess.run(
