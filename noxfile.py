@@ -91,7 +91,7 @@ def tests(session: nox.Session) -> None:
     """Run the tests with branch coverage; what follows `--` goes to pytest."""
     # pytest rewrites the modules of packages that have a plugin for it, as this one has, before slipcover can count
     # their branches; so the plugins are named.
-    plugins = "slipcover.pytest_plugin,xdist.plugin,_hypothesis_pytestplugin"
+    plugins = "slipcover.pytest_plugin,xdist.plugin,_hypothesis_pytestplugin,harness.pytest_plugin"
     named = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": plugins}
     counting = ["slipcover", "--json", "--out", COVERAGE, "-m", "pytest"]
     pytest(session, *counting, **named)
