@@ -364,6 +364,19 @@ def test_a_folder_that_cannot_be_written_is_told(harness: Command, suite_path: P
     assert f"{main}: cannot be written" in result.err
 
 
+def test_what_judges_imports_arrow_only_to_read_or_write_files() -> None:
+    modules = (
+        "harness.api",
+        "harness.gates.service",
+        "harness.gates.compare",
+        "harness.cli.tables",
+        "harness.evaluation.evaluate",
+    )
+    code = f"import sys, {', '.join(modules)}; print('pyarrow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 @pytest.mark.parametrize("words", [[], ["set"], ["ls"]])
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     code = (
